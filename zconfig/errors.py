@@ -1,0 +1,533 @@
+"""Every error zconfig raises, by cause.
+
+    ZConfigError
+    ├── ConfigurationError            what was declared is wrong; holds every `Problem`
+    │   ├── UnknownAliasError         also a `KeyError`
+    │   └── ConflictError             a live alias was asked for with another configuration
+    ├── MissingExtraError             also an `ImportError`
+    ├── ClosedError                   a connection was used after it was closed
+    ├── AutoconnectError              several aliases at once; `.failures` by alias
+    └── ConnectError                  dialing one alias failed
+        ├── UnreachableError          NameNotFound, NameServer, NameTimeout, Refused,
+        │                             HostUnreachable, ConnectTimeout, ClosedByPeer,
+        │                             ServerSilent, ServerNotReady, EmbeddedServer, Proxy
+        ├── TLSError                  TLSMaterial, PlaintextServer, TLSServer,
+        │                             UntrustedCertificate, ExpiredCertificate,
+        │                             HostnameMismatch, ClientCertificate
+        ├── AuthenticationError       MissingCredentials, RejectedCredentials, NotPermitted
+        ├── NotMilvusError            NotHTTP2, NotGRPC, OtherService
+        ├── DatabaseMissingError
+        └── UnexplainedError          nothing above fits
+
+Each cause of a failed connect is one class, with its stage, whether it is permanent, and the
+exit code of the command. An error holds text that was redacted before; it can be pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Any, ClassVar, Literal
+
+from zconfig.origin import Origin
+
+Severity = Literal["error", "warning"]
+
+
+class ExitCode(IntEnum):
+    """The command's exit codes; they do not change."""
+
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    CONFIGURATION = 3
+    UNREACHABLE = 4
+    TLS = 5
+    AUTHENTICATION = 6
+    NOT_MILVUS = 7
+    DATABASE_MISSING = 8
+
+
+EXIT_ORDER = (
+    ExitCode.CONFIGURATION,
+    ExitCode.TLS,
+    ExitCode.AUTHENTICATION,
+    ExitCode.NOT_MILVUS,
+    ExitCode.DATABASE_MISSING,
+    ExitCode.UNREACHABLE,
+    ExitCode.UNEXPECTED,
+)
+"""Which code speaks for several failures: the first of these that occurs."""
+
+
+class Stage(StrEnum):
+    """How far a connect came before it failed, in order."""
+
+    PARSE = "parse"
+    MATERIAL = "file material"
+    DNS = "DNS"
+    TCP = "TCP"
+    TLS = "TLS"
+    HTTP2 = "HTTP/2"
+    MILVUS = "Milvus"
+    CREDENTIALS = "credentials"
+    DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in the configuration, and how to mend it.
+
+    Args:
+        code: Stable identifier, e.g. `bad_port`.
+        message: What is wrong, in lower case, without any value that may be secret.
+        remedy: One thing to do.
+        alias: The connection concerned; `None` for the loader's own options.
+        field: The field concerned, e.g. `token`; `None` if it is none in particular.
+        origin: Where the offending value stood.
+        severity: `error` keeps the alias from connecting, `warning` does not.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    alias: str | None = None
+    field: str | None = None
+    origin: Origin | None = None
+    severity: Severity = "error"
+
+    def __str__(self) -> str:
+        subject = str(self.origin) if self.origin else self.alias or "configuration"
+        whose = f"{self.alias}: " if self.alias else ""
+        return f"{whose}{subject}: {self.message}; {self.remedy}"
+
+
+class ZConfigError(Exception):
+    """Base of everything zconfig raises."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+
+
+class ConfigurationError(ZConfigError):
+    """The configuration is wrong; every problem of every alias concerned, together.
+
+    Args:
+        problems: At least one problem of severity `error`.
+    """
+
+    exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return str(self.problems[0])
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        return f"{len(self.problems)} problems in the configuration:{lines}"
+
+
+class UnknownAliasError(ConfigurationError, KeyError):
+    """An alias was asked for that nothing configures; the message lists those that are."""
+
+    __str__ = ConfigurationError.__str__
+
+
+class ConflictError(ConfigurationError):
+    """A live alias was asked for again with another configuration; names the fields."""
+
+
+class MissingExtraError(ZConfigError, ImportError):
+    """An optional dependency is not installed; the message holds the command that does it."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what = what
+        self.extra = extra
+        super().__init__(what, extra)
+
+    def __str__(self) -> str:
+        return f"{self.what} is not installed; run: pip install 'zilliz-zconfig[{self.extra}]'"
+
+
+class ClosedError(ZConfigError):
+    """A connection was used after it was closed."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        super().__init__(alias)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.alias}: this connection is closed; "
+            f"take a live one with zconfig.connections[{self.alias!r}]"
+        )
+
+
+class ConnectError(ZConfigError):
+    """Dialing one alias failed.
+
+    Args:
+        alias: The connection's name.
+        endpoint: Where it dialed, redacted.
+        origin: Where the value at fault was set.
+        detail: What was seen, redacted; may be empty.
+        elapsed_ms: Milliseconds from the start of the connect to this verdict.
+        attempts: How many times it was tried.
+        hint: An observation about the surroundings that makes the cause likelier.
+
+    Attributes:
+        cause: Stable identifier of the cause, e.g. `refused`.
+        stage: How far the connect came.
+        permanent: Whether trying again cannot help.
+    """
+
+    cause: ClassVar[str] = "unexplained"
+    stage: ClassVar[Stage] = Stage.MILVUS
+    permanent: ClassVar[bool] = False
+    problem: ClassVar[str] = "the connection failed"
+    remedy: ClassVar[str] = "look at the server's log"
+
+    def __init__(
+        self,
+        alias: str,
+        *,
+        endpoint: str,
+        origin: str,
+        detail: str = "",
+        elapsed_ms: float = 0.0,
+        attempts: int = 1,
+        hint: str = "",
+    ) -> None:
+        self.alias = alias
+        self.endpoint = endpoint
+        self.origin = origin
+        self.detail = detail
+        self.elapsed_ms = elapsed_ms
+        self.attempts = attempts
+        self.hint = hint
+        super().__init__(alias)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.alias, self.facts())
+
+    def facts(self) -> dict[str, Any]:
+        """Return the keyword arguments that make this error again."""
+        names = ("endpoint", "origin", "detail", "elapsed_ms", "attempts", "hint")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        seen = f" ({self.detail})" if self.detail else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        return (
+            f"{self.alias}: {self.problem}{tries}: {self.endpoint}{seen}, "
+            f"set by {self.origin}; {self.remedy}{hint}"
+        )
+
+
+def _rebuild(cls: type[ConnectError], alias: str, facts: Mapping[str, Any]) -> ConnectError:
+    return cls(alias, **facts)
+
+
+class UnexplainedError(ConnectError):
+    """The failure fits no known cause; its status is in `detail`."""
+
+
+# --- unreachable ---------------------------------------------------------------------------
+
+
+class UnreachableError(ConnectError):
+    """No conversation with the server came about, or it broke off."""
+
+    exit_code = ExitCode.UNREACHABLE
+    cause = "unreachable"
+    stage = Stage.TCP
+
+
+class NameNotFoundError(UnreachableError):
+    """The host's name does not exist."""
+
+    cause = "name_not_found"
+    stage = Stage.DNS
+    permanent = True
+    problem = "the host name does not exist"
+    remedy = "correct the host in the URI, or the resolver's search domain"
+
+
+class NameServerError(UnreachableError):
+    """The name server failed for the moment."""
+
+    cause = "name_server_failed"
+    stage = Stage.DNS
+    problem = "the name server failed"
+    remedy = "check the resolver of this machine, then try again"
+
+
+class NameTimeoutError(UnreachableError):
+    """The name server did not answer in time."""
+
+    cause = "name_timeout"
+    stage = Stage.DNS
+    problem = "the name server did not answer"
+    remedy = "check the resolver of this machine, or raise TIMEOUT"
+
+
+class RefusedError(UnreachableError):
+    """Nothing listens on that port."""
+
+    cause = "refused"
+    problem = "connection refused"
+    remedy = "start the server, or correct the port in the URI"
+
+
+class HostUnreachableError(UnreachableError):
+    """There is no route to the host."""
+
+    cause = "host_unreachable"
+    problem = "no route to the host"
+    remedy = "check the network, the VPN or the private endpoint"
+
+
+class ConnectTimeoutError(UnreachableError):
+    """The host did not answer the TCP handshake."""
+
+    cause = "connect_timeout"
+    problem = "the host did not answer"
+    remedy = "check the firewall and the address allow-list, or raise TIMEOUT"
+
+
+class ClosedByPeerError(UnreachableError):
+    """The peer accepted the connection, then closed it."""
+
+    cause = "closed_by_peer"
+    problem = "the peer closed the connection"
+    remedy = "check that the port is Milvus' own, and what stands between"
+
+
+class ServerSilentError(UnreachableError):
+    """The connection stands, but nothing answers on it."""
+
+    cause = "server_silent"
+    stage = Stage.MILVUS
+    problem = "the server accepted the connection and did not answer"
+    remedy = "wait until it has started (set ZCONFIG_WAIT), or raise TIMEOUT"
+
+
+class ServerNotReadyError(UnreachableError):
+    """Milvus answers that it is not ready yet."""
+
+    cause = "server_not_ready"
+    stage = Stage.MILVUS
+    problem = "the server is not ready"
+    remedy = "wait until it has started (set ZCONFIG_WAIT)"
+
+
+class EmbeddedServerError(UnreachableError):
+    """Milvus Lite could not be started on that file."""
+
+    cause = "embedded_server"
+    stage = Stage.MATERIAL
+    permanent = True
+    problem = "Milvus Lite cannot open the file"
+    remedy = "close the process that has it open, or use another path"
+
+
+class ProxyError(UnreachableError):
+    """A proxy stands in the way."""
+
+    cause = "proxy"
+    problem = "the proxy did not let the connection through"
+    remedy = "set PROXY=off for this alias, or add the host to no_proxy"
+
+
+# --- TLS -----------------------------------------------------------------------------------
+
+
+class TLSError(ConnectError):
+    """The TLS handshake failed."""
+
+    exit_code = ExitCode.TLS
+    cause = "tls"
+    stage = Stage.TLS
+    permanent = True
+    problem = "the TLS handshake failed"
+    remedy = "check the TLS_* fields of this alias"
+
+
+class TLSMaterialError(TLSError):
+    """A CA, certificate or key file cannot be used."""
+
+    cause = "tls_material"
+    stage = Stage.MATERIAL
+    problem = "a TLS file cannot be used"
+    remedy = "give the path of a readable PEM file, the key belonging to the certificate"
+
+
+class PlaintextServerError(TLSError):
+    """We speak TLS, the server does not."""
+
+    cause = "server_is_plaintext"
+    problem = "the server does not speak TLS"
+    remedy = "use http:// in the URI"
+
+
+class TLSServerError(TLSError):
+    """The server speaks TLS, we do not."""
+
+    cause = "server_is_tls"
+    problem = "the server speaks TLS"
+    remedy = "use https:// in the URI"
+
+
+class UntrustedCertificateError(TLSError):
+    """No trusted authority signed the server's certificate."""
+
+    cause = "untrusted_certificate"
+    problem = "the server's certificate is not signed by a trusted authority"
+    remedy = "set TLS_CA to the authority's certificate"
+
+
+class ExpiredCertificateError(TLSError):
+    """The server's certificate is expired, or not valid yet."""
+
+    cause = "expired_certificate"
+    problem = "the server's certificate is not valid at this time"
+    remedy = "renew it on the server, or correct this machine's clock"
+
+
+class HostnameMismatchError(TLSError):
+    """The server's certificate is for another name."""
+
+    cause = "hostname_mismatch"
+    problem = "the server's certificate is for another host name"
+    remedy = "use that name in the URI, or set TLS_SERVER_NAME to it"
+
+
+class ClientCertificateError(TLSError):
+    """The server wants a client certificate, or refused ours."""
+
+    cause = "client_certificate"
+    problem = "the server requires a client certificate that it accepts"
+    remedy = "set TLS_CERT and TLS_KEY to a pair signed by its authority"
+
+
+# --- credentials, service, database --------------------------------------------------------
+
+
+class AuthenticationError(ConnectError):
+    """The server does not accept who we are."""
+
+    exit_code = ExitCode.AUTHENTICATION
+    cause = "authentication"
+    stage = Stage.CREDENTIALS
+    permanent = True
+    problem = "the credentials were rejected"
+    remedy = "correct TOKEN, or USER and PASSWORD"
+
+
+class MissingCredentialsError(AuthenticationError):
+    """The server wants credentials, and none are configured."""
+
+    cause = "missing_credentials"
+    problem = "the server requires credentials, and none are set"
+    remedy = "set TOKEN, or USER and PASSWORD, for this alias"
+
+
+class RejectedCredentialsError(AuthenticationError):
+    """The token, or the user and password, are wrong."""
+
+    cause = "rejected_credentials"
+
+
+class NotPermittedError(AuthenticationError):
+    """The user is known, and may not do this."""
+
+    cause = "not_permitted"
+    problem = "the user lacks a privilege"
+    remedy = "grant the user a role on this database, or use another user"
+
+
+class NotMilvusError(ConnectError):
+    """Something answers there that is not Milvus."""
+
+    exit_code = ExitCode.NOT_MILVUS
+    cause = "not_milvus"
+    stage = Stage.HTTP2
+    permanent = True
+    problem = "the server is not Milvus"
+    remedy = "correct the host and port in the URI"
+
+
+class NotHTTP2Error(NotMilvusError):
+    """The server does not speak HTTP/2."""
+
+    cause = "not_http2"
+    problem = "the server does not speak HTTP/2"
+    remedy = "use the gRPC port (19530 by default), or an ingress that passes gRPC"
+
+
+class NotGRPCError(NotMilvusError):
+    """An HTTP/2 server answered without gRPC."""
+
+    cause = "not_grpc"
+    problem = "an HTTP/2 server answered, without gRPC"
+    remedy = "use the gRPC port, or let the gateway pass gRPC to Milvus"
+
+
+class OtherServiceError(NotMilvusError):
+    """Another gRPC service answered."""
+
+    cause = "other_service"
+    stage = Stage.MILVUS
+    problem = "a gRPC server answered that is not Milvus"
+
+
+class DatabaseMissingError(ConnectError):
+    """The database does not exist, or is not visible to this user."""
+
+    exit_code = ExitCode.DATABASE_MISSING
+    cause = "database_missing"
+    stage = Stage.DATABASE
+    permanent = True
+    problem = "the database does not exist"
+    remedy = "create it, or correct DB_NAME"
+
+
+class AutoconnectError(ZConfigError):
+    """Some aliases could not be opened; those that could stay connected.
+
+    Args:
+        failures: The error of each alias that failed.
+        connected: The aliases that are connected.
+    """
+
+    def __init__(self, failures: Mapping[str, ZConfigError], connected: Iterable[str]) -> None:
+        self.failures: dict[str, ZConfigError] = dict(failures)
+        self.connected: tuple[str, ...] = tuple(connected)
+        super().__init__(self.failures, self.connected)
+
+    @property
+    def exit_code(self) -> ExitCode:  # type: ignore[override]
+        """The exit code that speaks for all failures."""
+        return worst(error.exit_code for error in self.failures.values())
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  - {error}" for error in self.failures.values())
+        live = f"; connected: {', '.join(self.connected)}" if self.connected else ""
+        total = len(self.failures) + len(self.connected)
+        return f"{len(self.failures)} of {total} aliases did not connect{live}:{lines}"
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the exit code that speaks for several, or `OK` for none.
+
+    Example:
+        >>> worst([ExitCode.UNREACHABLE, ExitCode.AUTHENTICATION])
+        <ExitCode.AUTHENTICATION: 6>
+    """
+    seen = set(codes)
+    return next((code for code in EXIT_ORDER if code in seen), ExitCode.OK)

@@ -1,0 +1,57 @@
+"""What every source hands on: keys and values as written, and where they stood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+
+FileState = Literal["read", "absent", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key and its value, as written; nothing validated.
+
+    Args:
+        key: The name in the form of a variable, e.g. `ZILLIZ_PROD_TOKEN`.
+        value: The text; an empty one means unset.
+        origin: Where it stood.
+    """
+
+    key: str
+    value: Hidden
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class FileSeen:
+    """A file or directory that a source looked for.
+
+    Args:
+        path: As the user would write it.
+        state: Whether it was read, was not there, or was refused.
+    """
+
+    path: str
+    state: FileState
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that one source had to say: one layer of the configuration.
+
+    Args:
+        name: The layer's name, e.g. `environment` or `.env`.
+        entries: Keys and values, in the order they stood.
+        problems: What could not be read.
+        files: The files looked for.
+    """
+
+    name: str
+    entries: tuple[Entry, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    files: tuple[FileSeen, ...] = ()
