@@ -1,0 +1,138 @@
+"""Named connections to Zilliz Cloud and Milvus, from the environment.
+
+    import zconfig
+
+    zconfig.autoconnect()                       # every alias, in parallel
+    zconfig.connections["analytics"].ping()     # milliseconds
+    zconfig.client().list_collections()         # a pymilvus MilvusClient of the default alias
+
+Importing reads the configuration and sets up `connections`: the aliases are there, unconnected.
+It opens no socket, imports neither grpc nor pymilvus, writes no environment and configures no
+logging, and raises nothing for what is wrong in the configuration: that is kept for the first
+use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zconfig import events
+from zconfig._version import __version__
+from zconfig.errors import (
+    AuthenticationError,
+    AutoconnectError,
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    ConnectError,
+    DatabaseMissingError,
+    MissingExtraError,
+    NotMilvusError,
+    Problem,
+    TLSError,
+    UnknownAliasError,
+    UnreachableError,
+    ZConfigError,
+)
+from zconfig.log import configure_logging, log_as_configured
+from zconfig.registry import Connections
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.load import load
+from zconfig.sources.process import process_environment
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+    from zconfig.connection import Connection
+
+__all__ = [
+    "AuthenticationError",
+    "AutoconnectError",
+    "ClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectError",
+    "Connection",
+    "Connections",
+    "DatabaseMissingError",
+    "MissingExtraError",
+    "NotMilvusError",
+    "Problem",
+    "TLSError",
+    "UnknownAliasError",
+    "UnreachableError",
+    "ZConfigError",
+    "__version__",
+    "autoconnect",
+    "client",
+    "configure_logging",
+    "connections",
+    "events",
+]
+
+
+def _load() -> Configuration:
+    return load(process_environment(), Path())
+
+
+connections = Connections(_load)
+connections.subscribe(log_as_configured(lambda: connections.configuration.options))
+
+
+def autoconnect(
+    *aliases: str, wait: float | None = None, timeout: float | None = None
+) -> dict[str, Connection]:
+    """Connect aliases in parallel, and return their connections.
+
+    Args:
+        *aliases: Which ones, all of them required; without any, every configured alias, of
+            which only the `REQUIRED` ones must succeed.
+        wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
+        timeout: Seconds for each connect; by default each alias' own `TIMEOUT`.
+
+    Returns:
+        The connections by alias.
+
+    Raises:
+        ConfigurationError: Before anything is dialed, with everything that is wrong.
+        AutoconnectError: With every alias that failed; the others stay connected.
+
+    Example:
+        >>> import zconfig
+        >>> zconfig.autoconnect()
+        Traceback (most recent call last):
+        ...
+        zconfig.errors.ConfigurationError: configuration: no connection is configured; \
+set ZILLIZ_URI in the environment or in a .env file
+    """
+    return connections.autoconnect(*aliases, wait=wait, timeout=timeout)
+
+
+def client(alias: str | None = None, **options: Any) -> MilvusClient:
+    """Return a pymilvus `MilvusClient` on the connection of an alias.
+
+    It calls through the connection's own channel: no second TCP connection, no credentials to
+    pass on.
+
+    Args:
+        alias: The connection's name; without it, the default alias.
+        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds.
+
+    Raises:
+        MissingExtraError: pymilvus is not installed.
+        ConfigurationError: The alias is not configured, or wrongly.
+        ConnectError: The server cannot be reached, or does not accept us.
+    """
+    from zconfig.interop.pymilvus import client_of
+
+    return client_of(connections.default if alias is None else connections[alias], **options)
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Connection` when it is asked for: it needs grpc."""
+    if name == "Connection":
+        from zconfig.connection import Connection
+
+        return Connection
+    raise AttributeError(f"module 'zconfig' has no attribute {name!r}")

@@ -98,15 +98,15 @@ class Problem:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        subject = str(self.origin) if self.origin else self.alias or "configuration"
-        whose = f"{self.alias}: " if self.alias else ""
-        return f"{whose}{subject}: {self.message}; {self.remedy}"
+        whose = self.alias or (None if self.origin else "configuration")
+        subject = (str(part) for part in (whose, self.origin) if part)
+        return f"{': '.join(subject)}: {self.message}; {self.remedy}"
 
 
 class ZConfigError(Exception):
     """Base of everything zconfig raises."""
 
-    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+    exit_code: ExitCode = ExitCode.UNEXPECTED
 
 
 class ConfigurationError(ZConfigError):
@@ -191,7 +191,7 @@ class ConnectError(ZConfigError):
     problem: ClassVar[str] = "the connection failed"
     remedy: ClassVar[str] = "look at the server's log"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an error says all that is known
         self,
         alias: str,
         *,
@@ -503,17 +503,16 @@ class AutoconnectError(ZConfigError):
     Args:
         failures: The error of each alias that failed.
         connected: The aliases that are connected.
+
+    Attributes:
+        exit_code: The code that speaks for all the failures.
     """
 
     def __init__(self, failures: Mapping[str, ZConfigError], connected: Iterable[str]) -> None:
         self.failures: dict[str, ZConfigError] = dict(failures)
         self.connected: tuple[str, ...] = tuple(connected)
+        self.exit_code = worst(error.exit_code for error in self.failures.values())
         super().__init__(self.failures, self.connected)
-
-    @property
-    def exit_code(self) -> ExitCode:  # type: ignore[override]
-        """The exit code that speaks for all failures."""
-        return worst(error.exit_code for error in self.failures.values())
 
     def __str__(self) -> str:
         lines = "".join(f"\n  - {error}" for error in self.failures.values())

@@ -1,0 +1,169 @@
+"""Core channels: one per (process, target, TLS identity, options), shared by counting.
+
+gRPC itself shares a TCP connection between plaintext channels with equal arguments, but not
+between TLS channels; here both are shared, and aliases are views that differ in metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from zconfig.sources.process import process_environment
+from zconfig.spec import ConnectionSpec, TLSFiles
+
+Options = tuple[tuple[str, Any], ...]
+
+# A server that comes back is reached within the second, and a peer that acknowledges TCP but
+# is stuck is noticed by the ping's own timeout.
+_RECONNECT: Options = (
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+)
+_PING_TIMEOUT_MS = 10_000
+_FREQUENT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The contents of the TLS files; the key among them is never shown."""
+
+    ca: bytes | None = field(default=None, repr=False)
+    cert: bytes | None = field(default=None, repr=False)
+    key: bytes | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """A digest that tells two TLS identities apart."""
+        parts = (b"-" if part is None else part for part in (self.ca, self.cert, self.key))
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def read_material(files: TLSFiles) -> Material:
+    """Read the TLS files; without a CA of its own, the system's authorities.
+
+    Raises:
+        OSError: If a file cannot be read.
+    """
+    ca = files.ca or _system_authorities()
+    return Material(
+        *(Path(path).read_bytes() if path else None for path in (ca, files.cert, files.key))
+    )
+
+
+def _system_authorities() -> str | None:
+    """Return the system's bundle, unless gRPC is told of one; `None` leaves gRPC its own.
+
+    OpenSSL's default path honours `SSL_CERT_FILE`, which company authorities are put in.
+    """
+    if process_environment().get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
+        return None
+    return ssl.get_default_verify_paths().cafile
+
+
+def channel_options(spec: ConnectionSpec) -> Options:
+    """Return the gRPC channel arguments of a connection.
+
+    The process' number among them keeps a forked child from its parent's subchannels, which
+    gRPC would otherwise hand it from a pool.
+    """
+    options = [*_RECONNECT, ("zconfig.pid", os.getpid())]
+    if spec.keepalive_s:
+        options += [
+            ("grpc.keepalive_time_ms", round(spec.keepalive_s * 1e3)),
+            ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+            ("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS),
+        ]
+    if 0 < spec.keepalive_s <= _FREQUENT_S:
+        options += [("grpc.keepalive_permit_without_calls", 1)]
+        options += [("grpc.http2.max_pings_without_data", 0)]
+    if spec.proxy == "off":
+        options.append(("grpc.enable_http_proxy", 0))
+    elif spec.proxy:
+        options.append(("grpc.http_proxy", spec.proxy))
+    if spec.tls.server_name:
+        options.append(("grpc.ssl_target_name_override", spec.tls.server_name))
+    return tuple(options)
+
+
+class Core:
+    """A borrowed set of channels; give it back once."""
+
+    def __init__(self, channels: tuple[grpc.Channel, ...], give_back: Callable[[], None]) -> None:
+        self.channels = channels
+        self._give_back: Callable[[], None] | None = give_back
+
+    def release(self) -> None:
+        """Give the channels back; the last borrower's release closes them."""
+        give_back, self._give_back = self._give_back, None
+        if give_back:
+            give_back()
+
+
+class CorePool:
+    """The core channels of this process, by what makes them different."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cores: dict[tuple[Any, ...], tuple[tuple[grpc.Channel, ...], int]] = {}
+
+    def acquire(self, target: str, spec: ConnectionSpec, material: Material | None) -> Core:
+        """Return channels to a target, new ones if nobody has any.
+
+        Args:
+            target: A gRPC target, e.g. `db:19530`.
+            spec: The connection's specification.
+            material: The TLS material; `None` for plaintext.
+        """
+        options = channel_options(spec)
+        key = (target, material.identity if material else None, options, spec.pool_size)
+        with self._lock:
+            channels, borrowers = self._cores.get(key) or (
+                _dial(target, options, material, spec.pool_size),
+                0,
+            )
+            self._cores[key] = channels, borrowers + 1
+        return Core(channels, lambda: self._release(key))
+
+    def forget(self) -> None:
+        """Drop all channels without closing them: they belong to the parent of this process."""
+        self._lock = threading.Lock()
+        self._cores = {}
+
+    def _release(self, key: tuple[Any, ...]) -> None:
+        with self._lock:
+            if key not in self._cores:
+                return
+            channels, borrowers = self._cores[key]
+            if borrowers > 1:
+                self._cores[key] = channels, borrowers - 1
+                return
+            del self._cores[key]
+        for channel in channels:
+            channel.close()
+
+
+def _dial(
+    target: str, options: Options, material: Material | None, count: int
+) -> tuple[grpc.Channel, ...]:
+    """Make channels; gRPC connects on the first call. An own argument keeps each to itself."""
+    if material is None:
+        return tuple(
+            grpc.insecure_channel(target, (*options, ("zconfig.member", member)))
+            for member in range(count)
+        )
+    credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
+    return tuple(
+        grpc.secure_channel(target, credentials, (*options, ("zconfig.member", member)))
+        for member in range(count)
+    )

@@ -1,0 +1,5 @@
+"""The command `zconfig`: results on standard output, the log on standard error."""
+
+from zconfig.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,127 @@
+"""A report → a table for people, JSON for programs, annotations for GitHub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from io import StringIO
+from typing import Any, Literal
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from zconfig.cli.report import Report, Row
+from zconfig.errors import Problem
+
+Format = Literal["table", "json", "github"]
+
+_LOG_WIDTH = 160
+_STYLES = {"connected": "green", "failed": "red", "configured": ""}
+
+
+def render_table(report: Report) -> str:
+    """Return a table with the failures and problems in full below it."""
+    shows_server = any(row.state != "configured" for row in report.rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    headers = ["alias", "endpoint", "database", "state"]
+    headers += ["server", "round trip"] if shows_server else []
+    for header in (*headers, "configured by"):
+        table.add_column(header, overflow="fold")
+    for row in report.rows:
+        table.add_row(*_cells(row, shows_server=shows_server))
+    told = [row.failure.message for row in report.rows if row.failure]
+    told += [f"{p.severity}: {p}" for p in _untold(report)]
+    parts = [table] if report.rows else []
+    return _draw([*parts, *(Text(line) for line in told)])
+
+
+def render_json(report: Report) -> str:
+    """Return one JSON object; its keys are documented, and only ever added to."""
+    rows = [_row(row) for row in report.rows]
+    problems = [_problem(problem) for problem in report.problems]
+    return json.dumps(
+        {
+            "ok": report.exit_code == 0,
+            "exit_code": int(report.exit_code),
+            "elapsed_ms": round(report.elapsed_ms, 3),
+            "aliases": rows,
+            "problems": problems,
+        },
+        indent=2,
+    )
+
+
+def render_github(report: Report) -> str:
+    """Return GitHub Actions' workflow commands: an annotation for each thing that is wrong.
+
+    Source: GitHub Docs, "Workflow commands for GitHub Actions".
+    """
+    lines = [_annotation(p.severity, str(p), p) for p in report.problems]
+    for row in report.rows:
+        if row.failure and row.endpoint:
+            lines.append(_annotation("error" if row.required else "warning", row.failure.message))
+        elif row.state == "connected":
+            lines.append(f"{row.alias}: connected to {row.endpoint} ({row.server_version})")
+    return "\n".join(lines)
+
+
+def _cells(row: Row, *, shows_server: bool) -> Iterable[Text | str]:
+    yield Text(row.alias, style="bold")
+    yield row.endpoint or ""
+    yield row.db_name or ""
+    state = row.state if row.required else f"{row.state} (optional)"
+    yield Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
+    if shows_server:
+        yield row.server_version or ""
+        yield "" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms"
+    yield row.origin or ""
+
+
+def _untold(report: Report) -> Iterable[Problem]:
+    """Return the problems that no row's failure repeats."""
+    failed = {row.alias for row in report.rows if row.failure and not row.endpoint}
+    return (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
+
+
+def _draw(parts: Iterable[Table | Text]) -> str:
+    """Draw for the terminal there is, and without colour or wrapping for none."""
+    terminal = Console(stderr=False)
+    stream = StringIO()
+    console = Console(
+        file=stream,
+        force_terminal=terminal.is_terminal,
+        no_color=terminal.no_color,
+        width=terminal.width if terminal.is_terminal else _LOG_WIDTH,
+        highlight=False,
+    )
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text))
+    return (
+        click.unstyle(stream.getvalue()).rstrip()
+        if terminal.no_color
+        else stream.getvalue().rstrip()
+    )
+
+
+def _row(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    if row.round_trip_ms is not None:
+        values["round_trip_ms"] = round(row.round_trip_ms, 3)
+    if row.failure:
+        values["failure"]["exit_code"] = int(row.failure.exit_code)
+    return values
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {**asdict(problem), "origin": str(problem.origin) if problem.origin else None}
+
+
+def _annotation(severity: str, message: str, problem: Problem | None = None) -> str:
+    origin = problem.origin if problem else None
+    place = f" file={origin.path},line={origin.line}" if origin and origin.line else ""
+    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return f"::{severity}{place}::{escaped}"

@@ -1,0 +1,177 @@
+"""What a command found out, as values: rendering comes later."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from zconfig.connection import Connection
+from zconfig.errors import (
+    ConfigurationError,
+    ConnectError,
+    ExitCode,
+    Problem,
+    ZConfigError,
+    worst,
+)
+from zconfig.registry import Connections
+from zconfig.registry.table import nothing_configured
+from zconfig.spec import ConnectionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an alias is not connected.
+
+    Args:
+        cause: Stable identifier of the cause.
+        message: The whole message.
+        exit_code: The exit code it calls for.
+        stage: How far the connect came; `None` for a wrong configuration.
+        permanent: Whether trying again cannot help.
+        remedy: One thing to do.
+    """
+
+    cause: str
+    message: str
+    exit_code: ExitCode
+    stage: str | None = None
+    permanent: bool = True
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One alias.
+
+    Args:
+        alias: Its name.
+        endpoint: Where it leads, without credentials; `None` if that is not known.
+        db_name: The database.
+        required: Whether its failure counts.
+        origin: Where its URI was set.
+        state: `configured`, `connected` or `failed`.
+        server_version: What the server calls itself.
+        round_trip_ms: The time of one ping.
+        failure: Why it is not connected.
+    """
+
+    alias: str
+    endpoint: str | None = None
+    db_name: str | None = None
+    required: bool = True
+    origin: str | None = None
+    state: str = "configured"
+    server_version: str | None = None
+    round_trip_ms: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a command found out.
+
+    Args:
+        rows: One for each alias.
+        problems: What is wrong with the configuration, warnings included.
+        elapsed_ms: How long it took.
+    """
+
+    rows: tuple[Row, ...]
+    problems: tuple[Problem, ...]
+    elapsed_ms: float
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What speaks for all that is wrong."""
+        codes = [row.failure.exit_code for row in self.rows if row.failure and row.required]
+        known = {row.alias for row in self.rows}
+        if any(p.severity == "error" and p.alias not in known for p in self.problems):
+            codes.append(ExitCode.CONFIGURATION)
+        return worst(codes)
+
+    def summary(self) -> str:
+        """Return what is wrong, a line each."""
+        failures = [row.failure.message for row in self.rows if row.failure]
+        general = [str(p) for p in self.problems if p.severity == "error" and not p.alias]
+        return "\n".join([*general, *failures])
+
+
+def checked(
+    connections: Connections, aliases: Iterable[str], *, wait: float | None, timeout: float | None
+) -> Report:
+    """Connect aliases, by default all, and report.
+
+    Args:
+        connections: The registry.
+        aliases: Which ones; all of them count as required then.
+        wait: Seconds for which transient failures are retried.
+        timeout: Seconds for each connect.
+    """
+    started = time.perf_counter()
+    named = tuple(dict.fromkeys(aliases))
+    configuration = connections.configuration
+    wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
+    outcomes = connections.attempt(*(named or (*connections, *wrong)), wait=wait, timeout=timeout)
+    rows = tuple(_row(connections, a, each, forced=bool(named)) for a, each in outcomes.items())
+    problems = configuration.problems
+    if not rows:
+        problems = (*problems, nothing_configured())
+    return Report(rows, problems, (time.perf_counter() - started) * 1e3)
+
+
+def listed(connections: Connections) -> Report:
+    """Report what is configured, without connecting anything."""
+    configuration = connections.configuration
+    rows = [_configured(connections.spec(alias)) for alias in connections]
+    for alias in dict.fromkeys(p.alias for p in configuration.errors if p.alias):
+        error = ConfigurationError(configuration.errors_of(alias))
+        required = alias not in configuration.optional
+        rows.append(Row(alias, required=required, state="failed", failure=_failure(error)))
+    problems = configuration.problems if rows else (*configuration.problems, nothing_configured())
+    return Report(tuple(rows), problems, configuration.elapsed_ms)
+
+
+def _row(
+    connections: Connections, alias: str, outcome: Connection | ZConfigError, *, forced: bool
+) -> Row:
+    """Report what became of one alias; a server that stops answering at once has failed, too."""
+    if isinstance(outcome, Connection):
+        try:
+            return _connected(outcome, required=forced or outcome.spec.required)
+        except ZConfigError as error:
+            outcome = error
+    optional = alias in connections.configuration.optional and not forced
+    if alias in connections:
+        row = _configured(connections.spec(alias))
+        return replace(row, required=not optional, state="failed", failure=_failure(outcome))
+    return Row(alias, required=not optional, state="failed", failure=_failure(outcome))
+
+
+def _connected(connection: Connection, *, required: bool) -> Row:
+    return replace(
+        _configured(connection.spec),
+        required=required,
+        state="connected",
+        server_version=connection.server.version,
+        round_trip_ms=connection.ping(),
+    )
+
+
+def _configured(spec: ConnectionSpec) -> Row:
+    return Row(spec.alias, str(spec.endpoint), spec.db_name, spec.required, str(spec.origin()))
+
+
+def _failure(error: ZConfigError) -> Failure:
+    if isinstance(error, ConnectError):
+        return Failure(
+            error.cause,
+            str(error),
+            error.exit_code,
+            str(error.stage),
+            error.permanent,
+            error.remedy,
+        )
+    cause = error.problems[0].code if isinstance(error, ConfigurationError) else "missing_extra"
+    return Failure(cause, str(error), error.exit_code)

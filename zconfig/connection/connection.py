@@ -1,0 +1,312 @@
+"""One connection: from its first attempt to its close."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+
+from zconfig import events
+from zconfig.channel import milvus
+from zconfig.channel.milvus import Health, Server
+from zconfig.connection.link import Link, make_link, metadata_of
+from zconfig.connection.seam import Attempt
+from zconfig.endpoint import Endpoint
+from zconfig.errors import ClosedError, ConnectError
+from zconfig.spec import ConnectionSpec
+
+T = TypeVar("T")
+
+_FIRST_BACKOFF_S = 0.4
+_LONGEST_BACKOFF_S = 3.0
+
+
+class State(StrEnum):
+    """What a connection is doing."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class Connection:
+    """A connection to one server, for one alias.
+
+    It is made unconnected; `zconfig.connections` opens it and hands it out ready, which means
+    that the server accepted its credentials and has its database.
+
+    Args:
+        spec: What to connect to.
+        emit: Takes the lifecycle events.
+    """
+
+    def __init__(self, spec: ConnectionSpec, emit: Callable[[events.Event], None]) -> None:
+        self._spec = spec
+        self._emit = emit
+        self._state = State.IDLE
+        self._link: Link | None = None
+        self._server: Server | None = None
+        self._round_trip_ms: float | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    @property
+    def spec(self) -> ConnectionSpec:
+        """What it was configured with."""
+        return self._spec
+
+    @property
+    def alias(self) -> str:
+        """Its name."""
+        return self._spec.alias
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it leads."""
+        return self._spec.endpoint
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is ready for calls."""
+        return self._state is State.READY
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self._state
+
+    @property
+    def server(self) -> Server:
+        """What the server said of itself when it accepted us.
+
+        Raises:
+            ClosedError: If the connection is not open.
+        """
+        if self._server is None:
+            raise ClosedError(self.alias)
+        return self._server
+
+    @property
+    def channel(self) -> grpc.Channel:
+        """A `grpc.Channel` that carries the credentials and the session on each call.
+
+        Any Milvus stub works on it. Closing it closes nothing: the connection owns it.
+
+        Raises:
+            ClosedError: If the connection is not open.
+        """
+        return self._live_link().view
+
+    @property
+    def target(self) -> str:
+        """What gRPC dials: the endpoint's address, or its embedded server's.
+
+        Raises:
+            ClosedError: If the connection is not open.
+        """
+        return self._live_link().target
+
+    @property
+    def round_trip_ms(self) -> float:
+        """The last round trip that was measured, in milliseconds; measured now if none was.
+
+        Raises:
+            ConnectError: If the server does not answer.
+            ClosedError: If the connection is not open.
+        """
+        return self.ping() if self._round_trip_ms is None else self._round_trip_ms
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Ask the server for its version, and return how long that took, in milliseconds.
+
+        Args:
+            timeout: Seconds to wait; the alias' TIMEOUT by default.
+
+        Raises:
+            ConnectError: If the server does not answer; its class names the cause.
+            ClosedError: If the connection is not open.
+        """
+        channel, started = self.channel, time.perf_counter()
+        self._ask(timeout, lambda left_s: milvus.get_version(channel, left_s))
+        self._round_trip_ms = (time.perf_counter() - started) * 1e3
+        return self._round_trip_ms
+
+    def health(self, timeout: float | None = None) -> Health:
+        """Ask the server whether all of its parts are well.
+
+        Args:
+            timeout: Seconds to wait; the alias' TIMEOUT by default.
+
+        Raises:
+            ConnectError: If the server does not answer; its class names the cause.
+            ClosedError: If the connection is not open.
+        """
+        channel = self.channel
+        return self._ask(timeout, lambda left_s: milvus.check_health(channel, left_s))
+
+    def open(self, *, deadline: float, retry_until: float) -> None:
+        """Connect: try until the server accepts us, or until there is no use in trying.
+
+        Args:
+            deadline: The monotonic instant at which it must have ended.
+            retry_until: The monotonic instant until which transient failures are retried.
+
+        Raises:
+            ConnectError: What the last attempt failed of.
+            MissingExtraError: If Milvus Lite is wanted and not installed.
+            ClosedError: If it was closed meanwhile.
+        """
+        started = time.monotonic()
+        self._state = State.CONNECTING
+        self._emit(events.ConnectionConnecting(**self._names(), origin=str(self._spec.origin())))
+        try:
+            attempt = self._try_until_ready(started, deadline, retry_until)
+        except BaseException as error:
+            self._release()
+            if isinstance(error, ConnectError):
+                self._emit(_failed(error))
+            raise
+        self._emit(
+            events.ConnectionConnected(
+                **self._names(),
+                origin=str(self._spec.origin()),
+                server_version=self.server.version,
+                attempt=attempt.number,
+                elapsed_ms=(time.monotonic() - started) * 1e3,
+            )
+        )
+
+    def close(self) -> None:
+        """Close it: calls in flight are cancelled, and nobody else's connection is touched."""
+        was_ready = self._state is State.READY
+        self._release()
+        if was_ready:
+            self._emit(events.ConnectionClosed(**self._names()))
+
+    def abandon(self) -> None:
+        """Forget the channels without closing them: they belong to the parent process."""
+        link, self._link = self._link, None
+        self._lock = threading.Lock()
+        self._state = State.CLOSED
+        if link:
+            link.view.revoke()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.alias!r} to {self.endpoint}, {self._state}>"
+
+    def _try_until_ready(self, started: float, deadline: float, retry_until: float) -> Attempt:
+        """Return the attempt that succeeded."""
+        number = 1
+        while True:
+            ends = min(deadline, time.monotonic() + self._spec.timeout_s)
+            attempt = Attempt(self._spec, started, ends, number)
+            failure = self._try_once(attempt)
+            if failure is None:
+                return attempt
+            delay_s = _backoff_s(number)
+            if failure.permanent or time.monotonic() + delay_s >= min(retry_until, deadline):
+                raise failure
+            self._emit(self._retrying(failure, delay_s))
+            self._closing.wait(delay_s)
+            number += 1
+
+    def _try_once(self, attempt: Attempt) -> ConnectError | None:
+        """Return why it failed, or `None` when the connection is ready."""
+        try:
+            link = self._link or self._hold(make_link(attempt))
+            spec = self._spec
+            server = attempt.run(lambda left_s: milvus.greet(link.view, spec, left_s))
+        except ConnectError as error:
+            if self._closing.is_set():
+                raise ClosedError(self.alias) from None
+            return error
+        with self._lock:
+            if self._closing.is_set():
+                raise ClosedError(self.alias)
+            link.view.metadata = metadata_of(spec, server.identifier)
+            self._server, self._state = server, State.READY
+        return None
+
+    def _hold(self, link: Link) -> Link:
+        """Keep a link, unless the connection was closed while it was made."""
+        with self._lock:
+            if not self._closing.is_set():
+                self._link = link
+                return link
+        link.release()
+        raise ClosedError(self.alias)
+
+    def _release(self) -> None:
+        with self._lock:
+            self._closing.set()
+            link, self._link = self._link, None
+            self._server, self._state = None, State.CLOSED
+        if link:
+            link.release()
+
+    def _live_link(self) -> Link:
+        link = self._link
+        if link is None or self._state is not State.READY:
+            raise ClosedError(self.alias)
+        return link
+
+    def _ask(self, timeout: float | None, call: Callable[[float], T]) -> T:
+        started = time.monotonic()
+        timeout_s = self._spec.timeout_s if timeout is None else timeout
+        return Attempt(self._spec, started, started + timeout_s).run(call)
+
+    def _names(self) -> dict[str, str]:
+        return {"alias": self.alias, "endpoint": str(self.endpoint)}
+
+    def _retrying(self, failure: ConnectError, delay_s: float) -> events.ConnectionRetrying:
+        return events.ConnectionRetrying(
+            **self._names(),
+            attempt=failure.attempts,
+            cause=failure.cause,
+            remedy=failure.remedy,
+            delay_ms=delay_s * 1e3,
+            elapsed_ms=failure.elapsed_ms,
+        )
+
+
+def _failed(error: ConnectError) -> events.ConnectionFailed:
+    return events.ConnectionFailed(
+        alias=error.alias,
+        endpoint=error.endpoint,
+        origin=error.origin,
+        cause=error.cause,
+        stage=str(error.stage),
+        permanent=error.permanent,
+        attempt=error.attempts,
+        elapsed_ms=error.elapsed_ms,
+        problem=str(error),
+        remedy=error.remedy,
+    )
+
+
+def _backoff_s(number: int) -> float:
+    """Return a pause after an attempt: exponential, with full jitter.
+
+    Full jitter keeps many clients of a server that comes back from arriving together
+    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
+    """
+    ceiling_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
+    return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret

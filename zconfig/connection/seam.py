@@ -1,0 +1,121 @@
+"""The one seam where a failed call becomes an error of ours: cause, origin and remedy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from zconfig.channel.messages import Status
+from zconfig.channel.milvus import StatusError
+from zconfig.channel.wire import WireError
+from zconfig.diagnosis import (
+    ProbeTarget,
+    Surroundings,
+    Verdict,
+    diagnose,
+    proxy_in_force,
+    status_verdict,
+)
+from zconfig.endpoint import Transport
+from zconfig.errors import ConnectError, OtherServiceError, Stage
+from zconfig.sources.process import process_environment
+from zconfig.spec import ConnectionSpec
+
+T = TypeVar("T")
+
+_FIELDS_AT_FAULT = {
+    Stage.MATERIAL: ("tls_ca", "tls_cert", "tls_key"),
+    Stage.TLS: ("tls_ca", "tls_cert", "tls_server_name"),
+    Stage.CREDENTIALS: ("token", "password", "user"),
+    Stage.DATABASE: ("db_name",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at something, with a deadline.
+
+    Args:
+        spec: The connection it is for.
+        started: The monotonic instant at which the whole undertaking began.
+        deadline: The monotonic instant at which this try must have ended.
+        number: Which try it is, from 1.
+    """
+
+    spec: ConnectionSpec
+    started: float
+    deadline: float
+    number: int = 1
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline; never quite nothing, which gRPC refuses."""
+        return max(self.deadline - time.monotonic(), 0.001)
+
+    def run(self, call: Callable[[float], T]) -> T:
+        """Make a call.
+
+        Args:
+            call: Makes it within the seconds it is given; raises `grpc.RpcError`,
+                `StatusError` or `WireError` when it fails.
+
+        Raises:
+            ConnectError: Its class names the cause.
+        """
+        try:
+            return call(self.left_s)
+        except grpc.RpcError as error:
+            verdict = self._diagnose(error.code(), error.details() or "")
+        except StatusError as error:
+            verdict = self._judge(error.status)
+        except WireError as error:
+            verdict = Verdict(OtherServiceError, str(error))
+        # Outside the `except`: a chained gRPC error would repeat in its own words, at length,
+        # what the verdict says.
+        raise self.error(verdict)
+
+    def error(self, verdict: Verdict) -> ConnectError:
+        """Return the error of a verdict, with all that is known of this attempt."""
+        return verdict.error(
+            self.spec.alias,
+            endpoint=str(self.spec.endpoint),
+            origin=str(self.spec.origin(*_FIELDS_AT_FAULT.get(verdict.error.stage, ()))),
+            detail=verdict.detail,
+            elapsed_ms=(time.monotonic() - self.started) * 1e3,
+            attempts=self.number,
+            hint=verdict.hint,
+        )
+
+    def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
+        target, surroundings = probe_target(self.spec), _surroundings()
+        return diagnose(code, details, target, deadline=self.deadline, surroundings=surroundings)
+
+    def _judge(self, status: Status) -> Verdict:
+        target, surroundings = probe_target(self.spec), _surroundings()
+        return status_verdict(status.code, status.reason, target, surroundings=surroundings)
+
+
+def _surroundings() -> Surroundings:
+    return Surroundings.detect(process_environment())
+
+
+def probe_target(spec: ConnectionSpec) -> ProbeTarget:
+    """Return what a diagnosis has to know of a connection."""
+    endpoint, tls = spec.endpoint, spec.tls
+    host = endpoint.host or ""
+    return ProbeTarget(
+        host=host,
+        port=endpoint.port or 0,
+        secure=endpoint.secure,
+        ca=tls.ca,
+        cert=tls.cert,
+        key=tls.key,
+        server_name=tls.server_name,
+        unix_path=endpoint.path if endpoint.transport is Transport.UNIX else None,
+        has_credentials=spec.credentials is not None,
+        via_proxy=proxy_in_force(host, process_environment(), spec.proxy),
+    )

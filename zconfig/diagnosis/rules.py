@@ -1,0 +1,202 @@
+"""The rules, in order: what the server or a gateway said, then the probe, then gRPC's words."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+
+from zconfig.diagnosis.probe import stages
+from zconfig.diagnosis.surroundings import Surroundings, hint
+from zconfig.diagnosis.verdict import Verdict, evidence
+from zconfig.errors import (
+    ClientCertificateError,
+    ClosedByPeerError,
+    ConnectError,
+    ConnectTimeoutError,
+    DatabaseMissingError,
+    ExpiredCertificateError,
+    HostnameMismatchError,
+    HostUnreachableError,
+    MissingCredentialsError,
+    NameNotFoundError,
+    NameServerError,
+    NameTimeoutError,
+    NotGRPCError,
+    NotHTTP2Error,
+    NotPermittedError,
+    OtherServiceError,
+    PlaintextServerError,
+    ProxyError,
+    RefusedError,
+    RejectedCredentialsError,
+    ServerNotReadyError,
+    ServerSilentError,
+    TLSMaterialError,
+    UnexplainedError,
+    UntrustedCertificateError,
+)
+
+if TYPE_CHECKING:
+    from zconfig.diagnosis.target import ProbeTarget
+
+_BUDGET_S = 1.0
+_GRACE_S = 0.25
+_NO_SURROUNDINGS = Surroundings()
+
+_Cause = type[ConnectError]
+_Rules = tuple[tuple[str, _Cause], ...]
+
+# Said by the far end of a connection that works; the first that fits counts. A gateway's 429 and
+# 502 to 504 pass, and gRPC calls them UNAVAILABLE. Zilliz Cloud puts a stopped cluster into an
+# UNAUTHENTICATED or an UNKNOWN: milvus-io/milvus#31910.
+_SAID: _Rules = (
+    (r"Received http2 header with status: (429|50[234])", ServerNotReadyError),
+    (r"Received http2 header with status", NotGRPCError),
+    (r"HTTP proxy returned response code", ProxyError),
+    (r"under current cluster status", ServerNotReadyError),
+    (r"(?i)not ready|not healthy|service unavailable", ServerNotReadyError),
+)
+
+_BY_CODE: dict[grpc.StatusCode, _Cause] = {
+    grpc.StatusCode.PERMISSION_DENIED: NotPermittedError,
+    grpc.StatusCode.UNIMPLEMENTED: OtherServiceError,
+}
+
+_PROBED = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
+_RAN_OUT_OF_TIME = frozenset({NameTimeoutError, ConnectTimeoutError, ServerSilentError})
+
+# gRPC's own words, from 1.60 to 1.85, the most specific first.
+_WORDS: _Rules = (
+    (r"CERTIFICATE_VERIFY_FAILED.*(expired|not yet valid)", ExpiredCertificateError),
+    (r"CERTIFICATE_VERIFY_FAILED", UntrustedCertificateError),
+    (r"Hostname Verification|not in peer certificate", HostnameMismatchError),
+    (r"WRONG_VERSION_NUMBER", PlaintextServerError),
+    (r"missing selected ALPN", NotHTTP2Error),
+    (r"security handshaker|empty address list", TLSMaterialError),
+    (
+        r"Unwrap failed|Secure read failed|CERTIFICATE_REQUIRED|BAD_CERTIFICATE|UNKNOWN_CA",
+        ClientCertificateError,
+    ),
+    (r"Domain name not found", NameNotFoundError),
+    (r"DNS resolution failed|errors resolving|lookup failed", NameServerError),
+    (r"Connection refused", RefusedError),
+    (r"Failed parsing HTTP/2|http2 preface", NotHTTP2Error),
+    (r"No route to host|Network is unreachable", HostUnreachableError),
+    (r"Stream removed \(Data frame", NotGRPCError),
+    (r"Connection reset|Socket closed|Broken pipe|EOF", ClosedByPeerError),
+)
+
+# Milvus' `merr` codes, from 2.3 on: pkg/util/merr/errors.go.
+_STATUS_CODES: dict[int, _Cause] = {
+    1: ServerNotReadyError,
+    2: ServerNotReadyError,
+    800: DatabaseMissingError,
+    1401: NotPermittedError,
+}
+_NOT_AUTHENTICATED = 1400
+
+
+def diagnose(
+    code: grpc.StatusCode,
+    details: str,
+    target: ProbeTarget,
+    *,
+    deadline: float,
+    surroundings: Surroundings = _NO_SURROUNDINGS,
+) -> Verdict:
+    """Find the cause of a failed call of `Connect`, or of `GetVersion` after it.
+
+    Blocks for a second at most, and ends a quarter of one after the deadline at the latest.
+
+    Args:
+        code: The status of the call.
+        details: The status' text.
+        target: Where it went.
+        deadline: The monotonic instant the connect has to be done at.
+        surroundings: What the process runs in, for the hint.
+    """
+    error, seen = _heard(code, details, target) or _probed(code, details, target, deadline)
+    return Verdict(error, evidence(seen), _hint(error, details, target, surroundings))
+
+
+def status_verdict(
+    status_code: int,
+    reason: str,
+    target: ProbeTarget,
+    *,
+    surroundings: Surroundings = _NO_SURROUNDINGS,
+) -> Verdict:
+    """Find the cause of a failure that Milvus reports in the status of a response.
+
+    Args:
+        status_code: The `code` of the status, not the older `error_code`.
+        reason: Its text.
+        target: Where the call went.
+        surroundings: What the process runs in, for the hint.
+
+    Example:
+        >>> status_verdict(800, "database not found[database=sales]", ProbeTarget("db", 19530))
+        ... # doctest: +ELLIPSIS
+        Verdict(error=<class '...DatabaseMissingError'>, detail='800: database not found...
+    """
+    if status_code == _NOT_AUTHENTICATED:
+        error: _Cause = _credentials_error(target)
+    else:
+        error = _STATUS_CODES.get(status_code) or _first(_SAID, reason) or UnexplainedError
+    seen = evidence(f"{status_code}: {reason}")
+    return Verdict(error, seen, _hint(error, reason, target, surroundings))
+
+
+def _heard(code: grpc.StatusCode, details: str, target: ProbeTarget) -> tuple[_Cause, str] | None:
+    """Return what the far end itself said was wrong, or `None` if it was not reached."""
+    said = f"{code.name}: {details}"
+    if cause := _first(_SAID, details):
+        return cause, said
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return _credentials_error(target), said
+    if code in _PROBED:
+        return None
+    return _BY_CODE.get(code, UnexplainedError), said
+
+
+def _probed(
+    code: grpc.StatusCode, details: str, target: ProbeTarget, deadline: float
+) -> tuple[_Cause, str]:
+    """Return what a probe finds, or else what gRPC's words mean."""
+    last = stages(target, min(time.monotonic() + _BUDGET_S, deadline + _GRACE_S))[-1]
+    timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED
+    if last.error is None and timed_out:
+        return ServerSilentError, f"{last.detail}, the call got no answer"
+    words = _first(_WORDS, details)
+    # That the probe ran out of time says little about a call that failed before its own end.
+    if last.error is None or (words and not timed_out and last.error in _RAN_OUT_OF_TIME):
+        return words or UnexplainedError, f"{code.name}: {details}"
+    return last.error, last.detail
+
+
+def _first(rules: _Rules, text: str) -> _Cause | None:
+    causes = (cause for pattern, cause in rules if re.search(pattern, text, re.DOTALL))
+    return next(causes, None)
+
+
+def _credentials_error(target: ProbeTarget) -> _Cause:
+    return RejectedCredentialsError if target.has_credentials else MissingCredentialsError
+
+
+def _hint(error: _Cause, details: str, target: ProbeTarget, surroundings: Surroundings) -> str:
+    if "under current cluster status" in details:
+        return "resume the cluster in the Zilliz Cloud console"
+    if error is RejectedCredentialsError and "missing authorization" in details:
+        return "they were sent: something between may drop the authorization header"
+    return hint(error, target, surroundings)

@@ -1,0 +1,112 @@
+"""The surroundings of the process, and what they have to do with a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zconfig.diagnosis.proxy import PROXY_VARIABLES
+from zconfig.diagnosis.target import ProbeTarget
+from zconfig.errors import (
+    ConnectError,
+    ConnectTimeoutError,
+    NameNotFoundError,
+    NameServerError,
+    NameTimeoutError,
+    NotMilvusError,
+    ServerSilentError,
+    TLSError,
+    UnreachableError,
+)
+from zconfig.redaction import redact_uri
+
+_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_FALSE = frozenset({"0", "false", "no"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the process runs in.
+
+    Args:
+        environ: The environment; never shown.
+        in_container: Whether this is a container.
+    """
+
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    in_container: bool = False
+
+    @classmethod
+    def detect(cls, environ: Mapping[str, str]) -> Surroundings:
+        """Look whether this is a container: Docker and Podman leave a file, Kubernetes a variable.
+
+        Args:
+            environ: The process environment.
+        """
+        marked = any(Path(mark).exists() for mark in _CONTAINER_MARKS)
+        return cls(environ, marked or "KUBERNETES_SERVICE_HOST" in environ)
+
+
+def observations(target: ProbeTarget, surroundings: Surroundings) -> tuple[str, ...]:
+    """Return everything about the surroundings that can make a connection fail.
+
+    Example:
+        >>> observations(ProbeTarget("db", 19530), Surroundings({"GRPC_DNS_RESOLVER": "ares"}))
+        ('GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver of this machine',)
+    """
+    return tuple(text for _, observe in _OBSERVERS if (text := observe(target, surroundings)))
+
+
+def hint(error: type[ConnectError], target: ProbeTarget, surroundings: Surroundings) -> str:
+    """Return the observations that have to do with an error, or an empty text.
+
+    Args:
+        error: The cause found.
+        target: The connection that failed.
+        surroundings: What the process runs in.
+    """
+    telling = (observe for concerned, observe in _OBSERVERS if issubclass(error, concerned))
+    return "; ".join(text for observe in telling if (text := observe(target, surroundings)))
+
+
+def _loopback(target: ProbeTarget, surroundings: Surroundings) -> str:
+    if not (surroundings.in_container and target.is_loopback):
+        return ""
+    return (
+        f"in a container {target.host} is the container itself: "
+        "use the service's name, or host.docker.internal"
+    )
+
+
+def _proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
+    if target.via_proxy is None:
+        return ""
+    environ = surroundings.environ
+    named = (name for name in PROXY_VARIABLES if environ.get(name) == target.via_proxy)
+    return f"{next(named, 'PROXY')} sends this through {redact_uri(target.via_proxy)}"
+
+
+def _resolver(target: ProbeTarget, surroundings: Surroundings) -> str:
+    choice = surroundings.environ.get("GRPC_DNS_RESOLVER", "native")
+    if target.unix_path is not None or choice in {"", "native"}:
+        return ""
+    return f"GRPC_DNS_RESOLVER={choice} keeps gRPC from the resolver of this machine"
+
+
+def _fork(_: ProbeTarget, surroundings: Surroundings) -> str:
+    choice = surroundings.environ.get("GRPC_ENABLE_FORK_SUPPORT", "")
+    if choice.lower() not in _FALSE:
+        return ""
+    return f"GRPC_ENABLE_FORK_SUPPORT={choice} lets gRPC hang after a fork: unset it"
+
+
+_Observe = Callable[[ProbeTarget, Surroundings], str]
+_Concerned = tuple[type[ConnectError], ...]
+
+_OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
+    ((UnreachableError,), _loopback),
+    ((UnreachableError, TLSError, NotMilvusError), _proxy),
+    ((NameNotFoundError, NameServerError, NameTimeoutError), _resolver),
+    ((NameTimeoutError, ConnectTimeoutError, ServerSilentError), _fork),
+)

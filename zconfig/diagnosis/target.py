@@ -1,0 +1,52 @@
+"""What a diagnosis has to know of a connection."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTarget:
+    """Where a connection leads, and how.
+
+    Args:
+        host: Name or address, an IPv6 address without brackets.
+        port: TCP port.
+        secure: Whether the connection uses TLS.
+        ca: Path of the CA bundle that the channel uses; `None` for the system's.
+        cert: Path of the client certificate.
+        key: Path of its private key.
+        server_name: The name to verify, where it is not the host.
+        unix_path: Path of a Unix domain socket, instead of host and port.
+        has_credentials: Whether a token, or a user and password, are sent.
+        via_proxy: URL of the HTTP CONNECT proxy in force; may hold a password.
+
+    Example:
+        >>> ProbeTarget("::1", 19530).authority
+        '[::1]:19530'
+    """
+
+    host: str
+    port: int
+    secure: bool = False
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+    unix_path: str | None = None
+    has_credentials: bool = False
+    via_proxy: str | None = field(default=None, repr=False)
+
+    @property
+    def authority(self) -> str:
+        """Host and port as they are written in a URI."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it leads to the very machine or container we run in."""
+        try:
+            return self.unix_path is None and ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"

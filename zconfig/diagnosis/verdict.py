@@ -1,0 +1,54 @@
+"""What a diagnosis comes to, and the text that goes with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zconfig.redaction import redact_uri
+
+if TYPE_CHECKING:
+    from zconfig.errors import ConnectError
+
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The cause of a failure.
+
+    Args:
+        error: The class that stands for the cause.
+        detail: What was seen, redacted, on one line.
+        hint: An observation about the surroundings that makes the cause likelier; may be empty.
+    """
+
+    error: type[ConnectError]
+    detail: str = ""
+    hint: str = ""
+
+
+class StageError(Exception):
+    """A stage of the probe failed.
+
+    Args:
+        error: The class that stands for the cause.
+        detail: What was seen.
+    """
+
+    def __init__(self, error: type[ConnectError], detail: str) -> None:
+        self.error = error
+        self.detail = detail
+        super().__init__(error, detail)
+
+
+def evidence(text: str) -> str:
+    r"""Return a text from outside as it may be shown: one line, short, no userinfo in a URI.
+
+    Example:
+        >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
+        'no route via http://********@proxy:3128 at all'
+    """
+    words = (redact_uri(word) if "@" in word else word for word in text.split())
+    line = " ".join(words)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -1,0 +1,473 @@
+"""A URI as written -> a normalised, classified endpoint, and back.
+
+Pure text: nothing is looked up, no file is touched. What is decided here, where others differ:
+
+- The default port is 443 with TLS and 19530 without, as in pymilvus, and is always written out.
+- The path is one database, percent-decoded; pymilvus takes the first of several segments.
+- A Milvus Lite path is kept as written, spaces, `%` and `..` included; a leading `~` is expanded
+  by whoever opens the file. A Unix socket's path is percent-decoded, as gRPC does.
+- A host is ASCII: the two IDNA standards map some names to different hosts.
+
+The forms of Zilliz Cloud's endpoints are those of its documentation, "Connection Endpoints",
+"Connect to Serving Clusters", "Connect for On-Demand Search" and "Connect to Global Cluster", on
+docs.zilliz.com, and for China on docs.zilliz.com.cn.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, unquote
+
+from zconfig.redaction import Hidden
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+_CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
+_FAULTS = {
+    "empty_uri": ("the URI is empty", "set it, e.g. to http://localhost:19530 or ./milvus.db"),
+    "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
+    "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
+    "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
+    "missing_scheme": (
+        "the URI has no scheme",
+        "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
+    ),
+    "missing_slashes": ("the scheme is not followed by //", "write https:// or http://"),
+    "bad_scheme": (
+        "the scheme is none of https, http, grpcs, grpc, tcp and unix",
+        "use https:// or http://, or for Milvus Lite the path alone",
+    ),
+    "missing_host": ("the URI has no host", "write the host after the //"),
+    "bad_host": (
+        "the host is neither a host name nor an IP address",
+        "write a host name, an IPv4 address, or an IPv6 address in brackets",
+    ),
+    "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
+    "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
+    "bad_port": ("the port is not a number from 1 to 65535", "write it in plain digits"),
+    "bad_path": (
+        "the path is not the name of one database",
+        "leave only the database after the host, e.g. https://host/sales",
+    ),
+    "bad_socket_path": (
+        "the socket's path is not one that gRPC can open",
+        "write unix: and an absolute path without a comma",
+    ),
+    "query_not_allowed": ("the URI has a query or a fragment", "remove the ? or # and the rest"),
+    "unescaped_userinfo": (
+        "an @ follows the first /, ? or # after the scheme",
+        "percent-encode the user and the password: / is %2F, ? is %3F, # is %23",
+    ),
+    "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
+    "bad_credentials": (
+        "the user or the password in the URI is not printable ASCII",
+        "correct it, or set USER and PASSWORD instead",
+    ),
+    "missing_user": ("the URI has a password without a user", "write user:password before the @"),
+    "control_plane": (
+        "this is the address of Zilliz Cloud's console or control plane, not of a cluster",
+        f"copy the endpoint from the cluster's Connect card, e.g. {_CLUSTER_FORM}",
+    ),
+    "plaintext_cloud": ("Zilliz Cloud speaks TLS only", "use https://"),
+    "lite_name": ("a Milvus Lite path ends in a name and .db", "write e.g. ./milvus.db"),
+    "no_target": (
+        "Milvus Lite has no address before it runs",
+        "start it, and parse the address that it listens on",
+    ),
+}
+"""Message and remedy of each code; a code once released keeps its meaning."""
+
+_CLOUD_DOMAINS = (
+    ".cloud.zilliz.com.cn",
+    ".zilliz.com.cn",
+    ".cloud.zilliz.com",
+    ".zilliz.com",
+    ".zillizcloud.com",
+)
+
+_WHITE_SPACE = re.compile(r"\A\s|[^\S ]|\s\Z")
+_QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
+_NETWORK = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    r"(?:(?P<userinfo>[^/?#]*)@)?(?P<address>[^/?#@]*)(?P<rest>.*)",
+    re.DOTALL,
+)
+_ADDRESS = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?")
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
+_SOCKET_PATH = re.compile(r"/(?!/[^/])[^,]*[^,/]")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_CONTROL_PLANE = re.compile(r"(?:api|controller\.api\..+)?")
+
+
+class EndpointError(ValueError):
+    """A URI that cannot be used; says why without repeating any of it.
+
+    Args:
+        code: Stable identifier, e.g. `bad_port`.
+
+    Attributes:
+        message: What is wrong, in lower case.
+        remedy: One thing to do.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.message, self.remedy = _FAULTS[code]
+        super().__init__(code)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+class Transport(StrEnum):
+    """How the bytes travel."""
+
+    TLS = auto()
+    PLAINTEXT = auto()
+    UNIX = auto()
+    LITE = auto()
+
+
+class Family(StrEnum):
+    """What kind of service stands there, as far as its address tells."""
+
+    DEDICATED = auto()
+    SERVERLESS = auto()
+    PROJECT = auto()
+    GLOBAL_CLUSTER = auto()
+    MILVUS = auto()
+    LITE = auto()
+
+
+_SCHEMES = {
+    "https": Transport.TLS,
+    "grpcs": Transport.TLS,
+    "http": Transport.PLAINTEXT,
+    "grpc": Transport.PLAINTEXT,
+    "tcp": Transport.PLAINTEXT,
+}
+_DEFAULT_PORTS = {Transport.TLS: 443, Transport.PLAINTEXT: 19530}
+_LAST_PORT = 65535
+_LONGEST_HOST = 254  # a final dot included
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a connection goes.
+
+    Args:
+        transport: TLS, plaintext, a Unix socket, or Milvus Lite in process.
+        family: The kind of service.
+        host: Lower case; an IPv6 address without brackets; `None` for paths.
+        port: 1 to 65535; `None` for paths.
+        path: Of the Unix socket or the Milvus Lite file; `None` for hosts.
+        db_name: The database that the URI names; `None` if it names none.
+
+    Example:
+        >>> endpoint = parse("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
+        >>> endpoint.family, endpoint.port, endpoint.db_name
+        (<Family.DEDICATED: 'dedicated'>, 443, 'sales')
+        >>> print(endpoint)
+        https://in01-ab.aws-us-west-2.vectordb.zillizcloud.com:443/sales
+    """
+
+    transport: Transport
+    family: Family
+    host: str | None
+    port: int | None
+    path: str | None
+    db_name: str | None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is made with TLS."""
+        return self.transport is Transport.TLS
+
+    @property
+    def uri(self) -> str:
+        """The normalised URI: no userinfo, the port always there, parsed to an equal endpoint."""
+        if self.path is not None:
+            return self.path if self.transport is Transport.LITE else f"unix:{quote(self.path)}"
+        scheme = "https" if self.secure else "http"
+        database = "" if self.db_name is None else f"/{quote(self.db_name, safe='')}"
+        return f"{scheme}://{self.address}{database}"
+
+    @property
+    def target(self) -> str:
+        """What gRPC dials.
+
+        Raises:
+            EndpointError: `no_target`, for Milvus Lite.
+        """
+        if self.transport is Transport.LITE:
+            raise EndpointError("no_target")
+        # Without its scheme a host called `dns`, `unix` or `xds` is taken for a gRPC resolver.
+        return f"dns:///{self.address}" if self.path is None else self.uri
+
+    @property
+    def address(self) -> str:
+        """Host and port as in a URI; for a path the path."""
+        if self.path is not None:
+            return self.path
+        host = f"[{self.host}]" if ":" in (self.host or "") else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+@dataclass(frozen=True, slots=True)
+class Userinfo:
+    """A URI, and the credentials that were written into it.
+
+    Args:
+        uri: The URI without them.
+        user: Percent-decoded, and hidden: alone it is an API key; `None` if there is none.
+        password: Percent-decoded; `None` if there is no colon.
+    """
+
+    uri: str = field(repr=False)
+    user: Hidden | None
+    password: Hidden | None
+
+
+def _sealed(read: Callable[[str], _T]) -> Callable[[str], _T]:
+    """Raise a fault anew: the frames it comes from have pieces of the text in their locals."""
+
+    @functools.wraps(read)
+    def sealed(text: str) -> _T:
+        text = Hidden(text)
+        try:
+            return read(text)
+        except EndpointError as error:
+            code = error.code
+        raise EndpointError(code)
+
+    return sealed
+
+
+@_sealed
+def split_userinfo(text: str) -> Userinfo:
+    """Take the credentials out of a URI.
+
+    Args:
+        text: A URI as written; only its userinfo is looked at, `parse` judges the rest.
+
+    Returns:
+        The URI without userinfo, and the user and password, split at the first colon.
+
+    Raises:
+        EndpointError: The credentials are not percent-encoded as they must be, are not printable
+            ASCII, or are a password alone.
+
+    Example:
+        >>> found = split_userinfo("https://root:p%40ss@db.example")
+        >>> found.uri, found.password == "p@ss"
+        ('https://db.example', True)
+    """
+    found = _network(text)
+    if found is None or found["userinfo"] is None:
+        return Userinfo(str(text), None, None)
+    user, colon, password = found["userinfo"].partition(":")
+    if colon and not user:
+        raise EndpointError("missing_user")
+    return Userinfo(
+        f"{found['scheme']}://{found['address']}{found['rest']}",
+        _credential(user) if user else None,
+        _credential(password) if colon else None,
+    )
+
+
+@_sealed
+def parse(text: str) -> Endpoint:
+    """Read a URI.
+
+    Args:
+        text: A URI as written; userinfo in it is dropped.
+
+    Returns:
+        The endpoint, normalised and classified.
+
+    Raises:
+        EndpointError: The URI cannot be used.
+
+    Example:
+        >>> parse("tcp://[::1]").target
+        'dns:///[::1]:19530'
+        >>> parse("./analytics.db").transport
+        <Transport.LITE: 'lite'>
+    """
+    _check_characters(text)
+    scheme, colon, _ = text.partition("/")[0].lower().partition(":")
+    if not colon:
+        return _lite(text)
+    if scheme == "unix":
+        return _unix(text)
+    found = _network(text)
+    if found is None:
+        raise EndpointError(_fault_without_slashes(scheme, text))
+    if scheme not in _SCHEMES:
+        raise EndpointError("bad_scheme")
+    return _remote(_SCHEMES[scheme], found["address"], found["rest"])
+
+
+def _check_characters(text: str) -> None:
+    if not text.strip():
+        raise EndpointError("empty_uri")
+    if _WHITE_SPACE.search(text):
+        raise EndpointError("whitespace")
+    if text.startswith(_QUOTES) or text.endswith(_QUOTES):
+        raise EndpointError("quoted_uri")
+    if not text.isprintable():
+        raise EndpointError("control_character")
+
+
+def _network(text: str) -> re.Match[str] | None:
+    """Return the parts of `scheme://userinfo@address...`, or `None` for any other form."""
+    found = _NETWORK.fullmatch(text)
+    if found is None or found["scheme"].lower() == "unix":
+        return None
+    if " " in text:
+        raise EndpointError("whitespace")
+    if "@" in found["rest"]:
+        raise EndpointError("unescaped_userinfo")
+    return found
+
+
+def _fault_without_slashes(scheme: str, text: str) -> str:
+    if scheme in _SCHEMES:
+        return "missing_slashes"
+    return "bad_scheme" if text.endswith(".db") else "missing_scheme"
+
+
+def _lite(text: str) -> Endpoint:
+    name = text.rpartition("/")[2]
+    if name.endswith(".db") and name != ".db":
+        return Endpoint(Transport.LITE, Family.LITE, None, None, str(text), None)
+    is_path = name == ".db" or text.startswith((".", "/", "~"))
+    raise EndpointError("lite_name" if is_path else "missing_scheme")
+
+
+def _unix(text: str) -> Endpoint:
+    written = text.partition(":")[2]
+    if "?" in written or "#" in written:
+        raise EndpointError("query_not_allowed")
+    path = _decoded(written)
+    # Two slashes begin a host, and gRPC takes a comma for the end of one address of several.
+    if not _SOCKET_PATH.fullmatch(path) or not path.isprintable():
+        raise EndpointError("bad_socket_path")
+    return Endpoint(Transport.UNIX, Family.MILVUS, None, None, f"/{path.lstrip('/')}", None)
+
+
+def _remote(transport: Transport, address: str, rest: str) -> Endpoint:
+    host, port = _host_and_port(address)
+    family = _classify(transport, host)
+    if "?" in rest or "#" in rest:
+        raise EndpointError("query_not_allowed")
+    port = port or _DEFAULT_PORTS[transport]
+    return Endpoint(transport, family, host, port, None, _database(rest))
+
+
+def _host_and_port(address: str) -> tuple[str, int | None]:
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        raise EndpointError("bad_host")
+    host, digits = _host(found["host"].lower()), found["port"]
+    if digits is None:
+        return host, None
+    if not _PORT.fullmatch(digits) or int(digits) > _LAST_PORT:
+        raise EndpointError("bad_port")
+    return host, int(digits)
+
+
+def _host(host: str) -> str:
+    if not host:
+        raise EndpointError("missing_host")
+    if not host.isascii():
+        raise EndpointError("non_ascii_host")
+    if host.startswith("["):
+        return _ipv6(host[1:-1])
+    is_numeric = host.replace(".", "").isdigit()
+    is_valid = _ip(host) is not None if is_numeric else _NAME.fullmatch(host) is not None
+    if len(host) > _LONGEST_HOST or not is_valid:
+        raise EndpointError("bad_host")
+    return host
+
+
+def _ipv6(text: str) -> str:
+    if "%" in text:
+        raise EndpointError("zone_id")
+    address = _ip(text)
+    if not isinstance(address, ipaddress.IPv6Address):
+        raise EndpointError("bad_host")
+    # The text of an IPv4-mapped address differs between versions of Python.
+    mapped = address.ipv4_mapped
+    return address.compressed if mapped is None else f"::ffff:{mapped}"
+
+
+def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _classify(transport: Transport, host: str) -> Family:
+    cloud = _cloud_name(host)
+    if cloud is not None and _CONTROL_PLANE.fullmatch(cloud):
+        raise EndpointError("control_plane")
+    if cloud is not None and transport is Transport.PLAINTEXT:
+        raise EndpointError("plaintext_cloud")
+    # As the SDKs do, on any domain; the topology is only served over HTTPS.
+    if transport is Transport.TLS and "global-cluster" in host:
+        return Family.GLOBAL_CLUSTER
+    if cloud is None:
+        return Family.MILVUS
+    if cloud.endswith(".api") or cloud.startswith("proj-"):
+        return Family.PROJECT
+    return Family.SERVERLESS if ".serverless." in cloud else Family.DEDICATED
+
+
+def _cloud_name(host: str) -> str | None:
+    """Return what stands before Zilliz Cloud's domain, or `None` for other domains."""
+    absolute = f".{host.rstrip('.')}"
+    for domain in _CLOUD_DOMAINS:
+        if absolute.endswith(domain):
+            return absolute.removesuffix(domain).removeprefix(".")
+    return None
+
+
+def _database(path: str) -> str | None:
+    segment = path.removeprefix("/").removesuffix("/")
+    name = _decoded(segment)
+    if "/" in segment or not _is_printable_ascii(name):
+        raise EndpointError("bad_path")
+    return name or None
+
+
+def _credential(text: str) -> Hidden:
+    decoded = _decoded(text)
+    if not _is_printable_ascii(decoded):
+        raise EndpointError("bad_credentials")
+    return Hidden(decoded)
+
+
+def _decoded(text: str) -> str:
+    if _BAD_ESCAPE.search(text):
+        raise EndpointError("bad_escape")
+    # Bytes that are not UTF-8 become surrogates, which no caller takes for printable.
+    return unquote(text, errors="surrogateescape")
+
+
+def _is_printable_ascii(text: str) -> bool:
+    return text.isascii() and text.isprintable()

@@ -1,0 +1,272 @@
+"""Lifecycle events: frozen payloads with flat fields, and the hooks that receive them.
+
+A name once released does not change. Durations are in milliseconds and say so in the field's
+name; a field that does not apply is `None` and is left out of `Event.fields()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Protocol
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        name: The stable name of the event.
+        level: The log level it is written at.
+    """
+
+    name: ClassVar[str] = "zconfig"
+    level: ClassVar[Level] = "info"
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields that are set, in the order they are declared.
+
+        Example:
+            >>> ConnectionClosed(alias="prod", endpoint="http://db:19530").fields()
+            {'alias': 'prod', 'endpoint': 'http://db:19530'}
+        """
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in pairs if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigLoaded(Event):
+    """The configuration was read.
+
+    Attributes:
+        aliases: The aliases that can be connected.
+        files: The files that were read, in order of precedence.
+        problems: How many problems keep an alias from connecting.
+        elapsed_ms: How long reading took.
+    """
+
+    name: ClassVar[str] = "zconfig.config.loaded"
+
+    aliases: tuple[str, ...]
+    files: tuple[str, ...]
+    problems: int
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigProblem(Event):
+    """Something in the configuration is wrong; one event for each problem.
+
+    Attributes:
+        code: The problem's stable code.
+        problem: What is wrong.
+        severity: `error` keeps the alias from connecting, `warning` does not.
+        remedy: One thing to do.
+        alias: The alias concerned, if one is.
+        origin: Where the value stood.
+    """
+
+    name: ClassVar[str] = "zconfig.config.problem"
+    level: ClassVar[Level] = "warning"
+
+    code: str
+    problem: str
+    severity: str
+    remedy: str
+    alias: str | None = None
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionEvent(Event):
+    """Base of the events of one connection.
+
+    Attributes:
+        alias: The connection's name.
+        endpoint: Where it leads, without credentials.
+    """
+
+    alias: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionConfigured(ConnectionEvent):
+    """An alias was configured.
+
+    Attributes:
+        origin: Where its URI was set.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.configured"
+    level: ClassVar[Level] = "debug"
+
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionConnecting(ConnectionEvent):
+    """A connect began.
+
+    Attributes:
+        origin: Where its URI was set.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.connecting"
+    level: ClassVar[Level] = "debug"
+
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRetrying(ConnectionEvent):
+    """An attempt failed for a reason that may pass; another follows.
+
+    Attributes:
+        attempt: The number of the attempt that failed, from 1.
+        cause: Stable identifier of the cause.
+        remedy: One thing to do.
+        delay_ms: The pause before the next attempt.
+        elapsed_ms: Time since the connect began.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.retrying"
+    level: ClassVar[Level] = "warning"
+
+    attempt: int
+    cause: str
+    remedy: str
+    delay_ms: float
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionConnected(ConnectionEvent):
+    """The server accepted our credentials and our database.
+
+    Attributes:
+        origin: Where its URI was set.
+        server_version: What the server calls itself.
+        attempt: The number of the attempt that succeeded, from 1.
+        elapsed_ms: Time since the connect began.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.connected"
+
+    origin: str
+    server_version: str
+    attempt: int
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionFailed(ConnectionEvent):
+    """A connect was given up.
+
+    Attributes:
+        origin: Where the value at fault was set.
+        cause: Stable identifier of the cause.
+        stage: How far the connect came.
+        permanent: Whether trying again cannot help.
+        attempt: How many attempts were made.
+        elapsed_ms: Time since the connect began.
+        problem: The whole message.
+        remedy: One thing to do.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.failed"
+    level: ClassVar[Level] = "error"
+
+    origin: str
+    cause: str
+    stage: str
+    permanent: bool
+    attempt: int
+    elapsed_ms: float
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionClosed(ConnectionEvent):
+    """A connection was closed by us."""
+
+    name: ClassVar[str] = "zconfig.connection.closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRemoved(ConnectionEvent):
+    """An alias was taken out of the registry."""
+
+    name: ClassVar[str] = "zconfig.connection.removed"
+    level: ClassVar[Level] = "debug"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessForked(Event):
+    """This process is a child of one that had connections; they are opened again on use.
+
+    Attributes:
+        pid: This process.
+        aliases: The aliases whose connections belong to the parent.
+    """
+
+    name: ClassVar[str] = "zconfig.process.forked"
+    level: ClassVar[Level] = "debug"
+
+    pid: int
+    aliases: tuple[str, ...]
+
+
+def forked(aliases: tuple[str, ...]) -> ProcessForked:
+    """Return the event of this process being a child.
+
+    Args:
+        aliases: The aliases whose connections belong to the parent.
+    """
+    return ProcessForked(pid=os.getpid(), aliases=aliases)
+
+
+class Hook(Protocol):
+    """What receives events. It is called outside all locks, and should return quickly."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take one event."""
+        ...
+
+
+class Dispatcher:
+    """Hands each event to every hook; a hook that raises harms nothing.
+
+    Example:
+        >>> seen = []
+        >>> dispatcher = Dispatcher()
+        >>> unsubscribe = dispatcher.subscribe(seen.append)
+        >>> dispatcher.emit(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
+        >>> seen[0].name
+        'zconfig.connection.closed'
+    """
+
+    def __init__(self) -> None:
+        self._hooks: tuple[Hook, ...] = ()
+
+    def subscribe(self, hook: Hook) -> Callable[[], None]:
+        """Add a hook, and return a function that takes it out again."""
+        self._hooks = (*self._hooks, hook)
+
+        def unsubscribe() -> None:
+            self._hooks = tuple(other for other in self._hooks if other is not hook)
+
+        return unsubscribe
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to every hook, in the order they subscribed."""
+        for hook in self._hooks:
+            try:
+                hook(event)
+            except Exception:  # a hook is the application's, and may raise anything
+                logging.getLogger("zconfig").exception("a hook failed on %s", event.name)

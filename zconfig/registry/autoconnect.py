@@ -1,0 +1,61 @@
+"""Many aliases at once: in parallel, under one deadline, every failure told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from zconfig.errors import AutoconnectError, ZConfigError
+
+if TYPE_CHECKING:
+    from zconfig.connection import Connection
+
+
+def open_all(
+    aliases: Iterable[str],
+    open_one: Callable[[str], Connection],
+    give_up: Callable[[str], None],
+) -> dict[str, Connection | ZConfigError]:
+    """Open aliases in parallel, a thread for each.
+
+    Args:
+        aliases: What to open.
+        open_one: Opens one, or raises why not.
+        give_up: Ends the connect of one, if the caller is interrupted.
+
+    Returns:
+        A connection or an error for each alias, in the order given.
+    """
+    wanted = tuple(aliases)
+
+    def attempt(alias: str) -> Connection | ZConfigError:
+        try:
+            return open_one(alias)
+        except ZConfigError as error:
+            return error
+
+    if len(wanted) <= 1:
+        return {alias: attempt(alias) for alias in wanted}
+    with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
+        try:
+            return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
+        except BaseException:
+            for alias in wanted:
+                give_up(alias)
+            raise
+
+
+def judge(
+    outcomes: dict[str, Connection | ZConfigError], is_required: Callable[[str], bool]
+) -> dict[str, Connection]:
+    """Return the connections, unless a required alias failed.
+
+    Raises:
+        AutoconnectError: With every failure, also those of optional aliases.
+    """
+    connected = {a: each for a, each in outcomes.items() if not isinstance(each, ZConfigError)}
+    failures = {a: each for a, each in outcomes.items() if isinstance(each, ZConfigError)}
+    if any(is_required(alias) for alias in failures):
+        raise AutoconnectError(failures, connected)
+    return connected

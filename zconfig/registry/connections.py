@@ -1,0 +1,334 @@
+"""The singleton behind `zconfig.connections`: alias → connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from zconfig import events
+from zconfig.errors import ZConfigError
+from zconfig.registry.announce import announcements, configured, removed
+from zconfig.registry.autoconnect import judge, open_all
+from zconfig.registry.forks import guard_forks
+from zconfig.registry.patience import Patience
+from zconfig.registry.pool import Pool
+from zconfig.registry.table import Table
+from zconfig.settings.arguments import fold_alias, from_arguments, names_a_place
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.names import fold
+from zconfig.spec import ConnectionSpec, override, to_spec
+
+if TYPE_CHECKING:
+    from zconfig.connection import Connection
+
+
+class Connections(Mapping[str, "Connection"]):
+    """A pool of connections to your Zilliz Cloud clusters and Milvus servers, by alias.
+
+    The seven methods of the documented pymilvus `Connections`, and a mapping: an alias is
+    connected when it is first looked up. Reading a live connection takes no lock.
+
+    Args:
+        load: Reads the configuration; it raises nothing for what is wrong in it.
+    """
+
+    def __init__(self, load: Callable[[], Configuration]) -> None:
+        self._load = load
+        self._dispatcher = events.Dispatcher()
+        self._pool = Pool(self._make)
+        self._table = Table(load())
+        self._unannounced: deque[events.Event] = deque(announcements(self._table))
+
+    # --- the documented methods -------------------------------------------------------------
+
+    def add_connection(self, **connections: Mapping[str, Any]) -> None:
+        """Configure connections without opening them.
+
+        Args:
+            **connections: By alias, the parameters that `connect` takes.
+
+        Raises:
+            ConfigurationError: With everything that is wrong with any of them; then none of
+                them is added.
+            ConflictError: An alias is live with another configuration.
+
+        Example:
+            >>> from zconfig import connections
+            >>> connections.add_connection(docs={"host": "localhost", "port": 19530})
+            >>> connections.get_connection_addr("docs")["address"]
+            'localhost:19530'
+            >>> connections.remove_connection("docs")
+        """
+        call = "connections.add_connection"
+        specs = [_spec(fold_alias(alias), each, call) for alias, each in connections.items()]
+        for spec in specs:
+            self._pool.check(spec)
+        for spec in specs:
+            self._table.add(spec)
+            self._emit(configured(spec))
+
+    def connect(
+        self,
+        alias: str = "default",
+        user: str = "",
+        password: str = "",
+        db_name: str = "default",
+        token: str = "",
+        **kwargs: Any,
+    ) -> Connection:
+        """Connect an alias, and return its connection.
+
+        With a place (`uri`, `address`, `host`, `port`) the arguments are the alias' whole
+        configuration: nothing from the environment is mixed in. Without one, they replace the
+        same fields of what is configured for it.
+
+        Args:
+            alias: The connection's name.
+            user: User name, with `password`.
+            password: Password, with `user`.
+            db_name: Milvus database.
+            token: API key, or `user:password`.
+            **kwargs: `uri`, `address`, `host`, `port`, `secure`, `server_pem_path`,
+                `ca_pem_path`, `client_pem_path`, `client_key_path`, `server_name`, `timeout`
+                (seconds), `keep_alive`.
+
+        Raises:
+            ConfigurationError: The arguments are wrong, or nothing configures the alias.
+            ConflictError: The alias is live with another configuration.
+            ConnectError: The server cannot be reached, or does not accept us.
+        """
+        name, call = fold_alias(alias), "connections.connect"
+        given = {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
+        if names_a_place(given):
+            spec = _spec(name, given, call)
+        else:
+            spec = self._table.spec(name)
+            spec = override(spec, _spec(name, {**given, "uri": str(spec.endpoint)}, call))
+        connection = self._open(spec)
+        self._table.add(spec)
+        return connection
+
+    def disconnect(self, alias: str) -> None:
+        """Close an alias, and keep its configuration; no error if it is not connected.
+
+        Raises:
+            ConfigurationError: The alias is not a string.
+        """
+        self._pool.close(fold_alias(alias))
+
+    def remove_connection(self, alias: str) -> None:
+        """Close an alias, and forget its configuration; no error if there is none.
+
+        Raises:
+            ConfigurationError: The alias is not a string.
+        """
+        name = fold_alias(alias)
+        self._pool.close(name)
+        spec = self._table.remove(name)
+        if spec:
+            self._emit(removed(spec))
+
+    def list_connections(self) -> list[tuple[str, Connection | None]]:
+        """Return every configured alias with its connection, `None` where it is not open."""
+        return [(alias, self._pool.live.get(alias)) for alias in self._table]
+
+    def get_connection_addr(self, alias: str) -> dict[str, Any]:
+        """Return where an alias leads, without credentials; an empty dict if it is unknown.
+
+        Returns:
+            `address`, `uri`, `user`, `db_name` and `secure`.
+
+        Raises:
+            ConfigurationError: The alias is not a string.
+        """
+        name = fold_alias(alias)
+        if name not in self._table:
+            return {}
+        spec = self._table.spec(name)
+        endpoint = spec.endpoint
+        return {
+            "address": endpoint.address,
+            "uri": str(endpoint),
+            "user": (spec.credentials.user if spec.credentials else None) or "",
+            "db_name": spec.db_name,
+            "secure": endpoint.secure,
+        }
+
+    def has_connection(self, alias: str) -> bool:
+        """Tell whether an alias is connected.
+
+        Raises:
+            ConfigurationError: The alias is not a string.
+        """
+        return fold_alias(alias) in self._pool.live
+
+    # --- the mapping ------------------------------------------------------------------------
+
+    def __getitem__(self, alias: str) -> Connection:
+        live = self._pool.live.get(alias)
+        return live or self._open(self._table.spec(fold_alias(alias)))
+
+    def __contains__(self, alias: object) -> bool:
+        return isinstance(alias, str) and fold(alias) in self._table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    # A mapping's own comparison would look every alias up, and so connect them all.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        states = (f"{a}: {'connected' if a in self._pool.live else 'idle'}" for a in self._table)
+        return f"<Connections {{{', '.join(states)}}}>"
+
+    # --- beyond it --------------------------------------------------------------------------
+
+    @property
+    def default(self) -> Connection:
+        """The connection that is meant where none is named, connected if it is not yet.
+
+        `ZCONFIG_DEFAULT_ALIAS`, else `default`, else the only one that is configured.
+
+        Raises:
+            ConfigurationError: It is not configured, or wrongly.
+            ConnectError: The server cannot be reached, or does not accept us.
+        """
+        return self[self._table.default()]
+
+    @property
+    def configuration(self) -> Configuration:
+        """What was read, with its problems."""
+        return self._table.configuration
+
+    def spec(self, alias: str) -> ConnectionSpec:
+        """Return what an alias is configured with.
+
+        Raises:
+            ConfigurationError: It is not configured, or wrongly.
+        """
+        return self._table.spec(fold_alias(alias))
+
+    def autoconnect(
+        self, *aliases: str, wait: float | None = None, timeout: float | None = None
+    ) -> dict[str, Connection]:
+        """Connect aliases in parallel, and return their connections.
+
+        Args:
+            *aliases: Which ones, all of them required; without any, every configured alias, of
+                which only the `REQUIRED` ones must succeed.
+            wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
+            timeout: Seconds for each connect; by default each alias' own.
+
+        Returns:
+            The connections by alias.
+
+        Raises:
+            ConfigurationError: Before anything is dialed, with everything that is wrong.
+            AutoconnectError: With every alias that failed; the others stay connected.
+        """
+        self._announce()
+        names = [fold_alias(alias) for alias in aliases]
+        if names:
+            self._table.check(names)
+        else:
+            self._table.check_all()
+        outcomes = self.attempt(*(names or self._table), wait=wait, timeout=timeout)
+        return judge(outcomes, lambda name: bool(names) or self._table.spec(name).required)
+
+    def attempt(
+        self, *aliases: str, wait: float | None = None, timeout: float | None = None
+    ) -> dict[str, Connection | ZConfigError]:
+        """Connect aliases in parallel, and return what became of each.
+
+        Args:
+            *aliases: Which ones.
+            wait: As for `autoconnect`.
+            timeout: As for `autoconnect`.
+
+        Returns:
+            By alias its connection, or why there is none.
+        """
+
+        def open_one(alias: str) -> Connection:
+            return self._open(self._table.spec(fold_alias(alias)), wait, timeout)
+
+        return open_all(aliases, open_one, self._pool.close)
+
+    def close(self) -> None:
+        """Close every connection; the configuration stays, and an alias opens again on use."""
+        self._pool.close_all()
+
+    def subscribe(self, hook: events.Hook) -> Callable[[], None]:
+        """Have a hook called with every lifecycle event.
+
+        Args:
+            hook: Called outside all locks; an exception of its is logged, and harms nothing.
+
+        Returns:
+            A function that takes the hook out again.
+        """
+        return self._dispatcher.subscribe(hook)
+
+    @contextmanager
+    def override(self, connections: Mapping[str, Mapping[str, Any]]) -> Iterator[Connections]:
+        """For the time of a `with` block, have these connections and no others. For tests.
+
+        Args:
+            connections: By alias, the parameters that `connect` takes.
+
+        Raises:
+            ConfigurationError: With everything that is wrong with them.
+        """
+        table, pool = self._table, self._pool
+        self._table, self._pool = Table(Configuration()), Pool(self._make)
+        try:
+            self.add_connection(**connections)
+            yield self
+        finally:
+            self._pool.close_all()
+            self._table, self._pool = table, pool
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _open(
+        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
+    ) -> Connection:
+        self._announce()
+        guard_forks(self)
+        timeout_s = spec.timeout_s if timeout is None else timeout
+        wait_s = self.configuration.options.wait if wait is None else wait
+        return self._pool.open(spec, Patience.from_now(timeout_s, wait_s))
+
+    def _make(self, spec: ConnectionSpec) -> Connection:
+        from zconfig.connection import Connection  # it needs grpc, which importing us must not
+
+        return Connection(spec, self._emit)
+
+    def _emit(self, event: events.Event) -> None:
+        self._announce()
+        self._dispatcher.emit(event)
+
+    def _announce(self) -> None:
+        """Report what was read, once, on first use.
+
+        Not on import: the application has not yet set up its logging then.
+        """
+        while self._unannounced:
+            with suppress(IndexError):  # another thread may have taken the last one
+                self._dispatcher.emit(self._unannounced.popleft())
+
+    def after_fork(self) -> None:
+        """Drop, in a child process, the connections of its parent; they open again on use."""
+        forked = self._pool.abandon()
+        if forked:
+            self._unannounced.append(events.forked(forked))
+
+
+def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
+    return to_spec(alias, *from_arguments(alias, arguments, call))

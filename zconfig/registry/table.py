@@ -1,0 +1,131 @@
+"""What is configured, by alias: in code first, then as it was read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
+from zconfig.origin import Origin
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.names import DEFAULT_ALIAS, variable_name
+from zconfig.spec import ConnectionSpec, to_spec
+
+
+class Table:
+    """The specifications of all aliases. It opens nothing.
+
+    Args:
+        configuration: What was read.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._specs = {spec.alias: spec for spec in specs_of(configuration)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._specs))
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self._specs
+
+    def spec(self, alias: str) -> ConnectionSpec:
+        """Return the specification of an alias.
+
+        Raises:
+            ConfigurationError: What is configured for it is wrong.
+            UnknownAliasError: Nothing configures it.
+        """
+        spec = self._specs.get(alias)
+        if spec is None:
+            raise self.complaint(alias)
+        return spec
+
+    def add(self, spec: ConnectionSpec) -> None:
+        """Take a specification from code; it replaces what was read for its alias."""
+        self._specs = {**self._specs, spec.alias: spec}
+
+    def remove(self, alias: str) -> ConnectionSpec | None:
+        """Take an alias out, and return what was configured for it."""
+        spec = self._specs.get(alias)
+        self._specs = {name: each for name, each in self._specs.items() if name != alias}
+        return spec
+
+    def complaint(self, alias: str) -> ConfigurationError:
+        """Return why an alias cannot be used: its problems, or that nothing configures it."""
+        errors = self.configuration.errors_of(alias)
+        return ConfigurationError(errors) if errors else UnknownAliasError([self._unknown(alias)])
+
+    def default(self) -> str:
+        """Return the alias that is meant where none is named.
+
+        Raises:
+            UnknownAliasError: None is configured, or several are and none is the default.
+        """
+        chosen = self.configuration.options.default_alias
+        if chosen or DEFAULT_ALIAS in self._specs or not self._specs:
+            return chosen or DEFAULT_ALIAS
+        if len(self._specs) == 1:
+            return next(iter(self._specs))
+        names = ", ".join(self._specs)
+        problem = Problem(
+            "no_default_alias",
+            f"no alias was named, and none of {names} is the default",
+            "name one, or set ZCONFIG_DEFAULT_ALIAS",
+        )
+        raise UnknownAliasError([problem])
+
+    def check_all(self) -> None:
+        """Make sure that everything required is right, and that there is anything at all.
+
+        Raises:
+            ConfigurationError: With every error that keeps a required alias from connecting.
+        """
+        errors = self.configuration.errors_required
+        if errors:
+            raise ConfigurationError(errors)
+        if not self._specs and not self.configuration.errors:
+            raise ConfigurationError([nothing_configured()])
+
+    def check(self, aliases: Iterable[str]) -> None:
+        """Make sure that these aliases are configured, and rightly.
+
+        Raises:
+            ConfigurationError: With every error of any of them.
+            UnknownAliasError: If being unknown is all that is wrong.
+        """
+        complaints = [self.complaint(alias) for alias in aliases if alias not in self._specs]
+        problems = [problem for each in complaints for problem in each.problems]
+        if problems:
+            unknown = all(isinstance(each, UnknownAliasError) for each in complaints)
+            raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
+
+    def _unknown(self, alias: str) -> Problem:
+        if not self._specs:
+            return nothing_configured()
+        return Problem(
+            "unknown_alias",
+            f"nothing configures it; known are {', '.join(self._specs)}",
+            f"set {variable_name(alias, 'uri')}, or use one of those",
+            alias=alias,
+        )
+
+
+def specs_of(configuration: Configuration) -> Iterator[ConnectionSpec]:
+    """Convert the settings of every alias."""
+    by_alias: dict[str, dict[str, Origin]] = {}
+    for (alias, field), provenance in configuration.provenance.items():
+        by_alias.setdefault(alias, {})[field] = provenance.origin
+    for alias, settings in configuration.aliases.items():
+        yield to_spec(alias, settings, by_alias.get(alias, {}))
+
+
+def nothing_configured() -> Problem:
+    """Return the problem of an empty configuration."""
+    return Problem(
+        "nothing_configured",
+        "no connection is configured",
+        f"set {variable_name(DEFAULT_ALIAS, 'uri')} in the environment or in a .env file",
+    )

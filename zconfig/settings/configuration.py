@@ -1,0 +1,65 @@
+"""The configuration as a value: what was read, where it stood, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.settings.fields import ConnectionSettings
+from zconfig.settings.options import LoaderOptions
+from zconfig.settings.precedence import Provenance, Slot
+from zconfig.sources.entry import FileSeen
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is not wrong, but that a reader of the configuration may wonder about.
+
+    Args:
+        origin: What it is about.
+        message: What was made of it.
+    """
+
+    origin: Origin
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that was read: an immutable value.
+
+    Args:
+        aliases: The settings of the aliases that can be connected.
+        problems: Everything that is wrong, of all aliases and layers.
+        provenance: Where each value came from, by alias and field.
+        files: The files that were looked for, highest precedence first.
+        notes: What was passed over, and why.
+        options: The loader's own options.
+        optional: The aliases that are declared not to be required, right or wrong.
+        elapsed_ms: How long reading took.
+    """
+
+    aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    provenance: Mapping[Slot, Provenance] = field(default_factory=dict)
+    files: tuple[FileSeen, ...] = ()
+    notes: tuple[Note, ...] = ()
+    options: LoaderOptions = field(default_factory=LoaderOptions)
+    optional: frozenset[str] = frozenset()
+    elapsed_ms: float = 0.0
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep an alias from connecting."""
+        return tuple(each for each in self.problems if each.severity == "error")
+
+    @property
+    def errors_required(self) -> tuple[Problem, ...]:
+        """The errors that concern a required alias, or no alias in particular."""
+        return tuple(each for each in self.errors if each.alias not in self.optional)
+
+    def errors_of(self, alias: str) -> tuple[Problem, ...]:
+        """The errors of one alias."""
+        return tuple(each for each in self.errors if each.alias == alias)

@@ -1,0 +1,291 @@
+"""The fields of a connection, each declared once: name, synonyms, type, default, meaning.
+
+The name parser, the messages, `.env.example` and the reference are made from these
+declarations, so that they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from zconfig.endpoint import Endpoint, EndpointError, Transport, parse
+
+CREDENTIALS = ("token", "user", "password")
+"""The fields that are one value: the highest layer that has any supplies all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """How one field is written outside, declared beside its type.
+
+    Args:
+        meaning: What the field is for, for the reference.
+        expected: What a valid value is, to complete "is not ...".
+        example: A valid value.
+        synonyms: Other names of the field, in lower case.
+        secret: Whether the value may be shown.
+        file_form: Whether a `_FILE` variable may name a file that holds the value.
+    """
+
+    meaning: str
+    expected: str
+    example: str
+    synonyms: tuple[str, ...] = ()
+    secret: bool = False
+    file_form: bool = False
+
+    @classmethod
+    def of(cls, model: type[BaseModel], field: str) -> Self:
+        """Return the declaration of one field of a settings model."""
+        return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
+
+
+def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
+    """Return the error that a validator raises: it carries no input."""
+    return PydanticCustomError(code, "{message}", {"message": message, "remedy": remedy})
+
+
+def _endpoint(value: Any) -> Endpoint:
+    """Parse a URI, and make sure that an embedded database has a directory to stand in."""
+    try:
+        endpoint = value if isinstance(value, Endpoint) else parse(str(value))
+    except EndpointError as error:
+        refusal = refuse(error.code, error.message, error.remedy)
+    else:
+        if endpoint.transport is not Transport.LITE or _directory_of(endpoint).is_dir():
+            return endpoint
+        refusal = refuse(
+            "lite_directory_missing",
+            "the directory of the .db file does not exist",
+            "create it, or correct the path",
+        )
+    raise refusal
+
+
+def _directory_of(endpoint: Endpoint) -> Path:
+    return Path(endpoint.path or "").absolute().parent
+
+
+def _printable(value: Any) -> Any:
+    """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if re.fullmatch(r"[\x20-\x7e]*", text):
+        return value
+    if re.search(r"[\r\n]", text):
+        raise refuse("line_end", "holds a line end", "write it on one line, without a line end")
+    raise refuse(
+        "not_printable",
+        "holds characters other than printable ASCII",
+        "write it again without them; a byte order mark or a smart quote is a likely one",
+    )
+
+
+def _keepalive(value: float) -> float:
+    lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s
+    if value != 0 and value < lowest_s:
+        raise refuse("bad_keepalive", "is neither 0 nor at least 10 seconds", "use 0 or 10 or more")
+    return value
+
+
+def _proxy(value: str) -> str:
+    if value.lower() == "off":
+        return "off"
+    if re.fullmatch(r"https?://[^\s/]+/?", value):
+        return value
+    raise refuse("bad_proxy", "is neither `off` nor a proxy's URL", "write off or http://host:port")
+
+
+Secret = Annotated[SecretStr, AfterValidator(_printable)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PEM = "the path of a PEM file"
+
+
+class ConnectionSettings(BaseModel):
+    """What is configured for one alias, validated field by field.
+
+    Checks across fields stand in the validator of the later field, so that pydantic reports
+    them together with all others.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    uri: Annotated[
+        InstanceOf[Endpoint],
+        BeforeValidator(_endpoint),
+        Variable(
+            meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
+            "for Milvus Lite",
+            expected="a URI",
+            example="http://localhost:19530",
+            synonyms=("endpoint",),
+            file_form=True,
+        ),
+    ]
+    token: Annotated[
+        Secret | None,
+        Variable(
+            meaning="API key, or user:password",
+            expected="an API key or user:password",
+            example="root:Milvus",
+            synonyms=("api_key",),
+            secret=True,
+            file_form=True,
+        ),
+    ] = None
+    user: Annotated[
+        Annotated[str, AfterValidator(_printable)] | None,
+        Variable(
+            meaning="user name, with PASSWORD in place of TOKEN",
+            expected="a user name",
+            example="root",
+            synonyms=("username",),
+            file_form=True,
+        ),
+    ] = None
+    password: Annotated[
+        Secret | None,
+        Variable(
+            meaning="password, with USER in place of TOKEN",
+            expected="a password",
+            example="Milvus",
+            secret=True,
+            file_form=True,
+        ),
+    ] = None
+    db_name: Annotated[
+        str | None,
+        Variable(
+            meaning="database; the URI's path by default, else `default`",
+            expected="a database name",
+            example="default",
+            synonyms=("database",),
+        ),
+    ] = None
+    timeout: Annotated[
+        Seconds,
+        Variable(
+            meaning="seconds for one connect: DNS, TCP, TLS, handshake and retries",
+            expected="a number of seconds greater than 0",
+            example="10",
+        ),
+    ] = 10.0
+    required: Annotated[
+        bool,
+        Variable(
+            meaning="whether autoconnect() fails when this alias does",
+            expected="true or false",
+            example="true",
+        ),
+    ] = True
+    tls_ca: Annotated[
+        str | None,
+        Variable(
+            meaning="PEM file of the authorities to trust; the system's by default",
+            expected=PEM,
+            example="/etc/ssl/milvus/ca.pem",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        str | None,
+        Variable(
+            meaning="PEM file of the client certificate, with TLS_KEY",
+            expected=PEM,
+            example="/etc/ssl/milvus/client.pem",
+        ),
+    ] = None
+    tls_key: Annotated[
+        str | None,
+        Field(validate_default=True),
+        Variable(
+            meaning="PEM file of the client certificate's key",
+            expected=PEM,
+            example="/etc/ssl/milvus/client.key",
+        ),
+    ] = None
+    tls_server_name: Annotated[
+        str | None,
+        Variable(
+            meaning="name that the server's certificate must have; the URI's host by default",
+            expected="a host name",
+            example="milvus.internal",
+        ),
+    ] = None
+    proxy: Annotated[
+        Annotated[str, AfterValidator(_proxy)] | None,
+        Variable(
+            meaning="HTTP CONNECT proxy, or `off`; as gRPC reads the environment by default",
+            expected="`off` or a proxy's URL",
+            example="http://proxy.internal:3128",
+        ),
+    ] = None
+    keepalive: Annotated[
+        Annotated[float, Field(allow_inf_nan=False), AfterValidator(_keepalive)] | None,
+        Variable(
+            meaning="seconds between HTTP/2 pings, 0 for none; "
+            "by default what the kind of endpoint tolerates",
+            expected="0 or a number of seconds of at least 10",
+            example="30",
+        ),
+    ] = None
+    pool_size: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Variable(
+            meaning="HTTP/2 connections behind the alias",
+            expected="a whole number from 1 to 64",
+            example="1",
+        ),
+    ] = 1
+
+    @field_validator("db_name")
+    @classmethod
+    def _agrees_with_the_path(cls, value: str | None, info: ValidationInfo) -> str | None:
+        endpoint = info.data.get("uri")
+        in_uri = endpoint.db_name if endpoint else None
+        if value and in_uri and value != in_uri:
+            raise refuse(
+                "database_conflict",
+                "names another database than the URI's path",
+                "keep one of the two",
+            )
+        return value
+
+    @field_validator("tls_ca", "tls_cert", "tls_key", "tls_server_name")
+    @classmethod
+    def _needs_tls(cls, value: str | None, info: ValidationInfo) -> str | None:
+        endpoint = info.data.get("uri")
+        if value and endpoint and not endpoint.secure:
+            raise refuse(
+                "tls_on_plaintext",
+                "is set, and the URI is not https://",
+                "use https:// in the URI, or remove this field",
+            )
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _pairs_with_the_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "tls_cert" in info.data and bool(value) != bool(info.data["tls_cert"]):
+            present, absent = ("TLS_KEY", "TLS_CERT") if value else ("TLS_CERT", "TLS_KEY")
+            raise refuse(
+                "tls_pair",
+                f"{present} is set without {absent}",
+                "set both for a client certificate, or neither",
+            )
+        return value

@@ -1,0 +1,196 @@
+"""Read every source and make one configuration of them. It never raises for what is wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.settings.configuration import Configuration, Note
+from zconfig.settings.grouping import group
+from zconfig.settings.model import validate
+from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, variable_name
+from zconfig.settings.options import LoaderOptions, read_options
+from zconfig.settings.precedence import Resolution, Values, resolve
+from zconfig.sources.dotenv import read_dotenv
+from zconfig.sources.entry import Reading
+from zconfig.sources.environment import read_environment
+from zconfig.sources.files import FileError, read_secret
+from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.secrets_dir import read_secrets_dir
+from zconfig.sources.service_binding import read_service_bindings
+
+SYSTEM_SECRETS = "/run/secrets"
+CONTROL_PLANE_KEY = "zilliz_api_key"
+
+EMPTY = "is set but empty, which counts as unset"
+ALONE = "is set without ZILLIZ_URI: a key of the control plane, which other tools read"
+
+
+def load(
+    environ: Mapping[str, str],
+    directory: Path,
+    *,
+    given: Mapping[str, Any] | None = None,
+    system_secrets: str = SYSTEM_SECRETS,
+) -> Configuration:
+    """Read the configuration from all of its sources.
+
+    Args:
+        environ: The process environment.
+        directory: Where `.env` files are looked for; parents never are.
+        given: Loader options set in code, above all sources, e.g. `{"profile": "ci"}`.
+        system_secrets: The directory of secrets that is read whenever it exists.
+
+    Returns:
+        The configuration with all of its problems; it raises nothing for what is wrong in it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> config = load({"ZILLIZ_URI": "http://localhost:19530"}, Path("nowhere"))
+        >>> config.aliases["default"].uri.port
+        19530
+    """
+    started = time.perf_counter()
+    given = given or {}
+    environment = read_environment(environ)
+    early, _ = read_options(environment.entries, given)
+    readings = [environment, *_read_dotenvs(environ, directory, early)]
+    options, problems = read_options((e for r in readings for e in r.entries), given)
+    readings += _read_others(environ, options, system_secrets)
+    return _assemble(readings, options, problems, started)
+
+
+def _read_dotenvs(
+    environ: Mapping[str, str], directory: Path, options: LoaderOptions
+) -> Iterable[Reading]:
+    """Read the dotenv files, highest first; a file that was named must exist."""
+    if options.dotenv_is_off:
+        return
+    if options.env_file is not None:
+        for name in options.env_file:
+            yield _expected(read_dotenv(directory / name, environ, shown=name), "ZCONFIG_ENV_FILE")
+        return
+    profile = options.profile
+    layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
+    for name in layered if profile else [".env.local", ".env"]:
+        yield read_dotenv(directory / name, environ, shown=name)
+
+
+def _read_others(
+    environ: Mapping[str, str], options: LoaderOptions, system_secrets: str
+) -> Iterable[Reading]:
+    fields = frozenset(VOCABULARY)
+    for name in options.secrets_dir:
+        yield _expected(read_secrets_dir(Path(name), field_names=fields), "ZCONFIG_SECRETS_DIR")
+    yield read_secrets_dir(Path(system_secrets), field_names=fields)
+    root = environ.get("SERVICE_BINDING_ROOT")
+    if root:
+        yield read_service_bindings(Path(root))
+    yield read_milvus_fallback(environ)
+
+
+def _expected(reading: Reading, option: str) -> Reading:
+    """Complain of a file that was named and is not there."""
+    absent = [seen.path for seen in reading.files if seen.state == "absent"]
+    complaints = tuple(
+        Problem(
+            "missing_file",
+            "names what does not exist",
+            "correct the path, or create it",
+            origin=Origin("environment", option, via=path),
+        )
+        for path in absent
+    )
+    return Reading(reading.name, reading.entries, reading.problems + complaints, reading.files)
+
+
+def _assemble(
+    readings: list[Reading],
+    options: LoaderOptions,
+    problems: tuple[Problem, ...],
+    started: float,
+) -> Configuration:
+    grouped = [group(reading, strict=options.strict) for reading in readings]
+    resolution = resolve((layer for layer, _ in grouped), _read_named_file)
+    resolution, notes = _set_aside(resolution)
+    settings, invalid = validate(resolution)
+    general = (problem for _, each in grouped for problem in each)
+    found = [*problems, *general, *resolution.problems, *invalid]
+    found += _check_default(options, {alias for alias, _ in resolution.provenance})
+    spoilt = {p.alias for p in found if p.severity == "error"}
+    return Configuration(
+        aliases=MappingProxyType({a: s for a, s in settings.items() if a not in spoilt}),
+        problems=tuple(found),
+        provenance=MappingProxyType(dict(resolution.provenance)),
+        files=tuple(seen for r in readings for seen in r.files),
+        notes=notes,
+        options=options,
+        optional=_optional(resolution),
+        elapsed_ms=(time.perf_counter() - started) * 1e3,
+    )
+
+
+def _read_named_file(path: str, origin: Origin) -> tuple[Hidden | None, tuple[Problem, ...]]:
+    """Read the file that a `_FILE` variable names."""
+    try:
+        secret = read_secret(path)
+    except FileError as error:
+        complaint = error.code, error.message, error.remedy
+    else:
+        return secret.value, ()
+    return None, (Problem(*complaint, origin=Origin(origin.source, origin.key, via=path)),)
+
+
+def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
+    """Pass over what is not meant for us, and say so."""
+    notes = [Note(origin, EMPTY) for _, origin in resolution.empty]
+    slots = [slot for slot in resolution.provenance if slot[0] == DEFAULT_ALIAS]
+    origins = [resolution.provenance[slot].origin for slot in slots]
+    if [fold(origin.key) for origin in origins] != [CONTROL_PLANE_KEY]:
+        return resolution, tuple(notes)
+    others = tuple((name, _without(values, DEFAULT_ALIAS)) for name, values in resolution.layers)
+    provenance = {s: p for s, p in resolution.provenance.items() if s not in slots}
+    kept = replace(resolution, layers=others, provenance=provenance)
+    return kept, (*notes, Note(origins[0], ALONE))
+
+
+def _without(values: Values, alias: str) -> Values:
+    return {name: fields for name, fields in values.items() if name != alias}
+
+
+def _optional(resolution: Resolution) -> frozenset[str]:
+    """Return the aliases that say REQUIRED=false; also of those that are wrong otherwise."""
+    required = TypeAdapter(bool)
+    found = set()
+    for _, values in resolution.layers:
+        for alias, fields in values.items():
+            with suppress(ValidationError):
+                if "required" in fields and not required.validate_python(fields["required"]):
+                    found.add(alias)
+    return frozenset(found)
+
+
+def _check_default(options: LoaderOptions, known: Iterable[str]) -> tuple[Problem, ...]:
+    """Warn of a default alias that nothing configures: code may still do it."""
+    wanted, names = options.default_alias, sorted(known)
+    if wanted is None or wanted in names:
+        return ()
+    return (
+        Problem(
+            "unknown_default_alias",
+            f"names `{wanted}`, which nothing configures",
+            f"use one of {', '.join(names)}" if names else f"set {variable_name(wanted, 'uri')}",
+            origin=Origin("environment", "ZCONFIG_DEFAULT_ALIAS"),
+            severity="warning",
+        ),
+    )

@@ -1,0 +1,131 @@
+"""The pydantic-settings model: every alias validated, all complaints together.
+
+One model with a dictionary of connections, and one source a layer: one model per alias would
+need the aliases beforehand, could not see typos, and is quadratic in their number.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from zconfig.errors import Problem
+from zconfig.settings.complaints import problem_of
+from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.settings.names import variable_name
+from zconfig.settings.precedence import Provenance, Resolution, Slot, Values
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+Contribution = tuple[str, Values]
+
+# A field that is missed is complained of where the one stands that asks for it.
+_SIBLING = {"tls_key": "tls_cert"}
+
+
+class LayerSource(PydanticBaseSettingsSource):
+    """One layer of the configuration, grouped by alias."""
+
+    def __init__(self, settings_cls: type[BaseSettings], contribution: Contribution) -> None:
+        super().__init__(settings_cls)
+        self.__name__, self._values = contribution  # pydantic-settings keys its state by the name
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing: a layer is taken whole, by calling it."""
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what the layer contributes."""
+        return {"connections": self._values} if self._values else {}
+
+
+class Settings(BaseSettings):
+    """Every alias that is configured. Built from layers: `Settings(layers=[...])`."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    connections: dict[str, ConnectionSettings] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic-settings' own sources by our layers, highest first."""
+        del env_settings, dotenv_settings, file_secret_settings
+        layers = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        # A source of no values besides: pydantic-settings refuses an empty list of them.
+        contributions: list[Contribution] = [*layers.get("layers", ()), ("nothing", {})]
+        return tuple(LayerSource(settings_cls, each) for each in contributions)
+
+
+def validate(
+    resolution: Resolution,
+) -> tuple[Mapping[str, ConnectionSettings], tuple[Problem, ...]]:
+    """Validate every alias of a resolution.
+
+    Returns:
+        The settings of the aliases that are right, and every problem of the others. One bad
+        alias never costs another.
+    """
+    details = _complaints_of(resolution.layers)
+    problems = tuple(_problems(details, resolution))
+    spoilt = {str(detail["loc"][1]) for detail in details} | {slot[0] for slot in resolution.broken}
+    good = [(name, _without(values, spoilt)) for name, values in resolution.layers]
+    return Settings(layers=good).connections, problems  # type: ignore[call-arg]  # see the class
+
+
+def _complaints_of(layers: Iterable[Contribution]) -> list[ErrorDetails]:
+    """Return pydantic's complaints; they leave this function without the input."""
+    try:
+        Settings(layers=tuple(layers))  # type: ignore[call-arg]  # see the class
+    except ValidationError as error:
+        return error.errors(include_input=False, include_url=False)
+    return []
+
+
+def _without(values: Values, aliases: set[str]) -> Values:
+    return {alias: fields for alias, fields in values.items() if alias not in aliases}
+
+
+def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterable[Problem]:
+    located = {slot for slot in resolution.provenance if slot[1] == "uri"}
+    for detail in details:
+        alias, field = str(detail["loc"][1]), str(detail["loc"][2])
+        if (alias, field) in resolution.broken:
+            continue  # it is missing because it could not be had, which was said already
+        if detail["type"] == "missing":
+            yield _missing_uri(alias, resolution.provenance, located)
+        else:
+            at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
+            provenance = resolution.provenance.get((alias, at_fault or field))
+            origin = provenance.origin if provenance else None
+            variable = Variable.of(ConnectionSettings, field)
+            yield problem_of(detail, variable, origin=origin, alias=alias, field=field)
+
+
+def _missing_uri(
+    alias: str, provenance: Mapping[Slot, Provenance], located: Iterable[Slot]
+) -> Problem:
+    """Name what is set for the alias, and the alias that was probably meant."""
+    field, origin = next((f, p.origin) for (a, f), p in provenance.items() if a == alias)
+    near = difflib.get_close_matches(alias, [each for each, _ in located], n=1, cutoff=0.75)
+    wanted = variable_name(alias, "uri")
+    remedy = f"did you mean {variable_name(near[0], field)}?" if near else f"set {wanted}"
+    return Problem("missing_uri", f"is set, but {wanted} is not", remedy, alias, "uri", origin)

@@ -1,0 +1,161 @@
+"""The name of a variable: alias and field, and back.
+
+`ZILLIZ_<ALIAS>_<FIELD>` declares one field of one alias, `ZILLIZ_<FIELD>` of the alias
+`default`. A name is split at the longest known field; the fields are a suffix code (none is
+another's `_` suffix), so there is only one way to split, and a new field can never change the
+meaning of a name that was valid before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.sources.names import fold as variable_form
+
+PREFIX = "zilliz_"
+DEFAULT_ALIAS = "default"
+
+_ALIAS = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+# What Kubernetes injects into every container of a namespace for a Service of that name.
+_SERVICE_LINK = re.compile(
+    r"(?:.+_)?(?:service_(?:host|port(?:_\w+)?)|port(?:_\d+_(?:tcp|udp|sctp)(?:_\w+)?)?)"
+)
+_NEAR = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One spelling of a field, e.g. `api_key_file`: the field `token`, in its `_FILE` form."""
+
+    field: str
+    is_file: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that was understood."""
+
+    alias: str
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Misnomer:
+    """A name that was not.
+
+    Args:
+        code: `unknown_name`, `reserved_alias` or `bad_alias`.
+        message: What is wrong with it.
+        suggestion: The name that was probably meant; `None` if nothing is near.
+    """
+
+    code: str
+    message: str
+    suggestion: str | None = None
+
+
+def _vocabulary() -> dict[str, Word]:
+    words: dict[str, Word] = {}
+    for field in ConnectionSettings.model_fields:
+        variable = Variable.of(ConnectionSettings, field)
+        for spelling in (field, *variable.synonyms):
+            words[spelling] = Word(field, is_file=False)
+            if variable.file_form:
+                words[f"{spelling}_file"] = Word(field, is_file=True)
+    return words
+
+
+VOCABULARY = _vocabulary()
+_LONGEST = max(word.count("_") for word in VOCABULARY) + 1
+
+
+def fold(text: str) -> str:
+    """Return a key or an alias in the one form that is compared.
+
+    Example:
+        >>> fold("EU-Prod.x")
+        'eu_prod_x'
+    """
+    return variable_form(text).lower()
+
+
+def parse_name(key: str) -> Name | Misnomer | None:
+    """Split a variable's name into alias and field.
+
+    Args:
+        key: The name as written, beginning with `ZILLIZ_` in any case.
+
+    Returns:
+        The name; what is wrong with it; or `None` if it is nobody's typo: a Kubernetes service
+        link.
+
+    Example:
+        >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
+        Name(alias='eu_prod', word=Word(field='db_name', is_file=False))
+        >>> parse_name("ZILLIZ_URI").alias
+        'default'
+        >>> parse_name("ZILLIZ_PROD_TOKNE").suggestion
+        'ZILLIZ_PROD_TOKEN'
+        >>> parse_name("ZILLIZ_PROD_SERVICE_HOST") is None
+        True
+    """
+    rest = fold(key)[len(PREFIX) :]
+    parts = rest.split("_")
+    for start in range(max(0, len(parts) - _LONGEST), len(parts)):
+        word = VOCABULARY.get("_".join(parts[start:]))
+        if word:
+            return _with_alias("_".join(parts[:start]), word, bare=start == 0)
+    if _SERVICE_LINK.fullmatch(rest):
+        return None
+    return Misnomer("unknown_name", "is not a known name", _nearest(parts))
+
+
+def _with_alias(alias: str, word: Word, *, bare: bool) -> Name | Misnomer:
+    if bare:
+        return Name(DEFAULT_ALIAS, word)
+    complaint = check_alias(alias)
+    return complaint or Name(alias, word)
+
+
+def check_alias(alias: str) -> Misnomer | None:
+    """Return what is wrong with an alias in its folded form, or `None`.
+
+    Example:
+        >>> check_alias("token").code
+        'reserved_alias'
+        >>> check_alias("eu_prod") is None
+        True
+    """
+    if alias in VOCABULARY:
+        return Misnomer("reserved_alias", f"`{alias}` is a field, and cannot be an alias")
+    if not _ALIAS.fullmatch(alias):
+        return Misnomer(
+            "bad_alias", "the alias is not made of letters, digits and single underscores"
+        )
+    return None
+
+
+def variable_name(alias: str, field: str) -> str:
+    """Return the variable that declares a field of an alias.
+
+    Example:
+        >>> variable_name("default", "uri"), variable_name("eu_prod", "token")
+        ('ZILLIZ_URI', 'ZILLIZ_EU_PROD_TOKEN')
+    """
+    stem = field if alias == DEFAULT_ALIAS else f"{alias}_{field}"
+    return (PREFIX + stem).upper()
+
+
+def _nearest(parts: list[str]) -> str | None:
+    """Return the name that was probably meant, comparing each tail with every field."""
+    best, suggestion = _NEAR, None
+    for start in range(max(0, len(parts) - _LONGEST), len(parts)):
+        tail = "_".join(parts[start:])
+        for word in difflib.get_close_matches(tail, VOCABULARY, n=1, cutoff=best):
+            ratio = difflib.SequenceMatcher(None, tail, word).ratio()
+            if ratio > best or suggestion is None:
+                best, suggestion = ratio, "_".join((*parts[:start], word))
+    return (PREFIX + suggestion).upper() if suggestion else None

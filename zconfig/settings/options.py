@@ -1,0 +1,183 @@
+"""The loader's own options, `ZCONFIG_*`: they can never collide with an alias."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.settings.complaints import problem_of
+from zconfig.settings.fields import Variable, refuse
+from zconfig.settings.names import check_alias, fold
+from zconfig.sources.entry import Entry
+
+PREFIX = "ZCONFIG_"
+
+# A file cannot name the files to be read: it is one of them.
+ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
+
+
+def _paths(value: Any) -> Any:
+    """Split a path list as the operating system writes one."""
+    if isinstance(value, str):
+        return tuple(part for part in value.split(os.pathsep) if part)
+    return value
+
+
+def _alias(value: str) -> str:
+    complaint = check_alias(fold(value))
+    if complaint:
+        raise refuse(complaint.code, complaint.message, "write an alias as in ZILLIZ_<ALIAS>_URI")
+    return fold(value)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+PathList = Annotated[tuple[str, ...], BeforeValidator(_paths)]
+
+
+class LoaderOptions(BaseModel):
+    """How the configuration is read and reported; not what it says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    env_file: Annotated[
+        PathList | None,
+        Variable(
+            meaning="dotenv files in place of the usual four, highest first, or `off`",
+            expected="a list of paths, or off",
+            example=".env",
+        ),
+    ] = None
+    profile: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None,
+        Variable(
+            meaning="reads .env.<profile>.local and .env.<profile> as well",
+            expected="a name of letters, digits, - and _",
+            example="production",
+        ),
+    ] = None
+    secrets_dir: Annotated[
+        PathList,
+        Variable(
+            meaning="directories of secret files, highest first, above /run/secrets",
+            expected="a list of directories",
+            example="/etc/secrets",
+        ),
+    ] = ()
+    default_alias: Annotated[
+        Annotated[str, AfterValidator(_alias)] | None,
+        Variable(
+            meaning="the alias that is meant where none is named",
+            expected="an alias",
+            example="prod",
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        Variable(
+            meaning="makes unknown ZILLIZ_* and ZCONFIG_* names an error",
+            expected="true or false",
+            example="true",
+        ),
+    ] = False
+    wait: Annotated[
+        Annotated[float, Field(ge=0, allow_inf_nan=False)],
+        Variable(
+            meaning="seconds for which transient failures are retried while connecting",
+            expected="a number of seconds, 0 or more",
+            example="60",
+        ),
+    ] = 0.0
+    log_format: Annotated[
+        Annotated[Literal["json", "console", "none"], BeforeValidator(_lower)] | None,
+        Variable(
+            meaning="sets up the log on standard error, unless the application did its own",
+            expected="json, console or none",
+            example="json",
+        ),
+    ] = None
+    log_level: Annotated[
+        Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)],
+        Variable(
+            meaning="lowest level of that log",
+            expected="debug, info, warning or error",
+            example="info",
+        ),
+    ] = "info"
+
+    @property
+    def dotenv_is_off(self) -> bool:
+        """Whether dotenv files are not to be read at all."""
+        return self.env_file is not None and [path.lower() for path in self.env_file] == ["off"]
+
+
+def read_options(
+    entries: Iterable[Entry], given: Mapping[str, Any]
+) -> tuple[LoaderOptions, tuple[Problem, ...]]:
+    """Validate the loader's options.
+
+    Args:
+        entries: `ZCONFIG_*` entries, highest precedence first; others are passed over.
+        given: Options set in code or on the command line; they win over all entries.
+
+    Returns:
+        The options, with defaults in place of what is wrong, and the problems.
+    """
+    values: dict[str, Any] = dict(given)
+    origins: dict[str, Origin] = {}
+    problems: list[Problem] = []
+    for entry in entries:
+        if not entry.key.upper().startswith(PREFIX) or not entry.value:
+            continue
+        option = fold(entry.key[len(PREFIX) :])
+        complaint = _complaint(option, entry.origin)
+        if complaint:
+            problems.append(complaint)
+        elif option not in values:
+            values[option] = str(entry.value)
+            origins[option] = entry.origin
+    return _validated(values, origins, problems)
+
+
+def _complaint(option: str, origin: Origin) -> Problem | None:
+    if option not in LoaderOptions.model_fields:
+        known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
+        return Problem(
+            "unknown_option",
+            "is not a known option",
+            f"use one of {known}",
+            origin=origin,
+            severity="warning",
+        )
+    if option in ENVIRONMENT_ONLY and origin.source != "environment":
+        return Problem(
+            "option_too_late",
+            "has no effect in a file",
+            "set it in the environment",
+            origin=origin,
+            severity="warning",
+        )
+    return None
+
+
+def _validated(
+    values: dict[str, Any], origins: Mapping[str, Origin], problems: list[Problem]
+) -> tuple[LoaderOptions, tuple[Problem, ...]]:
+    """Validate, leaving out what is wrong: one bad option must not lose the others."""
+    try:
+        return LoaderOptions(**values), tuple(problems)
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+    for detail in details:
+        option = str(detail["loc"][0])
+        variable = Variable.of(LoaderOptions, option)
+        problems.append(problem_of(detail, variable, origin=origins.get(option)))
+        values.pop(option, None)
+    return LoaderOptions(**values), tuple(problems)

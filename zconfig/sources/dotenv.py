@@ -1,0 +1,142 @@
+"""One dotenv file, with the variables in its values expanded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.sources.entry import Entry, FileSeen, Reading
+from zconfig.sources.expansion import Expanded, expand
+from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, is_text, located, read_text
+from zconfig.sources.lines import UNBALANCED_QUOTE, Assignment, parse_lines
+from zconfig.sources.names import is_key
+
+_SOURCE = "dotenv"
+
+
+def read_dotenv(
+    path: Path | str, environ: Mapping[str, str], *, shown: str | None = None
+) -> Reading:
+    """Read the keys of a dotenv file that begin with `ZILLIZ_` or `ZCONFIG_`.
+
+    Other keys matter only where one of ours refers to them. Of a key that stands there twice the
+    last one counts.
+
+    Args:
+        path: The file.
+        environ: Where `${NAME}` is looked up first; the keys above it in the file come second.
+        shown: The path as the user would write it; by default `path`.
+
+    Returns:
+        Keys as written, values unquoted and expanded. A file that does not exist is no problem.
+    """
+    shown = shown or str(path)
+    try:
+        text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv")
+    except FileError as error:
+        return _unread(error, shown)
+    problems = located(text.warnings, Origin(_SOURCE, shown))
+    contents = _Contents(environ, shown)
+    for assignment in parse_lines(text.value):
+        contents.add(assignment)
+    return Reading(
+        shown,
+        contents.entries(),
+        (*problems, *contents.problems()),
+        (FileSeen(shown, "read"),),
+    )
+
+
+def _unread(error: FileError, shown: str) -> Reading:
+    if error.code == "missing":
+        return Reading(shown, files=(FileSeen(shown, "absent"),))
+    problem = error.problem(Origin(_SOURCE, shown))
+    return Reading(shown, problems=(problem,), files=(FileSeen(shown, "refused"),))
+
+
+class _Contents:
+    """What the lines read so far amount to."""
+
+    def __init__(self, environ: Mapping[str, str], shown: str) -> None:
+        self._environ = environ
+        self._shown = shown
+        self._values: dict[str, Expanded] = {}
+        self._ours: dict[str, tuple[Origin, Expanded]] = {}
+        self._warnings: list[Problem] = []
+
+    def add(self, assignment: Assignment) -> None:
+        """Take in the next assignment."""
+        origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
+        value = self._value(assignment, origin)
+        self._values[assignment.key] = value
+        if is_key(assignment.key):
+            self._keep(origin, value)
+        elif assignment.fault is UNBALANCED_QUOTE:
+            self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the values that are sound, in the order of their lines."""
+        return tuple(
+            Entry(origin.key, value.text, origin)
+            for origin, value in self._ours.values()
+            if not value.faults
+        )
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Return what is wrong, in the order of the lines."""
+        faults = [
+            _at(origin, fault) for origin, value in self._ours.values() for fault in value.faults
+        ]
+        return tuple(sorted([*self._warnings, *faults], key=_line))
+
+    def _value(self, assignment: Assignment, origin: Origin) -> Expanded:
+        if assignment.fault is not None:
+            return Expanded(assignment.value, (replace(assignment.fault, origin=origin),))
+        if assignment.literal or "${" not in assignment.value:
+            return Expanded(assignment.value)
+        return expand(assignment.value, self._look_up, origin)
+
+    def _look_up(self, name: str) -> Expanded | None:
+        if name not in self._environ:
+            return self._values.get(name)
+        value = Hidden(self._environ[name])
+        return Expanded(value) if is_text(value) else Expanded(value, (_not_text(name),))
+
+    def _keep(self, origin: Origin, value: Expanded) -> None:
+        earlier = self._ours.pop(origin.key, None)
+        if earlier is not None:
+            self._warnings.append(_duplicate(earlier[0], origin))
+        self._ours[origin.key] = origin, value
+
+
+def _at(origin: Origin, fault: Problem) -> Problem:
+    """Return a fault as a problem of the line that suffers from it."""
+    through = "" if fault.origin == origin else f" (through {fault.origin})"
+    return replace(fault, message=f"{fault.message}{through}", origin=origin)
+
+
+def _line(problem: Problem) -> int:
+    return (problem.origin.line if problem.origin else None) or 0
+
+
+def _duplicate(earlier: Origin, last: Origin) -> Problem:
+    return Problem(
+        "duplicate_key",
+        f"the key stands on line {earlier.line} already; line {last.line} counts",
+        "remove one of the two",
+        origin=last,
+        severity="warning",
+    )
+
+
+def _not_text(name: str) -> Problem:
+    return Problem(
+        "not_text",
+        f"{name} is not UTF-8 text",
+        "set it again as UTF-8",
+        origin=Origin("environment", name),
+    )

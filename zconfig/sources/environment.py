@@ -1,0 +1,68 @@
+"""The process environment, handed in as a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.sources.entry import Entry, Reading
+from zconfig.sources.files import is_text
+from zconfig.sources.names import is_variable, printable
+
+_QUOTES = "\"'"
+
+
+def read_environment(environ: Mapping[str, str]) -> Reading:
+    """Read every variable that begins with `ZILLIZ_` or `ZCONFIG_`, in any case of letters.
+
+    Args:
+        environ: The environment.
+
+    Returns:
+        Values as they are. One in quotes is handed on with them, and with a warning: a shell
+        takes quotes away, `docker --env-file` does not.
+
+    Example:
+        >>> read_environment({"ZILLIZ_URI": "./x.db", "HOME": "/root"}).entries[0].key
+        'ZILLIZ_URI'
+    """
+    keys = {name: printable(name) for name in environ if is_variable(name)}
+    return read_variables("environment", environ, keys)
+
+
+def read_variables(name: str, environ: Mapping[str, str], keys: Mapping[str, str]) -> Reading:
+    """Read certain variables, as far as they are set.
+
+    Args:
+        name: The layer's name.
+        environ: The environment.
+        keys: Per variable the key that its value is handed on as.
+    """
+    entries, problems = [], []
+    for variable in (variable for variable in keys if variable in environ):
+        value = Hidden(environ[variable])
+        origin = Origin("environment", printable(variable))
+        problem = _check(value, origin)
+        if problem is not None:
+            problems.append(problem)
+        if problem is None or problem.severity == "warning":
+            entries.append(Entry(keys[variable], value, origin))
+    return Reading(name, tuple(entries), tuple(problems))
+
+
+def _check(value: Hidden, origin: Origin) -> Problem | None:
+    if not is_text(value):
+        return Problem(
+            "not_text", "the value is not UTF-8 text", "set it again as UTF-8", origin=origin
+        )
+    if len(value) > 1 and value[0] in _QUOTES and value[0] == value[-1]:
+        return Problem(
+            "quoted_value",
+            "the value begins and ends with a quote, which is part of it",
+            "write it without quotes (docker --env-file keeps them)",
+            origin=origin,
+            severity="warning",
+        )
+    return None

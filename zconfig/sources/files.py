@@ -1,0 +1,228 @@
+"""Reading one text file that may be anything: opened without blocking, checked once open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.sources.permissions import FileKind, is_mounted_secret, permission_verdict
+
+MAX_SECRET_BYTES = 64 * 1024
+MAX_DOTENV_BYTES = 8 * 1024 * 1024
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+_MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
+_NOT_REGULAR = Problem(
+    "not_regular", "this is a directory or a device, not a file", "give a regular file"
+)
+_LOOP = Problem("loop", "its symbolic links lead round in a circle", "point the link at a file")
+_OUTSIDE = Problem(
+    "outside_directory",
+    "its symbolic link leads out of the directory",
+    "put the file itself into the directory",
+)
+_NOT_UTF8 = Problem("not_text", "the file is not UTF-8 text", "save it as UTF-8")
+_SURROUNDING_SPACE = Problem(
+    "surrounding_space",
+    "the value has white space around it, which is kept",
+    "remove it, unless it belongs to the value",
+    severity="warning",
+)
+_BY_ERRNO = {
+    errno.ENOENT: _MISSING,
+    errno.ENOTDIR: _MISSING,
+    errno.ELOOP: _LOOP,
+    errno.ENXIO: _NOT_REGULAR,
+}
+
+
+class FileError(Exception):
+    """A file that cannot be used; holds nothing of its content, nor its path.
+
+    Args:
+        code: Stable identifier, e.g. `not_regular`.
+        message: What is wrong, in lower case.
+        remedy: One thing to do.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        super().__init__(code, message, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+    def problem(self, origin: Origin) -> Problem:
+        """Return the problem this is for the value at `origin`."""
+        return Problem(self.code, self.message, self.remedy, origin=origin)
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """The text of a file.
+
+    Args:
+        value: All of it, without a byte order mark.
+        warnings: What is questionable about the file; their origin is not set.
+    """
+
+    value: Hidden
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretText:
+    """The secret in a file.
+
+    Args:
+        value: The text without its line end.
+        had_line_end: Whether one line end was taken away.
+        warnings: What is questionable about the file or the value; their origin is not set.
+    """
+
+    value: Hidden
+    had_line_end: bool
+    warnings: tuple[Problem, ...] = ()
+
+
+def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...]:
+    """Return the same problems with their origin set."""
+    return tuple(replace(warning, origin=origin) for warning in warnings)
+
+
+def read_secret(path: Path | str, *, directory: Path | None = None) -> SecretText:
+    r"""Read the secret that a file holds.
+
+    One trailing line end (`\n` or `\r\n`) is not part of it; all other white space is.
+
+    Args:
+        path: The file.
+        directory: A directory that the file, its symlinks followed, must lie in.
+
+    Raises:
+        FileError: As `read_text` does; more than 64 KiB are too large.
+    """
+    text = read_text(path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory)
+    value = _without_line_end(text.value)
+    odd = () if value == value.strip() else (_SURROUNDING_SPACE,)
+    return SecretText(value, value != text.value, (*text.warnings, *odd))
+
+
+def _without_line_end(text: Hidden) -> Hidden:
+    return Hidden(text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text)
+
+
+def read_text(
+    path: Path | str, *, limit_bytes: int, kind: FileKind, directory: Path | None = None
+) -> FileText:
+    """Read a whole text file, after checking on the open descriptor that it is fit to be read.
+
+    Args:
+        path: The file.
+        limit_bytes: The most it may hold.
+        kind: What it holds, which decides what permissions it needs.
+        directory: A directory that the file, its symlinks followed, must lie in.
+
+    Returns:
+        The text and what is questionable about the file.
+
+    Raises:
+        FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `not_regular`,
+            `world_writable`, `too_large` or `not_text`.
+    """
+    descriptor = _open(path) if directory is None else _open_inside(path, directory)
+    try:
+        outcome = _read_open_file(descriptor, path, limit_bytes, kind)
+    finally:
+        os.close(descriptor)
+    if isinstance(outcome, Problem):
+        raise _error(outcome)
+    return outcome
+
+
+def _open_inside(path: Path | str, directory: Path) -> int:
+    target, root = os.path.realpath(path), os.path.realpath(directory)
+    if os.path.commonpath((target, root)) != root:
+        raise _error(_OUTSIDE)
+    # The target is free of symlinks; one that appears there now would not have been checked.
+    return _open(target, os.O_NOFOLLOW)
+
+
+def _open(path: Path | str, flags: int = 0) -> int:
+    try:
+        return os.open(path, _FLAGS | flags)
+    except OSError as error:
+        problem = _explain(error)
+    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+        problem = _MISSING
+    raise _error(problem)
+
+
+def _read_open_file(
+    descriptor: int, path: Path | str, limit_bytes: int, kind: FileKind
+) -> FileText | Problem:
+    # Errors are returned, not raised, so that no frame in a traceback has the content.
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return _NOT_REGULAR
+    mounted = is_mounted_secret(os.path.realpath(path))
+    verdict = permission_verdict(status, kind=kind, mounted=mounted)
+    if verdict is not None and verdict.severity == "error":
+        return verdict
+    content = _read_content(descriptor, limit_bytes)
+    if isinstance(content, Problem):
+        return content
+    return FileText(content, () if verdict is None else (verdict,))
+
+
+def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
+    try:
+        with open(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(limit_bytes + 1)
+    except OSError as error:
+        return _explain(error)
+    if len(content) > limit_bytes:
+        return _too_large(limit_bytes)
+    # A strict decoder's error would keep the bytes.
+    text = Hidden(content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape"))
+    return text if is_text(text) else _NOT_UTF8
+
+
+def is_text(value: str) -> bool:
+    """Return whether a value is text: no NUL, and nothing that could not be decoded."""
+    return _NOT_TEXT.search(value) is None
+
+
+def _too_large(limit_bytes: int) -> Problem:
+    return Problem(
+        "too_large",
+        f"the file is larger than {limit_bytes // 1024} KiB",
+        "correct the path, or shorten the file",
+    )
+
+
+def explain(error: OSError) -> FileError:
+    """Return why a file could not be opened or read."""
+    return _error(_explain(error))
+
+
+def _explain(error: OSError) -> Problem:
+    known = _BY_ERRNO.get(error.errno or 0)
+    reason = os.strerror(error.errno or 0).lower()
+    return known or Problem("unreadable", f"it cannot be read ({reason})", "let this user read it")
+
+
+def _error(problem: Problem) -> FileError:
+    return FileError(problem.code, problem.message, problem.remedy)

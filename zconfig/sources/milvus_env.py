@@ -1,0 +1,35 @@
+"""What applications on pymilvus have in their environment, for the alias `default`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from zconfig.sources.entry import Reading
+from zconfig.sources.environment import read_variables
+
+# pymilvus itself reads MILVUS_URI (`pymilvus/settings.py`); the others are what its users add.
+_KEYS = {
+    "MILVUS_URI": "ZILLIZ_URI",
+    "MILVUS_TOKEN": "ZILLIZ_TOKEN",
+    "MILVUS_DB_NAME": "ZILLIZ_DB_NAME",
+}
+
+
+def read_milvus_fallback(environ: Mapping[str, str]) -> Reading:
+    """Read `MILVUS_URI`, `MILVUS_TOKEN` and `MILVUS_DB_NAME`.
+
+    Args:
+        environ: The environment.
+
+    Returns:
+        Entries with the keys of the alias `default`; their origins name the variables read.
+
+    Example:
+        >>> [entry] = read_milvus_fallback({"MILVUS_URI": "http://localhost:19530"}).entries
+        >>> entry.key, str(entry.origin)
+        ('ZILLIZ_URI', 'MILVUS_URI (environment)')
+    """
+    reading = read_variables("MILVUS_* variables", environ, _KEYS)
+    problems = tuple(replace(problem, alias="default") for problem in reading.problems)
+    return replace(reading, problems=problems)

@@ -1,0 +1,51 @@
+"""Which names are zconfig's own, and how the name of a file becomes that of a variable."""
+
+from __future__ import annotations
+
+import re
+
+PREFIX = "ZILLIZ_"
+
+_VARIABLE = re.compile(r"(?:zilliz|zconfig)_", re.IGNORECASE | re.ASCII)
+_KEY = re.compile(r"(?:zilliz|zconfig)[-._]", re.IGNORECASE | re.ASCII)
+_SEPARATORS = str.maketrans("-.", "__")
+
+
+def is_variable(name: str) -> bool:
+    """Return whether an environment variable is zconfig's own.
+
+    Example:
+        >>> is_variable("zilliz_uri"), is_variable("ZILLIZ"), is_variable("PATH")
+        (True, False, False)
+    """
+    return _VARIABLE.match(name) is not None
+
+
+def is_key(name: str) -> bool:
+    """Return whether a key in a dotenv file is zconfig's own; `-` and `.` separate as well.
+
+    Example:
+        >>> is_key("zilliz-prod.token"), is_key("DATABASE_URL")
+        (True, False)
+    """
+    return _KEY.match(name) is not None
+
+
+def fold(name: str) -> str:
+    """Return the name of a file or directory in the form of a variable.
+
+    Example:
+        >>> fold("eu-prod.token")
+        'EU_PROD_TOKEN'
+    """
+    return name.translate(_SEPARATORS).upper()
+
+
+def printable(name: str) -> str:
+    r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
+
+    Example:
+        >>> printable("ZILLIZ_URI"), printable("two\nlines")
+        ('ZILLIZ_URI', 'two\\nlines')
+    """
+    return name if name.isprintable() else repr(name)[1:-1]

@@ -1,0 +1,78 @@
+"""A directory of secrets: /run/secrets, a Kubernetes volume, or one made by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from zconfig.origin import Origin
+from zconfig.sources.entry import Reading
+from zconfig.sources.files import FileError
+from zconfig.sources.generation import list_names, read_generation
+from zconfig.sources.names import PREFIX, fold, printable
+from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
+
+_SOURCE = "secrets directory"
+
+
+def read_secrets_dir(
+    path: Path | str, *, field_names: frozenset[str], shown: str | None = None
+) -> Reading:
+    """Read the files whose names begin with `zilliz`, and the aliases' directories.
+
+    A file `zilliz_prod_token`, `ZILLIZ_PROD_TOKEN` or `zilliz-prod-token` is a field of the alias
+    `prod`, and so is a file `token` in a directory `prod`. Everything else belongs to others and
+    is not opened. Of a Kubernetes volume one generation is read, never parts of two.
+
+    Args:
+        path: The directory.
+        field_names: Names, in lower case, that a file in an alias' directory may have; with none
+            of them such directories are left alone.
+        shown: The path as the user would write it; by default `path`.
+
+    Returns:
+        Entries with keys in the form of variables. A bad file is one problem, and the others are
+        read; a directory that does not exist is no problem.
+    """
+    tree = _Tree(Path(path), shown or str(path), field_names)
+    return read_directory(tree.root, tree.read, shown=tree.shown, source=_SOURCE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    root: Path
+    shown: str
+    field_names: frozenset[str]
+
+    def read(self, current: Path) -> Reading:
+        """Read the generation of the directory that is at `current`."""
+        return joined(self.shown, [self._entry(current / name) for name in list_names(current)])
+
+    def _entry(self, path: Path) -> Reading:
+        reading = self._alias(path) if path.is_dir() else Reading(path.name)
+        nothing_found = not (reading.files or reading.problems)
+        if nothing_found and fold(path.name).startswith(PREFIX):
+            return self._file(path, fold(path.name), path.name)
+        return reading
+
+    def _alias(self, path: Path) -> Reading:
+        try:
+            return read_generation(path, lambda current: self._fields(current, path.name))
+        except FileError as error:
+            # A directory that cannot be listed is somebody else's, as far as can be told.
+            changing = error.code == "changing"
+            problem = error.problem(Origin(_SOURCE, self._shown(path.name)))
+            return Reading(path.name, problems=(problem,) if changing else ())
+
+    def _fields(self, current: Path, name: str) -> Reading:
+        prefix = f"{PREFIX}{fold(name).removeprefix(PREFIX)}_"
+        fields = [field for field in list_names(current) if fold(field).lower() in self.field_names]
+        files = [self._file(current / f, prefix + fold(f), f"{name}/{f}") for f in fields]
+        return joined(name, files)
+
+    def _file(self, path: Path, key: str, name: str) -> Reading:
+        file = SecretFile(printable(key), path, self._shown(name))
+        return read_secret_file(file, directory=self.root, source=_SOURCE)
+
+    def _shown(self, name: str) -> str:
+        return printable(str(Path(self.shown, name)))

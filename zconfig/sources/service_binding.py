@@ -1,0 +1,141 @@
+"""Service bindings: one directory a service, as the Service Binding Specification has them.
+
+See https://servicebinding.io/spec/core/1.1.0/, "Well-known Secret Entries" and "Workload
+Projection".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.sources.entry import Entry, Reading
+from zconfig.sources.files import FileError, read_secret
+from zconfig.sources.generation import list_names, read_generation
+from zconfig.sources.names import PREFIX, fold, printable
+from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
+
+_SOURCE = "service binding"
+_TYPES = ("milvus", "zilliz")
+_ADDRESS_FIELDS = frozenset({"URI", "ENDPOINT"})
+_FIELDS = _ADDRESS_FIELDS | {
+    "API_KEY",
+    "DATABASE",
+    "DB_NAME",
+    "PASSWORD",
+    "TOKEN",
+    "USER",
+    "USERNAME",
+}
+_AUTHORITIES = ("ca.crt", "certificates")
+_CLIENT_PAIR = {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"}
+
+
+def read_service_bindings(root: Path | str, *, shown: str | None = None) -> Reading:
+    """Read the bindings whose `type` is `milvus` or `zilliz`; the binding's name is the alias.
+
+    Certificates are handed on as paths, in the fields `TLS_CA` (`ca.crt` or `certificates`), and
+    `TLS_CERT` and `TLS_KEY` (`tls.crt` and `tls.key`, if both are there). Where there is no `uri`,
+    it is made of `host` and `port`. Each binding is read as one generation of its volume.
+
+    Args:
+        root: The directory that `SERVICE_BINDING_ROOT` names.
+        shown: The path as the user would write it; by default `root`.
+
+    Returns:
+        Entries with keys in the form of variables. A bad file is one problem, and the others are
+        read; a directory that does not exist is no problem.
+    """
+    directory, name = Path(root), shown or str(root)
+
+    def read(current: Path) -> Reading:
+        bindings = [_Binding(directory, current / entry, name) for entry in list_names(current)]
+        return joined(name, [binding.read() for binding in bindings])
+
+    return read_directory(directory, read, shown=name, source=_SOURCE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """One binding.
+
+    Args:
+        root: The directory that none of its files may lead out of.
+        path: Its directory at present.
+        root_shown: `root` as the user would write it.
+    """
+
+    root: Path
+    path: Path
+    root_shown: str
+
+    @property
+    def name(self) -> str:
+        """The binding's name, which is the alias."""
+        return self.path.name
+
+    def read(self) -> Reading:
+        """Read it, or nothing if it is no binding of ours."""
+        try:
+            return read_generation(self.path, self._generation)
+        except FileError as error:
+            # A directory that cannot be listed is somebody else's, as far as can be told.
+            changing = error.code == "changing"
+            problem = error.problem(Origin(_SOURCE, self._shown("")))
+            return Reading(self.name, problems=(problem,) if changing else ())
+
+    def _generation(self, current: Path) -> Reading:
+        names = list_names(current)
+        if "type" not in names:
+            return Reading(self.name)
+        try:
+            service = read_secret(current / "type", directory=self.root).value.strip().lower()
+        except FileError as error:
+            problem = error.problem(Origin(_SOURCE, self._shown("type")))
+            return Reading(self.name, problems=(replace(problem, severity="warning"),))
+        if service not in _TYPES:
+            return Reading(self.name)
+        fields = [self._file(current / name, fold(name)) for name in names if fold(name) in _FIELDS]
+        certificates = tuple(self._certificates(names))
+        scheme = "https" if certificates or service == "zilliz" else "http"
+        return joined(
+            self.name,
+            [*fields, Reading(self.name, certificates), self._address(current, names, scheme)],
+        )
+
+    def _certificates(self, names: list[str]) -> Iterator[Entry]:
+        authority = next((name for name in _AUTHORITIES if name in names), None)
+        if authority:
+            yield self._path_entry("TLS_CA", authority)
+        if set(_CLIENT_PAIR.values()) <= set(names):
+            yield from (self._path_entry(field, name) for field, name in _CLIENT_PAIR.items())
+
+    def _address(self, current: Path, names: list[str], scheme: str) -> Reading:
+        if "host" not in names or not _ADDRESS_FIELDS.isdisjoint(map(fold, names)):
+            return Reading(self.name)
+        wanted = [name for name in ("host", "port") if name in names]
+        parts = joined(self.name, [self._file(current / name, "URI") for name in wanted])
+        if len(parts.entries) < len(wanted):
+            return replace(parts, entries=())
+        address = ":".join(entry.value.strip() for entry in parts.entries)
+        uri = replace(parts.entries[0], value=Hidden(f"{scheme}://{address}"))
+        return replace(parts, entries=(uri,))
+
+    def _file(self, path: Path, field: str) -> Reading:
+        file = SecretFile(self._key(field), path, self._shown(path.name))
+        return read_secret_file(file, directory=self.root, source=_SOURCE)
+
+    def _path_entry(self, field: str, name: str) -> Entry:
+        # The path that outlives a rotation, not that of the present generation.
+        stable = Path(self.root, self.name, name)
+        origin = Origin(_SOURCE, self._key(field), self._shown(name))
+        return Entry(self._key(field), Hidden(stable), origin)
+
+    def _key(self, field: str) -> str:
+        return printable(f"{PREFIX}{fold(self.name)}_{field}")
+
+    def _shown(self, name: str) -> str:
+        return printable(str(Path(self.root_shown, self.name, name)))

@@ -1,0 +1,200 @@
+"""The settings of one alias → an immutable specification of its connection. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import NoReturn
+
+from zconfig.endpoint import Endpoint, Family, Transport
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.settings.fields import ConnectionSettings
+
+DEFAULT_DATABASE = "default"
+
+# Milvus takes a ping every 5 s. Managed endpoints behind a gateway are only sure to take what
+# gRPC servers take by default, one in five minutes (grpc/proposal A8, A9).
+_KEEPALIVE_S = {
+    Family.MILVUS: 30.0,
+    Family.DEDICATED: 30.0,
+    Family.LITE: 0.0,
+}
+_CAUTIOUS_KEEPALIVE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are: an API key, or user and password. Never shown, never pickled.
+
+    Args:
+        secret: What the server is told: the key, or `user:password`.
+        user: The user's name, which is no secret; `None` for an API key.
+
+    Example:
+        >>> Credentials(Hidden("root:Milvus"), "root")
+        Credentials(secret=<hidden>, user='root')
+    """
+
+    secret: Hidden
+    user: str | None = None
+
+    @property
+    def authorization(self) -> str:
+        """The value of Milvus' `authorization` metadata: base64 of the secret."""
+        return base64.b64encode(self.secret.encode()).decode("ascii")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials are not pickled: load the configuration in each process")
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """Paths of PEM files, and the name to verify; `None` where the default holds."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSpec:
+    """Everything needed to open one alias, and nothing about whether it is open.
+
+    Args:
+        alias: The connection's name.
+        endpoint: Where it leads.
+        credentials: Who we are; `None` for a server without authorization.
+        db_name: The Milvus database.
+        timeout_s: Seconds for one connect.
+        required: Whether `autoconnect()` fails when this alias does.
+        tls: The TLS files.
+        proxy: A proxy's URL, `off`, or `None` for what gRPC reads in the environment.
+        keepalive_s: Seconds between HTTP/2 pings; 0 for none.
+        pool_size: HTTP/2 connections behind the alias.
+        origins: Where each field was set; two specs that differ only here are equal.
+    """
+
+    alias: str
+    endpoint: Endpoint
+    credentials: Credentials | None = None
+    db_name: str = DEFAULT_DATABASE
+    timeout_s: float = 10.0
+    required: bool = True
+    tls: TLSFiles = TLSFiles()
+    proxy: str | None = None
+    keepalive_s: float = 30.0
+    pool_size: int = 1
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+
+    def origin(self, *names: str) -> Origin:
+        """Return where the first of these fields that is set was set; else the URI's origin."""
+        for name in (*names, "uri"):
+            if name in self.origins:
+                return self.origins[name]
+        return Origin("default", self.alias)
+
+
+def to_spec(
+    alias: str, settings: ConnectionSettings, origins: Mapping[str, Origin]
+) -> ConnectionSpec:
+    """Convert validated settings.
+
+    Args:
+        alias: The connection's name.
+        settings: What is configured for it.
+        origins: Where each field was set.
+
+    Example:
+        >>> from zconfig.settings.fields import ConnectionSettings
+        >>> to_spec("prod", ConnectionSettings(uri="https://db.example/sales"), {}).db_name
+        'sales'
+    """
+    endpoint = settings.uri
+    keepalive_s = settings.keepalive
+    if keepalive_s is None:
+        keepalive_s = _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
+    return ConnectionSpec(
+        alias=alias,
+        endpoint=_absolute(endpoint),
+        credentials=_credentials(settings),
+        db_name=settings.db_name or endpoint.db_name or DEFAULT_DATABASE,
+        timeout_s=settings.timeout,
+        required=settings.required,
+        tls=TLSFiles(
+            settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_server_name
+        ),
+        proxy=settings.proxy,
+        keepalive_s=keepalive_s,
+        pool_size=settings.pool_size,
+        origins=origins,
+    )
+
+
+_SPEC_FIELD = {
+    "token": "credentials",
+    "user": "credentials",
+    "password": "credentials",
+    "timeout": "timeout_s",
+    "keepalive": "keepalive_s",
+    "tls_ca": "tls",
+    "tls_cert": "tls",
+    "tls_key": "tls",
+    "tls_server_name": "tls",
+}
+
+
+def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
+    """Return a specification with the fields that another one sets, but for the endpoint.
+
+    Args:
+        spec: What is configured.
+        other: What takes precedence; only the fields in its `origins` count.
+
+    Example:
+        >>> from zconfig.endpoint import parse
+        >>> spec = ConnectionSpec("prod", parse("http://db:19530"), timeout_s=3)
+        >>> other = ConnectionSpec("prod", parse("http://x"), db_name="sales",
+        ...                        origins={"db_name": Origin("code", "db_name")})
+        >>> changed = override(spec, other)
+        >>> changed.db_name, changed.timeout_s, changed.endpoint.host
+        ('sales', 3, 'db')
+    """
+    given = {name: origin for name, origin in other.origins.items() if name != "uri"}
+    changes = {_SPEC_FIELD.get(name, name) for name in given}
+    values = {name: getattr(other, name) for name in changes}
+    return replace(spec, **values, origins={**spec.origins, **given})
+
+
+def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
+    """Return the names of the fields in which two specifications differ, never their values.
+
+    Example:
+        >>> from zconfig.endpoint import parse
+        >>> spec = ConnectionSpec("prod", parse("http://db:19530"))
+        >>> differences(spec, replace(spec, db_name="sales"))
+        ('db_name',)
+    """
+    names = (each.name for each in fields(ConnectionSpec) if each.compare)
+    return tuple(name for name in names if getattr(one, name) != getattr(other, name))
+
+
+def _credentials(settings: ConnectionSettings) -> Credentials | None:
+    if settings.token:
+        secret = settings.token.get_secret_value()
+        user, colon, _ = secret.partition(":")
+        return Credentials(Hidden(secret), user if colon else None)
+    if settings.user and settings.password:
+        password = settings.password.get_secret_value()
+        return Credentials(Hidden(f"{settings.user}:{password}"), settings.user)
+    return None
+
+
+def _absolute(endpoint: Endpoint) -> Endpoint:
+    """Make an embedded database's path absolute: its identity must survive a `chdir`."""
+    if endpoint.transport is not Transport.LITE or endpoint.path is None:
+        return endpoint
+    return replace(endpoint, path=str(Path(endpoint.path).absolute()))
