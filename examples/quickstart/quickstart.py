@@ -1,0 +1,108 @@
+"""The main job: connections from the environment, and a search over one of them.
+
+Run it in this directory, whose `.env` declares the connections. It shows the lifecycle events
+on standard error and the results on standard output.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import zconfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pymilvus import MilvusClient
+
+COLLECTION = "zconfig_quickstart"
+DIMENSION = 512
+QUESTIONS = (
+    "Which variable holds the API key?",
+    "What happens when the server is not up yet?",
+    "How do I run Milvus inside my own process?",
+)
+
+
+def main() -> None:
+    """Connect everything that is declared, show it, and search."""
+    zconfig.configure_logging("console")
+    connections = zconfig.autoconnect()
+    console = Console()
+    console.print(overview(connections.values()))
+    client = zconfig.client()
+    passages = read_passages(Path(__file__).with_name("passages.txt"))
+    fill(client, passages)
+    for question in QUESTIONS:
+        console.print(f"[bold]{question}[/]")
+        for score, text in search(client, question):
+            console.print(f"  {score:.2f}  {text}", soft_wrap=True)
+    client.drop_collection(COLLECTION)
+    zconfig.connections.close()
+
+
+def overview(connections: Iterable[zconfig.Connection]) -> Table:
+    """Return a table of live connections, each pinged once."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("alias", "endpoint", "server", "round trip", "configured by"):
+        table.add_column(header, overflow="fold")
+    for each in connections:
+        version, origin = each.server.version, each.spec.origin()
+        table.add_row(each.alias, str(each.endpoint), version, f"{each.ping():.1f} ms", str(origin))
+    return table
+
+
+def read_passages(path: Path) -> list[str]:
+    """Return the passages of a text file: a line each."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def fill(client: MilvusClient, passages: list[str]) -> None:
+    """Make the collection anew and insert every passage with its vector."""
+    if client.has_collection(COLLECTION):
+        client.drop_collection(COLLECTION)
+    client.create_collection(
+        COLLECTION, dimension=DIMENSION, metric_type="COSINE", consistency_level="Strong"
+    )
+    rows = ({"id": i, "vector": embed(text), "text": text} for i, text in enumerate(passages))
+    client.insert(COLLECTION, list(rows))
+
+
+def search(client: MilvusClient, question: str) -> Iterable[tuple[float, str]]:
+    """Yield the best passages for a question, with their scores."""
+    hits = client.search(COLLECTION, data=[embed(question)], limit=2, output_fields=["text"])
+    for hit in hits[0]:
+        yield hit["distance"], hit["entity"]["text"]
+
+
+def embed(text: str) -> list[float]:
+    """Return a vector of the words and letter triples of a text, hashed into `DIMENSION` places.
+
+    It needs no model and no network, and finds passages that share words or parts of words.
+    """
+    words = re.findall(r"[a-z]+", text.lower())
+    triples = itertools.chain.from_iterable(
+        (f" {word} "[i : i + 3] for i in range(len(word))) for word in words if len(word) > 3
+    )
+    return normalised(Counter(zlib.crc32(part.encode()) % DIMENSION for part in (*words, *triples)))
+
+
+def normalised(counts: Mapping[int, int]) -> list[float]:
+    """Return a vector of length 1 in which frequent parts weigh less than their count."""
+    weights = {place: math.sqrt(count) for place, count in counts.items()}
+    length = math.sqrt(sum(weight**2 for weight in weights.values())) or 1.0
+    return [weights.get(place, 0.0) / length for place in range(DIMENSION)]
+
+
+if __name__ == "__main__":
+    main()
