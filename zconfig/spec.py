@@ -25,6 +25,17 @@ _KEEPALIVE_S = {
 _CAUTIOUS_KEEPALIVE_S = 300.0
 
 
+# The settings that a field of a specification is made of, where their names differ.
+_SETTINGS = {
+    "endpoint": ("uri",),
+    "credentials": ("token", "password", "user"),
+    "timeout_s": ("timeout",),
+    "keepalive_s": ("keepalive",),
+    "tls": ("tls_ca", "tls_cert", "tls_key", "tls_server_name"),
+}
+_SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting in settings}
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """Who we are: an API key, or user and password. Never shown, never pickled.
@@ -91,11 +102,14 @@ class ConnectionSpec:
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
 
     def origin(self, *names: str) -> Origin:
-        """Return where the first of these fields that is set was set; else the URI's origin."""
-        for name in (*names, "uri"):
-            if name in self.origins:
-                return self.origins[name]
-        return Origin("default", self.alias)
+        """Return where the first of these that is set was set; else the URI's origin.
+
+        Args:
+            *names: Fields of this specification, e.g. `credentials`.
+        """
+        settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
+        found = (self.origins[each] for each in (*settings, "uri") if each in self.origins)
+        return next(found, Origin("default", self.alias))
 
 
 def to_spec(
@@ -132,19 +146,6 @@ def to_spec(
         pool_size=settings.pool_size,
         origins=origins,
     )
-
-
-_SPEC_FIELD = {
-    "token": "credentials",
-    "user": "credentials",
-    "password": "credentials",
-    "timeout": "timeout_s",
-    "keepalive": "keepalive_s",
-    "tls_ca": "tls",
-    "tls_cert": "tls",
-    "tls_key": "tls",
-    "tls_server_name": "tls",
-}
 
 
 def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
@@ -197,4 +198,4 @@ def _absolute(endpoint: Endpoint) -> Endpoint:
     """Make an embedded database's path absolute: its identity must survive a `chdir`."""
     if endpoint.transport is not Transport.LITE or endpoint.path is None:
         return endpoint
-    return replace(endpoint, path=str(Path(endpoint.path).absolute()))
+    return replace(endpoint, path=str(Path(endpoint.path).expanduser().absolute()))

@@ -55,7 +55,7 @@ def overview(connections: Iterable[zconfig.Connection]) -> Table:
     """Return a table of live connections, each pinged once."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("alias", "endpoint", "server", "round trip", "configured by"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header != "endpoint")
     for each in connections:
         version, origin = each.server.version, each.spec.origin()
         table.add_row(each.alias, str(each.endpoint), version, f"{each.ping():.1f} ms", str(origin))
@@ -92,7 +92,7 @@ def embed(text: str) -> list[float]:
     """
     words = re.findall(r"[a-z]+", text.lower())
     triples = itertools.chain.from_iterable(
-        (f" {word} "[i : i + 3] for i in range(len(word))) for word in words if len(word) > 3
+        (f" {word} "[i : i + 3] for i in range(len(word))) for word in words
     )
     return normalised(Counter(zlib.crc32(part.encode()) % DIMENSION for part in (*words, *triples)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any, TypeVar
 
 import click
 
-from zconfig import __version__
+from zconfig._version import __version__
 from zconfig.cli.render import Format, render_github, render_json, render_table
 from zconfig.cli.report import Report, checked, listed
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.registry import Connections
 from zconfig.settings.load import load
+from zconfig.settings.reference import env_example, json_schema
 from zconfig.sources.process import process_environment
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,6 +136,23 @@ def list_(connections: Connections, format_: Format, *, quiet: bool) -> None:
       zconfig list --format json
     """
     _finish(listed(connections), format_, quiet=quiet)
+
+
+@zconfig.command("env-example")
+def env_example_() -> None:
+    r"""Print a `.env` with every variable explained.
+
+    \b
+    Example:
+      zconfig env-example > .env
+    """
+    click.echo(env_example(), nl=False)
+
+
+@zconfig.command()
+def schema() -> None:
+    """Print a JSON Schema of the variables."""
+    click.echo(json.dumps(json_schema(), indent=2))
 
 
 def _finish(report: Report, format_: Format, *, quiet: bool) -> None:

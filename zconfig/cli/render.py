@@ -19,7 +19,9 @@ from zconfig.errors import Problem
 
 Format = Literal["table", "json", "github"]
 
-_LOG_WIDTH = 160
+# Wide enough for a row to be a line: a log is searched by lines.
+_LOG_WIDTH = 1000
+_LONG = {"endpoint", "state", "configured by"}
 _STYLES = {"connected": "green", "failed": "red", "configured": ""}
 
 
@@ -30,7 +32,7 @@ def render_table(report: Report) -> str:
     headers = ["alias", "endpoint", "database", "state"]
     headers += ["server", "round trip"] if shows_server else []
     for header in (*headers, "configured by"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header not in _LONG)
     for row in report.rows:
         table.add_row(*_cells(row, shows_server=shows_server))
     told = [row.failure.message for row in report.rows if row.failure]
@@ -100,11 +102,8 @@ def _draw(parts: Iterable[Table | Text]) -> str:
     )
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
-    return (
-        click.unstyle(stream.getvalue()).rstrip()
-        if terminal.no_color
-        else stream.getvalue().rstrip()
-    )
+    drawn = click.unstyle(stream.getvalue()) if terminal.no_color else stream.getvalue()
+    return "\n".join(line.rstrip() for line in drawn.splitlines()).strip("\n")
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from zconfig.registry.forks import guard_forks
 from zconfig.registry.patience import Patience
 from zconfig.registry.pool import Pool
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import fold_alias, from_arguments, names_a_place
+from zconfig.settings.arguments import fold_alias, from_arguments, hide, names_a_place
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, override, to_spec
@@ -61,8 +61,9 @@ class Connections(Mapping[str, "Connection"]):
             'localhost:19530'
             >>> connections.remove_connection("docs")
         """
-        call = "connections.add_connection"
-        specs = [_spec(fold_alias(alias), each, call) for alias, each in connections.items()]
+        hidden = {fold_alias(alias): hide(each) for alias, each in connections.items()}
+        del connections  # or a traceback that shows locals would show them
+        specs = [_spec(alias, each, "connections.add_connection") for alias, each in hidden.items()]
         for spec in specs:
             self._pool.check(spec)
         for spec in specs:
@@ -100,7 +101,10 @@ class Connections(Mapping[str, "Connection"]):
             ConnectError: The server cannot be reached, or does not accept us.
         """
         name, call = fold_alias(alias), "connections.connect"
-        given = {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
+        given = hide(
+            {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
+        )
+        del user, password, token, kwargs  # or a traceback that shows locals would show them
         if names_a_place(given):
             spec = _spec(name, given, call)
         else:

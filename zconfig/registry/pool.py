@@ -134,7 +134,7 @@ def _expect(spec: ConnectionSpec, live: Connection) -> Connection:
             [
                 Problem(
                     "live_with_another_configuration",
-                    f"is connected with another {' and '.join(names)}",
+                    f"is connected, and differs in {' and '.join(names)}",
                     f"call connections.disconnect({spec.alias!r}) first",
                     alias=spec.alias,
                     origin=spec.origin(*names),

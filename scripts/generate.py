@@ -1,0 +1,134 @@
+"""Make what is made from the code's own declarations, so that it cannot drift from them.
+
+python scripts/generate.py           writes the files
+python scripts/generate.py --check   fails if one of them is stale
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from zconfig import errors, events
+from zconfig.settings.reference import (
+    connection_entries,
+    env_example,
+    json_schema,
+    markdown_table,
+    option_entries,
+)
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).resolve().parents[1]
+_ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
+NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
+
+
+def variables() -> str:
+    """Return the reference of the variables."""
+    return (
+        f"{NOTICE}# Variables\n\n## Of a connection\n\n"
+        "`ZILLIZ_<FIELD>` is a field of the connection `default`; `ZILLIZ_<ALIAS>_<FIELD>` is the "
+        "same field of another one.\n\n"
+        f"{markdown_table(connection_entries())}\n## Of the loader\n\n"
+        f"{markdown_table(option_entries())}"
+    )
+
+
+def event_reference() -> str:
+    """Return the reference of the lifecycle events."""
+    parts = [f"{NOTICE}# Lifecycle events\n\n{first_paragraph(events)}\n"]
+    for event in released():
+        rows = [f"## `{event.name}`\n\nLevel `{event.level}`. {first_paragraph(event)}\n"]
+        rows += ["| field | type | meaning |", "| --- | --- | --- |"]
+        meanings = attributes_of(event)
+        for field in dataclasses.fields(event):
+            rows.append(f"| `{field.name}` | `{field.type}` | {meanings[field.name]} |")
+        parts.append("\n".join(rows).replace(" | None`", "` or absent") + "\n")
+    return "\n".join(parts)
+
+
+def error_reference() -> str:
+    """Return the reference of the errors of a connect."""
+    title = (
+        f"{NOTICE}# Errors of a connect\n\nEvery cause is a class of `zconfig.errors`. A permanent "
+        "one ends a connect at once; the others are retried while `wait` lasts.\n"
+    )
+    rows = [
+        title,
+        "| cause | class | stage | exit code | permanent | what is wrong | remedy |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for error in descendants(errors.ConnectError):
+        if not list(descendants(error)):
+            permanent = "yes" if error.permanent else "no"
+            rows.append(
+                f"| `{error.cause}` | `{error.__name__}` | {error.stage} | {int(error.exit_code)} "
+                f"| {permanent} | {error.problem} | {error.remedy} |"
+            )
+    return "\n".join(rows) + "\n"
+
+
+def descendants(base: type[T]) -> Iterator[type[T]]:
+    """Yield the classes below one, depth first."""
+    for each in base.__subclasses__():
+        yield each
+        yield from descendants(each)
+
+
+def released() -> list[type[events.Event]]:
+    """Return the events that are emitted, by name, without the bases that they share."""
+    defined = (each for each in vars(events).values() if inspect.isclass(each))
+    named = {each.name: each for each in defined if issubclass(each, events.Event)}
+    return [named[name] for name in sorted(named) if name != events.Event.name]
+
+
+def first_paragraph(thing: object) -> str:
+    """Return the first line of a docstring, or the sentences below a module's first line."""
+    lines = (inspect.getdoc(thing) or "").split("\n\n")
+    return " ".join((lines[1] if inspect.ismodule(thing) else lines[0]).split())
+
+
+def attributes_of(event: type[events.Event]) -> dict[str, str]:
+    """Return what the docstrings of an event and its bases say of each field."""
+    found: dict[str, str] = {}
+    for each in reversed(event.__mro__[:-1]):
+        section = (inspect.getdoc(each) or "").partition("Attributes:")[2]
+        for name, meaning in _ATTRIBUTE.findall(section):
+            found[name] = " ".join(meaning.split())
+    return found
+
+
+FILES: dict[str, Callable[[], str]] = {
+    ".env.example": env_example,
+    "docs/variables.md": variables,
+    "docs/events.md": event_reference,
+    "docs/errors.md": error_reference,
+    "docs/schema.json": lambda: json.dumps(json_schema(), indent=2) + "\n",
+}
+
+
+def main() -> int:
+    """Write the files, or with `--check` compare them."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for name, make in FILES.items():
+        path, text = ROOT / name, make()
+        if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
+            stale.append(name)
+        elif not check:
+            path.write_text(text, encoding="utf-8")
+    for name in stale:
+        print(f"{name} is stale: run python scripts/generate.py", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Servers shared by all tests, and a fence between the tests and the developer's environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import ExitStack, chdir, contextmanager
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import pytest
+
+from tests.support.certificates import Certificates, write_certificates
+from tests.support.servers import RealMilvus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_FOREIGN = re.compile(r"(ZILLIZ|ZCONFIG|MILVUS)_|SERVICE_BINDING_ROOT$|.*_proxy$", re.IGNORECASE)
+
+
+@contextmanager
+def fenced() -> Iterator[None]:
+    """Hide the developer's settings, and forget afterwards what was set meanwhile."""
+    with mock.patch.dict(os.environ):
+        for name in filter(_FOREIGN.match, list(os.environ)):
+            del os.environ[name]
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # For what runs outside the tests: pymilvus, imported while they are collected, reads
+    # MILVUS_URI, and fixtures of the session come before those of a test.
+    fence = ExitStack()
+    fence.enter_context(fenced())
+    config.add_cleanup(fence.close)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(tmp_path: Path) -> Iterator[None]:
+    """Keep each test from the repository's `.env`, which importing pymilvus loads, and others'."""
+    with chdir(tmp_path), fenced():
+        yield
+
+
+@pytest.fixture
+def lite_uri(tmp_path: Path) -> str:
+    """Where Milvus Lite may put a database of this test's own."""
+    return str(tmp_path / "x.db")
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return write_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@contextmanager
+def serving(*servers: RealMilvus) -> Iterator[None]:
+    """Start all before waiting for any; afterwards keep their logs, and not their data."""
+    try:
+        for server in servers:
+            server.start()
+        for server in servers:
+            server.wait_ready()
+        yield
+    finally:
+        for server in servers:
+            server.stop()
+            shutil.rmtree(server.data_dir, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _milvus_pair(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[RealMilvus, RealMilvus]]:
+    pair = (
+        RealMilvus(tmp_path_factory.mktemp("milvus")),
+        RealMilvus(tmp_path_factory.mktemp("milvus_b")),
+    )
+    with serving(*pair):
+        yield pair
+
+
+@pytest.fixture(scope="session")
+def milvus(_milvus_pair: tuple[RealMilvus, RealMilvus]) -> RealMilvus:
+    """Serve plaintext, with authorization; shared by all tests, which leave it running."""
+    return _milvus_pair[0]
+
+
+@pytest.fixture(scope="session")
+def milvus_b(_milvus_pair: tuple[RealMilvus, RealMilvus]) -> RealMilvus:
+    """Serve as `milvus` does, on another port and other data."""
+    return _milvus_pair[1]
+
+
+@pytest.fixture(scope="session")
+def milvus_tls(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> Iterator[RealMilvus]:
+    """Serve TLS with `certificates.server`; shared by all tests."""
+    server = RealMilvus(tmp_path_factory.mktemp("milvus_tls"), tls=certificates.server_tls(1))
+    with serving(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def milvus_mtls(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+) -> Iterator[RealMilvus]:
+    """Serve TLS to clients with a certificate of `certificates.ca` only; shared by all tests."""
+    server = RealMilvus(tmp_path_factory.mktemp("milvus_mtls"), tls=certificates.server_tls(2))
+    with serving(server):
+        yield server
+
+
+@pytest.fixture
+def own_milvus(tmp_path: Path) -> Iterator[RealMilvus]:
+    """Serve as `milvus` does, for one test alone, which may stop and restart it."""
+    server = RealMilvus(tmp_path / "milvus")
+    with serving(server):
+        yield server

@@ -1,0 +1,129 @@
+"""Certificates for the tests: an authority's good and faulty ones, and another authority's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+import grpc
+import trustme
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTLS:
+    """How a server speaks TLS.
+
+    Args:
+        mode: 1 shows the server's certificate, 2 demands one of the client as well.
+        cert: The server's certificate, for a name in `LOOPBACK`.
+        key: Its private key.
+        ca: The authority that signed `cert`, and in mode 2 must have signed the client's.
+    """
+
+    mode: Literal[1, 2]
+    cert: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A certificate and its private key, each a PEM file."""
+
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files that differ in one respect each; every pair serves servers and clients.
+
+    Args:
+        ca: The authority's certificate.
+        server: For `LOOPBACK`, signed by `ca`.
+        client: For `client.test`, signed by `ca`.
+        expired: As `server`, valid until an hour ago.
+        not_yet_valid: As `server`, valid from tomorrow.
+        other_host: Signed by `ca`, for `other.test`.
+        other_ca: Another authority's certificate.
+        other_authority: As `server`, signed by `other_ca`.
+    """
+
+    ca: Path
+    server: KeyPair
+    client: KeyPair
+    expired: KeyPair
+    not_yet_valid: KeyPair
+    other_host: KeyPair
+    other_ca: Path
+    other_authority: KeyPair
+
+    def server_tls(self, mode: Literal[1, 2]) -> ServerTLS:
+        """Return the settings of a server with the good certificate."""
+        return ServerTLS(mode, self.server.cert, self.server.key, self.ca)
+
+
+def trusting(ca: Path, client: KeyPair | None = None) -> grpc.ChannelCredentials:
+    """Return the credentials of a client that trusts an authority.
+
+    Args:
+        ca: The authority's certificate.
+        client: The pair it shows to the server, if any.
+    """
+    pair = (client.key.read_bytes(), client.cert.read_bytes()) if client else (None, None)
+    return grpc.ssl_channel_credentials(ca.read_bytes(), *pair)
+
+
+def write_certificates(directory: Path) -> Certificates:
+    """Make all certificates and write them into a directory.
+
+    Args:
+        directory: An existing directory; takes two files a pair, one an authority.
+
+    Returns:
+        The paths of the files.
+    """
+    ca, other_ca = trustme.CA(), trustme.CA()
+    now = datetime.now(UTC)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+
+    def pair(
+        name: str,
+        *,
+        authority: trustme.CA = ca,
+        hosts: tuple[str, ...] = LOOPBACK,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> KeyPair:
+        issued = authority.issue_cert(*hosts, not_before=start, not_after=end)
+        return _write_pair(issued, directory, name)
+
+    return Certificates(
+        ca=_write_authority(ca, directory / "ca.pem"),
+        server=pair("server"),
+        client=pair("client", hosts=("client.test",)),
+        expired=pair("expired", start=now - day, end=now - hour),
+        not_yet_valid=pair("not_yet_valid", start=now + day, end=now + 2 * day),
+        other_host=pair("other_host", hosts=("other.test",)),
+        other_ca=_write_authority(other_ca, directory / "other_ca.pem"),
+        other_authority=pair("other_authority", authority=other_ca),
+    )
+
+
+def _write_authority(authority: trustme.CA, path: Path) -> Path:
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+def _write_pair(issued: trustme.LeafCert, directory: Path, name: str) -> KeyPair:
+    pair = KeyPair(directory / f"{name}.pem", directory / f"{name}.key")
+    for blob in issued.cert_chain_pems:
+        blob.write_to_path(pair.cert, append=True)
+    issued.private_key_pem.write_to_path(pair.key)
+    return pair

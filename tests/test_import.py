@@ -1,0 +1,127 @@
+"""What `import zconfig` does, and what it leaves alone; in fresh processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.support.processes import run_python
+
+
+def printed(source: str, **environ: str) -> object:
+    done = run_python(f"import json\n{source}", environ=environ)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_aliases_are_there_and_nothing_is_connected() -> None:
+    source = "import zconfig; print(json.dumps(zconfig.connections.list_connections()))"
+    environ = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_EU_URI": "https://127.0.0.1:1"}
+    assert printed(source, **environ) == [["default", None], ["eu", None]]
+
+
+def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_URI=http://127.0.0.1:1\n")
+    assert printed("import zconfig; print(json.dumps(list(zconfig.connections)))") == ["prod"]
+
+
+def test_a_dotenv_file_in_a_parent_directory_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_URI=http://127.0.0.1:1\n")
+    below = tmp_path / "below"
+    below.mkdir()
+    source = f"import os; os.chdir({str(below)!r}); import zconfig; print(len(zconfig.connections))"
+    assert printed(source) == 0
+
+
+def test_neither_grpc_nor_pymilvus_nor_the_command_is_imported() -> None:
+    source = """
+import sys, zconfig
+print(json.dumps([n for n in ("grpc", "pymilvus", "milvus_lite", "click") if n in sys.modules]))
+"""
+    assert printed(source, ZILLIZ_URI="./x.db") == []
+
+
+def test_nothing_global_changes(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_URI=http://127.0.0.1:1\nOTHER=1\n")
+    source = """
+import logging, os, sys, threading, warnings, signal
+import pydantic_settings, structlog
+def look():
+    return [
+        dict(os.environ), threading.active_count(), os.getcwd(),
+        [repr(h) for h in logging.getLogger().handlers], logging.getLogger().level,
+        logging.getLogger("zconfig").level, logging.getLogger("zconfig").propagate,
+        structlog.is_configured(), repr(warnings.filters), sys.excepthook is sys.__excepthook__,
+        repr(signal.getsignal(signal.SIGTERM)),
+    ]
+before = look()
+import zconfig
+print(json.dumps(before == look()))
+"""
+    assert printed(source) is True
+
+
+def test_no_socket_is_opened() -> None:
+    source = """
+import socket
+def refuse(*_, **__): raise SystemExit("a socket was opened")
+socket.socket.__init__ = refuse
+import zconfig
+print(json.dumps(list(zconfig.connections)))
+"""
+    assert printed(source, ZILLIZ_URI="http://127.0.0.1:1") == ["default"]
+
+
+def test_nothing_is_printed_not_even_for_a_bad_configuration() -> None:
+    bad = {"ZILLIZ_URI": "nonsense", "ZILLIZ_PROD_TOKEN": "x", "ZCONFIG_LOG_FORMAT": "json"}
+    done = run_python("import zconfig", environ=bad)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_bad_configuration_is_kept_for_the_first_use() -> None:
+    source = """
+import zconfig
+try:
+    zconfig.autoconnect()
+except zconfig.ConfigurationError as error:
+    print(json.dumps([[p.code, p.alias] for p in error.problems]))
+"""
+    problems = printed(source, ZILLIZ_URI="http://127.0.0.1:0", ZILLIZ_B_URI="gopher://x")
+    assert problems == [["bad_port", "default"], ["bad_scheme", "b"]]
+
+
+def test_the_public_names_are_these() -> None:
+    source = "import zconfig; print(json.dumps(sorted(zconfig.__all__)))"
+    assert printed(source) == sorted(
+        [
+            "AuthenticationError",
+            "AutoconnectError",
+            "ClosedError",
+            "ConfigurationError",
+            "ConflictError",
+            "ConnectError",
+            "Connection",
+            "Connections",
+            "DatabaseMissingError",
+            "MissingExtraError",
+            "NotMilvusError",
+            "Problem",
+            "TLSError",
+            "UnknownAliasError",
+            "UnreachableError",
+            "ZConfigError",
+            "__version__",
+            "autoconnect",
+            "client",
+            "configure_logging",
+            "connections",
+            "events",
+        ]
+    )
+
+
+def test_every_public_name_is_there() -> None:
+    source = (
+        "import zconfig; print(json.dumps([n for n in zconfig.__all__ if not hasattr(zconfig, n)]))"
+    )
+    assert printed(source) == []

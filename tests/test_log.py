@@ -1,0 +1,157 @@
+"""Where lifecycle events are written: the application's pipeline, or nowhere until asked."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from tests.support.processes import run_python
+from zconfig.events import ConnectionClosed, ConnectionConnected
+from zconfig.log import configure_logging, log_event
+
+EVENT = ConnectionConnected(
+    alias="prod",
+    endpoint="http://db:19530",
+    origin="ZILLIZ_PROD_URI (environment)",
+    server_version="2.3.5",
+    attempt=1,
+    elapsed_ms=12.34567,
+)
+FIELDS = {
+    "alias": "prod",
+    "endpoint": "http://db:19530",
+    "origin": "ZILLIZ_PROD_URI (environment)",
+    "server_version": "2.3.5",
+    "attempt": 1,
+    "elapsed_ms": 12.346,
+}
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    yield
+    configure_logging("none")
+    structlog.reset_defaults()
+
+
+def test_without_a_handler_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    log_event(EVENT)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_in_structlog_an_event_takes_the_applications_own_pipeline() -> None:
+    with structlog.testing.capture_logs() as logs:
+        structlog.configure(processors=structlog.get_config()["processors"])
+        structlog.contextvars.bind_contextvars(request="r1")
+        log_event(EVENT)
+    assert logs == [{"event": EVENT.name, "log_level": "info", **FIELDS}]
+
+
+def test_in_structlog_the_context_variables_of_the_application_come_along() -> None:
+    lines: list[str] = []
+
+    class Lines:
+        def msg(self, text: str) -> None:
+            lines.append(text)
+
+        info = msg
+
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.JSONRenderer()],
+        logger_factory=lambda *_: Lines(),
+    )
+    with structlog.contextvars.bound_contextvars(request="r1"):
+        log_event(EVENT)
+    assert json.loads(lines[0]) == {"event": EVENT.name, "request": "r1", **FIELDS}
+
+
+def test_the_standard_logger_gets_a_line_and_the_fields(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="zconfig"):
+        log_event(EVENT)
+    record = caplog.records[0]
+    assert record.getMessage().startswith("zconfig.connection.connected alias='prod' ")
+    assert {name: getattr(record, name) for name in FIELDS} == FIELDS
+    assert record.levelname == "INFO"
+
+
+def test_json_is_one_object_a_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    log_event(EVENT)
+    log_event(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
+    captured = capsys.readouterr()
+    first, second = (json.loads(line) for line in captured.err.splitlines())
+    assert captured.out == ""
+    assert {name: first[name] for name in FIELDS} == FIELDS
+    assert (first["event"], first["level"]) == (EVENT.name, "info")
+    assert first["timestamp"].endswith("Z")
+    assert second["event"] == "zconfig.connection.closed"
+
+
+def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("console")
+    log_event(EVENT)
+    line = capsys.readouterr().err
+    assert "zconfig.connection.connected" in line
+    assert "alias=prod" in line
+    assert "\x1b" not in line
+
+
+def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json")
+    configure_logging("json")
+    log_event(EVENT)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_level_leaves_lower_events_out(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", level="warning")
+    log_event(EVENT)
+    assert capsys.readouterr().err == ""
+
+
+def test_no_other_logger_is_touched() -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers), structlog.is_configured())
+    configure_logging("json")
+    assert (root.level, list(root.handlers), structlog.is_configured()) == before
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="json, console and none"):
+        configure_logging("xml")  # type: ignore[arg-type]
+
+
+def test_the_environment_sets_up_the_log_on_first_use(lite_uri: str) -> None:
+    source = """
+        import sys, zconfig
+        print("imported", file=sys.stderr)
+        zconfig.autoconnect()
+        zconfig.connections.close()
+    """
+    environ = {"ZILLIZ_URI": lite_uri, "ZCONFIG_LOG_FORMAT": "json"}
+    done = run_python(source, environ=environ)
+    imported, *lines = done.stderr.splitlines()
+    assert imported == "imported"
+    assert [json.loads(line)["event"] for line in lines] == [
+        "zconfig.config.loaded",
+        "zconfig.connection.connected",
+        "zconfig.connection.closed",
+    ]
+    assert done.stdout == ""
+
+
+def test_the_environment_does_not_override_the_applications_structlog(lite_uri: str) -> None:
+    source = """
+        import structlog, zconfig
+        structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
+        zconfig.autoconnect()
+    """
+    environ = {"ZILLIZ_URI": lite_uri, "ZCONFIG_LOG_FORMAT": "json"}
+    done = run_python(source, environ=environ)
+    assert "event='zconfig.connection.connected'" in done.stdout
+    assert done.stderr == ""
