@@ -13,7 +13,6 @@ import grpc
 import pytest
 
 from zconfig.endpoint import (
-    _FAULTS,
     Endpoint,
     EndpointError,
     Family,
@@ -21,6 +20,7 @@ from zconfig.endpoint import (
     parse,
     split_userinfo,
 )
+from zconfig.endpoint.faults import FAULTS
 from zconfig.redaction import Hidden
 
 CANARY = "c4naryc4nary"
@@ -230,7 +230,7 @@ def test_unusable_credentials_have_their_code(text, code):
 
 def test_every_fault_is_reached():
     reached = {code for _, code in REFUSED + UNUSABLE_CREDENTIALS}
-    assert reached | {"no_target"} == set(_FAULTS)
+    assert reached | {"no_target"} == set(FAULTS)
 
 
 def test_an_error_is_its_message_and_its_remedy():

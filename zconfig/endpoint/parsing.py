@@ -1,89 +1,19 @@
-"""A URI as written -> a normalised, classified endpoint, and back.
-
-Pure text: nothing is looked up, no file is touched. What is decided here, where others differ:
-
-- The default port is 443 with TLS and 19530 without, as in pymilvus, and is always written out.
-- The path is one database, percent-decoded; pymilvus takes the first of several segments.
-- A Milvus Lite path is kept as written, spaces, `%` and `..` included; a leading `~` is expanded
-  by whoever opens the file. A Unix socket's path is percent-decoded, as gRPC does.
-- A host is ASCII: the two IDNA standards map some names to different hosts.
-
-The forms of Zilliz Cloud's endpoints are those of its documentation, "Connection Endpoints",
-"Connect to Serving Clusters", "Connect for On-Demand Search" and "Connect to Global Cluster", on
-docs.zilliz.com, and for China on docs.zilliz.com.cn.
-"""
+"""A URI as written → an endpoint, and the credentials that were written into it."""
 
 from __future__ import annotations
 
 import functools
 import ipaddress
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum, auto
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, unquote
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import unquote
 
+from zconfig.endpoint.faults import EndpointError
+from zconfig.endpoint.values import Endpoint, Family, Transport, Userinfo
 from zconfig.redaction import Hidden
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 _T = TypeVar("_T")
-
-_CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
-_FAULTS = {
-    "empty_uri": ("the URI is empty", "set it, e.g. to http://localhost:19530 or ./milvus.db"),
-    "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
-    "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
-    "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
-    "missing_scheme": (
-        "the URI has no scheme",
-        "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
-    ),
-    "missing_slashes": ("the scheme is not followed by //", "write https:// or http://"),
-    "bad_scheme": (
-        "the scheme is none of https, http, grpcs, grpc, tcp and unix",
-        "use https:// or http://, or for Milvus Lite the path alone",
-    ),
-    "missing_host": ("the URI has no host", "write the host after the //"),
-    "bad_host": (
-        "the host is neither a host name nor an IP address",
-        "write a host name, an IPv4 address, or an IPv6 address in brackets",
-    ),
-    "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
-    "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
-    "bad_port": ("the port is not a number from 1 to 65535", "write it in plain digits"),
-    "bad_path": (
-        "the path is not the name of one database",
-        "leave only the database after the host, e.g. https://host/sales",
-    ),
-    "bad_socket_path": (
-        "the socket's path is not one that gRPC can open",
-        "write unix: and an absolute path without a comma",
-    ),
-    "query_not_allowed": ("the URI has a query or a fragment", "remove the ? or # and the rest"),
-    "unescaped_userinfo": (
-        "an @ follows the first /, ? or # after the scheme",
-        "percent-encode the user and the password: / is %2F, ? is %3F, # is %23",
-    ),
-    "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
-    "bad_credentials": (
-        "the user or the password in the URI is not printable ASCII",
-        "correct it, or set USER and PASSWORD instead",
-    ),
-    "missing_user": ("the URI has a password without a user", "write user:password before the @"),
-    "control_plane": (
-        "this is the address of Zilliz Cloud's console or control plane, not of a cluster",
-        f"copy the endpoint from the cluster's Connect card, e.g. {_CLUSTER_FORM}",
-    ),
-    "plaintext_cloud": ("Zilliz Cloud speaks TLS only", "use https://"),
-    "lite_name": ("a Milvus Lite path ends in a name and .db", "write e.g. ./milvus.db"),
-    "no_target": (
-        "Milvus Lite has no address before it runs",
-        "start it, and parse the address that it listens on",
-    ),
-}
-"""Message and remedy of each code; a code once released keeps its meaning."""
 
 _CLOUD_DOMAINS = (
     ".cloud.zilliz.com.cn",
@@ -108,47 +38,6 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL_PLANE = re.compile(r"(?:api|controller\.api\..+)?")
 
-
-class EndpointError(ValueError):
-    """A URI that cannot be used; says why without repeating any of it.
-
-    Args:
-        code: Stable identifier, e.g. `bad_port`.
-
-    Attributes:
-        message: What is wrong, in lower case.
-        remedy: One thing to do.
-    """
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-        self.message, self.remedy = _FAULTS[code]
-        super().__init__(code)
-
-    def __str__(self) -> str:
-        return f"{self.message}; {self.remedy}"
-
-
-class Transport(StrEnum):
-    """How the bytes travel."""
-
-    TLS = auto()
-    PLAINTEXT = auto()
-    UNIX = auto()
-    LITE = auto()
-
-
-class Family(StrEnum):
-    """What kind of service stands there, as far as its address tells."""
-
-    DEDICATED = auto()
-    SERVERLESS = auto()
-    PROJECT = auto()
-    GLOBAL_CLUSTER = auto()
-    MILVUS = auto()
-    LITE = auto()
-
-
 _SCHEMES = {
     "https": Transport.TLS,
     "grpcs": Transport.TLS,
@@ -159,86 +48,6 @@ _SCHEMES = {
 _DEFAULT_PORTS = {Transport.TLS: 443, Transport.PLAINTEXT: 19530}
 _LAST_PORT = 65535
 _LONGEST_HOST = 254  # a final dot included
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a connection goes.
-
-    Args:
-        transport: TLS, plaintext, a Unix socket, or Milvus Lite in process.
-        family: The kind of service.
-        host: Lower case; an IPv6 address without brackets; `None` for paths.
-        port: 1 to 65535; `None` for paths.
-        path: Of the Unix socket or the Milvus Lite file; `None` for hosts.
-        db_name: The database that the URI names; `None` if it names none.
-
-    Example:
-        >>> endpoint = parse("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
-        >>> endpoint.family, endpoint.port, endpoint.db_name
-        (<Family.DEDICATED: 'dedicated'>, 443, 'sales')
-        >>> print(endpoint)
-        https://in01-ab.aws-us-west-2.vectordb.zillizcloud.com:443/sales
-    """
-
-    transport: Transport
-    family: Family
-    host: str | None
-    port: int | None
-    path: str | None
-    db_name: str | None
-
-    @property
-    def secure(self) -> bool:
-        """Whether the connection is made with TLS."""
-        return self.transport is Transport.TLS
-
-    @property
-    def uri(self) -> str:
-        """The normalised URI: no userinfo, the port always there, parsed to an equal endpoint."""
-        if self.path is not None:
-            return self.path if self.transport is Transport.LITE else f"unix:{quote(self.path)}"
-        scheme = "https" if self.secure else "http"
-        database = "" if self.db_name is None else f"/{quote(self.db_name, safe='')}"
-        return f"{scheme}://{self.address}{database}"
-
-    @property
-    def target(self) -> str:
-        """What gRPC dials.
-
-        Raises:
-            EndpointError: `no_target`, for Milvus Lite.
-        """
-        if self.transport is Transport.LITE:
-            raise EndpointError("no_target")
-        # Without its scheme a host called `dns`, `unix` or `xds` is taken for a gRPC resolver.
-        return f"dns:///{self.address}" if self.path is None else self.uri
-
-    @property
-    def address(self) -> str:
-        """Host and port as in a URI; for a path the path."""
-        if self.path is not None:
-            return self.path
-        host = f"[{self.host}]" if ":" in (self.host or "") else self.host
-        return f"{host}:{self.port}"
-
-    def __str__(self) -> str:
-        return self.uri
-
-
-@dataclass(frozen=True, slots=True)
-class Userinfo:
-    """A URI, and the credentials that were written into it.
-
-    Args:
-        uri: The URI without them.
-        user: Percent-decoded, and hidden: alone it is an API key; `None` if there is none.
-        password: Percent-decoded; `None` if there is no colon.
-    """
-
-    uri: str = field(repr=False)
-    user: Hidden | None
-    password: Hidden | None
 
 
 def _sealed(read: Callable[[str], _T]) -> Callable[[str], _T]:

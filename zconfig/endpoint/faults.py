@@ -1,0 +1,78 @@
+"""What can be wrong with a URI, said without repeating any of it."""
+
+from __future__ import annotations
+
+_CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
+FAULTS = {
+    "empty_uri": ("the URI is empty", "set it, e.g. to http://localhost:19530 or ./milvus.db"),
+    "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
+    "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
+    "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
+    "missing_scheme": (
+        "the URI has no scheme",
+        "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
+    ),
+    "missing_slashes": ("the scheme is not followed by //", "write https:// or http://"),
+    "bad_scheme": (
+        "the scheme is none of https, http, grpcs, grpc, tcp and unix",
+        "use https:// or http://, or for Milvus Lite the path alone",
+    ),
+    "missing_host": ("the URI has no host", "write the host after the //"),
+    "bad_host": (
+        "the host is neither a host name nor an IP address",
+        "write a host name, an IPv4 address, or an IPv6 address in brackets",
+    ),
+    "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
+    "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
+    "bad_port": ("the port is not a number from 1 to 65535", "write it in plain digits"),
+    "bad_path": (
+        "the path is not the name of one database",
+        "leave only the database after the host, e.g. https://host/sales",
+    ),
+    "bad_socket_path": (
+        "the socket's path is not one that gRPC can open",
+        "write unix: and an absolute path without a comma",
+    ),
+    "query_not_allowed": ("the URI has a query or a fragment", "remove the ? or # and the rest"),
+    "unescaped_userinfo": (
+        "an @ follows the first /, ? or # after the scheme",
+        "percent-encode the user and the password: / is %2F, ? is %3F, # is %23",
+    ),
+    "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
+    "bad_credentials": (
+        "the user or the password in the URI is not printable ASCII",
+        "correct it, or set USER and PASSWORD instead",
+    ),
+    "missing_user": ("the URI has a password without a user", "write user:password before the @"),
+    "control_plane": (
+        "this is the address of Zilliz Cloud's console or control plane, not of a cluster",
+        f"copy the endpoint from the cluster's Connect card, e.g. {_CLUSTER_FORM}",
+    ),
+    "plaintext_cloud": ("Zilliz Cloud speaks TLS only", "use https://"),
+    "lite_name": ("a Milvus Lite path ends in a name and .db", "write e.g. ./milvus.db"),
+    "no_target": (
+        "Milvus Lite has no address before it runs",
+        "start it, and parse the address that it listens on",
+    ),
+}
+"""Message and remedy of each code; a code once released keeps its meaning."""
+
+
+class EndpointError(ValueError):
+    """A URI that cannot be used; says why without repeating any of it.
+
+    Args:
+        code: Stable identifier, e.g. `bad_port`.
+
+    Attributes:
+        message: What is wrong, in lower case.
+        remedy: One thing to do.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.message, self.remedy = FAULTS[code]
+        super().__init__(code)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
