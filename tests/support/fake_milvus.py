@@ -52,7 +52,7 @@ class FakeMilvus:
     def __init__(self) -> None:
         self.port = 0
         self.calls: list[Call] = []
-        self.databases = ("default",)
+        self.databases: tuple[str, ...] = ("default",)
         self._waiting = 0
         self._holding = False
         self._changed = threading.Condition()
@@ -84,10 +84,11 @@ class FakeMilvus:
             self._holding = False
             self._changed.notify_all()
 
-    def wait_for(self, count: int, method: str = "Connect") -> None:
+    def wait_for(self, count: int, method: str = "Connect", patience_s: float = PATIENCE_S) -> None:
         """Wait until so many calls of one method arrived."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self.count(method) >= count, PATIENCE_S)
+            arrived = self._changed.wait_for(lambda: self.count(method) >= count, patience_s)
+        assert arrived, f"{self.count(method)} instead of {count} calls of {method}"
 
     def wait_until_cancelled(self) -> None:
         """Wait until nobody waits for an answer any more."""

@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from concurrent import futures
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,6 +26,7 @@ CHUNK = 65536
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_HEADER = 9
 DATA, HEADERS, SETTINGS = 0, 1, 4
+END_STREAM, END_HEADERS = 1, 4
 
 
 # --- TCP -----------------------------------------------------------------------------------
@@ -182,8 +184,8 @@ def header(name: str, value: str) -> bytes:
 
 
 def gateway(status: int) -> Handler:
-    """Answer the first call as a web server does: a status, and a page that is not gRPC."""
-    page = header(":status", str(status)) + header("content-type", "text/html")
+    """Answer the first call as a web server does: a status, and for a 200 a page."""
+    headers = header(":status", str(status)) + header("content-type", "text/html")
 
     def handle(conn: socket.socket) -> None:
         conn.sendall(frame(SETTINGS))
@@ -191,8 +193,11 @@ def gateway(status: int) -> Handler:
             stream.read(len(PREFACE))
             while (head := stream.read(FRAME_HEADER)) and head[3] != HEADERS:
                 stream.read(int.from_bytes(head[:3], "big"))
-        conn.sendall(frame(HEADERS, page, flags=4, stream=1))
-        conn.sendall(frame(DATA, b"<html>", flags=1, stream=1))
+        if status == HTTPStatus.OK:
+            conn.sendall(frame(HEADERS, headers, flags=END_HEADERS, stream=1))
+            conn.sendall(frame(DATA, b"<html>", flags=END_STREAM, stream=1))
+        else:
+            conn.sendall(frame(HEADERS, headers, flags=END_HEADERS | END_STREAM, stream=1))
         swallow(conn)
 
     return handle

@@ -48,7 +48,7 @@ class _Level:
         self.parts.append(Expanded(Hidden(text)))
 
     def joined(self) -> Expanded:
-        faults = tuple(fault for part in self.parts for fault in part.faults)
+        faults = tuple(dict.fromkeys(fault for part in self.parts for fault in part.faults))
         return Expanded(Hidden("".join(part.text for part in self.parts)), faults)
 
 
@@ -109,7 +109,10 @@ def _substitute_absent(level: _Level, found: Expanded | None, origin: Origin) ->
         return level.joined()
     if level.operator.endswith("+"):
         return Expanded(Hidden(""))
-    return found if found is not None and found.faults else _undefined(level, origin)
+    if found is None or not found.faults:
+        return _undefined(level, origin)
+    # One will do: handed on from key to key, they could grow without bound.
+    return Expanded(found.text, found.faults[:1])
 
 
 def _undefined(level: _Level, origin: Origin) -> Expanded:

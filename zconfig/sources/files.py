@@ -42,7 +42,8 @@ _BY_ERRNO = {
     errno.ENOENT: _MISSING,
     errno.ENOTDIR: _MISSING,
     errno.ELOOP: _LOOP,
-    errno.ENXIO: _NOT_REGULAR,
+    errno.ENXIO: _NOT_REGULAR,  # a socket; macOS says EOPNOTSUPP
+    errno.EOPNOTSUPP: _NOT_REGULAR,
 }
 
 

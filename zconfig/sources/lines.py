@@ -15,6 +15,9 @@ from zconfig.sources.names import is_key
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _BLANK = re.compile(r"\s*(?:#|$)")
+# Where python-dotenv has nothing to decide; it takes ten times as long to say so. (Up to 1.2.1 it
+# took a comment after an empty value for the value.)
+_PLAIN = re.compile(r"(?P<key>[A-Za-z0-9_.-]+)\s*=(?P<value>[^\s'\"#]*)(?:\s+#.*)?")
 _START = re.compile(
     r"\s*(?:export\s+)?'?(?P<key>[^=#\s']*)'?\s*(?P<equals>=\s*(?P<quote>['\"])?)?",
 )
@@ -61,18 +64,19 @@ def parse_lines(text: Hidden) -> Iterator[Assignment]:
         text: All of the file.
     """
     lines = [Hidden(line) for line in _LINE_END.split(text)]
-    index = 0
-    while index < len(lines):
-        first = index
-        index += 1
-        if _BLANK.match(lines[first]):
+    next_statement = 0
+    for index, line in enumerate(lines):
+        if index < next_statement:
             continue
-        last = _last_line(lines, first)
-        if last is None:
-            yield _faulty(lines[first], first + 1, UNBALANCED_QUOTE)
-        else:
-            yield _parse(Hidden("\n".join(lines[first : last + 1])), first + 1)
-            index = last + 1
+        if plain := _PLAIN.fullmatch(line):
+            yield Assignment(plain["key"], Hidden(plain["value"]), index + 1)
+        elif not _BLANK.match(line):
+            last = _last_line(lines, index)
+            if last is None:
+                yield _faulty(line, index + 1, UNBALANCED_QUOTE)
+            else:
+                yield _parse(Hidden("\n".join(lines[index : last + 1])), index + 1)
+                next_statement = last + 1
 
 
 def _last_line(lines: list[Hidden], first: int) -> int | None:

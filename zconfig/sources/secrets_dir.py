@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,9 @@ class _Tree:
         return joined(self.shown, [self._entry(current / name) for name in list_names(current)])
 
     def _entry(self, path: Path) -> Reading:
-        reading = self._alias(path) if path.is_dir() else Reading(path.name)
+        # pathlib's test raises where the directory may not be searched.
+        is_directory = os.path.isdir(path)  # noqa: PTH112 - see above
+        reading = self._alias(path) if is_directory else Reading(path.name)
         nothing_found = not (reading.files or reading.problems)
         if nothing_found and fold(path.name).startswith(PREFIX):
             return self._file(path, fold(path.name), path.name)

@@ -96,8 +96,9 @@ class _Binding:
         except FileError as error:
             problem = error.problem(Origin(_SOURCE, self._shown("type")))
             return Reading(self.name, problems=(replace(problem, severity="warning"),))
-        if service not in _TYPES:
-            return Reading(self.name)
+        return self._fields(current, names, service) if service in _TYPES else Reading(self.name)
+
+    def _fields(self, current: Path, names: list[str], service: str) -> Reading:
         fields = [self._file(current / name, fold(name)) for name in names if fold(name) in _FIELDS]
         certificates = tuple(self._certificates(names))
         scheme = "https" if certificates or service == "zilliz" else "http"

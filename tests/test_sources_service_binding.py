@@ -1,0 +1,207 @@
+"""Service bindings: which are ours, and what their entries become."""
+
+import os
+
+import pytest
+
+from tests.test_sources_generation import Volume
+from zconfig.origin import Origin
+from zconfig.sources.entry import FileSeen
+from zconfig.sources.service_binding import read_service_bindings
+
+SECRET = "s3cret-pa55"
+
+
+@pytest.fixture
+def bind(tmp_path):
+    def bind(name="prod", **files):
+        directory = tmp_path / name
+        directory.mkdir()
+        for entry, content in ({"type": "milvus"} | files).items():
+            file = directory / entry.replace("__", ".").replace("_", "-")
+            if content is not None:
+                file.write_text(content)
+                file.chmod(0o600)
+        return directory
+
+    return bind
+
+
+def read(root):
+    return read_service_bindings(root, shown="/bindings")
+
+
+def values(reading):
+    return {entry.key: str(entry.value) for entry in reading.entries}
+
+
+@pytest.mark.parametrize("kind", ["milvus", "zilliz", "Milvus\n", " ZILLIZ "])
+def test_a_binding_of_our_type_is_an_alias(tmp_path, bind, kind):
+    bind(
+        "eu-prod.db",
+        type=kind,
+        provider="acme",
+        uri="https://db.example\n",
+        username="root",
+        password=SECRET,
+        database="sales",
+        connection_count="3",
+    )
+
+    reading = read(tmp_path)
+
+    assert values(reading) == {
+        "ZILLIZ_EU_PROD_DB_DATABASE": "sales",
+        "ZILLIZ_EU_PROD_DB_PASSWORD": SECRET,
+        "ZILLIZ_EU_PROD_DB_URI": "https://db.example",
+        "ZILLIZ_EU_PROD_DB_USERNAME": "root",
+    }
+    assert reading.problems == ()
+    assert reading.entries[2].origin == Origin(
+        "service binding", "ZILLIZ_EU_PROD_DB_URI", "/bindings/eu-prod.db/uri"
+    )
+    assert reading.files[0] == FileSeen("/bindings", "read")
+    assert SECRET not in repr(reading)
+
+
+@pytest.mark.parametrize(
+    ("entry", "key"), [("token", "TOKEN"), ("api_key", "API_KEY"), ("endpoint", "ENDPOINT")]
+)
+def test_other_entries_of_ours(tmp_path, bind, entry, key):
+    bind(**{entry: "value"})
+
+    assert values(read(tmp_path)) == {f"ZILLIZ_PROD_{key}": "value"}
+
+
+@pytest.mark.parametrize("kind", ["mysql", "", "milvus2", None])
+def test_other_bindings_are_left_alone(tmp_path, bind, kind):
+    bind("other", type=kind, uri="mysql://x", password=SECRET)
+    bind("prod", token="ours")
+    (tmp_path / "README").touch()
+
+    reading = read(tmp_path)
+
+    assert values(reading) == {"ZILLIZ_PROD_TOKEN": "ours"}
+    assert reading.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"ca__crt": "pem"}, {"TLS_CA": "ca.crt"}),
+        ({"certificates": "pem"}, {"TLS_CA": "certificates"}),
+        ({"ca__crt": "pem", "certificates": "pem"}, {"TLS_CA": "ca.crt"}),
+        (
+            {"tls__crt": "pem", "tls__key": "pem"},
+            {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"},
+        ),
+        ({"tls__crt": "pem"}, {}),
+        ({"tls__key": "pem"}, {}),
+        ({"private_key": "pem"}, {}),
+    ],
+)
+def test_certificates_are_handed_on_as_paths(tmp_path, bind, files, expected):
+    directory = bind(uri="https://x", **files)
+
+    reading = read(tmp_path)
+
+    assert values(reading) == {"ZILLIZ_PROD_URI": "https://x"} | {
+        f"ZILLIZ_PROD_{field}": str(directory / name) for field, name in expected.items()
+    }
+
+
+def test_the_path_of_a_certificate_outlives_a_rotation(tmp_path):
+    volume = Volume(tmp_path / "prod")
+    volume.rotate({"type": "milvus", "uri": "https://x", "ca.crt": "pem"})
+
+    path = values(read(tmp_path))["ZILLIZ_PROD_TLS_CA"]
+
+    assert path == str(tmp_path / "prod" / "ca.crt")
+
+
+@pytest.mark.parametrize(
+    ("files", "uri"),
+    [
+        ({"host": "db", "port": "19530"}, "http://db:19530"),
+        ({"host": "db\n", "port": "19530\n"}, "http://db:19530"),
+        ({"host": "db"}, "http://db"),
+        ({"type": "zilliz", "host": "db"}, "https://db"),
+        ({"host": "db", "ca__crt": "pem"}, "https://db"),
+        ({"host": "db", "port": "1", "uri": "https://other"}, "https://other"),
+        ({"port": "19530"}, None),
+    ],
+)
+def test_host_and_port_make_a_uri_where_there_is_none(tmp_path, bind, files, uri):
+    bind(**files)
+
+    reading = read(tmp_path)
+
+    assert values(reading).get("ZILLIZ_PROD_URI") == uri
+    assert reading.problems == ()
+
+
+@pytest.mark.parametrize("bad", ["host", "port"])
+def test_a_bad_host_or_port_makes_no_uri(tmp_path, bind, bad):
+    directory = bind(host="db", port="1")
+    (directory / bad).write_bytes(b"\xff")
+
+    reading = read(tmp_path)
+
+    assert reading.entries == ()
+    assert [(p.code, p.origin.path) for p in reading.problems] == [
+        ("not_text", f"/bindings/prod/{bad}")
+    ]
+
+
+def test_one_bad_file_is_one_problem_and_the_others_are_read(tmp_path, bind):
+    directory = bind(uri="https://x")
+    os.mkfifo(directory / "password")
+
+    reading = read(tmp_path)
+
+    assert values(reading) == {"ZILLIZ_PROD_URI": "https://x"}
+    [problem] = reading.problems
+    assert (problem.code, problem.severity) == ("not_regular", "error")
+    assert problem.origin == Origin(
+        "service binding", "ZILLIZ_PROD_PASSWORD", "/bindings/prod/password"
+    )
+
+
+def test_a_type_that_cannot_be_read_is_a_warning_since_the_binding_may_be_of_others(tmp_path, bind):
+    directory = bind(type=None, uri="https://x")
+    os.mkfifo(directory / "type")
+
+    reading = read(tmp_path)
+
+    assert reading.entries == ()
+    assert [(p.code, p.severity, p.origin.key) for p in reading.problems] == [
+        ("not_regular", "warning", "/bindings/prod/type")
+    ]
+
+
+def test_a_binding_that_never_stands_still_is_a_problem(tmp_path, bind, monkeypatch):
+    bind("good", token="value")
+    volume = Volume(tmp_path / "prod")
+    volume.rotate({"type": "milvus"})
+    rotate = {"type": "milvus"}
+    original = read_service_bindings.__globals__["list_names"]
+
+    def list_and_rotate(directory):
+        names = original(directory)
+        if directory.parent == volume.path:
+            volume.rotate(rotate)
+        return names
+
+    monkeypatch.setattr("zconfig.sources.service_binding.list_names", list_and_rotate)
+
+    reading = read(tmp_path)
+
+    assert values(reading) == {"ZILLIZ_GOOD_TOKEN": "value"}
+    assert [(p.code, p.origin.key) for p in reading.problems] == [("changing", "/bindings/prod")]
+
+
+def test_an_absent_root_is_no_problem(tmp_path):
+    reading = read_service_bindings(tmp_path / "nowhere")
+
+    assert (reading.entries, reading.problems) == ((), ())
+    assert reading.files == (FileSeen(str(tmp_path / "nowhere"), "absent"),)
