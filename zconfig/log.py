@@ -111,7 +111,7 @@ def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 - as above
     renderer: Any = structlog.processors.JSONRenderer(default=str)
     if not is_json:
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), pad_event_to=32, sort_keys=False
+            colors=sys.stderr.isatty(), sort_keys=False
         )
     stamp = structlog.processors.TimeStamper(fmt="iso" if is_json else "%H:%M:%S", utc=is_json)
     return structlog.stdlib.ProcessorFormatter(

@@ -15,6 +15,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zconfig.channel.quiet import quiet_import
@@ -22,7 +23,6 @@ from zconfig.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _ELSEWHERE = "use another path"
 
@@ -144,13 +144,14 @@ def _start(path: Path) -> _Running:
 
 
 def _check_place(path: Path) -> None:
+    place = Path(os.path.realpath(path))
     try:
-        parent_exists, is_file = path.parent.is_dir(), path.is_file()
+        parent_exists, is_file = place.parent.is_dir(), place.is_file()
     except OSError as error:
         raise _explained(error) from error
     # milvus-lite creates missing parents, and with them an empty database at a misspelt path.
     if not parent_exists:
-        raise LiteError(f"the directory {path.parent} does not exist", "create it")
+        raise LiteError(f"the directory {place.parent} does not exist", "create it")
     if is_file:
         raise LiteError(
             "this is a file, as milvus-lite 2 keeps its data; milvus-lite 3 keeps a directory",
@@ -166,8 +167,8 @@ def _manager() -> Any:
             import_module("milvus_lite.adapter.grpc.server")
             from milvus_lite.server_manager import server_manager_instance as manager
     except ModuleNotFoundError as error:
-        name = error.name or ""
-        what = "milvus-lite 3" if name.partition(".")[0] == "milvus_lite" else name
+        package = str(error.name).partition(".")[0]
+        what = "milvus-lite 3" if package == "milvus_lite" else package
         raise MissingExtraError(what, "lite") from error
     except Exception as error:
         reason = f"milvus-lite cannot be imported ({type(error).__name__}: {error})"

@@ -8,7 +8,8 @@ What an import of pymilvus does to the process around it (read in 2.4.0, 2.4.15,
 - `logging.config.dictConfig` closes every handler that the application has, gives pymilvus'
   loggers handlers on standard error and cuts their propagation;
 - some of its modules set their logger's level to DEBUG;
-- with a path or a bare address in `MILVUS_URI`, it raises (zilliztech/milvus-lite#219).
+- with a path or a bare address in `MILVUS_URI`, it raises (zilliztech/milvus-lite#219). 2.4.0
+  still does: it reads the environment through environs, past what is replaced here.
 
 A closed handler cannot be opened again, and what another thread writes meanwhile must not be
 undone. So each of those functions is replaced while the import runs, for its thread alone.
