@@ -9,6 +9,7 @@ from contextlib import ExitStack, chdir, contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import hypothesis
 import pytest
 
 from tests.support.certificates import Certificates, write_certificates
@@ -17,6 +18,10 @@ from tests.support.servers import RealMilvus
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# A test of behaviour has no deadline: machines that run it may be slow and shared.
+hypothesis.settings.register_profile("zconfig", deadline=None)
+hypothesis.settings.load_profile("zconfig")
 
 _FOREIGN = re.compile(r"(ZILLIZ|ZCONFIG|MILVUS)_|SERVICE_BINDING_ROOT$|.*_proxy$", re.IGNORECASE)
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -110,18 +109,6 @@ def test_logging_is_not_configured_and_the_applications_handlers_stay_open(modul
     finally:
         root.removeHandler(handler)
         handler.close()
-
-
-def test_warnings_filters_that_the_import_adds_are_taken_out_and_others_stay(module):
-    write, load = module
-    write("import warnings\nwarnings.filterwarnings('ignore', message='noisy')\n")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="mine")
-        before = list(warnings.filters)
-        quietly(load)
-        assert list(warnings.filters) == before
-        load()
-        assert list(warnings.filters) != before
 
 
 READS_MILVUS_URI = "import os\nuri = os.getenv('MILVUS_URI', 'nothing')\n"
@@ -227,7 +214,7 @@ def test_a_function_that_the_import_took_works_as_ever_afterwards(module, monkey
 
 
 IMPORTS_PYMILVUS = """
-import json, logging, os, sys, warnings
+import json, logging, os, sys
 from zconfig.channel.quiet import quiet_import
 
 class Handler(logging.Handler):
@@ -244,7 +231,6 @@ def state():
     loggers = {"": logging.getLogger()} | logging.root.manager.loggerDict
     return {
         "environment": dict(os.environ),
-        "filters": [str(entry) for entry in warnings.filters],
         "loggers": {
             name: [logger.level, logger.propagate, [
                 repr(one) for one in logger.handlers if not isinstance(one, logging.NullHandler)

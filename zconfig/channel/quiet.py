@@ -20,10 +20,11 @@ from __future__ import annotations
 import functools
 import os
 import threading
-import warnings
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ _lock = threading.RLock()
 
 @contextmanager
 def quiet_import() -> Iterator[None]:
-    """Keep an import from changing the environment, the logging and the warnings filters.
+    """Keep an import from changing the environment and the logging.
 
     Put the import of pymilvus or milvus_lite inside. What was imported before stays as it is,
     and an import that fails raises as it would have. pymilvus' loggers come out unconfigured,
@@ -48,7 +49,7 @@ def quiet_import() -> Iterator[None]:
 
     import dotenv.main
 
-    with _lock, ExitStack() as shields, _same_warnings_filters():
+    with _lock, ExitStack() as shields:
         for owner, name, quiet in (
             (dotenv.main.DotEnv, "set_as_environment_variables", _nothing),
             (logging.config, "dictConfig", _nothing),
@@ -83,7 +84,7 @@ def _nothing(*_args: Any, **_kwargs: Any) -> bool:
 
 
 def _getenv(key: str, default: Any = None) -> Any:
-    value = os.environ.get(key, default)
+    value = process_environment().get(key, default)
     hidden = key in {"MILVUS_URI", "MILVUS_DEFAULT_CONNECTION"} and not _has_host(value)
     return default if hidden else value
 
@@ -92,19 +93,3 @@ def _has_host(uri: str) -> bool:
     with suppress(ValueError):
         return bool(urlsplit(uri).netloc)
     return False
-
-
-@contextmanager
-def _same_warnings_filters() -> Iterator[None]:
-    """Take out the filters that came in.
-
-    `warnings.catch_warnings` would do it by keeping the list of filters, which for a moment may
-    be another thread's own, and putting that one back for good.
-    """
-    before = list(warnings.filters)
-    try:
-        yield
-    finally:
-        # The type stubs show it read-only; the language's own functions change it in place.
-        filters = cast("list[Any]", warnings.filters)
-        filters[:] = [entry for entry in filters if entry in before]
