@@ -184,8 +184,14 @@ def header(name: str, value: str) -> bytes:
 
 
 def gateway(status: int) -> Handler:
-    """Answer the first call as a web server does: a status, and for a 200 a page."""
-    headers = header(":status", str(status)) + header("content-type", "text/html")
+    """Answer the first call as a web server does: a bare status, with 200 also a page."""
+    answer = frame(
+        HEADERS, header(":status", str(status)), flags=END_HEADERS | END_STREAM, stream=1
+    )
+    if status == HTTPStatus.OK:
+        headers = header(":status", "200") + header("content-type", "text/html")
+        answer = frame(HEADERS, headers, flags=END_HEADERS, stream=1)
+        answer += frame(DATA, b"<html>", flags=END_STREAM, stream=1)
 
     def handle(conn: socket.socket) -> None:
         conn.sendall(frame(SETTINGS))
@@ -193,11 +199,7 @@ def gateway(status: int) -> Handler:
             stream.read(len(PREFACE))
             while (head := stream.read(FRAME_HEADER)) and head[3] != HEADERS:
                 stream.read(int.from_bytes(head[:3], "big"))
-        if status == HTTPStatus.OK:
-            conn.sendall(frame(HEADERS, headers, flags=END_HEADERS, stream=1))
-            conn.sendall(frame(DATA, b"<html>", flags=END_STREAM, stream=1))
-        else:
-            conn.sendall(frame(HEADERS, headers, flags=END_HEADERS | END_STREAM, stream=1))
+        conn.sendall(answer)
         swallow(conn)
 
     return handle

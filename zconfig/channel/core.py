@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from zconfig.endpoint import Transport
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec, TLSFiles
 
@@ -87,7 +88,8 @@ def channel_options(spec: ConnectionSpec) -> Options:
     if 0 < spec.keepalive_s <= _FREQUENT_S:
         options += [("grpc.keepalive_permit_without_calls", 1)]
         options += [("grpc.http2.max_pings_without_data", 0)]
-    if spec.proxy == "off":
+    # An embedded server listens on loopback, which gRPC sends through a proxy like any address.
+    if spec.proxy == "off" or spec.endpoint.transport is Transport.LITE:
         options.append(("grpc.enable_http_proxy", 0))
     elif spec.proxy:
         options.append(("grpc.http_proxy", spec.proxy))

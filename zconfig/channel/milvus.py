@@ -53,7 +53,7 @@ class Server:
     """What a server said of itself.
 
     Args:
-        version: Its release, e.g. `2.3.5`, or `milvus_lite-3.2.2`.
+        version: Its release, e.g. `v2.3.5`, or `milvus_lite-3.2.2`.
         identifier: The session's number; `None` from servers that have none.
         deploy_mode: E.g. `STANDALONE`; empty where it does not say.
     """
@@ -125,7 +125,7 @@ def _connect(channel: grpc.Channel, spec: ConnectionSpec, timeout_s: float) -> S
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
         raise
-    return Server(reply.server.build_tags, reply.identifier, reply.server.deploy_mode)
+    return Server(reply.server.build_tags, reply.identifier or None, reply.server.deploy_mode)
 
 
 def _introduction(spec: ConnectionSpec) -> ConnectRequest:
@@ -141,8 +141,18 @@ def _introduction(spec: ConnectionSpec) -> ConnectRequest:
 
 def _find_database(channel: grpc.Channel, name: str, timeout_s: float) -> None:
     """Fail as a server does that looks for the database itself."""
-    if name not in list_databases(channel, timeout_s):
+    if name not in _databases(channel, timeout_s):
         raise StatusError(Status(code=DATABASE_NOT_FOUND, reason="it is not listed"))
+
+
+def _databases(channel: grpc.Channel, timeout_s: float) -> tuple[str, ...]:
+    """Return the databases of a server; those too old to know Connect know but one."""
+    try:
+        return list_databases(channel, timeout_s)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return (DEFAULT_DATABASE,)
+        raise
 
 
 def _ask(

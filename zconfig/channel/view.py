@@ -8,6 +8,7 @@ nothing, and one assignment to its metadata rotates the credentials of every lat
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -31,10 +32,22 @@ class ChannelView(grpc.Channel):
         self.alias = alias
         self.metadata = metadata
         self._channels: tuple[grpc.Channel, ...] = tuple(channels)
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls go through."""
+        return bool(self._channels)
 
     def revoke(self) -> None:
         """Make every later call, also of stubs made before, raise `ClosedError`."""
-        self._channels = ()
+        with self._lock:
+            self._channels = ()
+
+    def abandon(self) -> None:
+        """Revoke it in a child process, where a thread of the parent may hold the lock forever."""
+        self._lock = threading.Lock()
+        self.revoke()
 
     def merge(self, metadata: Any) -> Any:
         """Return a call's metadata with the alias' own added."""
@@ -42,24 +55,25 @@ class ChannelView(grpc.Channel):
             raise ClosedError(self.alias)
         if not metadata:
             return self.metadata
-        given = {key for key, _ in metadata}
-        return (*metadata, *(pair for pair in self.metadata if pair[0] not in given))
+        given = tuple(metadata)
+        keys = {key for key, _ in given}
+        return (*given, *(pair for pair in self.metadata if pair[0] not in keys))
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a unary method, as `grpc.Channel.unary_unary` does."""
-        return _UnaryResponse(self, [c.unary_unary(*args, **kwargs) for c in self._live()])
+        return _UnaryResponse(self, self._each(lambda c: c.unary_unary(*args, **kwargs)))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that answers with a stream."""
-        return _Callable(self, [c.unary_stream(*args, **kwargs) for c in self._live()])
+        return _Callable(self, self._each(lambda c: c.unary_stream(*args, **kwargs)))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes a stream."""
-        return _UnaryResponse(self, [c.stream_unary(*args, **kwargs) for c in self._live()])
+        return _UnaryResponse(self, self._each(lambda c: c.stream_unary(*args, **kwargs)))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes and answers with a stream."""
-        return _Callable(self, [c.stream_stream(*args, **kwargs) for c in self._live()])
+        return _Callable(self, self._each(lambda c: c.stream_stream(*args, **kwargs)))
 
     def subscribe(
         self,
@@ -67,7 +81,7 @@ class ChannelView(grpc.Channel):
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> None:
         """Subscribe to the connectivity of the first channel."""
-        self._live()[0].subscribe(callback, try_to_connect)
+        self._each(lambda c: c.subscribe(callback, try_to_connect), count=1)
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Take a subscription back; harmless on a revoked view."""
@@ -88,13 +102,16 @@ class ChannelView(grpc.Channel):
         return self
 
     def __repr__(self) -> str:
-        state = "open" if self._channels else "closed"
+        state = "open" if self.is_open else "closed"
         return f"<ChannelView of {self.alias!r}, {state}>"
 
-    def _live(self) -> tuple[grpc.Channel, ...]:
-        if not self._channels:
-            raise ClosedError(self.alias)
-        return self._channels
+    def _each(self, do: Callable[[grpc.Channel], Any], count: int | None = None) -> list[Any]:
+        # gRPC may crash the process when a method is made of a channel that is closed already.
+        # Ours are closed after the view is revoked, so under the lock they still live.
+        with self._lock:
+            if not self._channels:
+                raise ClosedError(self.alias)
+            return [do(channel) for channel in self._channels[:count]]
 
 
 class _Callable:
@@ -107,8 +124,18 @@ class _Callable:
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
+        return self._call(next(self._turns), request, timeout, metadata, kwargs)
+
+    def _call(
+        self, method: Any, request: Any, timeout: float | None, metadata: Any, rest: dict[str, Any]
+    ) -> Any:
         merged = self._view.merge(metadata)
-        return next(self._turns)(request, timeout=timeout, metadata=merged, **kwargs)
+        try:
+            return method(request, timeout=timeout, metadata=merged, **rest)
+        except ValueError:  # what gRPC says of a channel that another thread has just closed
+            if self._view.is_open:
+                raise
+        raise ClosedError(self._view.alias)
 
 
 class _UnaryResponse(_Callable):
@@ -117,11 +144,9 @@ class _UnaryResponse(_Callable):
     def with_call(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        merged = self._view.merge(metadata)
-        return next(self._turns).with_call(request, timeout=timeout, metadata=merged, **kwargs)
+        return self._call(next(self._turns).with_call, request, timeout, metadata, kwargs)
 
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        merged = self._view.merge(metadata)
-        return next(self._turns).future(request, timeout=timeout, metadata=merged, **kwargs)
+        return self._call(next(self._turns).future, request, timeout, metadata, kwargs)

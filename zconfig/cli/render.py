@@ -5,22 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from io import StringIO
 from typing import Any, Literal
 
-import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from zconfig.cli.drawing import draw, new_table
 from zconfig.cli.report import Report, Row
 from zconfig.errors import Problem
 
 Format = Literal["table", "json", "github"]
 
-# Wide enough for a row to be a line: a log is searched by lines.
-_LOG_WIDTH = 1000
 _LONG = {"endpoint", "state", "configured by"}
 _STYLES = {"connected": "green", "failed": "red", "configured": ""}
 
@@ -28,17 +22,15 @@ _STYLES = {"connected": "green", "failed": "red", "configured": ""}
 def render_table(report: Report) -> str:
     """Return a table with the failures and problems in full below it."""
     shows_server = any(row.state != "configured" for row in report.rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headers = ["alias", "endpoint", "database", "state"]
-    headers += ["server", "round trip"] if shows_server else []
-    for header in (*headers, "configured by"):
-        table.add_column(header, overflow="fold", no_wrap=header not in _LONG)
+    server = ("server", "round trip") if shows_server else ()
+    headers = ("alias", "endpoint", "database", "state", *server, "configured by")
+    table = new_table(*headers, wraps=_LONG)
     for row in report.rows:
         table.add_row(*_cells(row, shows_server=shows_server))
     told = [row.failure.message for row in report.rows if row.failure]
     told += [f"{p.severity}: {p}" for p in _untold(report)]
     parts = [table] if report.rows else []
-    return _draw([*parts, *(Text(line) for line in told)])
+    return draw([*parts, *(Text(line) for line in told)])
 
 
 def render_json(report: Report) -> str:
@@ -87,23 +79,6 @@ def _untold(report: Report) -> Iterable[Problem]:
     """Return the problems that no row's failure repeats."""
     failed = {row.alias for row in report.rows if row.failure and not row.endpoint}
     return (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
-
-
-def _draw(parts: Iterable[Table | Text]) -> str:
-    """Draw for the terminal there is, and without colour or wrapping for none."""
-    terminal = Console(stderr=False)
-    stream = StringIO()
-    console = Console(
-        file=stream,
-        force_terminal=terminal.is_terminal,
-        no_color=terminal.no_color,
-        width=terminal.width if terminal.is_terminal else _LOG_WIDTH,
-        highlight=False,
-    )
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text))
-    drawn = click.unstyle(stream.getvalue()) if terminal.no_color else stream.getvalue()
-    return "\n".join(line.rstrip() for line in drawn.splitlines()).strip("\n")
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -184,7 +184,10 @@ class Connection:
         )
 
     def close(self) -> None:
-        """Close it: calls in flight are cancelled, and nobody else's connection is touched."""
+        """Close it: later calls raise `ClosedError`, and nobody else's connection is touched.
+
+        Calls in flight are cancelled, unless another alias shares the channel with this one.
+        """
         was_ready = self._state is State.READY
         self._release()
         if was_ready:
@@ -194,9 +197,9 @@ class Connection:
         """Forget the channels without closing them: they belong to the parent process."""
         link, self._link = self._link, None
         self._lock = threading.Lock()
-        self._state = State.CLOSED
+        self._server, self._state = None, State.CLOSED
         if link:
-            link.view.revoke()
+            link.view.abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +228,8 @@ class Connection:
             if failure.permanent or time.monotonic() + delay_s >= min(retry_until, deadline):
                 raise failure
             self._emit(self._retrying(failure, delay_s))
-            self._closing.wait(delay_s)
+            if self._closing.wait(delay_s):
+                raise ClosedError(self.alias)
             number += 1
 
     def _try_once(self, attempt: Attempt) -> ConnectError | None:
@@ -271,7 +275,12 @@ class Connection:
     def _ask(self, timeout: float | None, call: Callable[[float], T]) -> T:
         started = time.monotonic()
         timeout_s = self._spec.timeout_s if timeout is None else timeout
-        return Attempt(self._spec, started, started + timeout_s).run(call)
+        try:
+            return Attempt(self._spec, started, started + timeout_s).run(call)
+        except ConnectError:
+            if self.is_open:
+                raise
+        raise ClosedError(self.alias)
 
     def _names(self) -> dict[str, str]:
         return {"alias": self.alias, "endpoint": str(self.endpoint)}

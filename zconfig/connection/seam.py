@@ -28,9 +28,9 @@ from zconfig.spec import ConnectionSpec
 T = TypeVar("T")
 
 _FIELDS_AT_FAULT = {
-    Stage.MATERIAL: ("tls_ca", "tls_cert", "tls_key"),
-    Stage.TLS: ("tls_ca", "tls_cert", "tls_server_name"),
-    Stage.CREDENTIALS: ("token", "password", "user"),
+    Stage.MATERIAL: ("tls",),
+    Stage.TLS: ("tls",),
+    Stage.CREDENTIALS: ("credentials",),
     Stage.DATABASE: ("db_name",),
 }
 

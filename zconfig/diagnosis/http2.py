@@ -13,8 +13,6 @@ from zconfig.errors import NotHTTP2Error, ServerSilentError, TLSServerError
 if TYPE_CHECKING:
     from zconfig.diagnosis.network import Stream
 
-    pass
-
 # RFC 9113: the client's preface is this text and a SETTINGS frame, here an empty one; a frame
 # starts with three bytes of length and one of type.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"

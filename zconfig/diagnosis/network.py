@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zconfig.diagnosis.verdict import StageError
 from zconfig.errors import (
+    ClosedByPeerError,
     ConnectError,
     ConnectTimeoutError,
     HostUnreachableError,
@@ -25,10 +26,15 @@ if TYPE_CHECKING:
 
 _SHORTEST = 0.01
 _NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-_NOBODY_LISTENS = {errno.ECONNREFUSED, errno.ENOENT, errno.ENOTSOCK}
+_TCP_CAUSES: dict[int | None, type[ConnectError]] = {
+    errno.ECONNREFUSED: RefusedError,
+    errno.ENOENT: RefusedError,  # of a Unix socket
+    errno.ECONNRESET: ClosedByPeerError,
+}
 
 # Of several addresses, the one that came closest tells the most.
 _TELLING: tuple[type[ConnectError], ...] = (
+    ClosedByPeerError,
     RefusedError,
     ConnectTimeoutError,
     HostUnreachableError,
@@ -151,5 +157,5 @@ def _open(address: Address, timeout: float) -> socket.socket:
 def _tcp_failure(address: Address, error: OSError) -> StageError:
     if isinstance(error, TimeoutError):
         return StageError(ConnectTimeoutError, f"{address}: no answer to the TCP handshake")
-    cause = RefusedError if error.errno in _NOBODY_LISTENS else HostUnreachableError
-    return StageError(cause, f"{address}: {error.strerror}")
+    cause = _TCP_CAUSES.get(error.errno, HostUnreachableError)
+    return StageError(cause, f"{address}: {error.strerror or error}")

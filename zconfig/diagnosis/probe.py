@@ -146,7 +146,9 @@ class _Probe:
         """Open a connection, through the proxy if there is one."""
         address, self._stream = self._dial()
         self._line = self._stream
-        return str(address)
+        if self._target.via_proxy is None:
+            return str(address)
+        return f"{address}, a proxy's tunnel to {self._target.authority}"
 
     def shake_hands(self) -> str:
         """Shake hands over TLS, and verify the certificate."""
@@ -179,8 +181,9 @@ class _Probe:
         return address, stream
 
     def _secure(self, stream: Stream, context: ssl.SSLContext) -> TLSStream:
-        tls = TLSStream(stream, context, self._target.server_name or self._target.host)
+        name = self._target.server_name or self._target.host
         try:
+            tls = TLSStream(stream, context, name)
             tls.shake_hands()
         except TimeoutError:
             raise StageError(ServerSilentError, "no answer to the TLS handshake") from None
@@ -190,6 +193,8 @@ class _Probe:
             raise tls_failure(error) from None
         except OSError:
             raise StageError(ClosedByPeerError, "reset in the TLS handshake") from None
+        except ValueError:
+            raise StageError(HostnameMismatchError, f"no certificate is for {name}") from None
         return tls
 
     def _refined(self, failed: StageError) -> StageError:

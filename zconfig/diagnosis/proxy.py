@@ -34,7 +34,7 @@ def proxy_in_force(
     for a configured proxy, too.
 
     Args:
-        host: The host dialed.
+        host: The host dialed; empty for a Unix socket, which takes no proxy.
         environ: The process environment.
         configured: The alias' own setting: a URL, `off`, or `None` for the environment's.
 
@@ -48,13 +48,14 @@ def proxy_in_force(
     ambient = (environ[name] for name in PROXY_VARIABLES if name in environ)
     url = configured or next(ambient, "")
     exceptions = environ.get("no_grpc_proxy", environ.get("no_proxy", ""))
-    if not url.startswith("http://") or _is_exempt(host, exceptions):
-        return None
-    return url
+    return url if host and _is_usable(url) and not _is_exempt(host, exceptions) else None
 
 
 def proxy_address(url: str) -> tuple[str, int]:
     """Return host and port of a proxy.
+
+    Raises:
+        ValueError: If this is no URL, or the port is no number.
 
     Example:
         >>> proxy_address("http://user:pass@proxy:3128")
@@ -79,14 +80,22 @@ def open_tunnel(stream: Stream, authority: str, url: str) -> None:
         stream.send(_connect_request(authority, url))
         answer = _read_head(stream)
     except TimeoutError:
-        raise StageError(ProxyError, "no answer to CONNECT") from None
+        raise StageError(ProxyError, "no full answer to CONNECT") from None
     except OSError as error:
-        raise StageError(ProxyError, f"no answer to CONNECT: {error.strerror}") from None
+        raise StageError(ProxyError, f"no full answer to CONNECT: {error.strerror}") from None
     status = _STATUS_LINE.match(answer)
     if status is None:
         raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
     if not status[1].startswith(b"2"):
         raise StageError(ProxyError, f"answered {status[0].decode('ascii', 'replace')}")
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        host, _ = proxy_address(url)
+    except ValueError:
+        return False
+    return url.startswith("http://") and host != ""
 
 
 def _is_exempt(host: str, exceptions: str) -> bool:

@@ -50,11 +50,14 @@ _Cause = type[ConnectError]
 _Rules = tuple[tuple[str, _Cause], ...]
 
 # Said by the far end of a connection that works; the first that fits counts. A gateway's 429 and
-# 502 to 504 pass, and gRPC calls them UNAVAILABLE. Zilliz Cloud puts a stopped cluster into an
-# UNAUTHENTICATED or an UNKNOWN: milvus-io/milvus#31910.
+# 502 to 504 pass, and gRPC calls them UNAVAILABLE. An answer of 200 without gRPC is a stream with a
+# data frame at its end; up to 1.74 the same words stand for a connection that broke. Zilliz Cloud
+# puts a stopped cluster into an UNAUTHENTICATED or an UNKNOWN: milvus-io/milvus#31910.
 _SAID: _Rules = (
     (r"Received http2 header with status: (429|50[234])", ServerNotReadyError),
     (r"Received http2 header with status", NotGRPCError),
+    (r"Stream removed \(Data frame", NotGRPCError),
+    (r"^Stream removed$", ClosedByPeerError),
     (r"HTTP proxy returned response code", ProxyError),
     (r"under current cluster status", ServerNotReadyError),
     (r"(?i)not ready|not healthy|service unavailable", ServerNotReadyError),
@@ -65,14 +68,8 @@ _BY_CODE: dict[grpc.StatusCode, _Cause] = {
     grpc.StatusCode.UNIMPLEMENTED: OtherServiceError,
 }
 
-_PROBED = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-    }
-)
+# Any other status came over a connection that works: there is nothing for a probe to find.
+_PROBED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 _RAN_OUT_OF_TIME = frozenset({NameTimeoutError, ConnectTimeoutError, ServerSilentError})
 
@@ -93,7 +90,6 @@ _WORDS: _Rules = (
     (r"Connection refused", RefusedError),
     (r"Failed parsing HTTP/2|http2 preface", NotHTTP2Error),
     (r"No route to host|Network is unreachable", HostUnreachableError),
-    (r"Stream removed \(Data frame", NotGRPCError),
     (r"Connection reset|Socket closed|Broken pipe|EOF", ClosedByPeerError),
 )
 
@@ -146,9 +142,10 @@ def status_verdict(
         surroundings: What the process runs in, for the hint.
 
     Example:
-        >>> status_verdict(800, "database not found[database=sales]", ProbeTarget("db", 19530))
-        ... # doctest: +ELLIPSIS
-        Verdict(error=<class '...DatabaseMissingError'>, detail='800: database not found...
+        >>> from zconfig.diagnosis.target import ProbeTarget
+        >>> verdict = status_verdict(800, "database not found", ProbeTarget("db", 19530))
+        >>> verdict.error.__name__, verdict.detail
+        ('DatabaseMissingError', '800: database not found')
     """
     if status_code == _NOT_AUTHENTICATED:
         error: _Cause = _credentials_error(target)

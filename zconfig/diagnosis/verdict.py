@@ -43,12 +43,12 @@ class StageError(Exception):
 
 
 def evidence(text: str) -> str:
-    r"""Return a text from outside as it may be shown: one line, short, no userinfo in a URI.
+    r"""Return a text from outside as it may be shown: one short line, no userinfo.
 
     Example:
         >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
         'no route via http://********@proxy:3128 at all'
     """
     words = (redact_uri(word) if "@" in word else word for word in text.split())
-    line = " ".join(words)
+    line = "".join(char if char.isprintable() else "?" for char in " ".join(words))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

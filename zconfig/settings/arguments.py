@@ -12,11 +12,11 @@ from typing import Any
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.grouping import Declared, Layer
+from zconfig.settings.fields import CREDENTIALS, ConnectionSettings
+from zconfig.settings.grouping import Declared, Fields, Layer
 from zconfig.settings.model import validate
 from zconfig.settings.names import Word, check_alias, fold
-from zconfig.settings.precedence import Resolution, resolve
+from zconfig.settings.precedence import resolve
 from zconfig.sources.entry import Entry
 
 PLACES = frozenset({"uri", "address", "host", "port"})
@@ -57,6 +57,25 @@ def fold_alias(alias: object) -> str:
     return fold(alias)
 
 
+def hide(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same arguments, texts and credentials as values that no traceback shows.
+
+    A number as a password is its text.
+
+    Example:
+        >>> hide({"password": 1234, "port": 19530, "token": None})
+        {'password': <hidden>, 'port': 19530, 'token': None}
+    """
+    return {
+        name: Hidden(value) if isinstance(value, str) or _is_credential(name, value) else value
+        for name, value in arguments.items()
+    }
+
+
+def _is_credential(name: str, value: Any) -> bool:
+    return name in CREDENTIALS and value is not None
+
+
 def names_a_place(arguments: Mapping[str, Any]) -> bool:
     """Tell whether any argument says where to connect to."""
     return any(arguments.get(name) not in (None, "") for name in PLACES)
@@ -81,8 +100,10 @@ def from_arguments(
     unknown = [_unknown(alias, name, call) for name in arguments if name not in _KNOWN]
     if unknown:
         raise ConfigurationError(unknown)
-    fields = _fields({k: v for k, v in arguments.items() if v is not None and v != ""})
-    resolution = _resolve(alias, fields, call)
+    given = {name: each for name, each in arguments.items() if each is not None and each != ""}
+    if not names_a_place(given):
+        raise ConfigurationError([_placeless(alias, call)])
+    resolution = resolve([Layer(call, {alias: _declared(given, call)})], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
     problems = (*resolution.problems, *invalid)
     if problems:
@@ -96,40 +117,49 @@ def _unknown(alias: str, name: str, call: str) -> Problem:
     return Problem("unknown_argument", "is not a parameter", f"use {known}", alias, None, origin)
 
 
-def _resolve(alias: str, fields: Mapping[str, Any], call: str) -> Resolution:
+def _placeless(alias: str, call: str) -> Problem:
+    remedy = "pass uri, address, or host and port"
+    origin = Origin("code", "uri", path=call)
+    return Problem("missing_uri", "is missing", remedy, alias, "uri", origin)
+
+
+def _declared(arguments: Mapping[str, Any], call: str) -> Fields:
     """Take the arguments as a layer, so that they are treated as every other source."""
-    declared = {
-        name: (Declared(Word(name, is_file=False), _entry(name, value, call)),)
-        for name, value in fields.items()
-    }
-    return resolve([Layer(call, {alias: declared})], lambda *_: (None, ()))
+    place, uri = _place(arguments)
+    declared = {"uri": (_declare("uri", place, uri, call),)}
+    for name, value in arguments.items():
+        if name not in PLACES | {"secure"} and not _is_default(name, value):
+            field = _RENAMED.get(name, name)
+            declared[field] = (*declared.get(field, ()), _declare(field, name, value, call))
+    return declared
 
 
-def _entry(name: str, value: Any, call: str) -> Entry:
-    return Entry(name, Hidden(value), Origin("code", name, path=call))
+def _declare(field: str, name: str, value: Any, call: str) -> Declared:
+    entry = Entry(name, Hidden(value), Origin("code", name, path=call))
+    return Declared(Word(field, is_file=False), entry)
 
 
-def _fields(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Rename pymilvus' parameters, and make one URI of those that say where."""
-    fields = {_RENAMED.get(k, k): v for k, v in arguments.items() if k not in PLACES | {"secure"}}
-    if isinstance(fields.get("keepalive"), bool):
-        del fields["keepalive"]  # in pymilvus it means "reconnect", which we always do
-    if names_a_place(arguments):
-        fields["uri"] = _uri(arguments)
-    if fields.get("db_name") == "default":
-        del fields["db_name"]  # the parameter's own default: a database in the URI's path counts
-    return fields
+def _is_default(name: str, value: Any) -> bool:
+    """Tell what stands for nothing: the parameter's default, or what we do anyway."""
+    if name == "db_name":
+        return bool(value == "default")  # so that a database in the URI's path counts
+    return name == "keep_alive" and isinstance(value, bool)  # in pymilvus it means "reconnect"
 
 
-def _uri(arguments: Mapping[str, Any]) -> str:
-    """Return the URI, else one made of the address, else of host and port."""
-    scheme = "https" if arguments.get("secure") else "http"
-    if "uri" in arguments:
-        uri = str(arguments["uri"])
-        upgrade = arguments.get("secure") and uri.lower().startswith("http://")
-        return f"https{uri[4:]}" if upgrade else uri
-    address = arguments.get("address")
-    if address is None:
-        host = arguments.get("host", _DEFAULT_HOST)
-        address = f"{host}:{arguments.get('port', _DEFAULT_PORT)}"
-    return address if str(address).startswith("unix:") else f"{scheme}://{address}"
+def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
+    """Return what says where to connect to, and the URI it makes.
+
+    As in pymilvus, an address takes precedence over a URI, and both over host and port.
+    """
+    secure = arguments.get("secure")
+    if "uri" in arguments and "address" not in arguments:
+        uri = Hidden(arguments["uri"])
+        upgrade = secure and uri.lower().startswith("http://")
+        return "uri", Hidden(f"https{uri[4:]}") if upgrade else uri
+    host, port = arguments.get("host", _DEFAULT_HOST), arguments.get("port", _DEFAULT_PORT)
+    address = Hidden(arguments.get("address", f"{host}:{port}"))
+    names = [name for name in ("host", "port") if name in arguments]
+    name = "address" if "address" in arguments else " and ".join(names)
+    if address.startswith("unix:"):
+        return name, address
+    return name, Hidden(f"{'https' if secure else 'http'}://{address}")

@@ -6,10 +6,8 @@ declarations, so that they cannot drift apart.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,13 +16,22 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
+    PlainSerializer,
     SecretStr,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from zconfig.endpoint import Endpoint, EndpointError, Transport, parse
+from zconfig.endpoint import Endpoint
+from zconfig.redaction import redact_uri
+from zconfig.settings.checks import (
+    refuse,
+    to_endpoint,
+    to_keepalive,
+    to_printable,
+    to_proxy,
+    to_user,
+)
 
 CREDENTIALS = ("token", "user", "password")
 """The fields that are one value: the highest layer that has any supplies all of them."""
@@ -56,62 +63,8 @@ class Variable:
         return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
 
 
-def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
-    """Return the error that a validator raises: it carries no input."""
-    return PydanticCustomError(code, "{message}", {"message": message, "remedy": remedy})
-
-
-def _endpoint(value: Any) -> Endpoint:
-    """Parse a URI, and make sure that an embedded database has a directory to stand in."""
-    try:
-        endpoint = value if isinstance(value, Endpoint) else parse(str(value))
-    except EndpointError as error:
-        refusal = refuse(error.code, error.message, error.remedy)
-    else:
-        if endpoint.transport is not Transport.LITE or _directory_of(endpoint).is_dir():
-            return endpoint
-        refusal = refuse(
-            "lite_directory_missing",
-            "the directory of the .db file does not exist",
-            "create it, or correct the path",
-        )
-    raise refusal
-
-
-def _directory_of(endpoint: Endpoint) -> Path:
-    return Path(endpoint.path or "").absolute().parent
-
-
-def _printable(value: Any) -> Any:
-    """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if re.fullmatch(r"[\x20-\x7e]*", text):
-        return value
-    if re.search(r"[\r\n]", text):
-        raise refuse("line_end", "holds a line end", "write it on one line, without a line end")
-    raise refuse(
-        "not_printable",
-        "holds characters other than printable ASCII",
-        "write it again without them; a byte order mark or a smart quote is a likely one",
-    )
-
-
-def _keepalive(value: float) -> float:
-    lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s
-    if value != 0 and value < lowest_s:
-        raise refuse("bad_keepalive", "is neither 0 nor at least 10 seconds", "use 0 or 10 or more")
-    return value
-
-
-def _proxy(value: str) -> str:
-    if value.lower() == "off":
-        return "off"
-    if re.fullmatch(r"https?://[^\s/]+/?", value):
-        return value
-    raise refuse("bad_proxy", "is neither `off` nor a proxy's URL", "write off or http://host:port")
-
-
-Secret = Annotated[SecretStr, AfterValidator(_printable)]
+Secret = Annotated[SecretStr, AfterValidator(to_printable)]
+Printable = Annotated[str, AfterValidator(to_printable)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PEM = "the path of a PEM file"
 
@@ -127,7 +80,7 @@ class ConnectionSettings(BaseModel):
 
     uri: Annotated[
         InstanceOf[Endpoint],
-        BeforeValidator(_endpoint),
+        BeforeValidator(to_endpoint),
         Variable(
             meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
             "for Milvus Lite",
@@ -149,7 +102,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     user: Annotated[
-        Annotated[str, AfterValidator(_printable)] | None,
+        Annotated[Printable, AfterValidator(to_user)] | None,
         Variable(
             meaning="user name, with PASSWORD in place of TOKEN",
             expected="a user name",
@@ -169,7 +122,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     db_name: Annotated[
-        str | None,
+        Printable | None,
         Variable(
             meaning="database; the URI's path by default, else `default`",
             expected="a database name",
@@ -219,7 +172,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     tls_server_name: Annotated[
-        str | None,
+        Printable | None,
         Variable(
             meaning="name that the server's certificate must have; the URI's host by default",
             expected="a host name",
@@ -227,7 +180,8 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     proxy: Annotated[
-        Annotated[str, AfterValidator(_proxy)] | None,
+        Annotated[str, AfterValidator(to_proxy)] | None,
+        PlainSerializer(redact_uri, when_used="json-unless-none"),
         Variable(
             meaning="HTTP CONNECT proxy, or `off`; as gRPC reads the environment by default",
             expected="`off` or a proxy's URL",
@@ -235,7 +189,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     keepalive: Annotated[
-        Annotated[float, Field(allow_inf_nan=False), AfterValidator(_keepalive)] | None,
+        Annotated[float, Field(allow_inf_nan=False), AfterValidator(to_keepalive)] | None,
         Variable(
             meaning="seconds between HTTP/2 pings, 0 for none; "
             "by default what the kind of endpoint tolerates",
@@ -252,6 +206,9 @@ class ConnectionSettings(BaseModel):
             example="1",
         ),
     ] = 1
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings are not pickled: load the configuration in each process")
 
     @field_validator("db_name")
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
-from zconfig.settings.names import PREFIX, Misnomer, Name, Word, fold, parse_name
+from zconfig.settings.names import Misnomer, Name, Word, parse_name
 from zconfig.sources.entry import Entry, Reading
 
 
@@ -55,8 +55,6 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
     faults = tuple(problem for problem in located if problem.alias)
     problems = [problem for problem in located if not problem.alias]
     for entry in reading.entries:
-        if not fold(entry.key).startswith(PREFIX):
-            continue
         name = parse_name(entry.key)
         if isinstance(name, Misnomer):
             problems += _misnamed(name, entry.origin, strict=strict)
@@ -69,8 +67,7 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
 
 def _locate(problem: Problem) -> Problem:
     """Say which alias and field a source's problem concerns, if its key tells."""
-    key = problem.origin.key if problem.origin else ""
-    name = parse_name(key) if fold(key).startswith(PREFIX) else None
+    name = parse_name(problem.origin.key) if problem.origin else None
     if isinstance(name, Name):
         return replace(problem, alias=name.alias, field=name.word.field)
     return problem

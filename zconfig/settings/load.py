@@ -19,12 +19,12 @@ from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
 from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, variable_name
-from zconfig.settings.options import LoaderOptions, read_options
+from zconfig.settings.options import OptionsRead, read_options
 from zconfig.settings.precedence import Resolution, Values, resolve
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import Reading
 from zconfig.sources.environment import read_environment
-from zconfig.sources.files import FileError, read_secret
+from zconfig.sources.files import FileError, located, read_secret
 from zconfig.sources.milvus_env import read_milvus_fallback
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
@@ -63,22 +63,24 @@ def load(
     started = time.perf_counter()
     given = given or {}
     environment = read_environment(environ)
-    early, _ = read_options(environment.entries, given)
+    early = read_options(environment.entries, given)
     readings = [environment, *_read_dotenvs(environ, directory, early)]
-    options, problems = read_options((e for r in readings for e in r.entries), given)
-    readings += _read_others(environ, options, system_secrets)
-    return _assemble(readings, options, problems, started)
+    read = read_options((e for r in readings for e in r.entries), given)
+    readings += _read_others(environ, read, system_secrets)
+    return _assemble(readings, read, started)
 
 
 def _read_dotenvs(
-    environ: Mapping[str, str], directory: Path, options: LoaderOptions
+    environ: Mapping[str, str], directory: Path, read: OptionsRead
 ) -> Iterable[Reading]:
     """Read the dotenv files, highest first; a file that was named must exist."""
+    options = read.options
     if options.dotenv_is_off:
         return
     if options.env_file is not None:
+        origin = read.origins["env_file"]
         for name in options.env_file:
-            yield _expected(read_dotenv(directory / name, environ, shown=name), "ZCONFIG_ENV_FILE")
+            yield _expected(read_dotenv(directory / name, environ, shown=name), origin)
         return
     profile = options.profile
     layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
@@ -87,11 +89,12 @@ def _read_dotenvs(
 
 
 def _read_others(
-    environ: Mapping[str, str], options: LoaderOptions, system_secrets: str
+    environ: Mapping[str, str], read: OptionsRead, system_secrets: str
 ) -> Iterable[Reading]:
     fields = frozenset(VOCABULARY)
-    for name in options.secrets_dir:
-        yield _expected(read_secrets_dir(Path(name), field_names=fields), "ZCONFIG_SECRETS_DIR")
+    for name in read.options.secrets_dir:
+        origin = read.origins["secrets_dir"]
+        yield _expected(read_secrets_dir(Path(name), field_names=fields), origin)
     yield read_secrets_dir(Path(system_secrets), field_names=fields)
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
@@ -99,7 +102,7 @@ def _read_others(
     yield read_milvus_fallback(environ)
 
 
-def _expected(reading: Reading, option: str) -> Reading:
+def _expected(reading: Reading, option: Origin) -> Reading:
     """Complain of a file that was named and is not there."""
     absent = [seen.path for seen in reading.files if seen.state == "absent"]
     complaints = tuple(
@@ -107,26 +110,22 @@ def _expected(reading: Reading, option: str) -> Reading:
             "missing_file",
             "names what does not exist",
             "correct the path, or create it",
-            origin=Origin("environment", option, via=path),
+            origin=replace(option, via=path),
         )
         for path in absent
     )
     return Reading(reading.name, reading.entries, reading.problems + complaints, reading.files)
 
 
-def _assemble(
-    readings: list[Reading],
-    options: LoaderOptions,
-    problems: tuple[Problem, ...],
-    started: float,
-) -> Configuration:
-    grouped = [group(reading, strict=options.strict) for reading in readings]
+def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Configuration:
+    grouped = [group(reading, strict=read.options.strict) for reading in readings]
     resolution = resolve((layer for layer, _ in grouped), _read_named_file)
     resolution, notes = _set_aside(resolution)
     settings, invalid = validate(resolution)
     general = (problem for _, each in grouped for problem in each)
-    found = [*problems, *general, *resolution.problems, *invalid]
-    found += _check_default(options, {alias for alias, _ in resolution.provenance})
+    found = [*read.problems, *general, *resolution.problems, *invalid]
+    known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
+    found += _check_default(read, known)
     spoilt = {p.alias for p in found if p.severity == "error"}
     return Configuration(
         aliases=MappingProxyType({a: s for a, s in settings.items() if a not in spoilt}),
@@ -134,7 +133,7 @@ def _assemble(
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),
         notes=notes,
-        options=options,
+        options=read.options,
         optional=_optional(resolution),
         elapsed_ms=(time.perf_counter() - started) * 1e3,
     )
@@ -142,13 +141,12 @@ def _assemble(
 
 def _read_named_file(path: str, origin: Origin) -> tuple[Hidden | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
+    origin = replace(origin, via=path)
     try:
         secret = read_secret(path)
     except FileError as error:
-        complaint = error.code, error.message, error.remedy
-    else:
-        return secret.value, ()
-    return None, (Problem(*complaint, origin=Origin(origin.source, origin.key, via=path)),)
+        return None, (error.problem(origin),)
+    return secret.value, located(secret.warnings, origin)
 
 
 def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
@@ -156,7 +154,8 @@ def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
     notes = [Note(origin, EMPTY) for _, origin in resolution.empty]
     slots = [slot for slot in resolution.provenance if slot[0] == DEFAULT_ALIAS]
     origins = [resolution.provenance[slot].origin for slot in slots]
-    if [fold(origin.key) for origin in origins] != [CONTROL_PLANE_KEY]:
+    alone = [fold(origin.key) for origin in origins] == [CONTROL_PLANE_KEY]
+    if not alone or (DEFAULT_ALIAS, "uri") in resolution.broken:
         return resolution, tuple(notes)
     others = tuple((name, _without(values, DEFAULT_ALIAS)) for name, values in resolution.layers)
     provenance = {s: p for s, p in resolution.provenance.items() if s not in slots}
@@ -180,9 +179,9 @@ def _optional(resolution: Resolution) -> frozenset[str]:
     return frozenset(found)
 
 
-def _check_default(options: LoaderOptions, known: Iterable[str]) -> tuple[Problem, ...]:
+def _check_default(read: OptionsRead, known: Iterable[str]) -> tuple[Problem, ...]:
     """Warn of a default alias that nothing configures: code may still do it."""
-    wanted, names = options.default_alias, sorted(known)
+    wanted, names = read.options.default_alias, sorted(known)
     if wanted is None or wanted in names:
         return ()
     return (
@@ -190,7 +189,7 @@ def _check_default(options: LoaderOptions, known: Iterable[str]) -> tuple[Proble
             "unknown_default_alias",
             f"names `{wanted}`, which nothing configures",
             f"use one of {', '.join(names)}" if names else f"set {variable_name(wanted, 'uri')}",
-            origin=Origin("environment", "ZCONFIG_DEFAULT_ALIAS"),
+            origin=read.origins["default_alias"],
             severity="warning",
         ),
     )

@@ -6,7 +6,7 @@ need the aliases beforehand, could not see typos, and is quadratic in their numb
 
 from __future__ import annotations
 
-import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,18 @@ from zconfig.settings.complaints import problem_of
 from zconfig.settings.fields import ConnectionSettings, Variable
 from zconfig.settings.names import variable_name
 from zconfig.settings.precedence import Provenance, Resolution, Slot, Values
+from zconfig.settings.spelling import nearest
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
+    from zconfig.origin import Origin
+
 Contribution = tuple[str, Values]
+
+# Of more aliases than these, any is near some other; and comparing them all would take its time.
+_FEW = 100
 
 # A field that is missed is complained of where the one stands that asks for it.
 _SIBLING = {"tls_key": "tls_cert"}
@@ -84,20 +90,22 @@ def validate(
         The settings of the aliases that are right, and every problem of the others. One bad
         alias never costs another.
     """
-    details = _complaints_of(resolution.layers)
-    problems = tuple(_problems(details, resolution))
+    connections, details = _attempt(resolution.layers)
     spoilt = {str(detail["loc"][1]) for detail in details} | {slot[0] for slot in resolution.broken}
-    good = [(name, _without(values, spoilt)) for name, values in resolution.layers]
-    return Settings(layers=good).connections, problems  # type: ignore[call-arg]  # see the class
+    if spoilt:
+        good = [(name, _without(values, spoilt)) for name, values in resolution.layers]
+        connections, _ = _attempt(good)
+    return connections, tuple(_problems(details, resolution)) if details else ()
 
 
-def _complaints_of(layers: Iterable[Contribution]) -> list[ErrorDetails]:
-    """Return pydantic's complaints; they leave this function without the input."""
+def _attempt(
+    layers: Iterable[Contribution],
+) -> tuple[Mapping[str, ConnectionSettings], list[ErrorDetails]]:
+    """Return the aliases, or pydantic's complaints, which leave this function without the input."""
     try:
-        Settings(layers=tuple(layers))  # type: ignore[call-arg]  # see the class
+        return Settings(layers=tuple(layers)).connections, []  # type: ignore[call-arg]  # see the class
     except ValidationError as error:
-        return error.errors(include_input=False, include_url=False)
-    return []
+        return {}, error.errors(include_input=False, include_url=False)
 
 
 def _without(values: Values, aliases: set[str]) -> Values:
@@ -105,13 +113,13 @@ def _without(values: Values, aliases: set[str]) -> Values:
 
 
 def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterable[Problem]:
-    located = {slot for slot in resolution.provenance if slot[1] == "uri"}
+    declared = _by_alias(resolution.provenance)
     for detail in details:
         alias, field = str(detail["loc"][1]), str(detail["loc"][2])
         if (alias, field) in resolution.broken:
             continue  # it is missing because it could not be had, which was said already
         if detail["type"] == "missing":
-            yield _missing_uri(alias, resolution.provenance, located)
+            yield _missing_uri(alias, declared)
         else:
             at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
             provenance = resolution.provenance.get((alias, at_fault or field))
@@ -120,12 +128,27 @@ def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterab
             yield problem_of(detail, variable, origin=origin, alias=alias, field=field)
 
 
-def _missing_uri(
-    alias: str, provenance: Mapping[Slot, Provenance], located: Iterable[Slot]
-) -> Problem:
+def _by_alias(provenance: Mapping[Slot, Provenance]) -> dict[str, dict[str, Origin]]:
+    declared: dict[str, dict[str, Origin]] = defaultdict(dict)
+    for (alias, field), each in provenance.items():
+        declared[alias][field] = each.origin
+    return declared
+
+
+def _missing_uri(alias: str, declared: Mapping[str, Mapping[str, Origin]]) -> Problem:
     """Name what is set for the alias, and the alias that was probably meant."""
-    field, origin = next((f, p.origin) for (a, f), p in provenance.items() if a == alias)
-    near = difflib.get_close_matches(alias, [each for each, _ in located], n=1, cutoff=0.75)
+    field, origin = next(iter(declared[alias].items()))
     wanted = variable_name(alias, "uri")
-    remedy = f"did you mean {variable_name(near[0], field)}?" if near else f"set {wanted}"
+    meant = _alias_meant(alias, field, declared)
+    remedy = f"did you mean {variable_name(meant, field)}?" if meant else f"set {wanted}"
     return Problem("missing_uri", f"is set, but {wanted} is not", remedy, alias, "uri", origin)
+
+
+def _alias_meant(
+    alias: str, field: str, declared: Mapping[str, Mapping[str, Origin]]
+) -> str | None:
+    """Return the alias whose name is near, and that has a URI but not this field."""
+    if len(declared) > _FEW:
+        return None
+    lacking = (a for a, fields in declared.items() if "uri" in fields and field not in fields)
+    return nearest(alias, lacking)

@@ -8,22 +8,22 @@ meaning of a name that was valid before.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 
 from zconfig.settings.fields import ConnectionSettings, Variable
-from zconfig.sources.names import fold as variable_form
+from zconfig.settings.spelling import nearest
 
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
 
 _ALIAS = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
-# What Kubernetes injects into every container of a namespace for a Service of that name.
+# What Kubernetes injects into every container of a namespace for a Service of that name. A port
+# has a name of its own choice, which may be that of a field.
 _SERVICE_LINK = re.compile(
-    r"(?:.+_)?(?:service_(?:host|port(?:_\w+)?)|port(?:_\d+_(?:tcp|udp|sctp)(?:_\w+)?)?)"
+    r"(?:.+_)?(?:service_(?:host|port)|port(?:_\d+_(?:tcp|udp|sctp)(?:_(?:proto|port|addr))?)?)"
 )
-_NEAR = 0.75
+_NAMED_PORT = "_service_port_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +79,18 @@ def fold(text: str) -> str:
         >>> fold("EU-Prod.x")
         'eu_prod_x'
     """
-    return variable_form(text).lower()
+    return text.lower().replace("-", "_").replace(".", "_")
 
 
 def parse_name(key: str) -> Name | Misnomer | None:
     """Split a variable's name into alias and field.
 
     Args:
-        key: The name as written, beginning with `ZILLIZ_` in any case.
+        key: The name as written.
 
     Returns:
-        The name; what is wrong with it; or `None` if it is nobody's typo: a Kubernetes service
-        link.
+        The name; what is wrong with it; or `None` if it does not begin with `ZILLIZ_` in any
+        case, or is a Kubernetes service link.
 
     Example:
         >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
@@ -102,7 +102,10 @@ def parse_name(key: str) -> Name | Misnomer | None:
         >>> parse_name("ZILLIZ_PROD_SERVICE_HOST") is None
         True
     """
-    rest = fold(key)[len(PREFIX) :]
+    folded = fold(key)
+    rest = folded[len(PREFIX) :]
+    if not folded.startswith(PREFIX) or _NAMED_PORT in f"_{rest}":
+        return None
     parts = rest.split("_")
     for start in range(max(0, len(parts) - _LONGEST), len(parts)):
         word = VOCABULARY.get("_".join(parts[start:]))
@@ -131,6 +134,10 @@ def check_alias(alias: str) -> Misnomer | None:
     """
     if alias in VOCABULARY:
         return Misnomer("reserved_alias", f"`{alias}` is a field, and cannot be an alias")
+    if _NAMED_PORT in f"_{alias}_":
+        return Misnomer(
+            "reserved_alias", f"`{alias}` is what Kubernetes names the port of a service"
+        )
     if not _ALIAS.fullmatch(alias):
         return Misnomer(
             "bad_alias", "the alias is not made of letters, digits and single underscores"
@@ -151,11 +158,8 @@ def variable_name(alias: str, field: str) -> str:
 
 def _nearest(parts: list[str]) -> str | None:
     """Return the name that was probably meant, comparing each tail with every field."""
-    best, suggestion = _NEAR, None
     for start in range(max(0, len(parts) - _LONGEST), len(parts)):
-        tail = "_".join(parts[start:])
-        for word in difflib.get_close_matches(tail, VOCABULARY, n=1, cutoff=best):
-            ratio = difflib.SequenceMatcher(None, tail, word).ratio()
-            if ratio > best or suggestion is None:
-                best, suggestion = ratio, "_".join((*parts[:start], word))
-    return (PREFIX + suggestion).upper() if suggestion else None
+        alias, word = "_".join(parts[:start]), nearest("_".join(parts[start:]), VOCABULARY)
+        if word and not (start and check_alias(alias)):
+            return variable_name(alias if start else DEFAULT_ALIAS, word)
+    return None

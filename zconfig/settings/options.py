@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
+from zconfig.settings.checks import refuse
 from zconfig.settings.complaints import problem_of
-from zconfig.settings.fields import Variable, refuse
+from zconfig.settings.fields import Variable
 from zconfig.settings.names import check_alias, fold
 from zconfig.sources.entry import Entry
 
 PREFIX = "ZCONFIG_"
+_NAMESPACE = "zconfig"
 
 # A file cannot name the files to be read: it is one of them.
 ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
@@ -50,7 +53,8 @@ class LoaderOptions(BaseModel):
     env_file: Annotated[
         PathList | None,
         Variable(
-            meaning="dotenv files in place of the usual four, highest first, or `off`",
+            meaning="dotenv files in place of the usual four, highest first, or `off`; "
+            "in the environment only",
             expected="a list of paths, or off",
             example=".env",
         ),
@@ -58,7 +62,8 @@ class LoaderOptions(BaseModel):
     profile: Annotated[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None,
         Variable(
-            meaning="reads .env.<profile>.local and .env.<profile> as well",
+            meaning="reads .env.<profile>.local and .env.<profile> as well; "
+            "in the environment only",
             expected="a name of letters, digits, - and _",
             example="production",
         ),
@@ -118,32 +123,44 @@ class LoaderOptions(BaseModel):
         return self.env_file is not None and [path.lower() for path in self.env_file] == ["off"]
 
 
-def read_options(
-    entries: Iterable[Entry], given: Mapping[str, Any]
-) -> tuple[LoaderOptions, tuple[Problem, ...]]:
+@dataclass(frozen=True, slots=True)
+class OptionsRead:
+    """The loader's options as they were read.
+
+    Args:
+        options: The options, with defaults in place of what is wrong.
+        origins: Where each option that is set was set.
+        problems: What is wrong.
+    """
+
+    options: LoaderOptions
+    origins: Mapping[str, Origin]
+    problems: tuple[Problem, ...]
+
+
+def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsRead:
     """Validate the loader's options.
 
     Args:
         entries: `ZCONFIG_*` entries, highest precedence first; others are passed over.
         given: Options set in code or on the command line; they win over all entries.
-
-    Returns:
-        The options, with defaults in place of what is wrong, and the problems.
     """
     values: dict[str, Any] = dict(given)
-    origins: dict[str, Origin] = {}
-    problems: list[Problem] = []
+    origins = {option: Origin("code", option) for option in given}
+    complaints: list[Problem] = []
     for entry in entries:
-        if not entry.key.upper().startswith(PREFIX) or not entry.value:
+        if entry.key[: len(_NAMESPACE)].lower() != _NAMESPACE or not entry.value:
             continue
-        option = fold(entry.key[len(PREFIX) :])
+        option = fold(entry.key)[len(PREFIX) :]
         complaint = _complaint(option, entry.origin)
         if complaint:
-            problems.append(complaint)
+            complaints.append(complaint)
         elif option not in values:
             values[option] = str(entry.value)
             origins[option] = entry.origin
-    return _validated(values, origins, problems)
+    options, invalid = _validated(values, origins)
+    strictly = (_strictly(each) if options.strict else each for each in complaints)
+    return OptionsRead(options, origins, (*strictly, *invalid))
 
 
 def _complaint(option: str, origin: Origin) -> Problem | None:
@@ -167,17 +184,23 @@ def _complaint(option: str, origin: Origin) -> Problem | None:
     return None
 
 
+def _strictly(complaint: Problem) -> Problem:
+    unknown = complaint.code == "unknown_option"
+    return replace(complaint, severity="error") if unknown else complaint
+
+
 def _validated(
-    values: dict[str, Any], origins: Mapping[str, Origin], problems: list[Problem]
-) -> tuple[LoaderOptions, tuple[Problem, ...]]:
+    values: dict[str, Any], origins: Mapping[str, Origin]
+) -> tuple[LoaderOptions, list[Problem]]:
     """Validate, leaving out what is wrong: one bad option must not lose the others."""
     try:
-        return LoaderOptions(**values), tuple(problems)
+        return LoaderOptions(**values), []
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
+    problems = []
     for detail in details:
         option = str(detail["loc"][0])
         variable = Variable.of(LoaderOptions, option)
         problems.append(problem_of(detail, variable, origin=origins.get(option)))
         values.pop(option, None)
-    return LoaderOptions(**values), tuple(problems)
+    return LoaderOptions(**values), problems

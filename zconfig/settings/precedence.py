@@ -222,8 +222,8 @@ class _Resolver:
     def _shadow(self, slot: Slot, candidates: tuple[Declared, ...]) -> None:
         """Note what a value takes precedence over."""
         winner = self.provenance.get(slot)
-        if winner and candidates:
-            origins = tuple(each.entry.origin for each in candidates)
+        if winner:
+            origins = tuple(each.entry.origin for each in candidates if each.entry.value)
             self.provenance[slot] = replace(winner, shadowed=(*winner.shadowed, *origins))
 
     def _break(self, slot: Slot, origin: Origin, code: str, message: str, remedy: str) -> None:

@@ -1,0 +1,320 @@
+"""Arguments in code, with the names and meanings that pymilvus gave them."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zconfig.endpoint import Transport
+from zconfig.errors import ConfigurationError, Problem
+from zconfig.origin import Origin
+from zconfig.settings.arguments import fold_alias, from_arguments, hide, names_a_place
+from zconfig.settings.fields import ConnectionSettings
+
+CALL = "connections.connect"
+
+
+def settings_of(**arguments: Any) -> ConnectionSettings:
+    return from_arguments("prod", arguments, CALL)[0]
+
+
+def problems_of(**arguments: Any) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        from_arguments("prod", arguments, CALL)
+    return caught.value.problems
+
+
+# --- where --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "uri"),
+    [
+        ({"uri": "https://db.example/sales"}, "https://db.example:443/sales"),
+        ({"uri": "http://db:1", "secure": False}, "http://db:1"),
+        ({"uri": "http://db:1", "secure": True}, "https://db:1"),
+        ({"uri": "HTTP://db:1", "secure": True}, "https://db:1"),
+        ({"uri": "https://db", "secure": False}, "https://db:443"),
+        ({"host": "db"}, "http://db:19530"),
+        ({"host": "db", "port": 1}, "http://db:1"),
+        ({"host": "db", "port": "65535"}, "http://db:65535"),
+        ({"host": "db", "port": None}, "http://db:19530"),
+        ({"host": "[::1]", "port": 1}, "http://[::1]:1"),
+        ({"port": 1}, "http://localhost:1"),
+        ({"host": "", "port": 1}, "http://localhost:1"),
+        ({"host": "db", "secure": True}, "https://db:19530"),
+        ({"address": "db:1"}, "http://db:1"),
+        ({"address": "db:1", "secure": True}, "https://db:1"),
+        ({"address": "unix:/run/milvus.sock"}, "unix:/run/milvus.sock"),
+        ({"uri": "unix:/run/milvus.sock"}, "unix:/run/milvus.sock"),
+        ({"address": "a:1", "uri": "http://b:1", "host": "c"}, "http://a:1"),
+        ({"uri": "http://b:1", "host": "c", "port": 2}, "http://b:1"),
+        ({"address": "", "uri": "http://b:1"}, "http://b:1"),
+        ({"address": None, "uri": "http://b:1"}, "http://b:1"),
+        ({"uri": "./x.db"}, "./x.db"),
+        ({"uri": Path("x.db")}, "x.db"),
+    ],
+)
+def test_a_place_is_taken_as_pymilvus_takes_it(arguments: dict[str, Any], uri: str) -> None:
+    assert settings_of(**arguments).uri.uri == uri
+    assert names_a_place(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"uri": None, "host": ""}, {"token": "key"}, {"secure": True}]
+)
+def test_without_a_place_there_is_no_connection(arguments: dict[str, Any]) -> None:
+    assert not names_a_place(arguments)
+    [problem] = problems_of(**arguments)
+    assert (problem.code, problem.alias, problem.field) == ("missing_uri", "prod", "uri")
+    assert str(problem) == (
+        "prod: uri (connections.connect): is missing; pass uri, address, or host and port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        ({"uri": "db"}, "missing_scheme", "uri"),
+        ({"uri": "http://db:0"}, "bad_port", "uri"),
+        ({"address": "db:65536"}, "bad_port", "address"),
+        ({"port": "x"}, "bad_port", "port"),
+        ({"host": "db", "port": 0}, "bad_port", "host and port"),
+        ({"host": "no host"}, "whitespace", "host"),
+    ],
+)
+def test_a_bad_place_is_told_by_the_parameter_that_was_passed(
+    arguments: dict[str, Any], code: str, named: str
+) -> None:
+    [problem] = problems_of(**arguments)
+    assert (problem.code, problem.field) == (code, "uri")
+    assert problem.origin == Origin("code", named, CALL)
+
+
+# --- who ----------------------------------------------------------------------------------------
+
+
+def test_none_credentials_are_no_credentials() -> None:
+    settings = settings_of(uri="http://db", user=None, password=None, token=None, db_name=None)
+    assert (settings.user, settings.password, settings.token) == (None, None, None)
+    assert settings.db_name is None
+
+
+def test_empty_credentials_are_no_credentials() -> None:
+    settings = settings_of(uri="http://db", user="", password="", token="")
+    assert (settings.user, settings.password, settings.token) == (None, None, None)
+
+
+@pytest.mark.parametrize(("password", "text"), [(1234, "1234"), (0, "0"), ("0123", "0123")])
+def test_a_number_as_password_is_its_text(password: object, text: str) -> None:
+    settings = settings_of(uri="http://db", user="root", password=password)
+    assert settings.password is not None
+    assert settings.password.get_secret_value() == text
+
+
+def test_a_number_as_token_is_its_text() -> None:
+    token = settings_of(uri="http://db", token=1234).token
+    assert token is not None
+    assert token.get_secret_value() == "1234"
+
+
+def test_userinfo_of_the_uri_is_the_pair() -> None:
+    settings = settings_of(uri="http://root:p%40ss@db")
+    assert settings.password is not None
+    assert (settings.user, settings.password.get_secret_value()) == ("root", "p@ss")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"user": "root"}, "half_credentials"),
+        ({"password": "pw"}, "half_credentials"),
+        ({"token": "key", "user": "root", "password": "pw"}, "two_credentials"),
+        ({"token": "key\n"}, "line_end"),
+    ],
+)
+def test_credentials_are_judged_as_in_every_other_source(
+    arguments: dict[str, Any], code: str
+) -> None:
+    [problem] = problems_of(uri="http://db", **arguments)
+    assert problem.code == code
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameter", "field"),
+    [
+        ("ca_pem_path", "tls_ca"),
+        ("server_pem_path", "tls_ca"),
+        ("server_name", "tls_server_name"),
+        ("tls_ca", "tls_ca"),
+    ],
+)
+def test_a_tls_parameter_is_a_field_and_keeps_its_name(parameter: str, field: str) -> None:
+    given = {"uri": "https://db", parameter: "x"}
+    settings, origins = from_arguments("prod", given, CALL)
+    assert getattr(settings, field) == "x"
+    assert origins[field] == Origin("code", parameter, CALL)
+
+
+def test_a_client_certificate_comes_with_its_key() -> None:
+    pair = {"client_pem_path": "c.pem", "client_key_path": "c.key"}
+    settings = settings_of(uri="https://db", **pair)
+    assert (settings.tls_cert, settings.tls_key) == ("c.pem", "c.key")
+    [problem] = problems_of(uri="https://db", client_pem_path="c.pem")
+    assert (problem.code, problem.origin) == ("tls_pair", Origin("code", "client_pem_path", CALL))
+
+
+def test_two_names_of_one_field_must_agree() -> None:
+    assert settings_of(uri="https://db", ca_pem_path="a", server_pem_path="a").tls_ca == "a"
+    [problem] = problems_of(uri="https://db", ca_pem_path="a", server_pem_path="b")
+    assert (problem.code, problem.field) == ("conflict", "tls_ca")
+
+
+def test_tls_parameters_on_a_plaintext_uri_are_an_error() -> None:
+    [problem] = problems_of(host="db", ca_pem_path="ca.pem")
+    assert problem.code == "tls_on_plaintext"
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(3, 3.0), (0.5, 0.5), ("7", 7.0), (None, 10.0)])
+def test_a_timeout_is_seconds(timeout: object, seconds: float) -> None:
+    assert settings_of(uri="http://db", timeout=timeout).timeout == seconds
+
+
+@pytest.mark.parametrize("keep_alive", [True, False, None])
+def test_keep_alive_as_a_switch_is_what_we_do_anyway(keep_alive: object) -> None:
+    assert settings_of(uri="http://db", keep_alive=keep_alive).keepalive is None
+
+
+def test_keep_alive_as_a_number_is_seconds() -> None:
+    assert settings_of(uri="http://db", keep_alive=60).keepalive == 60.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "db_name", "in_uri"),
+    [
+        ({"uri": "http://db/sales", "db_name": "default"}, None, "sales"),
+        ({"uri": "http://db/sales", "db_name": ""}, None, "sales"),
+        ({"uri": "http://db/sales", "db_name": "sales"}, "sales", "sales"),
+        ({"uri": "http://db", "db_name": "sales"}, "sales", None),
+        ({"uri": "http://db", "db_name": "default"}, None, None),
+    ],
+)
+def test_the_default_of_the_database_parameter_does_not_contradict_the_uri(
+    arguments: dict[str, Any], db_name: str | None, in_uri: str | None
+) -> None:
+    settings = settings_of(**arguments)
+    assert (settings.db_name, settings.uri.db_name) == (db_name, in_uri)
+
+
+def test_another_database_than_the_uris_is_an_error() -> None:
+    [problem] = problems_of(uri="http://db/sales", db_name="other")
+    assert (problem.code, problem.origin) == ("database_conflict", Origin("code", "db_name", CALL))
+
+
+def test_our_own_fields_are_parameters_too() -> None:
+    settings = settings_of(uri="./x.db", required=False, pool_size=2, proxy="off", keepalive=0)
+    assert settings.uri.transport is Transport.LITE
+    assert (settings.required, settings.pool_size) == (False, 2)
+    assert (settings.proxy, settings.keepalive) == ("off", 0.0)
+
+
+def test_everything_that_is_wrong_is_told_at_once() -> None:
+    problems = problems_of(host="db", port=0, timeout=0, pool_size=99, token="a\n")
+    codes = sorted(problem.code for problem in problems)
+    assert codes == ["bad_pool_size", "bad_port", "bad_timeout", "line_end"]
+
+
+def test_every_unknown_parameter_is_refused_with_the_known_ones() -> None:
+    first, second = problems_of(uri="http://db", tokne="key", retries=3)
+    assert (first.code, first.alias) == ("unknown_argument", "prod")
+    assert [str(problem.origin) for problem in (first, second)] == [
+        "tokne (connections.connect)",
+        "retries (connections.connect)",
+    ]
+    for known in ("uri", "token", "server_pem_path", "keep_alive"):
+        assert known in first.remedy
+
+
+def test_where_each_field_was_set_is_known() -> None:
+    _, origins = from_arguments("prod", {"host": "db", "token": "k", "secure": True}, CALL)
+    assert {field: str(origin) for field, origin in origins.items()} == {
+        "uri": "host (connections.connect)",
+        "token": "token (connections.connect)",
+    }
+
+
+# --- the alias ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alias", "folded"), [("prod", "prod"), ("EU-Prod", "eu_prod"), ("a.b_c", "a_b_c"), ("1", "1")]
+)
+def test_an_alias_is_folded(alias: str, folded: str) -> None:
+    assert fold_alias(alias) == folded
+
+
+@pytest.mark.parametrize("alias", [None, 1, b"prod", ["prod"], object()])
+def test_an_alias_is_a_string(alias: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"not {type(alias).__name__}") as caught:
+        fold_alias(alias)
+    assert [problem.code for problem in caught.value.problems] == ["bad_alias"]
+
+
+@pytest.mark.parametrize(
+    ("alias", "code"),
+    [
+        ("", "bad_alias"),
+        ("two words", "bad_alias"),
+        ("a__b", "bad_alias"),
+        ("token", "reserved_alias"),
+        ("Db-Name", "reserved_alias"),
+        ("api_key_file", "reserved_alias"),
+    ],
+)
+def test_what_no_variable_could_declare_is_no_alias(alias: str, code: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        fold_alias(alias)
+    [problem] = caught.value.problems
+    assert (problem.code, problem.alias) == (code, alias)
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+CANARY = "c4nary+S3cret"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"uri": "http://db:0", "token": CANARY},
+        {"uri": f"http://root:{CANARY}@db:0"},
+        {"uri": f"http://root:{CANARY}/x@db"},
+        {"uri": CANARY},
+        {"uri": "http://db", "password": CANARY},
+        {"uri": "http://db", "token": f"{CANARY}\n"},
+        {"uri": "http://db", "timeout": CANARY, "pool_size": CANARY, "proxy": CANARY},
+        {"uri": "http://db", "tokne": CANARY},
+        {"token": CANARY},
+    ],
+)
+def test_no_secret_is_shown_by_an_error_or_the_locals_of_its_traceback(
+    arguments: dict[str, str],
+) -> None:
+    hidden = hide(arguments)
+    with pytest.raises(ConfigurationError) as caught:
+        from_arguments("prod", hidden, CALL)
+    error = caught.value
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert error.__traceback__ is not None
+    # Of our frames: the test's own has the secret by itself.
+    ours = error.with_traceback(error.__traceback__.tb_next)
+    shown = traceback.TracebackException.from_exception(ours, capture_locals=True)
+    assert "from_arguments" in "".join(shown.format())
+    assert "S3cret" not in "".join(shown.format()) + repr(error) + repr(hidden)

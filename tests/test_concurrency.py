@@ -1,0 +1,569 @@
+"""Many threads on one registry: one connect an alias, no deadlock, nothing half-open."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import faults
+from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support.registries import registry
+from zconfig import events
+from zconfig.connection import CORES, Connection, State
+from zconfig.errors import (
+    AutoconnectError,
+    ClosedError,
+    ConflictError,
+    MissingExtraError,
+    RefusedError,
+    ServerSilentError,
+    ZConfigError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from zconfig.registry import Connections
+
+THREADS = 64
+DEEDS = 60
+SECRET = "c0rrect-h0rse"
+
+
+@pytest.fixture(autouse=True)
+def _bounded() -> Iterator[None]:
+    """End a test that is stuck, with the stacks of its threads."""
+    import faulthandler
+
+    faulthandler.dump_traceback_later(3 * PATIENCE_S, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
+
+
+@contextmanager
+def threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(count) as pool:
+        yield pool
+
+
+def at_once(count: int, do: Callable[[int], Any]) -> list[Any]:
+    """Do something in many threads that begin together; return the results or the errors."""
+    barrier = threading.Barrier(count, timeout=PATIENCE_S)
+
+    def begin(number: int) -> Any:
+        barrier.wait()
+        try:
+            return do(number)
+        except ZConfigError as error:
+            return error
+
+    with threads(count) as pool:
+        return list(pool.map(begin, range(count)))
+
+
+def hears(connections: Connections, kind: type[events.Event]) -> threading.Event:
+    """Return an event that is set when a lifecycle event of this kind comes."""
+    heard = threading.Event()
+
+    def hook(event: events.Event) -> None:
+        if isinstance(event, kind):
+            heard.set()
+
+    connections.subscribe(hook)
+    return heard
+
+
+# --- one alias, many threads ---------------------------------------------------------------
+
+
+def test_many_threads_that_want_an_alias_make_one_connect(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        found = at_once(THREADS, lambda _: connections["prod"])
+        assert {id(each) for each in found} == {id(connections["prod"])}
+        assert connections["prod"].is_open
+    assert server.count("Connect") == 1
+
+
+@pytest.mark.parametrize("ask", ["lookup", "connect", "autoconnect", "default", "get"])
+def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeMilvus, ask: str) -> None:
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(8) as pool:
+        ways: dict[str, Callable[[], Any]] = {
+            "lookup": lambda: connections["prod"],
+            "connect": lambda: connections.connect("prod"),
+            "autoconnect": lambda: connections.autoconnect()["prod"],
+            "default": lambda: connections.default,
+            "get": lambda: connections.get("prod"),
+        }
+        first = pool.submit(lambda: connections["prod"])
+        server.wait_for(1)
+        others = [pool.submit(ways[ask]) for _ in range(7)]
+        server.let_go()
+        assert {id(each.result(PATIENCE_S)) for each in others} == {id(first.result(PATIENCE_S))}
+    assert server.count("Connect") == 1
+
+
+def test_a_failure_is_told_to_everybody_who_waited(server: FakeMilvus) -> None:
+    server.databases = ()
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(4) as pool:
+        flights = [pool.submit(lambda: connections["prod"]) for _ in range(4)]
+        server.wait_for(1)
+        server.let_go()
+        causes = {getattr(flight.exception(PATIENCE_S), "cause", None) for flight in flights}
+        assert causes == {"database_missing"}
+        assert not connections.has_connection("prod")
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="those who wait are told that it is closed", strict=True
+)
+def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
+    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, go_on = threading.Event(), threading.Event()
+
+    def open_without_the_extra(self: Connection, **_: float) -> None:
+        opened.set()
+        assert go_on.wait(PATIENCE_S)
+        raise MissingExtraError("milvus-lite 3", "lite")
+
+    monkeypatch.setattr(Connection, "open", open_without_the_extra)
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(2) as pool:
+        first = pool.submit(lambda: connections["prod"])
+        assert opened.wait(PATIENCE_S)
+        second = pool.submit(lambda: connections["prod"])
+        wait_until_joined(connections)
+        go_on.set()
+        assert isinstance(first.exception(PATIENCE_S), MissingExtraError)
+        assert isinstance(second.exception(PATIENCE_S), MissingExtraError)
+
+
+def wait_until_joined(connections: Connections, alias: str = "prod") -> None:
+    """Wait until another thread waits for the connect in flight."""
+    deadline = time.monotonic() + PATIENCE_S
+    outcome = connections._pool._flights[alias].outcome
+    # Who waits for a future holds its condition; nothing public tells.
+    while not outcome._condition._waiters:  # type: ignore[attr-defined] # private to the library
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
+    server: FakeMilvus,
+) -> None:
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
+        first = pool.submit(lambda: connections["prod"])
+        server.wait_for(1)
+        with pytest.raises(AutoconnectError) as caught:
+            connections.autoconnect("prod", timeout=0.1)
+        failure = caught.value.failures["prod"]
+        assert isinstance(failure, ServerSilentError)
+        assert failure.detail == "another thread is still connecting"
+        server.let_go()
+        assert first.result(PATIENCE_S).is_open
+
+
+# --- two configurations of one alias -------------------------------------------------------
+
+
+def test_two_threads_with_two_configurations_are_one_connection_and_one_conflict(
+    server: FakeMilvus,
+) -> None:
+    tokens = (f"{SECRET}-1", f"{SECRET}-2")
+    with registry() as connections:
+        found = at_once(2, lambda n: connections.connect("dev", uri=server.uri, token=tokens[n]))
+        (conflict,) = [each for each in found if isinstance(each, ConflictError)]
+        (live,) = [each for each in found if isinstance(each, Connection)]
+        assert connections["dev"] is live
+    assert server.count("Connect") == 1
+    assert "credentials" in str(conflict)
+    assert SECRET not in str(conflict)
+    assert SECRET not in repr(conflict)
+
+
+def test_who_waits_with_another_configuration_gets_a_conflict(server: FakeMilvus) -> None:
+    server.hold()
+    with registry() as connections, threads(2) as pool:
+        first = pool.submit(connections.connect, "dev", uri=server.uri, token=SECRET)
+        server.wait_for(1)
+        second = pool.submit(connections.connect, "dev", uri=server.uri, db_name="hidden-sales")
+        server.let_go()
+        assert first.result(PATIENCE_S).is_open
+        conflict = second.exception(PATIENCE_S)
+    assert isinstance(conflict, ConflictError)
+    assert all(name in str(conflict) for name in ("credentials", "db_name"))
+    assert SECRET not in str(conflict)
+    assert "hidden-sales" not in str(conflict)
+
+
+@pytest.mark.xfail(
+    raises=pytest.fail.Exception,
+    reason="only what is live is compared, not what is in flight",
+    strict=True,
+)
+def test_what_is_being_connected_cannot_be_added_otherwise(server: FakeMilvus) -> None:
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
+        flight = pool.submit(lambda: connections["prod"])
+        server.wait_for(1)
+        try:
+            with pytest.raises(ConflictError):
+                connections.add_connection(prod={"uri": server.uri, "token": SECRET})
+        finally:
+            server.let_go()
+            flight.result(PATIENCE_S)
+
+
+# --- disconnecting while connecting --------------------------------------------------------
+
+
+END: dict[str, Callable[[Connections], None]] = {
+    "disconnect": lambda connections: connections.disconnect("prod"),
+    "remove_connection": lambda connections: connections.remove_connection("prod"),
+    "close": lambda connections: connections.close(),
+}
+
+
+@pytest.mark.parametrize("end", END)
+def test_ending_a_connect_in_flight_ends_it_with_closed_error(server: FakeMilvus, end: str) -> None:
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(2) as pool:
+        flights = [pool.submit(lambda: connections["prod"])]
+        server.wait_for(1)
+        flights.append(pool.submit(lambda: connections["prod"]))
+        wait_until_joined(connections)
+        END[end](connections)
+        for flight in flights:
+            assert isinstance(flight.exception(PATIENCE_S), ClosedError)
+        server.wait_until_cancelled()
+        assert not connections.has_connection("prod")
+
+
+@pytest.mark.parametrize("end", END)
+def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(end: str) -> None:
+    with (
+        faults.refused() as port,
+        registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
+        threads(1) as pool,
+    ):
+        retrying = hears(connections, events.ConnectionRetrying)
+        flight = pool.submit(connections.attempt, "prod", wait=3 * PATIENCE_S)
+        assert retrying.wait(PATIENCE_S)
+        END[end](connections)
+        assert isinstance(flight.result(PATIENCE_S)["prod"], ClosedError)
+
+
+def test_a_connect_that_was_ended_leaves_an_alias_that_shares_the_channel_alone(
+    server: FakeMilvus,
+) -> None:
+    with (
+        registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_OTHER_URI=server.uri) as connections,
+        threads(1) as pool,
+    ):
+        other = connections["other"]
+        server.hold()
+        flight = pool.submit(lambda: connections["prod"])
+        server.wait_for(2)
+        connections.disconnect("prod")
+        server.let_go()
+        assert isinstance(flight.exception(PATIENCE_S), ClosedError)
+        assert other.ping() > 0
+        assert not connections.has_connection("prod")
+
+
+@pytest.mark.xfail(raises=ClosedError, reason="it joins the connect that was ended", strict=True)
+def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvus) -> None:
+    with (
+        registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_OTHER_URI=server.uri) as connections,
+        threads(2) as pool,
+    ):
+        assert connections["other"].is_open  # so the channel stays, and the first call with it
+        server.hold()
+        first = pool.submit(lambda: connections["prod"])
+        server.wait_for(2)
+        connections.disconnect("prod")
+        second = pool.submit(lambda: connections["prod"])
+        with suppress(AssertionError):
+            server.wait_for(3, patience_s=1.0)
+        server.let_go()
+        assert isinstance(first.exception(PATIENCE_S), ClosedError)
+        assert second.result(PATIENCE_S) is connections["prod"]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="the closed connection goes live", strict=True)
+def test_a_disconnect_at_the_moment_of_success_leaves_no_closed_connection(
+    server: FakeMilvus,
+) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
+        closing, landed = threading.Event(), threading.Event()
+        close = Connection.close
+
+        def slow_close(self: Connection) -> None:
+            closing.set()
+            assert landed.wait(PATIENCE_S)
+            close(self)
+
+        server.hold()
+        flight = pool.submit(lambda: connections["prod"])
+        server.wait_for(1)
+        connection = connections._pool._flights["prod"].connection
+        connection.close = slow_close.__get__(connection)  # type: ignore[method-assign] # a slow thread
+        disconnecting = threading.Thread(target=connections.disconnect, args=["prod"])
+        disconnecting.start()
+        assert closing.wait(PATIENCE_S)
+        server.let_go()
+        # It has landed when the flight is over; then the thread that closes goes on.
+        outcome = flight.exception(PATIENCE_S)
+        landed.set()
+        disconnecting.join(PATIENCE_S)
+        assert connection.state is State.CLOSED
+        assert not connections.has_connection("prod")
+        assert connections["prod"].is_open
+        assert isinstance(outcome, ClosedError)
+
+
+def test_a_ping_in_flight_when_its_connection_is_closed_is_a_closed_error(
+    server: FakeMilvus,
+) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
+        connection = connections["prod"]
+        server.hold()
+        ping = pool.submit(connection.ping)
+        server.wait_for(1, "GetVersion")
+        connections.disconnect("prod")
+        assert isinstance(ping.exception(PATIENCE_S), ClosedError)
+
+
+# --- many aliases at once ------------------------------------------------------------------
+
+
+def test_autoconnect_opens_all_aliases_at_the_same_time() -> None:
+    with ExitStack() as stack:
+        servers = [stack.enter_context(fake_milvus()) for _ in range(20)]
+        environ = {f"ZILLIZ_S{n}_URI": server.uri for n, server in enumerate(servers)}
+        connections = stack.enter_context(registry(**environ))
+        pool = stack.enter_context(threads(1))
+        for server in servers:
+            server.hold()
+        flight = pool.submit(connections.autoconnect)
+        # Every connect arrives while none has been answered.
+        for server in servers:
+            server.wait_for(1)
+        for server in servers:
+            server.let_go()
+        assert set(flight.result(PATIENCE_S)) == {f"s{n}" for n in range(20)}
+
+
+def test_the_timeout_is_one_for_all_aliases_and_all_attempts() -> None:
+    with ExitStack() as stack:
+        silent = stack.enter_context(fake_milvus())
+        silent.hold()
+        refused = f"http://127.0.0.1:{stack.enter_context(faults.refused())}"
+        environ = {f"ZILLIZ_S{n}_URI": silent.uri for n in range(5)}
+        environ |= {f"ZILLIZ_R{n}_URI": refused for n in range(5)}
+        connections = stack.enter_context(registry(**environ))
+        started = time.monotonic()
+        with pytest.raises(AutoconnectError) as caught:
+            connections.autoconnect(timeout=1.0, wait=1.0)
+        elapsed_s = time.monotonic() - started
+        silent.let_go()
+    causes = {alias: type(error) for alias, error in caught.value.failures.items()}
+    assert causes == {
+        **{f"s{n}": ServerSilentError for n in range(5)},
+        **{f"r{n}": RefusedError for n in range(5)},
+    }
+    # Ten of them one after another, or an attempt more each, would take twice as long at least.
+    assert elapsed_s < 2.0
+    refusals = [e for e in caught.value.failures.values() if isinstance(e, RefusedError)]
+    assert max(each.attempts for each in refusals) > 1
+
+
+@pytest.mark.xfail(
+    raises=(AutoconnectError, pytest.fail.Exception),
+    reason="an attempt ends after the alias' own TIMEOUT",
+    strict=True,
+)
+def test_a_timeout_in_code_counts_for_more_than_the_alias_own(server: FakeMilvus) -> None:
+    server.hold()
+    with (
+        registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="0.2") as connections,
+        threads(1) as pool,
+    ):
+        flight = pool.submit(connections.autoconnect, timeout=PATIENCE_S)
+        server.wait_for(1)
+        with pytest.raises(TimeoutError):
+            flight.result(1.0)
+        server.let_go()
+        assert flight.result(PATIENCE_S)["prod"].is_open
+
+
+def test_autoconnect_ends_when_one_alias_is_closed_meanwhile(server: FakeMilvus) -> None:
+    with fake_milvus() as slow, threads(1) as pool:
+        slow.hold()
+        with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=slow.uri) as connections:
+            flight = pool.submit(connections.autoconnect)
+            slow.wait_for(1)
+            connections.disconnect("b")
+            failure = flight.exception(PATIENCE_S)
+            assert isinstance(failure, AutoconnectError)
+            assert failure.connected == ("a",)
+            assert connections["a"].is_open
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="it is looked for in the table again", strict=True)
+def test_autoconnect_says_what_failed_though_the_alias_is_removed_meanwhile(
+    server: FakeMilvus,
+) -> None:
+    server.hold()
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
+        flight = pool.submit(connections.autoconnect)
+        server.wait_for(1)
+        connections.remove_connection("prod")
+        assert isinstance(flight.exception(PATIENCE_S), AutoconnectError)
+
+
+# --- interrupted ---------------------------------------------------------------------------
+
+
+@contextmanager
+def interrupted_when(ready: Callable[[], None]) -> Iterator[None]:
+    """Send this process an interrupt, as Ctrl-C does, once something is ready."""
+
+    def interrupt() -> None:
+        ready()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    yield
+    sender.join(PATIENCE_S)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupted_autoconnect_leaves_nothing_half_open(
+    server: FakeMilvus, count: int
+) -> None:
+    server.hold()
+    environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(count)}
+    with registry(**environ) as connections:
+        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: server.wait_for(count)):
+            connections.autoconnect()
+        server.wait_until_cancelled()
+        assert connections.list_connections() == [(f"s{n}", None) for n in range(count)]
+        assert connections._pool._flights == {}
+        assert CORES._cores == {}
+        server.let_go()
+        assert len(connections.autoconnect()) == count
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="it is closed as well", strict=True)
+def test_an_interrupted_autoconnect_leaves_what_was_connected_before(server: FakeMilvus) -> None:
+    with (
+        fake_milvus() as slow,
+        registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=slow.uri) as connections,
+    ):
+        live = connections["a"]
+        slow.hold()
+        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: slow.wait_for(1)):
+            connections.autoconnect()
+        assert live.is_open
+        assert connections["a"] is live
+
+
+# --- the table -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _restless() -> Iterator[None]:
+    """Let threads take turns as often as they can."""
+    import sys
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("_restless")
+@pytest.mark.xfail(
+    raises=AssertionError,
+    reason="what is added while another thread removes may be lost",
+    strict=True,
+)
+def test_what_many_threads_add_while_others_are_removed_is_all_there() -> None:
+    with registry() as connections:
+        place = {"uri": "http://127.0.0.1:1"}
+        connections.add_connection(**{f"old{n}": place for n in range(400)})
+
+        def add_or_remove(number: int) -> None:
+            if number == 0:
+                for each in range(400):
+                    connections.remove_connection(f"old{each}")
+            else:
+                for each in range(30):
+                    connections.add_connection(**{f"new{number}_{each}": place})
+
+        at_once(9, add_or_remove)
+        assert sorted(connections) == sorted(f"new{n}_{m}" for n in range(1, 9) for m in range(30))
+
+
+# --- everything at once --------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("_restless")
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_at_once_an_alias_connects_afterwards(
+    server: FakeMilvus, seed: int
+) -> None:
+    environ = {f"ZILLIZ_{alias}_URI": server.uri for alias in "ABC"}
+    with registry(**environ) as connections:
+        expected = (ClosedError, AutoconnectError)
+
+        def meddle(number: int) -> None:
+            choose = random.Random(f"{seed}/{number}")  # noqa: S311 - the same at each run
+            for _ in range(DEEDS):
+                deed, alias = choose.choice(deeds), choose.choice("abc")
+                try:
+                    deed(alias)
+                except expected as error:
+                    assert_only_closed(error)
+
+        deeds: list[Callable[[str], Any]] = [
+            lambda alias: connections[alias],
+            lambda alias: connections[alias].ping(),
+            lambda _: connections.autoconnect(),
+            lambda _: connections.list_connections(),
+            lambda _: connections.close(),
+            connections.connect,
+            connections.disconnect,
+            connections.has_connection,
+        ]
+        failures = [each for each in at_once(8, meddle) if each is not None]
+        assert failures == []
+        for alias in "abc":
+            connections.disconnect(alias)
+            assert connections[alias].ping() > 0
+        connections.close()
+        assert connections._pool._flights == {}
+        assert CORES._cores == {}
+
+
+def assert_only_closed(error: ZConfigError) -> None:
+    """Somebody else's `close` is the only thing that may go wrong."""
+    causes = error.failures.values() if isinstance(error, AutoconnectError) else [error]
+    assert all(isinstance(cause, ClosedError) for cause in causes), repr(error)

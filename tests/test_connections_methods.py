@@ -1,0 +1,929 @@
+"""The methods of `zconfig.connections`: the documented seven, the mapping, and what is beyond."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from tests.support import faults
+from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
+from tests.support.registries import registry
+from zconfig import events
+from zconfig.connection import Connection, State
+from zconfig.endpoint import Transport
+from zconfig.errors import (
+    AutoconnectError,
+    ClosedError,
+    ConfigurationError,
+    ConflictError,
+    DatabaseMissingError,
+    RefusedError,
+    ServerSilentError,
+    UnknownAliasError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.certificates import Certificates
+    from zconfig.registry import Connections
+
+SECRET = "c0rrect-h0rse"
+ELSEWHERE = "http://127.0.0.1:1"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
+
+
+@pytest.fixture
+def empty() -> Iterator[Connections]:
+    """A registry that nothing is configured for."""
+    with registry() as connections:
+        yield connections
+
+
+@pytest.fixture
+def prod(server: FakeMilvus) -> Iterator[Connections]:
+    """A registry whose alias `prod` leads to the server."""
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        yield connections
+
+
+def authorization(secret: str) -> str:
+    return base64.b64encode(secret.encode()).decode()
+
+
+def sent_on_connect(server: FakeMilvus) -> dict[str, str | bytes]:
+    """Return the credentials and the database of the only connect."""
+    (call,) = server.of("Connect")
+    return {k: v for k, v in call.metadata.items() if k in {"authorization", "dbname"}}
+
+
+# --- add_connection ------------------------------------------------------------------------
+
+
+def test_adding_a_connection_configures_it_and_dials_nobody(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    empty.add_connection(dev={"uri": server.uri})
+    assert empty.list_connections() == [("dev", None)]
+    assert not empty.has_connection("dev")
+    assert server.calls == []
+
+
+@pytest.mark.parametrize(
+    ("place", "uri"),
+    [
+        ({"host": "localhost", "port": "19530"}, "http://localhost:19530"),
+        ({"host": "localhost", "port": 19531}, "http://localhost:19531"),
+        ({"host": "db"}, "http://db:19530"),
+        ({"port": 65535}, "http://localhost:65535"),
+        ({"uri": "http://random.com/random"}, "http://random.com:19530/random"),
+        ({"uri": "https://random.com"}, "https://random.com:443"),
+        ({"uri": "tcp://localhost:19530"}, "http://localhost:19530"),
+        ({"address": "localhost:19530"}, "http://localhost:19530"),
+        ({"address": "db:19530", "secure": True}, "https://db:19530"),
+        ({"uri": "http://db:19530", "secure": True}, "https://db:19530"),
+        ({"uri": "unix:/run/milvus.sock"}, "unix:/run/milvus.sock"),
+        ({"address": "unix:/run/milvus.sock"}, "unix:/run/milvus.sock"),
+    ],
+)
+def test_a_place_is_taken_in_every_form_that_pymilvus_takes(
+    empty: Connections, place: dict[str, Any], uri: str
+) -> None:
+    empty.add_connection(dev=place)
+    assert empty.get_connection_addr("dev")["uri"] == uri
+
+
+def test_several_are_added_in_order(empty: Connections) -> None:
+    empty.add_connection(b={"uri": ELSEWHERE}, a={"uri": ELSEWHERE})
+    empty.add_connection(c={"uri": ELSEWHERE})
+    assert list(empty) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "sent"),
+    [
+        ({"token": SECRET}, SECRET),
+        ({"token": f"root:{SECRET}"}, f"root:{SECRET}"),
+        ({"user": "root", "password": SECRET}, f"root:{SECRET}"),
+    ],
+)
+def test_what_was_added_connects_with_its_credentials_and_its_database(
+    empty: Connections, server: FakeMilvus, credentials: dict[str, str], sent: str
+) -> None:
+    server.databases = ("default", "sales")
+    empty.add_connection(dev={"uri": server.uri, "db_name": "sales", **credentials})
+    empty.connect("dev")
+    assert sent_on_connect(server) == {"authorization": authorization(sent), "dbname": "sales"}
+
+
+def test_milvus_uri_does_not_redirect_what_was_added(server: FakeMilvus) -> None:
+    with registry(MILVUS_URI=ELSEWHERE) as connections:
+        connections.add_connection(dev={"uri": server.uri, "token": SECRET})
+        connections.connect("dev")
+    assert sent_on_connect(server) == {"authorization": authorization(SECRET)}
+
+
+def test_adding_replaces_what_was_configured(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_PROD_URI=ELSEWHERE, ZILLIZ_PROD_TOKEN=SECRET) as connections:
+        connections.add_connection(prod={"uri": server.uri})
+        assert connections["prod"].is_open
+    assert sent_on_connect(server) == {}
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="only the first one's problems are reported", strict=True
+)
+def test_everything_that_is_wrong_with_any_of_them_is_reported(empty: Connections) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        empty.add_connection(a={"port": 70_000}, b={"uri": ELSEWHERE, "timeout": -1})
+    assert {problem.alias for problem in caught.value.problems} == {"a", "b"}
+
+
+def test_none_is_added_if_one_is_wrong(empty: Connections) -> None:
+    with pytest.raises(ConfigurationError):
+        empty.add_connection(good={"uri": ELSEWHERE}, bad={"port": 70_000})
+    assert list(empty) == []
+
+
+def test_none_is_added_if_one_is_live_with_another_configuration(prod: Connections) -> None:
+    prod.connect("prod")
+    with pytest.raises(ConflictError):
+        prod.add_connection(new={"uri": ELSEWHERE}, prod={"uri": ELSEWHERE})
+    assert list(prod) == ["prod"]
+    assert prod["prod"].is_open
+
+
+def test_a_live_alias_may_be_added_again_as_it_is(prod: Connections, server: FakeMilvus) -> None:
+    live = prod.connect("prod")
+    prod.add_connection(prod={"uri": server.uri})
+    assert prod["prod"] is live
+
+
+# --- connect -------------------------------------------------------------------------------
+
+
+def test_connecting_returns_the_open_connection(empty: Connections, server: FakeMilvus) -> None:
+    connection = empty.connect("dev", uri=server.uri)
+    assert isinstance(connection, Connection)
+    assert connection.state is State.READY
+    assert connection.server.version == VERSION
+    assert empty.list_connections() == [("dev", connection)]
+    assert empty.has_connection("dev")
+    assert empty["dev"] is connection
+
+
+def test_the_alias_is_default_unless_one_is_named(empty: Connections, server: FakeMilvus) -> None:
+    assert empty.connect(uri=server.uri).alias == "default"
+
+
+def test_a_configured_alias_connects_without_arguments(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN=SECRET) as connections:
+        connections.connect()
+    assert sent_on_connect(server) == {"authorization": authorization(SECRET)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ({"user": "root", "password": "Milvus"}, "root:Milvus"),
+        ({"user": "root", "password": 1234}, "root:1234"),
+        ({"user": "root", "password": "a:b"}, "root:a:b"),
+        ({"token": "key"}, "key"),
+        ({"token": 5678}, "5678"),
+        ({"token": None, "user": None, "password": None}, None),
+        ({"token": "", "user": "", "password": ""}, None),
+    ],
+)
+def test_credentials_are_sent_as_they_are_given(
+    empty: Connections, server: FakeMilvus, arguments: dict[str, Any], sent: str | None
+) -> None:
+    empty.connect("dev", uri=server.uri, **arguments)
+    expected = {"authorization": authorization(sent)} if sent else {}
+    assert sent_on_connect(server) == expected
+
+
+def test_credentials_in_the_uri_are_percent_decoded(empty: Connections, server: FakeMilvus) -> None:
+    empty.connect("dev", uri=f"http://root:p%40ss@127.0.0.1:{server.port}")
+    assert sent_on_connect(server) == {"authorization": authorization("root:p@ss")}
+    assert empty.get_connection_addr("dev")["uri"] == server.uri
+
+
+@pytest.mark.parametrize("where", ["argument", "path"])
+def test_the_database_is_sent_when_it_is_not_the_default(
+    empty: Connections, server: FakeMilvus, where: str
+) -> None:
+    server.databases = ("default", "sales")
+    if where == "argument":
+        empty.connect("dev", uri=server.uri, db_name="sales")
+    else:
+        empty.connect("dev", uri=f"{server.uri}/sales")
+    assert sent_on_connect(server) == {"dbname": "sales"}
+
+
+def test_with_a_place_nothing_ambient_is_mixed_in(server: FakeMilvus) -> None:
+    ambient = {"ZILLIZ_PROD_TOKEN": SECRET, "ZILLIZ_PROD_DB_NAME": "sales"}
+    with registry(ZILLIZ_PROD_URI=ELSEWHERE, **ambient) as connections:
+        connections.connect("prod", host="127.0.0.1", port=server.port)
+        assert connections.get_connection_addr("prod")["db_name"] == "default"
+    assert sent_on_connect(server) == {}
+
+
+def test_without_a_place_the_arguments_replace_the_same_fields(server: FakeMilvus) -> None:
+    server.databases = ("default", "sales")
+    ambient = {"ZILLIZ_PROD_TOKEN": "old", "ZILLIZ_PROD_DB_NAME": "sales"}
+    with registry(ZILLIZ_PROD_URI=server.uri, **ambient) as connections:
+        connections.connect("prod", user="root", password=SECRET)
+        connections.disconnect("prod")
+        assert sent_on_connect(server) == {
+            "authorization": authorization(f"root:{SECRET}"),
+            "dbname": "sales",
+        }
+        assert connections["prod"].spec.credentials == connections.spec("prod").credentials
+
+
+def test_the_arguments_of_a_connect_stay_the_alias_configuration(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    empty.connect("dev", uri=server.uri, token=SECRET)
+    empty.disconnect("dev")
+    assert empty["dev"].is_open
+    first, second = server.of("Connect")
+    assert first.metadata["authorization"] == second.metadata["authorization"]
+
+
+def test_a_failed_connect_leaves_nothing(empty: Connections) -> None:
+    with faults.refused() as port, pytest.raises(RefusedError) as caught:
+        empty.connect("dev", host="127.0.0.1", port=port)
+    assert caught.value.alias == "dev"
+    assert empty.list_connections() == []
+    assert not empty.has_connection("dev")
+    assert empty.get_connection_addr("dev") == {}
+
+
+def test_a_failed_connect_leaves_the_configuration_as_it_was(prod: Connections) -> None:
+    with faults.refused() as port, pytest.raises(RefusedError):
+        prod.connect("prod", host="127.0.0.1", port=port)
+    assert prod.list_connections() == [("prod", None)]
+    assert prod["prod"].is_open
+
+
+def test_connecting_again_alike_is_the_same_connection(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    one = empty.connect("dev", uri=server.uri, token=SECRET)
+    assert empty.connect("dev", uri=server.uri, token=SECRET) is one
+    assert empty.connect("dev", address=f"127.0.0.1:{server.port}", token=SECRET) is one
+    assert empty.connect("dev") is one
+    assert server.count("Connect") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"uri": ELSEWHERE}, "endpoint"),
+        ({"token": SECRET}, "credentials"),
+        ({"user": "other", "password": SECRET, "token": ""}, "credentials"),
+        ({"db_name": "hidden-sales"}, "db_name"),
+        ({"timeout": 7}, "timeout_s"),
+    ],
+)
+def test_connecting_a_live_alias_otherwise_is_a_conflict_that_names_the_fields_only(
+    empty: Connections, server: FakeMilvus, change: dict[str, Any], named: str
+) -> None:
+    arguments = {"uri": server.uri, "token": "old-token"}
+    live = empty.connect("dev", **arguments)
+    with pytest.raises(ConflictError, match=rf"dev: .*\b{named}\b.*disconnect") as caught:
+        empty.connect("dev", **{**arguments, **change})
+    for value in (SECRET, "old-token", "hidden-sales", ELSEWHERE):
+        assert value not in str(caught.value)
+    assert empty["dev"] is live
+    assert live.is_open
+
+
+def test_after_a_disconnect_another_configuration_is_welcome(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    with fake_milvus() as other:
+        empty.connect("dev", uri=server.uri)
+        empty.disconnect("dev")
+        empty.connect("dev", uri=other.uri)
+        assert other.count("Connect") == 1
+        empty.close()
+
+
+def test_connecting_an_unknown_alias_says_what_is_known(prod: Connections) -> None:
+    with pytest.raises(UnknownAliasError, match="known are prod; set ZILLIZ_DEV_URI"):
+        prod.connect("dev")
+
+
+def test_an_unknown_parameter_is_refused_without_its_value(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"tokne .*is not a parameter") as caught:
+        empty.connect("dev", uri=server.uri, tokne=SECRET)
+    assert SECRET not in str(caught.value)
+    assert server.calls == []
+
+
+def test_a_timeout_limits_the_connect(empty: Connections, server: FakeMilvus) -> None:
+    server.hold()
+    with pytest.raises(ServerSilentError):
+        empty.connect("dev", uri=server.uri, timeout=0.2)
+
+
+def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: FakeMilvus) -> None:
+    assert empty.connect("dev", uri=server.uri, keep_alive=True).spec.keepalive_s == 30
+
+
+@pytest.mark.parametrize("parameter", ["ca_pem_path", "server_pem_path"])
+def test_tls_is_asked_for_with_secure_and_an_authority(
+    empty: Connections, certificates: Certificates, parameter: str
+) -> None:
+    pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure:
+        trust = {parameter: str(certificates.ca)}
+        connection = empty.connect("dev", host="localhost", port=secure.port, secure=True, **trust)
+        assert connection.endpoint.transport is Transport.TLS
+        assert empty.get_connection_addr("dev")["secure"] is True
+        empty.close()
+
+
+def test_a_client_certificate_and_the_servers_name_are_used(
+    empty: Connections, certificates: Certificates
+) -> None:
+    pair = (certificates.other_host.key.read_bytes(), certificates.other_host.cert.read_bytes())
+    demanding = grpc.ssl_server_credentials(
+        [pair], certificates.ca.read_bytes(), require_client_auth=True
+    )
+    with fake_milvus(credentials=demanding) as secure:
+        connection = empty.connect(
+            "dev",
+            uri=f"https://127.0.0.1:{secure.port}",
+            ca_pem_path=str(certificates.ca),
+            client_pem_path=str(certificates.client.cert),
+            client_key_path=str(certificates.client.key),
+            server_name="other.test",
+        )
+        assert connection.is_open
+        empty.close()
+
+
+# --- aliases -------------------------------------------------------------------------------
+
+
+def methods_of_one_alias(connections: Connections) -> list[Callable[[Any], Any]]:
+    return [
+        lambda alias: connections.connect(alias, uri=ELSEWHERE),
+        connections.disconnect,
+        connections.remove_connection,
+        connections.get_connection_addr,
+        connections.has_connection,
+        connections.spec,
+        connections.autoconnect,
+    ]
+
+
+@pytest.mark.parametrize("alias", [5, None, b"prod", ("prod",)])
+def test_an_alias_that_is_no_string_is_an_error_everywhere(prod: Connections, alias: Any) -> None:
+    for method in methods_of_one_alias(prod):
+        with pytest.raises(ConfigurationError, match="an alias is a string"):
+            method(alias)
+    assert alias not in prod
+
+
+@pytest.mark.parametrize("spelling", ["EU-Prod", "eu.prod", "Eu_PROD"])
+def test_an_alias_is_one_whatever_its_spelling(server: FakeMilvus, spelling: str) -> None:
+    with registry(ZILLIZ_EU_PROD_URI=server.uri) as connections:
+        connection = connections.connect(spelling)
+        assert connection.alias == "eu_prod"
+        assert connections[spelling] is connection
+        assert connections.has_connection(spelling)
+        assert connections.get_connection_addr(spelling)["uri"] == server.uri
+        assert spelling in connections
+        assert connections.autoconnect(spelling) == {"eu_prod": connection}
+        connections.disconnect(spelling)
+        assert not connections.has_connection("eu_prod")
+        connections.remove_connection(spelling)
+        assert list(connections) == []
+
+
+@pytest.mark.parametrize("alias", ["", "token", "two words", "a__b", "naïve"])
+def test_what_cannot_be_an_alias_cannot_be_added(empty: Connections, alias: str) -> None:
+    with pytest.raises(ConfigurationError):
+        empty.connect(alias, uri=ELSEWHERE)
+    with pytest.raises(ConfigurationError):
+        empty.add_connection(**{alias: {"uri": ELSEWHERE}})
+    assert list(empty) == []
+
+
+@pytest.mark.xfail(
+    raises=ConfigurationError, reason="it is an error, and not an unknown alias", strict=True
+)
+@pytest.mark.parametrize("alias", ["", "token", "two words", "a__b"])
+def test_what_cannot_be_an_alias_is_an_unknown_one(prod: Connections, alias: str) -> None:
+    prod.disconnect(alias)
+    prod.remove_connection(alias)
+    assert not prod.has_connection(alias)
+    assert prod.get_connection_addr(alias) == {}
+    assert prod.get(alias) is None
+
+
+# --- disconnect, remove_connection ---------------------------------------------------------
+
+
+def test_disconnecting_closes_and_keeps_the_configuration(
+    prod: Connections, server: FakeMilvus
+) -> None:
+    connection = prod.connect("prod")
+    prod.disconnect("prod")
+    assert connection.state is State.CLOSED
+    assert prod.list_connections() == [("prod", None)]
+    assert prod.get_connection_addr("prod")["uri"] == server.uri
+    assert prod["prod"].is_open
+    assert prod["prod"] is not connection
+
+
+def test_a_closed_connection_says_so_whatever_is_asked_of_it(prod: Connections) -> None:
+    connection = prod.connect("prod")
+    channel = connection.channel
+    prod.disconnect("prod")
+    asked: list[Callable[[], Any]] = [
+        connection.ping,
+        connection.health,
+        lambda: connection.channel,
+        lambda: connection.target,
+        lambda: connection.server,
+        lambda: connection.round_trip_ms,
+        lambda: channel.unary_unary("/x/y"),
+    ]
+    for ask in asked:
+        with pytest.raises(ClosedError, match=r"prod: .*zconfig.connections\['prod'\]"):
+            ask()
+    assert repr(connection) == f"<Connection 'prod' to {connection.endpoint}, closed>"
+
+
+@pytest.mark.parametrize("method", ["disconnect", "remove_connection"])
+def test_ending_what_is_not_there_is_no_error(prod: Connections, method: str) -> None:
+    for alias in ("unknown", "prod", "prod"):
+        getattr(prod, method)(alias)
+        assert not prod.has_connection(alias)
+
+
+def test_removing_closes_and_forgets(prod: Connections) -> None:
+    connection = prod.connect("prod")
+    prod.remove_connection("prod")
+    assert connection.state is State.CLOSED
+    assert "prod" not in prod
+    assert prod.list_connections() == []
+    assert prod.get_connection_addr("prod") == {}
+    with pytest.raises(UnknownAliasError):
+        prod.connect("prod")
+
+
+# --- list_connections, get_connection_addr, has_connection ---------------------------------
+
+
+def test_every_configured_alias_is_listed_with_its_connection(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=ELSEWHERE) as connections:
+        live = connections["a"]
+        assert connections.list_connections() == [("a", live), ("b", None)]
+
+
+def test_the_address_has_no_credentials(empty: Connections) -> None:
+    secret = {"token": f"root:{SECRET}", "db_name": "sales"}
+    empty.add_connection(prod={"uri": "https://db.example", **secret})
+    assert empty.get_connection_addr("prod") == {
+        "address": "db.example:443",
+        "uri": "https://db.example:443",
+        "user": "root",
+        "db_name": "sales",
+        "secure": True,
+    }
+
+
+def test_the_user_of_an_api_key_is_empty(empty: Connections) -> None:
+    empty.add_connection(prod={"uri": "https://db.example", "token": SECRET})
+    assert empty.get_connection_addr("prod")["user"] == ""
+
+
+def test_the_address_of_an_unknown_alias_is_empty(prod: Connections) -> None:
+    assert prod.get_connection_addr("unknown") == {}
+
+
+def test_an_alias_has_a_connection_while_it_is_connected(prod: Connections) -> None:
+    before = prod.has_connection("prod")
+    prod.connect("prod")
+    connected = prod.has_connection("prod")
+    prod.disconnect("prod")
+    assert (before, connected, prod.has_connection("prod")) == (False, True, False)
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="the registry hands out the closed connection", strict=True
+)
+def test_an_alias_opens_again_after_its_connection_was_closed_by_hand(prod: Connections) -> None:
+    with prod["prod"] as connection:
+        assert connection.is_open
+    assert not prod.has_connection("prod")
+    assert prod.list_connections() == [("prod", None)]
+    assert prod["prod"].is_open
+
+
+# --- the mapping ---------------------------------------------------------------------------
+
+
+def test_looking_an_alias_up_connects_it_once(prod: Connections, server: FakeMilvus) -> None:
+    assert prod["prod"] is prod["prod"]
+    assert prod["prod"].is_open
+    assert server.count("Connect") == 1
+
+
+def test_nothing_but_looking_up_connects(prod: Connections, server: FakeMilvus) -> None:
+    assert "prod" in prod
+    assert "PROD" in prod
+    assert "dev" not in prod
+    assert len(prod) == 1
+    assert list(prod) == list(prod.keys()) == ["prod"]
+    assert prod == prod  # noqa: PLR0124 - a mapping's own comparison would look everything up
+    assert prod != {"prod": None}
+    assert {prod: "hashable"}[prod]
+    assert repr(prod) == "<Connections {prod: idle}>"
+    assert prod
+    assert server.calls == []
+
+
+def test_its_representation_says_what_is_connected(prod: Connections) -> None:
+    prod.connect("prod")
+    assert repr(prod) == "<Connections {prod: connected}>"
+
+
+def test_looking_up_what_nothing_configures_is_a_key_error(prod: Connections) -> None:
+    with pytest.raises(KeyError, match="nothing configures it; known are prod"):
+        prod["dev"]
+
+
+def test_get_connects_what_is_configured_and_else_returns_the_default(prod: Connections) -> None:
+    assert prod.get("dev") is None
+    assert prod.get("dev", "nothing") == "nothing"
+    connection = prod.get("prod")
+    assert connection is prod["prod"]
+
+
+def test_get_does_not_hide_that_an_alias_is_configured_wrongly() -> None:
+    with (
+        registry(ZILLIZ_PROD_URI="ftp://db") as connections,
+        pytest.raises(ConfigurationError, match="ZILLIZ_PROD_URI") as caught,
+    ):
+        connections.get("prod")
+    assert not isinstance(caught.value, KeyError)
+
+
+def test_values_are_connections(prod: Connections) -> None:
+    (connection,) = prod.values()
+    assert connection is prod["prod"]
+
+
+# --- default -------------------------------------------------------------------------------
+
+
+def test_the_default_is_the_alias_called_so(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_URI=server.uri, ZILLIZ_PROD_URI=ELSEWHERE) as connections:
+        assert connections.default is connections["default"]
+
+
+def test_the_default_is_the_one_that_is_named_default(server: FakeMilvus) -> None:
+    environ = {"ZILLIZ_URI": ELSEWHERE, "ZILLIZ_PROD_URI": server.uri}
+    with registry(ZCONFIG_DEFAULT_ALIAS="prod", **environ) as connections:
+        assert connections.default is connections["prod"]
+
+
+def test_the_default_is_the_only_one(prod: Connections) -> None:
+    assert prod.default is prod["prod"]
+
+
+def test_there_is_no_default_among_several() -> None:
+    with (
+        registry(ZILLIZ_A_URI=ELSEWHERE, ZILLIZ_B_URI=ELSEWHERE) as connections,
+        pytest.raises(UnknownAliasError, match=r"none of a, b is the default; .*DEFAULT_ALIAS"),
+    ):
+        _ = connections.default
+
+
+def test_there_is_no_default_where_nothing_is_configured(empty: Connections) -> None:
+    with pytest.raises(UnknownAliasError, match="no connection is configured; set ZILLIZ_URI"):
+        _ = empty.default
+
+
+# --- what is wrong with the configuration --------------------------------------------------
+
+
+def test_one_bad_alias_costs_no_other(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_GOOD_URI=server.uri, ZILLIZ_BAD_URI="ftp://db") as connections:
+        assert connections["good"].is_open
+        assert set(connections.autoconnect("good")) == {"good"}
+        with pytest.raises(ConfigurationError, match="ZILLIZ_BAD_URI"):
+            connections.connect("bad")
+        assert connections.get_connection_addr("bad") == {}
+        connections.disconnect("bad")
+
+
+def test_autoconnect_dials_nobody_while_a_required_alias_is_wrong(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_GOOD_URI=server.uri, ZILLIZ_BAD_URI="ftp://db") as connections:
+        with pytest.raises(ConfigurationError, match="ZILLIZ_BAD_URI"):
+            connections.autoconnect()
+        with pytest.raises(ConfigurationError, match="ZILLIZ_BAD_URI"):
+            connections.autoconnect("good", "bad")
+        assert server.calls == []
+
+
+def test_autoconnect_passes_over_an_optional_alias_that_is_wrong(server: FakeMilvus) -> None:
+    bad = {"ZILLIZ_BAD_URI": "ftp://db", "ZILLIZ_BAD_REQUIRED": "no"}
+    with registry(ZILLIZ_GOOD_URI=server.uri, **bad) as connections:
+        assert set(connections.autoconnect()) == {"good"}
+
+
+def test_autoconnect_of_nothing_is_an_error(empty: Connections) -> None:
+    with pytest.raises(ConfigurationError, match="no connection is configured; set ZILLIZ_URI"):
+        empty.autoconnect()
+
+
+def test_autoconnect_of_an_unknown_alias_is_an_error(prod: Connections, server: FakeMilvus) -> None:
+    with pytest.raises(UnknownAliasError, match="dev"):
+        prod.autoconnect("prod", "dev")
+    assert server.calls == []
+
+
+def test_aliases_that_are_named_are_required(server: FakeMilvus) -> None:
+    with faults.refused() as port:
+        optional = {"ZILLIZ_B_URI": f"http://127.0.0.1:{port}", "ZILLIZ_B_REQUIRED": "no"}
+        with registry(ZILLIZ_A_URI=server.uri, **optional) as connections:
+            assert set(connections.autoconnect()) == {"a"}
+            with pytest.raises(AutoconnectError) as caught:
+                connections.autoconnect("b")
+    assert set(caught.value.failures) == {"b"}
+
+
+# --- override ------------------------------------------------------------------------------
+
+
+def test_an_override_has_its_own_connections_and_no_others(prod: Connections) -> None:
+    with fake_milvus() as other, prod.override({"test": {"uri": other.uri}}) as same:
+        assert same is prod
+        assert list(prod) == ["test"]
+        assert prod.default is prod["test"]
+        assert "prod" not in prod
+        with pytest.raises(UnknownAliasError):
+            prod["prod"]
+
+
+def test_after_an_override_everything_is_as_before(prod: Connections, server: FakeMilvus) -> None:
+    live = prod["prod"]
+    with prod.override({"prod": {"uri": server.uri, "token": SECRET}}):
+        inside = prod["prod"]
+        assert inside is not live
+    assert inside.state is State.CLOSED
+    assert prod["prod"] is live
+    assert live.ping() > 0
+    assert list(prod) == ["prod"]
+
+
+def test_an_override_ends_with_an_exception_too(prod: Connections) -> None:
+    live = prod["prod"]
+    with pytest.raises(ZeroDivisionError), prod.override({"test": {"uri": ELSEWHERE}}):
+        raise ZeroDivisionError
+    assert prod.list_connections() == [("prod", live)]
+
+
+def test_an_override_that_is_wrong_changes_nothing(prod: Connections) -> None:
+    with pytest.raises(ConfigurationError), prod.override({"test": {"port": 70_000}}):
+        pytest.fail("the block was entered")
+    assert list(prod) == ["prod"]
+
+
+def test_overrides_nest(prod: Connections) -> None:
+    with prod.override({"outer": {"uri": ELSEWHERE}}):
+        with prod.override({"inner": {"uri": ELSEWHERE}}):
+            assert list(prod) == ["inner"]
+        assert list(prod) == ["outer"]
+    assert list(prod) == ["prod"]
+
+
+# --- subscribe -----------------------------------------------------------------------------
+
+
+def test_a_hook_is_told_of_a_connections_life_in_order(
+    empty: Connections, server: FakeMilvus
+) -> None:
+    seen: list[events.Event] = []
+    empty.subscribe(seen.append)
+    empty.connect("dev", uri=server.uri, token=SECRET)
+    empty.disconnect("dev")
+    empty.remove_connection("dev")
+    names = {"alias": "dev", "endpoint": server.uri}
+    connected = seen[2]
+    assert isinstance(connected, events.ConnectionConnected)
+    assert connected.elapsed_ms > 0
+    assert seen == [
+        events.ConfigLoaded(aliases=(), files=(), problems=0, elapsed_ms=seen[0].elapsed_ms),  # type: ignore[attr-defined] # it has one if it is equal
+        events.ConnectionConnecting(**names, origin="uri (connections.connect)"),
+        events.ConnectionConnected(
+            **names,
+            origin="uri (connections.connect)",
+            server_version=VERSION,
+            attempt=1,
+            elapsed_ms=connected.elapsed_ms,
+        ),
+        events.ConnectionClosed(**names),
+        events.ConnectionRemoved(**names),
+    ]
+    assert SECRET not in repr(seen)
+
+
+def test_a_hook_is_told_what_was_read_before_anything_else(server: FakeMilvus) -> None:
+    Path(".env").write_text(f"ZILLIZ_PROD_URI={server.uri}\nZILLIZ_BAD_URI=ftp://db\n")
+    with registry(ZILLIZ_PROD_DB_NAME="default") as connections:
+        seen: list[events.Event] = []
+        connections.subscribe(seen.append)
+        assert seen == []
+        connections.connect("prod")
+    assert [event.name for event in seen] == [
+        "zconfig.config.loaded",
+        "zconfig.config.problem",
+        "zconfig.connection.configured",
+        "zconfig.connection.connecting",
+        "zconfig.connection.connected",
+        "zconfig.connection.closed",
+    ]
+    loaded = seen[0].fields()
+    assert (loaded["aliases"], loaded["files"], loaded["problems"]) == (("prod",), (".env",), 1)
+    assert seen[1].fields()["origin"] == "ZILLIZ_BAD_URI (.env:2)"
+    assert seen[2].fields()["origin"] == "ZILLIZ_PROD_URI (.env:1)"
+
+
+def test_a_hook_is_told_of_a_failure_and_its_cause(empty: Connections) -> None:
+    seen: list[events.Event] = []
+    empty.subscribe(seen.append)
+    with faults.refused() as port, pytest.raises(RefusedError) as caught:
+        empty.connect("dev", host="127.0.0.1", port=port)
+    failed = seen[-1]
+    assert isinstance(failed, events.ConnectionFailed)
+    assert (failed.cause, failed.stage, failed.permanent) == ("refused", "TCP", False)
+    assert (failed.problem, failed.remedy) == (str(caught.value), caught.value.remedy)
+
+
+def test_adding_an_alias_is_told(empty: Connections) -> None:
+    seen: list[events.Event] = []
+    empty.subscribe(seen.append)
+    empty.add_connection(dev={"uri": ELSEWHERE})
+    origin = "uri (connections.add_connection)"
+    assert seen[1:] == [events.ConnectionConfigured(alias="dev", endpoint=ELSEWHERE, origin=origin)]
+
+
+def test_a_hook_that_was_taken_out_hears_no_more(prod: Connections) -> None:
+    stays: list[events.Event] = []
+    goes: list[events.Event] = []
+    prod.subscribe(stays.append)
+    unsubscribe = prod.subscribe(goes.append)
+    prod.connect("prod")
+    heard = len(goes)
+    assert heard == len(stays) > 0
+    unsubscribe()
+    unsubscribe()
+    prod.close()
+    assert len(goes) == heard < len(stays)
+
+
+def test_a_hook_that_raises_harms_nobody(
+    prod: Connections, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(event: events.Event) -> None:
+        raise ZeroDivisionError
+
+    seen: list[events.Event] = []
+    prod.subscribe(broken)
+    prod.subscribe(seen.append)
+    with caplog.at_level(logging.ERROR, "zconfig"):
+        assert prod["prod"].is_open
+    assert "zconfig.connection.connected" in [event.name for event in seen]
+    assert "a hook failed on zconfig.connection.connected" in caplog.text
+
+
+def test_a_hook_may_use_the_registry(prod: Connections) -> None:
+    states: list[bool] = []
+
+    def curious(event: events.Event) -> None:
+        if isinstance(event, events.ConnectionClosed):
+            states.append(prod.has_connection(event.alias))
+            prod.connect(event.alias)
+
+    prod.subscribe(curious)
+    first = prod["prod"]
+    prod.disconnect("prod")
+    assert states == [False]
+    assert prod["prod"].is_open
+    assert prod["prod"] is not first
+
+
+# --- close ---------------------------------------------------------------------------------
+
+
+def test_closing_closes_every_connection_and_keeps_the_configuration(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+        before = [connections["a"], connections["b"]]
+        connections.close()
+        assert [each.state for each in before] == [State.CLOSED] * 2
+        assert connections.list_connections() == [("a", None), ("b", None)]
+        assert connections["a"].is_open
+        connections.close()
+        connections.close()
+
+
+def test_aliases_of_one_server_share_a_connection_and_close_apart(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+        connections.autoconnect()
+        connections.disconnect("a")
+        assert connections["b"].ping() > 0
+        assert len(server.peers()) == 1
+
+
+# --- one connection ------------------------------------------------------------------------
+
+
+def test_a_ping_is_measured_and_remembered(prod: Connections, server: FakeMilvus) -> None:
+    connection = prod["prod"]
+    measured = connection.round_trip_ms
+    assert 0 < measured == connection.round_trip_ms
+    assert server.count("GetVersion") == 1
+    assert connection.ping() == connection.round_trip_ms
+    assert server.count("GetVersion") == 2
+
+
+def test_a_ping_waits_no_longer_than_it_is_told(prod: Connections, server: FakeMilvus) -> None:
+    connection = prod["prod"]
+    server.hold()
+    with pytest.raises(ServerSilentError):
+        connection.ping(timeout=0.2)
+    server.let_go()
+    assert connection.ping() > 0
+
+
+def test_health_is_what_the_server_says(prod: Connections) -> None:
+    health = prod["prod"].health()
+    assert (health.healthy, health.reasons) == (False, ("querynode is down",))
+
+
+def test_calls_carry_the_session_that_connect_opened(prod: Connections, server: FakeMilvus) -> None:
+    connection = prod["prod"]
+    connection.ping()
+    (connect,), (ping,) = server.of("Connect"), server.of("GetVersion")
+    assert "identifier" not in connect.metadata
+    assert ping.metadata["identifier"] == str(connection.server.identifier) == "1"
+
+
+def test_a_connection_is_a_context_that_closes_it(prod: Connections) -> None:
+    with prod["prod"] as connection:
+        assert repr(connection) == f"<Connection 'prod' to {connection.endpoint}, ready>"
+    assert connection.state is State.CLOSED
+
+
+# --- servers that are old, or something else -----------------------------------------------
+
+
+def without(server: FakeMilvus, *methods: str) -> dict[str, Any]:
+    return {name: each for name, each in server.methods().items() if name not in methods}
+
+
+def test_a_server_that_does_not_know_connect_is_asked_for_its_version(empty: Connections) -> None:
+    with faults.grpc_server(without(FakeMilvus(), "Connect")) as port:
+        server = empty.connect("dev", host="127.0.0.1", port=port).server
+        assert (server.version, server.identifier) == (VERSION, None)
+        empty.close()
+
+
+@pytest.mark.parametrize("unknown", [("Connect",), ("Connect", "ListDatabases")])
+def test_a_database_that_an_old_server_has_not_is_missing(
+    empty: Connections, unknown: tuple[str, ...]
+) -> None:
+    with (
+        faults.grpc_server(without(FakeMilvus(), *unknown)) as port,
+        pytest.raises(DatabaseMissingError),
+    ):
+        empty.connect("dev", host="127.0.0.1", port=port, db_name="sales")
+
+
+def test_a_database_that_an_old_server_lists_is_found(empty: Connections) -> None:
+    old = FakeMilvus()
+    old.databases = ("default", "sales")
+    with faults.grpc_server(without(old, "Connect")) as port:
+        assert empty.connect("dev", host="127.0.0.1", port=port, db_name="sales").is_open
+        empty.close()

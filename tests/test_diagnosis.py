@@ -1,0 +1,1031 @@
+from __future__ import annotations
+
+import base64
+import errno
+import os
+import socket
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import faults
+from zconfig import errors
+from zconfig.diagnosis import (
+    ProbeTarget,
+    Surroundings,
+    Verdict,
+    check_material,
+    diagnose,
+    hint,
+    observations,
+    proxy_in_force,
+    stages,
+    status_verdict,
+)
+from zconfig.diagnosis.network import dial
+from zconfig.diagnosis.tls import tls_failure
+from zconfig.diagnosis.verdict import evidence
+from zconfig.errors import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.support.certificates import Certificates, KeyPair
+    from tests.support.servers import RealMilvus
+
+    Server = Callable[[Certificates], AbstractContextManager[int]]
+
+Code = grpc.StatusCode
+
+BUDGET_S, GRACE_S = 1.0, 0.25
+# What a busy machine may take on top of what is promised.
+SLACK_S = 0.75
+# Long enough for a failure that gRPC reports, short enough to wait for one that it does not.
+FAILS_S, HANGS_S = 10.0, 0.5
+
+
+# --- a failed call, and what is made of it -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    code: grpc.StatusCode
+    details: str
+    deadline: float
+
+    def diagnose(self, target: ProbeTarget) -> Verdict:
+        return diagnose(self.code, self.details, target, deadline=self.deadline)
+
+
+def call(target: ProbeTarget, timeout: float = FAILS_S, token: str | None = None) -> Failure:
+    """Call Connect as a connection does, and return how it failed."""
+    metadata = [("authorization", base64.b64encode(token.encode()).decode())] if token else []
+    deadline = time.monotonic() + timeout
+    with channel(target) as dialed:
+        connect: Any = dialed.unary_unary(f"/{faults.MILVUS}/Connect")
+        with pytest.raises(grpc.RpcError) as caught:
+            connect(b"", timeout=timeout, metadata=metadata)
+    return Failure(caught.value.code(), str(caught.value.details()), deadline)
+
+
+def channel(target: ProbeTarget) -> grpc.Channel:
+    options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1)]
+    if target.via_proxy is None:
+        options.append(("grpc.enable_http_proxy", 0))
+    else:
+        options.append(("grpc.http_proxy", target.via_proxy))
+    if target.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", target.server_name))
+    address = f"unix:{target.unix_path}" if target.unix_path else target.authority
+    if not target.secure:
+        return grpc.insecure_channel(address, options)
+    files = (target.ca, target.key, target.cert)
+    material = [Path(path).read_bytes() if path else None for path in files]
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*material), options)
+
+
+def local(port: int, **more: Any) -> ProbeTarget:
+    return ProbeTarget("localhost", port, **more)
+
+
+def soon() -> float:
+    return time.monotonic() + BUDGET_S
+
+
+# --- servers with TLS ----------------------------------------------------------------------
+
+
+def server_context(pair: KeyPair, *protocols: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    context.set_alpn_protocols(protocols)
+    return context
+
+
+def showing(name: str, *protocols: str) -> Server:
+    """Return a server that shows one of the certificates."""
+
+    def serve(certificates: Certificates) -> AbstractContextManager[int]:
+        context = server_context(getattr(certificates, name), *protocols)
+        return faults.listening(faults.over_tls(context, faults.swallow))
+
+    return serve
+
+
+def demanding(newest: ssl.TLSVersion) -> Server:
+    """Return a server that demands a client certificate."""
+
+    def serve(certificates: Certificates) -> AbstractContextManager[int]:
+        context = server_context(certificates.server, "h2")
+        context.maximum_version = newest
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(certificates.ca)
+        return faults.listening(faults.over_tls(context, faults.swallow))
+
+    return serve
+
+
+def never_answering(*, secure: bool = False) -> Server:
+    """Return a gRPC server whose Connect takes for ever."""
+
+    def serve(certificates: Certificates) -> AbstractContextManager[int]:
+        pair = certificates.server
+        credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())])
+        methods = {"Connect": faults.never}
+        return faults.grpc_server(methods, credentials=credentials if secure else None)
+
+    return serve
+
+
+def plain(handle: faults.Handler) -> Server:
+    return lambda _: faults.listening(handle)
+
+
+def failing(code: grpc.StatusCode, details: str) -> Server:
+    return lambda _: faults.grpc_server({"Connect": faults.failing(code, details)})
+
+
+def tls(certificates: Certificates) -> dict[str, Any]:
+    return {"secure": True, "ca": str(certificates.ca)}
+
+
+def mtls(certificates: Certificates, pair: KeyPair) -> dict[str, Any]:
+    return {**tls(certificates), "cert": str(pair.cert), "key": str(pair.key)}
+
+
+# --- the matrix ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A server, how it is dialed, and the cause that has to be found."""
+
+    name: str
+    server: Server
+    error: type[errors.ConnectError]
+    dialed: Callable[[Certificates], dict[str, Any]] = field(default=lambda _: {})
+    timeout: float = FAILS_S
+
+
+def stranger(certificates: Certificates) -> dict[str, Any]:
+    return mtls(certificates, certificates.other_authority)
+
+
+def known(certificates: Certificates) -> dict[str, Any]:
+    return mtls(certificates, certificates.client)
+
+
+def misnamed(certificates: Certificates) -> dict[str, Any]:
+    return {**tls(certificates), "server_name": "db.test"}
+
+
+def renamed(certificates: Certificates) -> dict[str, Any]:
+    return {**tls(certificates), "server_name": "other.test"}
+
+
+def with_credentials(_: Certificates) -> dict[str, Any]:
+    return {"has_credentials": True}
+
+
+NEWEST, OLDER = ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2
+CASES = [
+    Case("nobody listens", lambda _: faults.refused(), errors.RefusedError),
+    Case(
+        "no answer to a SYN",
+        lambda _: faults.black_hole(),
+        errors.ConnectTimeoutError,
+        timeout=HANGS_S,
+    ),
+    Case("silence", plain(faults.swallow), errors.ServerSilentError, timeout=HANGS_S),
+    Case("closed at once", plain(faults.hang_up), errors.ClosedByPeerError),
+    Case("closed after a word", plain(faults.hang_up_later), errors.ClosedByPeerError),
+    Case("reset", plain(faults.reset), errors.ClosedByPeerError),
+    Case("HTTP/1.1", plain(faults.http1), errors.NotHTTP2Error),
+    Case("garbage", plain(faults.garbage), errors.NotHTTP2Error),
+    Case("a slow call", never_answering(), errors.ServerSilentError, timeout=HANGS_S),
+    Case("plaintext to TLS", never_answering(secure=True), errors.TLSServerError),
+    Case("plaintext to OpenSSL", showing("server", "h2"), errors.TLSServerError),
+    Case("plaintext to mTLS", demanding(NEWEST), errors.TLSServerError),
+    Case("plaintext to mTLS 1.2", demanding(OLDER), errors.TLSServerError),
+    Case("TLS to plaintext", never_answering(), errors.PlaintextServerError, tls),
+    Case("TLS to HTTP/1.1", plain(faults.http1), errors.PlaintextServerError, tls),
+    Case("TLS closed", plain(faults.hang_up_later), errors.ClosedByPeerError, tls),
+    Case("TLS reset", plain(faults.reset), errors.ClosedByPeerError, tls),
+    Case("TLS silence", plain(faults.swallow), errors.ServerSilentError, tls, HANGS_S),
+    Case("TLS, slow call", never_answering(secure=True), errors.ServerSilentError, tls, HANGS_S),
+    Case("TLS, silence later", showing("server", "h2"), errors.ServerSilentError, tls, HANGS_S),
+    Case("untrusted", showing("other_authority", "h2"), errors.UntrustedCertificateError, tls),
+    Case(
+        "untrusted by the system",
+        showing("server", "h2"),
+        errors.UntrustedCertificateError,
+        lambda _: {"secure": True},
+    ),
+    Case("expired", showing("expired", "h2"), errors.ExpiredCertificateError, tls),
+    Case("not yet valid", showing("not_yet_valid", "h2"), errors.ExpiredCertificateError, tls),
+    Case("another name", showing("other_host", "h2"), errors.HostnameMismatchError, tls),
+    Case("a wrong name", showing("server", "h2"), errors.HostnameMismatchError, misnamed),
+    Case("a right name", showing("other_host", "h2"), errors.ServerSilentError, renamed, HANGS_S),
+    Case("no h2", showing("server", "http/1.1"), errors.NotHTTP2Error, tls),
+    Case("no ALPN", showing("server"), errors.NotHTTP2Error, tls),
+    Case("mTLS without a certificate", demanding(NEWEST), errors.ClientCertificateError, tls),
+    Case("mTLS with a stranger's", demanding(NEWEST), errors.ClientCertificateError, stranger),
+    Case("mTLS 1.2 with a stranger's", demanding(OLDER), errors.ClientCertificateError, stranger),
+    # OpenSSL says "handshake failure" here, which a server without a common cipher says, too.
+    Case("mTLS 1.2 without a certificate", demanding(OLDER), errors.TLSError, tls),
+    Case("mTLS, silence later", demanding(NEWEST), errors.ServerSilentError, known, HANGS_S),
+    *(
+        Case(f"a gateway's {status}", plain(faults.gateway(status)), errors.NotGRPCError)
+        for status in (301, 401, 403, 404, 500)
+    ),
+    *(
+        Case(f"a gateway's {status}", plain(faults.gateway(status)), errors.ServerNotReadyError)
+        for status in (429, 502, 503, 504)
+    ),
+    Case(
+        "another service",
+        lambda _: faults.grpc_server({"Range": faults.succeed}, service="etcdserverpb.KV"),
+        errors.OtherServiceError,
+    ),
+    Case(
+        "Connect is missing",
+        lambda _: faults.grpc_server({"GetVersion": faults.succeed}),
+        errors.OtherServiceError,
+    ),
+    Case(
+        "no credentials",
+        failing(Code.UNAUTHENTICATED, "missing authorization in header"),
+        errors.MissingCredentialsError,
+    ),
+    Case(
+        "wrong credentials",
+        failing(Code.UNAUTHENTICATED, "auth check failure, please check username and password"),
+        errors.RejectedCredentialsError,
+        with_credentials,
+    ),
+    Case(
+        "no privilege",
+        failing(Code.PERMISSION_DENIED, "permission deny"),
+        errors.NotPermittedError,
+        with_credentials,
+    ),
+    *(
+        Case(
+            f"starting, {code.name}",
+            failing(code, "internal: Milvus Proxy is not ready yet. please wait"),
+            errors.ServerNotReadyError,
+        )
+        for code in (Code.UNAVAILABLE, Code.UNKNOWN)
+    ),
+    *(
+        Case(
+            f"a stopped cluster, {code.name}",
+            failing(code, "The action is unavailable under current cluster status STOPPED."),
+            errors.ServerNotReadyError,
+            with_credentials,
+        )
+        for code in (Code.UNAUTHENTICATED, Code.UNKNOWN)
+    ),
+    *(
+        Case(f"no rule, {code.name}", failing(code, "odd"), errors.UnexplainedError)
+        for code in (Code.UNKNOWN, Code.INTERNAL, Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_each_fault_has_its_cause(case: Case, certificates: Certificates) -> None:
+    with case.server(certificates) as port:
+        target = local(port, **case.dialed(certificates))
+        failure = call(target, case.timeout)
+        began = time.monotonic()
+        verdict = failure.diagnose(target)
+        ended = time.monotonic()
+    assert verdict.error is case.error, (failure, verdict)
+    assert verdict.detail
+    assert ended - began < BUDGET_S + SLACK_S
+    assert ended < failure.deadline + GRACE_S + SLACK_S
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (faults.frame(faults.SETTINGS), errors.PlaintextServerError),
+        (b"HTTP/1.1 400 Bad Request", errors.ClosedByPeerError),
+    ],
+)
+def test_a_peer_that_closes_on_tls_is_asked_in_plaintext(
+    answer: bytes, error: type[errors.ConnectError], certificates: Certificates
+) -> None:
+    def close_on_tls(conn: socket.socket) -> None:
+        if conn.recv(faults.CHUNK).startswith(faults.PREFACE):
+            conn.sendall(answer)
+            faults.swallow(conn)
+
+    with faults.listening(close_on_tls) as port:
+        target = local(port, **tls(certificates))
+        assert call(target).diagnose(target).error is error
+
+
+@pytest.mark.parametrize("hang_up", [faults.hang_up, faults.hang_up_later])
+def test_a_peer_that_closes_after_the_handshake(
+    hang_up: faults.Handler, certificates: Certificates
+) -> None:
+    context = server_context(certificates.server, "h2")
+    with faults.listening(faults.over_tls(context, hang_up)) as port:
+        target = local(port, **tls(certificates))
+        verdict = call(target).diagnose(target)
+    assert verdict.error is errors.ClosedByPeerError
+    assert "client certificate" in verdict.detail
+
+
+def test_an_alert_to_plaintext_is_tls() -> None:
+    alert = b"\x15\x03\x01\x00\x02\x02\x46"
+    with faults.listening(faults.answering(alert)) as port:
+        *_, last = stages(local(port), soon())
+    assert last.error is errors.TLSServerError
+
+
+@pytest.mark.parametrize(
+    ("reason", "error"),
+    [
+        ("TLSV1_ALERT_NO_APPLICATION_PROTOCOL", errors.NotHTTP2Error),
+        ("TLSV1_UNRECOGNIZED_NAME", errors.HostnameMismatchError),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", errors.ClientCertificateError),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", errors.ClientCertificateError),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", errors.ClientCertificateError),
+        ("TLSV1_ALERT_ACCESS_DENIED", errors.ClientCertificateError),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", errors.TLSError),
+        ("RECORD_LAYER_FAILURE", errors.PlaintextServerError),
+    ],
+)
+def test_openssl_s_reasons(reason: str, error: type[errors.ConnectError]) -> None:
+    failure = ssl.SSLError(1, "")
+    failure.reason = reason
+    assert tls_failure(failure).error is error
+
+
+def test_a_web_page_is_not_grpc() -> None:
+    with faults.listening(faults.gateway(200)) as port:
+        failure = call(local(port))
+    assert failure.details.startswith("Stream removed")
+    details = "Stream removed (Data frame with END_STREAM flag received)"
+    verdict = diagnose(Code.UNKNOWN, details, local(port), deadline=soon())
+    assert verdict == Verdict(errors.NotGRPCError, f"UNKNOWN: {details}")
+
+
+def test_what_old_grpc_says_of_a_web_page_and_of_a_lost_connection_is_not_permanent() -> None:
+    verdict = diagnose(Code.UNKNOWN, "Stream removed", local(1), deadline=soon())
+    assert verdict.error is errors.ClosedByPeerError
+
+
+def test_milvus_itself_has_its_causes(milvus: RealMilvus, certificates: Certificates) -> None:
+    def found(token: str | None = None, **more: Any) -> type[errors.ConnectError]:
+        target = local(milvus.port, has_credentials=token is not None, **more)
+        return call(target, token=token).diagnose(target).error
+
+    assert found() is errors.MissingCredentialsError
+    assert found("root:wrong") is errors.RejectedCredentialsError
+    assert found("an-api-key") is errors.RejectedCredentialsError
+    assert found("root:Milvus", **tls(certificates)) is errors.PlaintextServerError
+
+
+def test_milvus_with_mtls_has_its_causes(
+    milvus_mtls: RealMilvus, certificates: Certificates
+) -> None:
+    def found(**more: Any) -> type[errors.ConnectError]:
+        target = local(milvus_mtls.port, **more)
+        return call(target).diagnose(target).error
+
+    assert found() is errors.TLSServerError
+    assert found(**tls(certificates)) is errors.ClientCertificateError
+    assert found(**stranger(certificates)) is errors.ClientCertificateError
+    assert found(**known(certificates)) is errors.MissingCredentialsError
+
+
+# --- names and addresses -------------------------------------------------------------------
+
+
+def test_a_name_that_does_not_exist() -> None:
+    target = ProbeTarget("nosuch.invalid", 19530)
+    assert call(target).diagnose(target).error in (errors.NameNotFoundError, errors.NameServerError)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (socket.EAI_NONAME, errors.NameNotFoundError),
+        (socket.EAI_AGAIN, errors.NameServerError),
+        (socket.EAI_FAIL, errors.NameServerError),
+    ],
+)
+def test_the_resolver_s_answer_decides(
+    number: int, error: type[errors.ConnectError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "the resolver's words")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    target = ProbeTarget("db.invalid", 19530)
+    details = "errors resolving db.invalid"
+    verdict = diagnose(Code.UNAVAILABLE, details, target, deadline=soon())
+    assert verdict == Verdict(error, "db.invalid: the resolver's words")
+
+
+def test_a_name_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def block(*_: object, **__: object) -> list[object]:
+        release.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", block)
+    target = ProbeTarget("db.invalid", 19530)
+    began = time.monotonic()
+    verdict = diagnose(Code.DEADLINE_EXCEEDED, "Deadline Exceeded", target, deadline=began)
+    assert time.monotonic() - began < GRACE_S + SLACK_S
+    assert verdict.error is errors.NameTimeoutError
+    release.set()
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test"])
+def test_what_cannot_be_a_name_is_not_found(host: str) -> None:
+    (found,) = stages(ProbeTarget(host, 19530), soon())
+    assert found.error is errors.NameNotFoundError
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES]
+)
+def test_no_route_to_the_host(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("zconfig.diagnosis.network._open", fail)
+    verdict = diagnose(Code.UNAVAILABLE, "", local(19530), deadline=soon())
+    assert verdict.error is errors.HostUnreachableError
+    assert os.strerror(number) in verdict.detail
+
+
+def resolving_to(monkeypatch: pytest.MonkeyPatch, *ports: int) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (faults.LOOPBACK, port)) for port in ports]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+
+def test_every_address_is_tried_and_gets_its_share_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with faults.black_hole() as dead, faults.grpc_server({}) as live:
+        resolving_to(monkeypatch, dead, live)
+        reached = stages(ProbeTarget("db.test", 19530), soon())
+    assert [result.ok for result in reached] == [True, True, True]
+
+
+def test_a_refusal_tells_more_than_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with faults.refused() as refused, faults.black_hole() as dead:
+        resolving_to(monkeypatch, refused, dead)
+        *_, last = stages(ProbeTarget("db.test", 19530), soon())
+    assert last.error is errors.RefusedError
+
+
+def test_what_the_probe_had_no_time_for_is_left_to_the_words() -> None:
+    with faults.black_hole() as port:
+        details = "failed to connect to all addresses; last error: Connection refused"
+        verdict = diagnose(Code.UNAVAILABLE, details, local(port), deadline=soon() - BUDGET_S)
+    assert verdict == Verdict(errors.RefusedError, f"UNAVAILABLE: {details}")
+
+
+def test_a_probe_that_starts_too_late_ends_at_once() -> None:
+    began = time.monotonic()
+    with faults.listening(faults.swallow) as port:
+        *_, last = stages(local(port), began - 1)
+        elapsed = time.monotonic() - began
+    assert elapsed < SLACK_S
+    assert last.error in (errors.ServerSilentError, errors.NameTimeoutError)
+
+
+def test_a_peer_that_dribbles_cannot_stretch_the_time() -> None:
+    def dribble(conn: socket.socket) -> None:
+        while True:
+            conn.sendall(b"-")
+            threading.Event().wait(0.1)
+
+    began = time.monotonic()
+    with faults.listening(dribble) as port:
+        *_, last = stages(local(port), began + 0.3)
+        elapsed = time.monotonic() - began
+    assert elapsed < 0.3 + SLACK_S / 2
+    assert last.error is errors.NotHTTP2Error
+
+
+def test_a_name_that_no_certificate_can_have(certificates: Certificates) -> None:
+    with showing("server", "h2")(certificates) as port:
+        target = local(port, **{**tls(certificates), "server_name": ".test"})
+        *_, last = stages(target, soon())
+    assert (last.stage, last.error) == (Stage.TLS, errors.HostnameMismatchError)
+
+
+# --- unix sockets --------------------------------------------------------------------------
+
+
+def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
+    target = ProbeTarget("", 0, unix_path=str(tmp_path / "milvus.sock"))
+    verdict = call(target).diagnose(target)
+    assert verdict == Verdict(errors.RefusedError, f"{target.unix_path}: No such file or directory")
+
+
+def test_a_unix_socket_with_too_long_a_path() -> None:
+    (_, last) = stages(ProbeTarget("", 0, unix_path=f"/{'x' * 120}"), soon())
+    assert last.error is errors.HostUnreachableError
+    assert last.detail.endswith("path too long")
+
+
+def test_a_unix_socket_that_nobody_serves(tmp_path: Path) -> None:
+    path = str(tmp_path / "milvus.sock")
+    target = ProbeTarget("", 0, unix_path=path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        assert call(target).diagnose(target).error is errors.RefusedError
+
+
+# --- proxies -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    ("proxy", "timeout"),
+    [
+        (lambda: faults.listening(faults.connect_refused), FAILS_S),
+        (lambda: faults.listening(faults.hang_up_later), FAILS_S),
+        (lambda: faults.listening(faults.reset), FAILS_S),
+        (lambda: faults.listening(faults.answering(b"garbage\r\n\r\n")), FAILS_S),
+        (lambda: faults.listening(faults.swallow), HANGS_S),
+        (faults.refused, FAILS_S),
+        (faults.black_hole, HANGS_S),
+    ],
+    ids=[
+        "answers 403",
+        "hangs up",
+        "resets",
+        "answers garbage",
+        "is silent",
+        "is down",
+        "drops SYNs",
+    ],
+)
+def test_a_proxy_in_the_way(
+    proxy: Callable[[], AbstractContextManager[int]],
+    timeout: float,
+    secure: bool,
+    certificates: Certificates,
+) -> None:
+    with proxy() as port:
+        target = ProbeTarget(
+            "db.test",
+            19530,
+            secure=secure,
+            ca=str(certificates.ca),
+            via_proxy=f"http://user:s3cret@{faults.LOOPBACK}:{port}",
+        )
+        verdict = call(target, timeout).diagnose(target)
+    assert verdict.error is errors.ProxyError, verdict
+    assert str(port) in verdict.detail
+    assert "s3cret" not in f"{verdict}{target}"
+
+
+def test_the_stages_show_what_the_proxy_answered() -> None:
+    with faults.listening(faults.connect_refused) as port:
+        proxy = f"{faults.LOOPBACK}:{port}"
+        *_, last = stages(local(1, via_proxy=f"http://{proxy}"), soon())
+    assert last.stage is Stage.TCP
+    assert last.detail == f"proxy {proxy}: answered HTTP/1.1 403 Forbidden"
+
+
+def test_a_proxy_whose_name_does_not_exist() -> None:
+    target = local(19530, via_proxy="http://proxy.invalid:3128")
+    verdict = call(target).diagnose(target)
+    assert verdict.error is errors.ProxyError
+    assert "proxy.invalid:3128" in verdict.detail
+
+
+def test_behind_a_proxy_the_probe_finds_the_server_s_own_fault(certificates: Certificates) -> None:
+    def found(port: int, **more: Any) -> type[errors.ConnectError]:
+        target = local(port, via_proxy=f"http://{faults.LOOPBACK}:{proxy}", **more)
+        return call(target).diagnose(target).error
+
+    with faults.listening(faults.connect_proxy) as proxy:
+        with never_answering(secure=True)(certificates) as port:
+            assert found(port) is errors.TLSServerError
+        with showing("expired", "h2")(certificates) as port:
+            assert found(port, **tls(certificates)) is errors.ExpiredCertificateError
+
+
+def test_the_probe_authorizes_itself_to_the_proxy_as_grpc_does() -> None:
+    seen: list[bytes] = []
+
+    def record(conn: socket.socket) -> None:
+        seen.append(conn.recv(faults.CHUNK))
+
+    with faults.listening(record) as port:
+        target = ProbeTarget("::1", 19530, via_proxy=f"http://user:p%2Fw@{faults.LOOPBACK}:{port}")
+        call(target)
+        stages(target, soon())
+    by_grpc, by_us = seen
+    headers = [line for line in by_grpc.splitlines() if not line.startswith(b"User-Agent")]
+    assert by_us.splitlines() == headers
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, None),
+        ({"HTTPS_PROXY": "http://a:1"}, None),
+        ({"http_proxy": "http://a:1"}, "http://a:1"),
+        ({"https_proxy": "http://a:1", "http_proxy": "http://b:1"}, "http://a:1"),
+        ({"grpc_proxy": "http://a:1", "https_proxy": "http://b:1"}, "http://a:1"),
+        ({"grpc_proxy": "", "https_proxy": "http://b:1"}, None),
+        ({"https_proxy": "socks5://a:1"}, None),
+        ({"https_proxy": "a:1"}, None),
+        ({"https_proxy": "http://"}, None),
+        ({"https_proxy": "http://a:x"}, None),
+        ({"https_proxy": "http://[a"}, None),
+        ({"https_proxy": "http://a:1", "no_proxy": "other.test"}, "http://a:1"),
+        ({"https_proxy": "http://a:1", "no_proxy": "x, .TEST"}, None),
+        ({"https_proxy": "http://a:1", "NO_PROXY": ".test"}, "http://a:1"),
+        ({"https_proxy": "http://a:1", "no_proxy": ".test", "no_grpc_proxy": "x"}, "http://a:1"),
+        ({"https_proxy": "http://a:1", "no_grpc_proxy": "db.test"}, None),
+    ],
+)
+def test_the_proxy_in_force_is_the_one_grpc_takes(
+    environ: dict[str, str], proxy: str | None
+) -> None:
+    assert proxy_in_force("db.test", environ) == proxy
+
+
+def test_networks_are_exempt_from_the_proxy() -> None:
+    environ = {"https_proxy": "http://a:1", "no_proxy": "10.0.0.0/8,fd00::/8"}
+    exempt = [proxy_in_force(host, environ) for host in ("10.1.2.3", "fd00::1")]
+    assert exempt == [None, None]
+    assert proxy_in_force("11.1.2.3", environ) == "http://a:1"
+
+
+def test_a_unix_socket_takes_no_proxy() -> None:
+    assert proxy_in_force("", {"https_proxy": "http://a:1"}) is None
+
+
+def test_the_alias_own_proxy_goes_first_and_is_exempt_too() -> None:
+    environ = {"https_proxy": "http://a:1"}
+    assert proxy_in_force("db.test", environ, "http://b:1") == "http://b:1"
+    assert proxy_in_force("db.test", environ, "off") is None
+    assert proxy_in_force("db.test", {"no_proxy": ".test"}, "http://b:1") is None
+
+
+# --- TLS files -----------------------------------------------------------------------------
+
+
+def rewritten(key: Path, encryption: Any, path: Path) -> str:
+    private = load_pem_private_key(key.read_bytes(), None)
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    return str(path)
+
+
+def test_good_files_pass(certificates: Certificates) -> None:
+    assert check_material(local(1, **known(certificates))) is None
+    assert check_material(local(1, secure=True)) is None
+
+
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+@pytest.mark.parametrize("content", [None, b"", b"junk", b"\x30\x82\x01\x0a"])
+def test_a_file_that_cannot_be_used_is_named(
+    name: str, content: bytes | None, certificates: Certificates, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken.pem"
+    if content is not None:
+        path.write_bytes(content)
+    verdict = check_material(local(1, **{**known(certificates), name: str(path)}))
+    assert verdict is not None
+    assert verdict.error is errors.TLSMaterialError
+    assert verdict.detail.startswith(f"TLS_{name.upper()} {path}: ")
+
+
+def test_a_directory_is_no_file(certificates: Certificates, tmp_path: Path) -> None:
+    verdict = check_material(local(1, **{**tls(certificates), "ca": str(tmp_path)}))
+    assert verdict == Verdict(errors.TLSMaterialError, f"TLS_CA {tmp_path}: Is a directory")
+
+
+def test_a_key_of_another_certificate(certificates: Certificates) -> None:
+    files = {**known(certificates), "key": str(certificates.server.key)}
+    verdict = check_material(local(1, **files))
+    assert verdict is not None
+    assert verdict.detail.endswith("does not belong to the certificate in TLS_CERT")
+
+
+def test_an_encrypted_key_asks_nobody_for_a_passphrase(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    locked = BestAvailableEncryption(b"passphrase")
+    key = rewritten(certificates.client.key, locked, tmp_path / "encrypted.key")
+    verdict = check_material(local(1, **{**known(certificates), "key": key}))
+    assert verdict == Verdict(
+        errors.TLSMaterialError, f"TLS_KEY {key}: encrypted, and gRPC takes no passphrase"
+    )
+
+
+def test_the_probe_trusts_a_server_s_own_certificate_as_grpc_does(
+    certificates: Certificates,
+) -> None:
+    with never_answering(secure=True)(certificates) as port:
+        target = local(port, secure=True, ca=str(certificates.server.cert))
+        assert call(target, HANGS_S).code is Code.DEADLINE_EXCEEDED
+        assert all(result.ok for result in stages(target, soon()))
+
+
+# --- what Milvus and a gateway say ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "error"),
+    [
+        (1, "service not ready[proxy=1]: Initializing", errors.ServerNotReadyError),
+        (2, "service unavailable", errors.ServerNotReadyError),
+        (65535, "proxy not healthy", errors.ServerNotReadyError),
+        (800, "database not found[database=sales]", errors.DatabaseMissingError),
+        (1400, "not authenticated", errors.MissingCredentialsError),
+        (1401, "privilege not permitted", errors.NotPermittedError),
+        (65535, "unexpected error", errors.UnexplainedError),
+    ],
+)
+def test_a_status_of_milvus_has_its_cause(
+    code: int, reason: str, error: type[errors.ConnectError]
+) -> None:
+    assert status_verdict(code, reason, local(1)) == Verdict(error, f"{code}: {reason}")
+
+
+def test_a_status_about_credentials_depends_on_whether_there_are_any() -> None:
+    verdict = status_verdict(1400, "not authenticated", local(1, has_credentials=True))
+    assert verdict.error is errors.RejectedCredentialsError
+
+
+@pytest.mark.parametrize(
+    ("details", "error"),
+    [
+        ("CERTIFICATE_VERIFY_FAILED: certificate has expired", errors.ExpiredCertificateError),
+        ("CERTIFICATE_VERIFY_FAILED: self-signed", errors.UntrustedCertificateError),
+        ("Peer name x is not in peer certificate", errors.HostnameMismatchError),
+        ("Failed to create security handshaker.", errors.TLSMaterialError),
+        ("Secure read failed", errors.ClientCertificateError),
+        ("DNS resolution failed for db:19530", errors.NameServerError),
+        ("errors resolving db: Domain name not found", errors.NameNotFoundError),
+        ("Network is unreachable", errors.HostUnreachableError),
+        ("Socket closed", errors.ClosedByPeerError),
+        ("recvmsg:Connection reset by peer", errors.ClosedByPeerError),
+    ],
+)
+def test_where_the_probe_finds_nothing_the_words_decide(
+    details: str, error: type[errors.ConnectError]
+) -> None:
+    with faults.grpc_server({}) as port:
+        verdict = diagnose(Code.UNAVAILABLE, details, local(port), deadline=soon())
+    assert verdict == Verdict(error, f"UNAVAILABLE: {details}")
+
+
+def test_a_header_lost_on_the_way_is_no_missing_credential() -> None:
+    target = local(1, has_credentials=True)
+    details = "missing authorization in header"
+    verdict = diagnose(Code.UNAUTHENTICATED, details, target, deadline=soon())
+    assert verdict.error is errors.RejectedCredentialsError
+    assert "drop the authorization header" in verdict.hint
+
+
+def test_a_stopped_cluster_is_not_taken_for_wrong_credentials() -> None:
+    details = "The action is unavailable under current cluster status STOPPED."
+    verdict = diagnose(Code.UNAUTHENTICATED, details, local(1), deadline=soon())
+    assert not issubclass(verdict.error, errors.AuthenticationError)
+    assert "resume the cluster" in verdict.hint
+
+
+# --- evidence ------------------------------------------------------------------------------
+
+
+def test_a_mismatch_names_the_names_on_the_certificate(certificates: Certificates) -> None:
+    with showing("other_host", "h2")(certificates) as port:
+        *_, last = stages(local(port, **tls(certificates)), soon())
+    assert last.detail == "the certificate is for other.test"
+
+
+@given(st.text())
+def test_evidence_is_one_short_line(text: str) -> None:
+    shown = evidence(text)
+    assert len(shown) <= 200
+    assert shown.isprintable()
+
+
+URI_TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+
+
+@given(URI_TEXT, URI_TEXT)
+def test_evidence_never_shows_userinfo(user: str, password: str) -> None:
+    marked = f"\N{SNOWMAN}{password}\N{SNOWMAN}"
+    assert "\N{SNOWMAN}" not in evidence(f"via http://{user}:{marked}@proxy:3128 to db")
+
+
+# --- stages --------------------------------------------------------------------------------
+
+
+def test_the_stages_of_a_good_connection_are_walked_to_the_end(certificates: Certificates) -> None:
+    with never_answering(secure=True)(certificates) as port:
+        results = stages(local(port, **tls(certificates)), soon())
+    assert [result.stage for result in results] == [
+        Stage.MATERIAL,
+        Stage.DNS,
+        Stage.TCP,
+        Stage.TLS,
+        Stage.HTTP2,
+    ]
+    assert all(result.ok and result.elapsed_ms > 0 for result in results)
+
+
+def test_the_tls_stage_says_when_the_certificate_expires(certificates: Certificates) -> None:
+    with showing("server", "h2")(certificates) as port:
+        results = {
+            result.stage: result for result in stages(local(port, **tls(certificates)), soon())
+        }
+    assert results[Stage.TLS].detail == "TLSv1.3, certificate expires 3000-01-01"
+
+
+def test_the_stages_end_with_the_first_that_fails() -> None:
+    with faults.refused() as port:
+        results = stages(local(port), soon())
+    assert [(result.stage, result.error) for result in results] == [
+        (Stage.DNS, None),
+        (Stage.TCP, errors.RefusedError),
+    ]
+    assert results[-1].detail == f"{faults.LOOPBACK}:{port}: Connection refused"
+
+
+def test_a_broken_file_fails_before_anything_is_dialed(tmp_path: Path) -> None:
+    (only,) = stages(local(1, secure=True, ca=str(tmp_path / "none.pem")), soon())
+    assert (only.stage, only.error) == (Stage.MATERIAL, errors.TLSMaterialError)
+
+
+def test_the_time_is_spent_in_the_stage_that_is_silent() -> None:
+    with faults.listening(faults.swallow) as port:
+        results = {result.stage: result for result in stages(local(port), time.monotonic() + 0.3)}
+    assert results[Stage.HTTP2].error is errors.ServerSilentError
+    assert results[Stage.HTTP2].elapsed_ms > 10 * results[Stage.TCP].elapsed_ms
+
+
+def test_the_probe_leaves_nothing_open(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[socket.socket] = []
+
+    def recorded(*args: Any) -> Any:
+        sock, address = dial(*args)
+        opened.append(sock)
+        return sock, address
+
+    monkeypatch.setattr("zconfig.diagnosis.probe.dial", recorded)
+    with showing("other_host", "h2")(certificates) as port:
+        stages(local(port, **tls(certificates)), soon())
+    assert [sock.fileno() for sock in opened] == [-1, -1]
+
+
+# --- surroundings --------------------------------------------------------------------------
+
+CONTAINER = Surroundings(in_container=True)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
+def test_loopback_in_a_container_is_remarked_on(host: str) -> None:
+    target = ProbeTarget(host, 19530)
+    assert "the container itself" in hint(errors.RefusedError, target, CONTAINER)
+    assert hint(errors.RefusedError, target, Surroundings()) == ""
+    assert hint(errors.RejectedCredentialsError, target, CONTAINER) == ""
+
+
+@pytest.mark.parametrize("host", ["milvus", "10.0.0.1", "localhost.test"])
+def test_other_hosts_in_a_container_are_not(host: str) -> None:
+    assert observations(ProbeTarget(host, 19530), CONTAINER) == ()
+
+
+def test_a_proxy_in_force_is_named_with_its_variable_and_without_its_password() -> None:
+    url = "http://user:s3cret@proxy:3128"
+    target = ProbeTarget("db.test", 19530, via_proxy=url)
+    surroundings = Surroundings({"http_proxy": url})
+    expected = "http_proxy sends this through http://********@proxy:3128"
+    assert hint(errors.ConnectTimeoutError, target, surroundings) == expected
+    assert hint(errors.UntrustedCertificateError, target, surroundings) == expected
+    assert hint(errors.DatabaseMissingError, target, surroundings) == ""
+    assert hint(errors.ProxyError, target, Surroundings()).startswith("PROXY sends")
+    assert "s3cret" not in repr(surroundings)
+
+
+def test_grpc_s_own_resolver_is_remarked_on() -> None:
+    surroundings = Surroundings({"GRPC_DNS_RESOLVER": "ares"})
+    target = ProbeTarget("db.test", 19530)
+    assert "GRPC_DNS_RESOLVER=ares" in hint(errors.NameServerError, target, surroundings)
+    assert hint(errors.RefusedError, target, surroundings) == ""
+    assert hint(errors.NameServerError, target, Surroundings({"GRPC_DNS_RESOLVER": "native"})) == ""
+
+
+@pytest.mark.parametrize(("value", "remarked"), [("0", True), ("False", True), ("1", False)])
+def test_fork_support_switched_off_is_remarked_on(value: str, remarked: bool) -> None:
+    surroundings = Surroundings({"GRPC_ENABLE_FORK_SUPPORT": value})
+    told = hint(errors.ServerSilentError, ProbeTarget("db.test", 19530), surroundings)
+    assert ("GRPC_ENABLE_FORK_SUPPORT" in told) is remarked
+
+
+def test_several_hints_stand_side_by_side() -> None:
+    environ = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
+    told = hint(errors.ServerSilentError, local(1), Surroundings(environ, in_container=True))
+    assert told.count("; ") == 1
+
+
+def test_the_verdict_carries_the_hint() -> None:
+    with faults.refused() as port:
+        target = local(port)
+        verdict = diagnose(Code.UNAVAILABLE, "", target, deadline=soon(), surroundings=CONTAINER)
+    assert verdict.hint == hint(errors.RefusedError, target, CONTAINER)
+
+
+def test_kubernetes_is_a_container() -> None:
+    assert Surroundings.detect({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).in_container
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_container_is_known_by_its_mark(
+    marked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / ".dockerenv"
+    monkeypatch.setattr("zconfig.diagnosis.surroundings._CONTAINER_MARKS", (str(mark),))
+    if marked:
+        mark.touch()
+    assert Surroundings.detect({}).in_container is marked
+
+
+# --- the servers of these tests ------------------------------------------------------------
+
+
+def connect(port: int, timeout: float = FAILS_S) -> bytes:
+    with channel(local(port)) as dialed:
+        method: Any = dialed.unary_unary(f"/{faults.MILVUS}/Connect")
+        return bytes(method(b"", timeout=timeout))
+
+
+def test_a_proxy_that_is_cut_refuses_and_heals_on_the_same_port() -> None:
+    with (
+        faults.grpc_server({"Connect": faults.succeed}) as upstream,
+        faults.breakable_proxy(upstream) as proxy,
+    ):
+        for _ in range(2):
+            assert connect(proxy.port) == b""
+            proxy.cut()
+            target = local(proxy.port)
+            assert call(target).diagnose(target).error is errors.RefusedError
+            proxy.heal()
+        assert connect(proxy.port) == b""
+
+
+def test_a_cut_breaks_a_call_in_flight() -> None:
+    with (
+        faults.grpc_server({"Connect": faults.never}) as upstream,
+        faults.breakable_proxy(upstream) as proxy,
+        channel(local(proxy.port)) as dialed,
+    ):
+        method: Any = dialed.unary_unary(f"/{faults.MILVUS}/Connect")
+        in_flight = method.future(b"", timeout=FAILS_S)
+        grpc.channel_ready_future(dialed).result(FAILS_S)
+        proxy.cut()
+        assert in_flight.exception().code() is Code.UNAVAILABLE
+
+
+def test_a_proxy_far_away_adds_its_latency_to_each_round_trip() -> None:
+    with (
+        faults.grpc_server({"Connect": faults.succeed}) as upstream,
+        faults.breakable_proxy(upstream, latency_ms=20) as proxy,
+        channel(local(proxy.port)) as dialed,
+    ):
+        method: Any = dialed.unary_unary(f"/{faults.MILVUS}/Connect")
+        began = time.monotonic()
+        method(b"", timeout=FAILS_S)
+        connected = time.monotonic()
+        method(b"", timeout=FAILS_S)
+        answered = time.monotonic()
+    assert connected - began > 0.080
+    assert 0.040 < answered - connected < connected - began

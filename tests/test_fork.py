@@ -1,0 +1,306 @@
+"""A connection belongs to the process that opened it: what a forked child sees, and its parent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+import zconfig
+from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.certificates import Certificates
+    from tests.support.servers import RealMilvus
+
+# Runs `in_child` in a forked child, and returns once that has ended well. A child that is stuck
+# is killed by its own alarm.
+PRELUDE = """
+import os, signal, sys
+import zconfig
+from zconfig import connections
+from zconfig.errors import ClosedError
+
+def forked(in_child):
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(15)
+        code = 1
+        try:
+            in_child()
+            code = 0
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, f"the child ended with {status}"
+
+def is_closed(use):
+    try:
+        use()
+    except ClosedError:
+        return True
+    return False
+"""
+
+
+def run(script: str, **environ: str) -> list[str]:
+    """Run a script in a process of its own, and return the lines that it printed."""
+    repository = str(Path(zconfig.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + script],
+        env={**os.environ, "PYTHONPATH": repository, **environ},
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
+
+
+def test_a_child_opens_a_connection_of_its_own_and_the_parents_is_unharmed(
+    server: FakeMilvus,
+) -> None:
+    script = """
+inherited = connections.default
+identifier = inherited.server.identifier
+
+def in_child():
+    assert not connections.has_connection("default")
+    own = connections.default
+    assert own is not inherited
+    assert own.ping() > 0
+    print("child", own.server.identifier != identifier)
+
+forked(in_child)
+assert connections.default is inherited
+assert inherited.server.identifier == identifier
+print("parent", inherited.ping() > 0)
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["child True", "parent True"]
+    first, second = server.of("Connect")
+    assert first.peer != second.peer
+    pings = server.of("GetVersion")
+    assert [ping.peer for ping in pings] == [second.peer, first.peer]
+    assert [ping.metadata["identifier"] for ping in pings] == ["2", "1"]
+
+
+def test_what_the_parent_opened_is_closed_in_the_child(server: FakeMilvus) -> None:
+    script = """
+connection = connections.default
+channel = connection.channel
+stub = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
+
+def in_child():
+    print(connection.state, repr(channel))
+    print([is_closed(use) for use in (
+        connection.ping,
+        connection.health,
+        lambda: connection.channel,
+        lambda: connection.server,
+        lambda: connection.target,
+        lambda: stub(b""),
+        lambda: stub.future(b""),
+        lambda: channel.unary_unary("/x/y"),
+    )])
+    connection.close()
+
+forked(in_child)
+print(connection.state, is_closed(connection.ping))
+stub(b"", timeout=10)
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == [
+        "closed <ChannelView of 'default', closed>",
+        str([True] * 8),
+        "ready False",
+    ]
+
+
+def test_a_child_keeps_the_configuration_and_what_code_added(server: FakeMilvus) -> None:
+    script = """
+import os
+connections.connect("added", uri=os.environ["ADDED"], token="secret")
+
+def in_child():
+    print(sorted(connections), connections.list_connections()[1][1])
+    connections.autoconnect()
+
+forked(in_child)
+"""
+    with fake_milvus() as other:
+        assert run(script, ZILLIZ_URI=server.uri, ADDED=other.uri) == ["['added', 'default'] None"]
+        tokens = [call.metadata["authorization"] for call in other.of("Connect")]
+    assert len(tokens) == 2
+    assert tokens[0] == tokens[1]
+
+
+def test_many_children_in_turn_each_have_their_own(server: FakeMilvus) -> None:
+    script = """
+connections.default.ping()
+for _ in range(8):
+    forked(lambda: connections.default.ping())
+    connections.default.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    assert server.count("Connect") == 9
+    assert len({call.peer for call in server.of("Connect")}) == 9
+    assert server.count("GetVersion") == 17
+
+
+def test_a_grandchild_opens_its_own(server: FakeMilvus) -> None:
+    script = """
+connections.default.ping()
+
+def in_child():
+    inherited = connections.default
+    inherited.ping()
+
+    def in_grandchild():
+        assert is_closed(inherited.ping)
+        connections.default.ping()
+
+    forked(in_grandchild)
+    inherited.ping()
+
+forked(in_child)
+connections.default.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    assert server.count("Connect") == 3
+    assert server.count("GetVersion") == 5
+
+
+def test_a_child_may_connect_first(server: FakeMilvus) -> None:
+    script = """
+forked(lambda: connections.default.ping())
+assert not connections.has_connection("default")
+connections.default.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    assert len({call.peer for call in server.of("Connect")}) == 2
+
+
+def test_a_child_that_uses_nothing_ends_in_good_order(server: FakeMilvus) -> None:
+    run(
+        "connections.default.ping()\nforked(lambda: None)\nconnections.default.ping()\n",
+        ZILLIZ_URI=server.uri,
+    )
+    assert server.count("Connect") == 1
+
+
+def test_a_child_disconnects_without_harm_to_its_parent(server: FakeMilvus) -> None:
+    script = """
+inherited = connections.default
+
+def in_child():
+    connections.disconnect("default")
+    connections.default.ping()
+    connections.close()
+
+forked(in_child)
+assert connections.default is inherited
+inherited.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    assert server.count("Connect") == 2
+
+
+def test_a_child_of_a_parent_in_the_middle_of_a_connect_opens_its_own(server: FakeMilvus) -> None:
+    script = """
+import threading
+from zconfig import events
+connecting = threading.Event()
+connections.subscribe(
+    lambda event: connecting.set() if isinstance(event, events.ConnectionConnecting) else None
+)
+thread = threading.Thread(target=lambda: connections["slow"])
+thread.start()
+assert connecting.wait(15)
+forked(lambda: connections["fast"].ping())
+forked(lambda: connections.disconnect("slow"))
+connections.disconnect("slow")
+"""
+    with fake_milvus() as slow:
+        slow.hold()
+        run(script, ZILLIZ_FAST_URI=server.uri, ZILLIZ_SLOW_URI=slow.uri, PYTHONWARNINGS="ignore")
+    assert server.count("Connect") == 1
+
+
+def test_multiprocessing_workers_open_their_own(server: FakeMilvus) -> None:
+    script = """
+import multiprocessing
+
+def work(_):
+    return connections.default.ping() > 0
+
+connections.default.ping()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(all(pool.map(work, range(8))))
+connections.default.ping()
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["True"]
+    assert server.count("GetVersion") == 10
+
+
+def test_a_child_with_tls_opens_its_own(certificates: Certificates) -> None:
+    pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure:
+        script = """
+connections.default.ping()
+forked(lambda: connections.default.ping())
+connections.default.ping()
+"""
+        uri = f"https://localhost:{secure.port}"
+        run(script, ZILLIZ_URI=uri, ZILLIZ_TLS_CA=str(certificates.ca))
+        assert len({call.peer for call in secure.of("Connect")}) == 2
+
+
+def test_a_fork_is_told_in_the_child(server: FakeMilvus) -> None:
+    script = """
+from zconfig import events
+told = []
+connections.subscribe(told.append)
+connections.default
+
+def in_child():
+    assert not any(isinstance(event, events.ProcessForked) for event in told)
+    connections.default
+    (event,) = [event for event in told if isinstance(event, events.ProcessForked)]
+    print(event.pid == os.getpid(), event.aliases)
+
+forked(in_child)
+print([event.name for event in told].count("zconfig.process.forked"))
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["True ('default',)", "0"]
+
+
+def test_a_child_works_on_the_real_server(milvus: RealMilvus) -> None:
+    script = """
+inherited = connections.default
+inherited.ping()
+
+def in_child():
+    assert is_closed(inherited.ping)
+    print("child", connections.default.ping() > 0, connections.default.server.version)
+
+forked(in_child)
+print("parent", inherited.ping() > 0, inherited.server.version)
+"""
+    seen = run(script, ZILLIZ_URI=milvus.uri, ZILLIZ_TOKEN="root:Milvus")
+    assert seen == ["child True v2.3.5-lite", "parent True v2.3.5-lite"]

@@ -1,0 +1,626 @@
+"""What `load` makes of a configuration: every problem at once, and the good aliases are there."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from zconfig.errors import ConfigurationError, Problem
+from zconfig.origin import Origin
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.fields import ConnectionSettings
+from zconfig.settings.load import ALONE, load
+from zconfig.settings.options import LoaderOptions
+
+Read = Callable[..., Configuration]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Return a function that reads the configuration of `tmp_path` and an environment."""
+
+    def read(environ: Mapping[str, str] | None = None, **given: object) -> Configuration:
+        none = str(tmp_path / "none")
+        return load(environ or {}, tmp_path, given=given, system_secrets=none)
+
+    return read
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+# --- everything that can be wrong ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One thing that is wrong with an alias, which has a good URI unless it says otherwise."""
+
+    fields: Mapping[str, str]
+    code: str
+    at: str
+    message: str
+    remedy: str
+    uri: str = "http://db:19530"
+
+
+TLS = "https://db"
+CONSOLE = "https://api.cloud.zilliz.com"
+PLAIN_CLOUD = "http://in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
+LONG = f"/{'x' * 5000}/x.db"
+NO_PATH = "lite_directory_missing"
+
+BAD = {
+    "no_scheme": Bad({}, "missing_scheme", "URI", "no scheme", "https://", uri="db.example"),
+    "scheme": Bad({}, "bad_scheme", "URI", "scheme", "https://", uri="ftp://db"),
+    "port_zero": Bad({}, "bad_port", "URI", "port", "digits", uri="http://db:0"),
+    "port_high": Bad({}, "bad_port", "URI", "1 to 65535", "digits", uri="http://db:65536"),
+    "spaced": Bad({}, "whitespace", "URI", "white space", "remove", uri="http://db "),
+    "console": Bad({}, "control_plane", "URI", "control plane", "Connect card", uri=CONSOLE),
+    "cloud": Bad({}, "plaintext_cloud", "URI", "TLS", "https://", uri=PLAIN_CLOUD),
+    "no_directory": Bad({}, NO_PATH, "URI", "directory", "create", uri="./nowhere/x.db"),
+    "no_home": Bad({}, NO_PATH, "URI", "directory", "create", uri="~nobody-of-this-name/x.db"),
+    "long_path": Bad({}, NO_PATH, "URI", "directory", "create", uri=LONG),
+    "token_line": Bad({"TOKEN": "key\n"}, "line_end", "TOKEN", "line end", "one line"),
+    "token_bom": Bad({"TOKEN": "\ufeffkey"}, "not_printable", "TOKEN", "ASCII", "byte order mark"),
+    "pass_line": Bad({"USER": "a", "PASSWORD": "x\ny"}, "line_end", "PASSWORD", "line end", "line"),
+    "user_line": Bad({"USER": "a\n", "PASSWORD": "x"}, "line_end", "USER", "line end", "one line"),
+    "colon": Bad({"USER": "a:b", "PASSWORD": "x"}, "colon_in_user", "USER", "colon", "without"),
+    "user_alone": Bad({"USER": "a"}, "half_credentials", "USER", "without PASSWORD", "PASSWORD"),
+    "pass_alone": Bad({"PASSWORD": "a"}, "half_credentials", "PASSWORD", "without USER", "USER"),
+    "both": Bad({"TOKEN": "t", "USER": "a"}, "two_credentials", "USER", "beside", "either"),
+    "spellings": Bad({"TOKEN": "t", "API_KEY": "u"}, "conflict", "API_KEY", "differs", "keep one"),
+    "no_file": Bad({"TOKEN_FILE": "/nowhere"}, "missing", "TOKEN_FILE", "not exist", "create"),
+    "no_regular": Bad({"TOKEN_FILE": "/"}, "not_regular", "TOKEN_FILE", "not a file", "regular"),
+    "db": Bad(
+        {"DB_NAME": "a"}, "database_conflict", "DB_NAME", "another", "one", uri="http://db/b"
+    ),
+    "db_line": Bad({"DB_NAME": "a\n"}, "line_end", "DB_NAME", "line end", "one line"),
+    "no_time": Bad({"TIMEOUT": "0"}, "bad_timeout", "TIMEOUT", "greater than 0", "TIMEOUT=10"),
+    "negative": Bad({"TIMEOUT": "-1"}, "bad_timeout", "TIMEOUT", "greater than 0", "TIMEOUT=10"),
+    "endless": Bad({"TIMEOUT": "inf"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
+    "not_a_number": Bad({"TIMEOUT": "nan"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
+    "unit": Bad({"TIMEOUT": "10s"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
+    "pings": Bad({"KEEPALIVE": "9.9"}, "bad_keepalive", "KEEPALIVE", "at least 10", "0 or 10"),
+    "less_pings": Bad({"KEEPALIVE": "-30"}, "bad_keepalive", "KEEPALIVE", "at least 10", "0"),
+    "pings_word": Bad({"KEEPALIVE": "on"}, "bad_keepalive", "KEEPALIVE", "seconds", "KEEPALIVE=30"),
+    "no_pool": Bad({"POOL_SIZE": "0"}, "bad_pool_size", "POOL_SIZE", "1 to 64", "POOL_SIZE=1"),
+    "big_pool": Bad({"POOL_SIZE": "65"}, "bad_pool_size", "POOL_SIZE", "1 to 64", "POOL_SIZE=1"),
+    "half_pool": Bad({"POOL_SIZE": "1.5"}, "bad_pool_size", "POOL_SIZE", "whole", "POOL_SIZE=1"),
+    "maybe": Bad({"REQUIRED": "maybe"}, "bad_required", "REQUIRED", "true or", "REQUIRED=true"),
+    "ca": Bad({"TLS_CA": "ca"}, "tls_on_plaintext", "TLS_CA", "not https", "https://"),
+    "name": Bad(
+        {"TLS_SERVER_NAME": "x"}, "tls_on_plaintext", "TLS_SERVER_NAME", "not https", "use"
+    ),
+    "socket": Bad(
+        {"TLS_CA": "ca"}, "tls_on_plaintext", "TLS_CA", "not https", "use", uri="unix:/x"
+    ),
+    "name_line": Bad({"TLS_SERVER_NAME": "x\n"}, "line_end", "TLS_SERVER_NAME", "end", "one", TLS),
+    "no_key": Bad({"TLS_CERT": "c"}, "tls_pair", "TLS_CERT", "without TLS_KEY", "both", TLS),
+    "no_cert": Bad({"TLS_KEY": "k"}, "tls_pair", "TLS_KEY", "without TLS_CERT", "both", TLS),
+    "socks": Bad({"PROXY": "socks5://p:1"}, "bad_proxy", "PROXY", "proxy", "http://host:port"),
+}
+
+FIELD = {"API_KEY": "token", "TOKEN_FILE": "token"}
+# What is said of the half that is missing stands where the other half is.
+ABSENT = {"user_alone": "password", "pass_alone": "user", "no_key": "tls_key"}
+
+
+def variables(alias: str, bad: Bad) -> dict[str, str]:
+    fields = {"URI": bad.uri, **bad.fields}
+    return {f"ZILLIZ_{alias.upper()}_{field}": value for field, value in fields.items()}
+
+
+def field_of(alias: str, bad: Bad) -> str:
+    if bad.code == "two_credentials":
+        return "token"
+    return ABSENT.get(alias, FIELD.get(bad.at, bad.at.lower()))
+
+
+def everything_bad() -> dict[str, str]:
+    good = {"ZILLIZ_GOOD_URI": "https://db.example", "ZILLIZ_GOOD_TOKEN": "key"}
+    bad = [variables(alias, each) for alias, each in BAD.items()]
+    return good | {name: value for each in bad for name, value in each.items()}
+
+
+def test_everything_that_is_wrong_is_told_in_one_go(read: Read) -> None:
+    configuration = read(everything_bad())
+    found = {(p.alias, p.code) for p in configuration.problems}
+    assert found == {(alias, bad.code) for alias, bad in BAD.items()}
+    assert len(configuration.problems) == len(BAD)
+    assert list(configuration.aliases) == ["good"]
+
+
+@pytest.mark.parametrize("alias", BAD.keys())
+def test_a_problem_says_what_where_and_how_to_mend_it(alias: str, read: Read) -> None:
+    bad = BAD[alias]
+    good = {"ZILLIZ_GOOD_URI": "https://db.example"}
+    configuration = read(good | variables(alias, bad))
+    [problem] = configuration.problems
+    assert (problem.code, problem.alias, problem.field) == (bad.code, alias, field_of(alias, bad))
+    assert problem.origin is not None
+    assert problem.origin.key == f"ZILLIZ_{alias.upper()}_{bad.at}"
+    assert problem.severity == "error"
+    assert bad.message in problem.message
+    assert bad.remedy in problem.remedy
+    assert configuration.errors == configuration.errors_of(alias) == (problem,)
+    assert list(configuration.aliases) == ["good"]
+
+
+@pytest.mark.parametrize("alias", BAD.keys())
+def test_a_problem_in_a_file_says_which_and_where(alias: str, read: Read, tmp_path: Path) -> None:
+    bad = BAD[alias]
+    lines = [f"{name}='{value}'" for name, value in variables(alias, bad).items()]
+    write(tmp_path / ".env", "\n".join(["# comment", *lines]))
+    [problem] = read().problems
+    line = ["URI", *bad.fields].index(bad.at) + 2
+    path = bad.fields.get(bad.at) if bad.at.endswith("_FILE") else None
+    key = f"ZILLIZ_{alias.upper()}_{bad.at}"
+    assert problem.origin == Origin("dotenv", key, ".env", line, path)
+
+
+def test_one_alias_may_have_several_problems(read: Read) -> None:
+    configuration = read(
+        {
+            "ZILLIZ_URI": "http://db:0",
+            "ZILLIZ_TIMEOUT": "0",
+            "ZILLIZ_POOL_SIZE": "0",
+            "ZILLIZ_TOKEN": "key\n",
+        }
+    )
+    codes = [problem.code for problem in configuration.problems]
+    assert sorted(codes) == ["bad_pool_size", "bad_port", "bad_timeout", "line_end"]
+
+
+def test_a_bad_alias_costs_no_other_whatever_is_wrong_with_it(read: Read, tmp_path: Path) -> None:
+    lines = (
+        "ZILLIZ_A_URI=http://a\nZILLIZ_B_URI=http://b:0\nZILLIZ_C_TOKEN='x\nZILLIZ_C_URI=http://c\n"
+    )
+    write(tmp_path / ".env", lines)
+    configuration = read({"ZILLIZ_D_URI": "http://d", "ZILLIZ_D_USER": "x"})
+    assert list(configuration.aliases) == ["a"]
+    assert {p.alias for p in configuration.errors} == {"b", "c", "d"}
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def test_a_field_without_a_uri_names_both(read: Read) -> None:
+    [problem] = read({"ZILLIZ_PROD_TOKEN": "key", "ZILLIZ_OTHER_URI": "http://db"}).problems
+    assert (problem.code, problem.alias, problem.field) == ("missing_uri", "prod", "uri")
+    assert str(problem) == (
+        "prod: ZILLIZ_PROD_TOKEN (environment): is set, but ZILLIZ_PROD_URI is not; "
+        "set ZILLIZ_PROD_URI"
+    )
+
+
+def test_a_field_of_a_misspelt_alias_gets_the_name_that_was_meant(read: Read) -> None:
+    configuration = read({"ZILLIZ_PROD_URI": "http://db", "ZILLIZ_PORD_TOKEN": "key"})
+    [problem] = configuration.problems
+    assert (problem.code, problem.alias) == ("missing_uri", "pord")
+    assert problem.remedy == "did you mean ZILLIZ_PROD_TOKEN?"
+    assert list(configuration.aliases) == ["prod"]
+
+
+def test_an_alias_that_has_the_field_already_was_not_meant(read: Read) -> None:
+    environ = {
+        "ZILLIZ_PROD1_URI": "http://db",
+        "ZILLIZ_PROD1_TOKEN": "a",
+        "ZILLIZ_PROD2_TOKEN": "b",
+    }
+    [problem] = read(environ).problems
+    assert problem.remedy == "set ZILLIZ_PROD2_URI"
+
+
+def test_among_many_aliases_none_is_guessed(read: Read) -> None:
+    environ = {f"ZILLIZ_A{i}_URI": "http://db" for i in range(200)}
+    [problem] = read({**environ, "ZILLIZ_A_TOKEN": "key"}).problems
+    assert problem.remedy == "set ZILLIZ_A_URI"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("ZILLIZ_TOKEN_URI", "reserved_alias"), ("ZILLIZ__URI", "bad_alias")],
+)
+def test_a_name_whose_alias_cannot_be_one_is_an_error_of_no_alias(
+    name: str, code: str, read: Read
+) -> None:
+    configuration = read({name: "http://db", "ZILLIZ_GOOD_URI": "http://db"})
+    [problem] = configuration.problems
+    assert (problem.code, problem.alias, problem.severity) == (code, None, "error")
+    assert str(problem.origin) == f"{name} (environment)"
+    assert problem.remedy == "choose another alias"
+    assert configuration.errors_required == (problem,)
+    assert list(configuration.aliases) == ["good"]
+
+
+@pytest.mark.parametrize(("strict", "severity"), [("0", "warning"), ("1", "error")])
+def test_a_typo_is_a_warning_and_an_error_if_one_is_strict(
+    strict: str, severity: str, read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", "ZILLIZ_PROD_TOKNE=key\n")
+    environ = {"ZILLIZ_PROD_URI": "http://db", "ZILLIZ_TIMEUOT": "3", "ZCONFIG_STRICT": strict}
+    configuration = read(environ)
+    assert [str(problem) for problem in configuration.problems] == [
+        "ZILLIZ_TIMEUOT (environment): is not a known name; did you mean ZILLIZ_TIMEOUT?",
+        "ZILLIZ_PROD_TOKNE (.env:1): is not a known name; did you mean ZILLIZ_PROD_TOKEN?",
+    ]
+    assert {problem.severity for problem in configuration.problems} == {severity}
+    assert list(configuration.aliases) == ["prod"]
+
+
+def test_an_api_key_without_a_uri_configures_nothing_and_is_noted(read: Read) -> None:
+    configuration = read({"ZILLIZ_API_KEY": "key", "ZILLIZ_PROD_URI": "http://db"})
+    assert configuration.problems == ()
+    assert list(configuration.aliases) == ["prod"]
+    assert [slot for slot in configuration.provenance if slot[0] == "default"] == []
+    [note] = configuration.notes
+    assert (str(note.origin), note.message) == ("ZILLIZ_API_KEY (environment)", ALONE)
+
+
+def test_an_api_key_with_a_uri_is_the_token(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env", "ZILLIZ_URI=https://db.example\n")
+    configuration = read({"ZILLIZ_API_KEY": "key"})
+    assert (configuration.notes, configuration.problems) == ((), ())
+    token = configuration.aliases["default"].token
+    assert token is not None
+    assert token.get_secret_value() == "key"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ZILLIZ_TOKEN": "key"},
+        {"ZILLIZ_API_KEY": "key", "ZILLIZ_TIMEOUT": "3"},
+        {"ZILLIZ_API_KEY": "key", "ZILLIZ_URI_FILE": "/nowhere"},
+    ],
+)
+def test_other_credentials_without_a_uri_are_an_error(
+    environ: Mapping[str, str], read: Read
+) -> None:
+    configuration = read(environ)
+    assert configuration.notes == ()
+    assert [problem.alias for problem in configuration.errors] == ["default"]
+
+
+# --- required -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "optional"),
+    [("false", True), ("0", True), ("off", True), ("True", False), ("yes", False), ("", False)],
+)
+def test_an_alias_may_be_optional(value: str, optional: bool, read: Read) -> None:
+    configuration = read({"ZILLIZ_A_URI": "http://db", "ZILLIZ_A_REQUIRED": value})
+    assert configuration.aliases["a"].required is not optional
+    assert ("a" in configuration.optional) is optional
+
+
+def test_the_errors_of_an_optional_alias_are_not_required_ones(read: Read) -> None:
+    configuration = read(
+        {
+            "ZILLIZ_A_URI": "http://db:0",
+            "ZILLIZ_A_REQUIRED": "false",
+            "ZILLIZ_B_URI_FILE": "/nowhere",
+            "ZILLIZ_B_REQUIRED": "false",
+            "ZILLIZ_C_URI": "http://db:0",
+        }
+    )
+    assert configuration.optional == {"a", "b"}
+    assert {problem.alias for problem in configuration.errors} == {"a", "b", "c"}
+    assert [problem.alias for problem in configuration.errors_required] == ["c"]
+
+
+def test_an_alias_that_is_unclear_about_it_is_required(read: Read) -> None:
+    configuration = read({"ZILLIZ_A_URI": "http://db", "ZILLIZ_A_REQUIRED": "maybe"})
+    assert configuration.optional == frozenset()
+    assert [problem.alias for problem in configuration.errors_required] == ["a"]
+
+
+# --- the loader's options -----------------------------------------------------------------------
+
+
+def test_options_have_defaults(read: Read) -> None:
+    configuration = read()
+    assert configuration.options == LoaderOptions()
+    assert configuration.problems == ()
+
+
+def test_options_are_read_from_the_environment_and_from_files(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / "secrets" / "zilliz_uri", "http://db")
+    lines = f"zconfig-strict=yes\nZCONFIG_WAIT=5\nZCONFIG_SECRETS_DIR={tmp_path}/secrets\n"
+    write(tmp_path / ".env", lines)
+    configuration = read({"ZCONFIG_WAIT": "7.5", "ZCONFIG_LOG_FORMAT": "JSON"})
+    assert configuration.problems == ()
+    options = configuration.options
+    assert (options.wait, options.strict, options.log_format) == (7.5, True, "json")
+    assert options.secrets_dir == (f"{tmp_path}/secrets",)
+    assert list(configuration.aliases) == ["default"]
+
+
+def test_options_given_in_code_stand_above_all(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env.ci", "ZILLIZ_URI=http://db\n")
+    configuration = read({"ZCONFIG_PROFILE": "prod", "ZCONFIG_WAIT": "3"}, profile="ci", wait=9)
+    assert list(configuration.aliases) == ["default"]
+    assert configuration.options.wait == 9.0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("PROFILE", "../etc", "a name of letters"),
+        ("WAIT", "-1", "a number of seconds"),
+        ("WAIT", "inf", "a number of seconds"),
+        ("STRICT", "perhaps", "true or false"),
+        ("LOG_FORMAT", "xml", "json, console or none"),
+        ("LOG_LEVEL", "loud", "debug, info, warning or error"),
+    ],
+)
+def test_a_bad_option_is_an_error_and_its_default_counts(
+    option: str, value: str, expected: str, read: Read
+) -> None:
+    environ = {f"ZCONFIG_{option}": value, "ZILLIZ_URI": "http://db"}
+    configuration = read(environ)
+    [problem] = configuration.problems
+    assert (problem.code, problem.alias) == (f"bad_{option.lower()}", None)
+    assert str(problem.origin) == f"ZCONFIG_{option} (environment)"
+    assert expected in problem.message
+    assert f"ZCONFIG_{option}=" in problem.remedy
+    assert configuration.options == LoaderOptions()
+    assert list(configuration.aliases) == ["default"]
+
+
+def test_one_bad_option_costs_no_other(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env", "ZCONFIG_WAIT=soon\nZCONFIG_LOG_LEVEL=debug\n")
+    configuration = read({"ZCONFIG_DEFAULT_ALIAS": "token", "ZCONFIG_STRICT": "1"})
+    assert [(p.code, str(p.origin)) for p in configuration.problems] == [
+        ("reserved_alias", "ZCONFIG_DEFAULT_ALIAS (environment)"),
+        ("bad_wait", "ZCONFIG_WAIT (.env:1)"),
+    ]
+    assert configuration.options == LoaderOptions(log_level="debug", strict=True)
+
+
+@pytest.mark.parametrize(("strict", "severity"), [("0", "warning"), ("1", "error")])
+def test_an_unknown_option_names_the_known_ones(strict: str, severity: str, read: Read) -> None:
+    [problem] = read({"ZCONFIG_ENVFILE": "x", "ZCONFIG_STRICT": strict}).problems
+    assert (problem.code, problem.severity) == ("unknown_option", severity)
+    assert str(problem.origin) == "ZCONFIG_ENVFILE (environment)"
+    assert "ZCONFIG_ENV_FILE" in problem.remedy
+
+
+@pytest.mark.parametrize("option", ["ZCONFIG_ENV_FILE", "ZCONFIG_PROFILE"])
+def test_which_files_to_read_cannot_be_said_in_one(option: str, read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env", f"{option}=ci\nZCONFIG_STRICT=1\n")
+    [problem] = read().problems
+    assert (problem.code, problem.severity) == ("option_too_late", "warning")
+    assert str(problem.origin) == f"{option} (.env:1)"
+
+
+@pytest.mark.parametrize(
+    ("environ", "line", "origin"),
+    [
+        ({"ZCONFIG_ENV_FILE": "no.env"}, "", "ZCONFIG_ENV_FILE (environment, file no.env)"),
+        ({"ZCONFIG_SECRETS_DIR": "/no/a"}, "", "ZCONFIG_SECRETS_DIR (environment, file /no/a)"),
+        ({}, "ZCONFIG_SECRETS_DIR=/no/b", "ZCONFIG_SECRETS_DIR (.env:1, file /no/b)"),
+    ],
+)
+def test_a_file_or_directory_that_was_named_must_exist(
+    environ: Mapping[str, str], line: str, origin: str, read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", line)
+    [problem] = read(environ).problems
+    assert (problem.code, problem.severity, problem.alias) == ("missing_file", "error", None)
+    assert str(problem.origin) == origin
+
+
+def test_a_file_that_was_named_in_code_must_exist(read: Read) -> None:
+    [problem] = read(env_file=("no.env",)).problems
+    assert str(problem.origin) == "env_file (code, file no.env)"
+
+
+def test_the_default_alias_is_folded(read: Read) -> None:
+    environ = {"ZCONFIG_DEFAULT_ALIAS": "EU-Prod", "ZILLIZ_EU_PROD_URI": "http://db"}
+    configuration = read(environ)
+    assert configuration.options.default_alias == "eu_prod"
+    assert configuration.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("environ", "remedy"),
+    [({}, "set ZILLIZ_PROD_URI"), ({"ZILLIZ_B_URI": "http://db", "ZILLIZ_A_URI": "x"}, "a, b")],
+)
+def test_a_default_alias_that_nothing_configures_is_a_warning(
+    environ: Mapping[str, str], remedy: str, read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", "ZCONFIG_DEFAULT_ALIAS=prod\n")
+    *_, problem = read(environ).problems
+    assert (problem.code, problem.severity) == ("unknown_default_alias", "warning")
+    assert str(problem.origin) == "ZCONFIG_DEFAULT_ALIAS (.env:1)"
+    assert remedy in problem.remedy
+
+
+def test_a_default_alias_that_is_wrongly_configured_is_a_known_one(read: Read) -> None:
+    environ = {"ZCONFIG_DEFAULT_ALIAS": "prod", "ZILLIZ_PROD_URI_FILE": "/nowhere"}
+    assert [problem.code for problem in read(environ).problems] == ["missing"]
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+CANARY = "c4nary+S3cret/of?ours"
+FORMS = (
+    CANARY,
+    "S3cret",
+    quote(CANARY, safe=""),
+    base64.b64encode(CANARY.encode()).decode()[:-4],
+    base64.b64encode(f"root:{CANARY}".encode()).decode()[8:-4],
+)
+ENCODED = quote(CANARY, safe="")
+CANARIES = {
+    "ZILLIZ_A_URI": "http://db",
+    "ZILLIZ_A_TOKEN": CANARY,
+    "ZILLIZ_B_URI": f"https://root:{ENCODED}@db",
+    "ZILLIZ_C_URI": f"https://root:{CANARY}@db",
+    "ZILLIZ_D_URI": f"https://root:{ENCODED}@db:0",
+    "ZILLIZ_E_URI": CANARY,
+    "ZILLIZ_F_URI": "http://db",
+    "ZILLIZ_F_TOKEN": f"{CANARY}\n",
+    "ZILLIZ_F_TIMEOUT": CANARY,
+    "ZILLIZ_F_POOL_SIZE": CANARY,
+    "ZILLIZ_F_REQUIRED": CANARY,
+    "ZILLIZ_F_KEEPALIVE": CANARY,
+    "ZILLIZ_F_PROXY": CANARY,
+    "ZILLIZ_G_URI": "http://db",
+    "ZILLIZ_G_TOKEN": CANARY,
+    "ZILLIZ_G_API_KEY": f"{CANARY}2",
+    "ZILLIZ_H_URI": "http://db",
+    "ZILLIZ_H_PASSWORD": CANARY,
+    "ZILLIZ_I_TOKEN": CANARY,
+    "ZILLIZ_J_TOKNE": CANARY,
+    "ZILLIZ_TOKEN_URI": CANARY,
+    "ZILLIZ_K_URI": "https://db",
+    "ZILLIZ_K_PROXY": f"http://root:{ENCODED}@proxy:3128",
+    "ZILLIZ_API_KEY": CANARY,
+    "ZCONFIG_WAIT": CANARY,
+    "ZCONFIG_STRICT": CANARY,
+    "ZCONFIG_NONSENSE": CANARY,
+    "ZCONFIG_DEFAULT_ALIAS": CANARY,
+}
+
+
+def assert_hidden(*shown: str) -> None:
+    for text in shown:
+        assert [form for form in FORMS if form in text] == []
+
+
+def test_no_secret_is_shown_by_the_configuration_or_its_problems(
+    read: Read, tmp_path: Path
+) -> None:
+    lines = [f"{name}='{value.strip()}'" for name, value in CANARIES.items()]
+    broken = [
+        f'ZILLIZ_M_TOKEN="{CANARY}',
+        f"ZILLIZ_N_TOKEN={CANARY}${{",
+        f"ZILLIZ_O_TOKEN:{CANARY}",
+    ]
+    write(tmp_path / ".env", "\n".join([*lines, *broken]))
+    write(tmp_path / "token", f"{CANARY}\nand more\n")
+    environ = {**CANARIES, "ZILLIZ_P_URI": "http://db", "ZILLIZ_P_TOKEN_FILE": f"{tmp_path}/token"}
+    for configuration in (read(environ), read()):
+        assert {"a", "b", "k"} <= configuration.aliases.keys()
+        error = ConfigurationError(configuration.errors)
+        assert_hidden(
+            repr(configuration),
+            str(configuration),
+            *map(str, configuration.problems),
+            str(error),
+            repr(error),
+            repr(pickle.dumps(error)),
+            repr(pickle.dumps(configuration.problems)),
+            repr(pickle.dumps(configuration.options)),
+        )
+
+
+def test_settings_show_no_secret_and_are_not_pickled(read: Read) -> None:
+    settings = read(CANARIES).aliases
+    for alias in ("a", "b", "k"):
+        assert_hidden(
+            repr(settings[alias]), str(settings[alias]), settings[alias].model_dump_json()
+        )
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(settings[alias])
+    proxy = settings["k"].proxy
+    assert proxy is not None
+    assert proxy.endswith(f"{ENCODED}@proxy:3128")
+
+
+def test_the_debug_log_of_pydantic_settings_shows_no_secret(
+    read: Read, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+    with caplog.at_level(logging.DEBUG):
+        read(CANARIES)
+    assert "pydantic_settings" in {record.name for record in caplog.records}
+    assert_hidden(caplog.text, *(repr(vars(record)) for record in caplog.records))
+
+
+# --- no effects ---------------------------------------------------------------------------------
+
+
+def test_loading_writes_no_environment(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env", "ZILLIZ_URI=http://db\nFOREIGN=1\n")
+    before = dict(os.environ)
+    environ = {"ZILLIZ_TOKEN": "key"}
+    read(environ)
+    assert dict(os.environ) == before
+    assert environ == {"ZILLIZ_TOKEN": "key"}
+
+
+def test_the_environment_of_the_process_is_not_read(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZILLIZ_URI", "http://db")
+    monkeypatch.setenv("CONNECTIONS", '{"a": {"uri": "http://db"}}')
+    monkeypatch.setenv("TIMEOUT", "3")
+    assert dict(read().aliases) == {}
+
+
+def test_a_configuration_cannot_be_changed(read: Read) -> None:
+    configuration = read({"ZILLIZ_URI": "http://db"})
+    with pytest.raises(TypeError):
+        configuration.aliases["x"] = configuration.aliases["default"]  # type: ignore[index]  # on purpose
+    with pytest.raises(ValueError, match="frozen"):
+        configuration.aliases["default"].timeout = 3
+
+
+def test_nothing_configured_is_no_problem_yet(read: Read) -> None:
+    configuration = read({"PATH": "/bin", "ZILLIZ": "x", "ZCONFIG": "y"})
+    assert (dict(configuration.aliases), configuration.problems) == ({}, ())
+    assert dict(configuration.provenance) == {}
+
+
+def test_settings_have_the_documented_defaults(read: Read) -> None:
+    settings = read({"ZILLIZ_URI": "http://db"}).aliases["default"]
+    assert settings == ConnectionSettings.model_validate({"uri": settings.uri})
+    assert (settings.timeout, settings.required, settings.pool_size) == (10.0, True, 1)
+    assert (settings.keepalive, settings.db_name, settings.proxy) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "value"),
+    [
+        ("timeout", "0.5", 0.5),
+        ("timeout", " 3 ", 3.0),
+        ("keepalive", "0", 0.0),
+        ("keepalive", "10", 10.0),
+        ("pool_size", "1", 1),
+        ("pool_size", "64", 64),
+        ("required", "no", False),
+        ("proxy", "OFF", "off"),
+        ("proxy", "http://proxy:3128", "http://proxy:3128"),
+        ("db_name", "sales", "sales"),
+        ("tls_ca", "/a b/ca.pem", "/a b/ca.pem"),
+        ("tls_server_name", "milvus.internal", "milvus.internal"),
+    ],
+)
+def test_a_value_becomes_what_it_means(field: str, text: str, value: object, read: Read) -> None:
+    configuration = read({"ZILLIZ_URI": "https://db", f"ZILLIZ_{field.upper()}": text})
+    assert configuration.problems == ()
+    assert getattr(configuration.aliases["default"], field) == value
+
+
+def test_a_problem_of_an_alias_reads_well() -> None:
+    origin = Origin("dotenv", "ZILLIZ_PROD_TIMEOUT", ".env", 3)
+    problem = Problem("bad_timeout", "is not a number", "write 10", "prod", "timeout", origin)
+    text = "prod: ZILLIZ_PROD_TIMEOUT (.env:3): is not a number; write 10"
+    assert str(ConfigurationError([problem])) == text

@@ -1,0 +1,312 @@
+"""Which variable declares what, which one is a typo, and which is somebody else's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zconfig.settings.load import load
+from zconfig.settings.names import (
+    VOCABULARY,
+    Misnomer,
+    Name,
+    Word,
+    check_alias,
+    fold,
+    parse_name,
+    variable_name,
+)
+
+WORDS = sorted(VOCABULARY)
+PIECES = sorted({piece for word in WORDS for piece in word.split("_")})
+
+
+def aliases() -> st.SearchStrategy[str]:
+    """Any valid alias, and often one made of the pieces that fields are made of."""
+    piece = st.one_of(st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True), st.sampled_from(PIECES))
+    joined = st.lists(piece, min_size=1, max_size=4).map("_".join)
+    return joined.filter(lambda alias: check_alias(alias) is None)
+
+
+@st.composite
+def respelled(draw: st.DrawFn, names: st.SearchStrategy[str]) -> str:
+    """The same name in any case, with `-` and `.` for some of its underscores."""
+    letters = []
+    for letter in draw(names):
+        same = "_-." if letter == "_" else letter.lower() + letter.upper()
+        letters.append(draw(st.sampled_from(same)))
+    return "".join(letters)
+
+
+def misnomer(found: Name | Misnomer | None) -> Misnomer:
+    assert isinstance(found, Misnomer)
+    return found
+
+
+# --- what is understood -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "alias", "field", "is_file"),
+    [
+        ("ZILLIZ_URI", "default", "uri", False),
+        ("ZILLIZ_DEFAULT_URI", "default", "uri", False),
+        ("ZILLIZ_ENDPOINT", "default", "uri", False),
+        ("ZILLIZ_API_KEY", "default", "token", False),
+        ("ZILLIZ_USERNAME", "default", "user", False),
+        ("ZILLIZ_DATABASE", "default", "db_name", False),
+        ("ZILLIZ_DB_NAME", "default", "db_name", False),
+        ("ZILLIZ_TOKEN_FILE", "default", "token", True),
+        ("ZILLIZ_API_KEY_FILE", "default", "token", True),
+        ("ZILLIZ_USERNAME_FILE", "default", "user", True),
+        ("ZILLIZ_PROD_TOKEN", "prod", "token", False),
+        ("ZILLIZ_PROD_TOKEN_FILE", "prod", "token", True),
+        ("ZILLIZ_EU_PROD_DB_NAME", "eu_prod", "db_name", False),
+        ("ZILLIZ_EU_PROD_TLS_SERVER_NAME", "eu_prod", "tls_server_name", False),
+        ("ZILLIZ_DB_DB_NAME", "db", "db_name", False),
+        ("ZILLIZ_API_KEY_2_API_KEY", "api_key_2", "token", False),
+        ("ZILLIZ_2_URI", "2", "uri", False),
+        ("zilliz_prod_uri", "prod", "uri", False),
+        ("Zilliz-Eu.Prod-Uri", "eu_prod", "uri", False),
+    ],
+)
+def test_a_name_is_split_at_its_longest_field(
+    key: str, alias: str, field: str, is_file: bool
+) -> None:
+    assert parse_name(key) == Name(alias, Word(field, is_file))
+
+
+@given(aliases(), st.sampled_from(WORDS))
+def test_every_alias_and_field_comes_back_from_its_variable(alias: str, word: str) -> None:
+    assert parse_name(variable_name(alias, word)) == Name(alias, VOCABULARY[word])
+
+
+@given(st.data(), aliases(), st.sampled_from(WORDS))
+def test_the_case_and_the_separators_of_a_name_do_not_matter(
+    data: st.DataObject, alias: str, word: str
+) -> None:
+    key = data.draw(respelled(st.just(variable_name(alias, word))))
+    assert parse_name(key) == Name(alias, VOCABULARY[word])
+
+
+@given(st.data(), aliases())
+def test_every_spelling_of_an_alias_folds_to_it(data: st.DataObject, alias: str) -> None:
+    assert fold(data.draw(respelled(st.just(alias)))) == alias
+
+
+def test_no_word_ends_in_another() -> None:
+    ambiguous = [(a, b) for a, b in itertools.permutations(WORDS, 2) if a.endswith(f"_{b}")]
+    assert ambiguous == []
+
+
+def test_only_uri_and_credentials_have_a_file_form() -> None:
+    in_files = {word.field for word in VOCABULARY.values() if word.is_file}
+    assert in_files == {"uri", "token", "user", "password"}
+
+
+# --- what cannot be an alias --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_field_cannot_be_an_alias(word: str) -> None:
+    complaint = misnomer(check_alias(word))
+    assert complaint.code == "reserved_alias"
+    assert parse_name(variable_name(word, "uri")) == complaint
+
+
+@pytest.mark.parametrize("alias", ["", "_", "a__b", "_a", "a_", "a b", "a/b", "ä", "a\n"])
+def test_an_alias_is_made_of_letters_digits_and_single_underscores(alias: str) -> None:
+    assert misnomer(check_alias(alias)).code == "bad_alias"
+
+
+@pytest.mark.parametrize("key", ["ZILLIZ__URI", "ZILLIZ_A__B_URI", "ZILLIZ_A B_URI"])
+def test_a_variable_with_a_bad_alias_is_a_misnomer(key: str) -> None:
+    assert misnomer(parse_name(key)).code == "bad_alias"
+
+
+# --- what belongs to Kubernetes -----------------------------------------------------------------
+
+
+def service_links(service: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """What Kubernetes injects for a Service: its own variables, then those of Docker links."""
+    stem = service.upper().replace("-", "_")
+    first = next(iter(ports.values()))
+    links = {
+        f"{stem}_SERVICE_HOST": "10.0.0.1",
+        f"{stem}_SERVICE_PORT": f"{first}",
+        f"{stem}_PORT": f"tcp://10.0.0.1:{first}",
+    }
+    for name, port in ports.items():
+        links[f"{stem}_SERVICE_PORT_{name.upper().replace('-', '_')}"] = f"{port}"
+        for protocol in ("tcp", "udp", "sctp"):
+            link = f"{stem}_PORT_{port}_{protocol.upper()}"
+            links |= {
+                link: f"{protocol}://10.0.0.1:{port}",
+                f"{link}_PROTO": protocol,
+                f"{link}_PORT": f"{port}",
+                f"{link}_ADDR": "10.0.0.1",
+            }
+    return links
+
+
+SERVICES = ["zilliz", "zilliz-prod", "zilliz-uri", "zilliz-token", "zilliz-eu-prod-db-name"]
+PORTS = {"grpc": 19530, "metrics": 9091, "proxy": 3128, "api-key": 1, "my-user": 2, "uri": 3}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_the_links_of_a_service_declare_nothing_and_are_no_typo(
+    service: str, tmp_path: Path
+) -> None:
+    links = service_links(service, PORTS)
+    assert [key for key in links if parse_name(key) is not None] == []
+    configuration = load(
+        {**links, "ZCONFIG_STRICT": "1"}, tmp_path, system_secrets=str(tmp_path / "none")
+    )
+    assert (dict(configuration.aliases), configuration.problems) == ({}, ())
+
+
+def test_an_alias_cannot_be_what_kubernetes_names_a_port() -> None:
+    assert misnomer(check_alias("prod_service_port")).code == "reserved_alias"
+    assert misnomer(check_alias("service_port_grpc")).code == "reserved_alias"
+    assert check_alias("service_portal") is None
+
+
+@pytest.mark.parametrize("key", ["MILVUS_URI", "ZCONFIG_STRICT", "ZILLIZ", "ZILLIZURI", "PATH", ""])
+def test_a_name_without_our_prefix_is_none_of_ours(key: str) -> None:
+    assert parse_name(key) is None
+
+
+# --- typos --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("ZILLIZ_PROD_TOKNE", "ZILLIZ_PROD_TOKEN"),
+        ("ZILLIZ_TOKNE", "ZILLIZ_TOKEN"),
+        ("ZILLIZ_DEFAULT_TOKNE", "ZILLIZ_TOKEN"),
+        ("ZILLIZ_TOKEN_FIEL", "ZILLIZ_TOKEN_FILE"),
+        ("ZILLIZ_EU_PROD_PASWORD", "ZILLIZ_EU_PROD_PASSWORD"),
+        ("ZILLIZ_PASSWD", "ZILLIZ_PASSWORD"),
+        ("ZILLIZ_USER_NAME", "ZILLIZ_USERNAME"),
+        ("ZILLIZ_APIKEY", "ZILLIZ_API_KEY"),
+        ("ZILLIZ_PROD_DBNAME", "ZILLIZ_PROD_DB_NAME"),
+        ("ZILLIZ_PROD_DB_NMAE", "ZILLIZ_PROD_DB_NAME"),
+        ("ZILLIZ_ENPOINT", "ZILLIZ_ENDPOINT"),
+        ("ZILLIZ_KEEP_ALIVE", "ZILLIZ_KEEPALIVE"),
+        ("ZILLIZ_SSL_CERT", "ZILLIZ_TLS_CERT"),
+        ("ZILLIZ_URL", "ZILLIZ_URI"),
+        ("ZILLIZ_CLUSTER_URL", "ZILLIZ_CLUSTER_URI"),
+        ("zilliz-prod-tokne", "ZILLIZ_PROD_TOKEN"),
+    ],
+)
+def test_a_typo_gets_the_name_that_was_meant(key: str, meant: str) -> None:
+    found = misnomer(parse_name(key))
+    assert (found.code, found.suggestion) == ("unknown_name", meant)
+
+
+def slips(word: str) -> Iterator[str]:
+    """Every word that one slip makes of a word: a letter left out, doubled, or swapped."""
+    for i in range(len(word)):
+        yield word[:i] + word[i + 1 :]
+        yield word[: i + 1] + word[i:]
+        yield word[:i] + word[i + 1 : i + 2] + word[i] + word[i + 2 :]
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_one_slip_in_a_field_is_seen_through(word: str) -> None:
+    wrong = [slip for slip in slips(word) if slip not in WORDS and "__" not in slip]
+    keys = [f"ZILLIZ_PROD_{slip}" for slip in wrong if slip.strip("_") == slip]
+    meant = {
+        f"ZILLIZ_PROD_{each.upper()}" for each in WORDS if VOCABULARY[each] == VOCABULARY[word]
+    }
+    assert [key for key in keys if misnomer(parse_name(key)).suggestion not in meant] == []
+
+
+@given(aliases(), st.sampled_from(WORDS), st.integers(0, 100))
+def test_a_suggestion_is_itself_a_valid_name(alias: str, word: str, position: int) -> None:
+    position %= len(word)
+    found = parse_name(f"ZILLIZ_{alias}_{word[:position]}{word[position + 1 :]}")
+    if isinstance(found, Misnomer) and found.suggestion:
+        assert isinstance(parse_name(found.suggestion), Name)
+
+
+# --- what applications really use ---------------------------------------------------------------
+
+# Names of applications' own settings, most of them from public repositories.
+APPLICATIONS_OWN = """
+    ADDRESS BATCH_SIZE CANDIDATE_COLLECTION_NAME CLOUD_CLUSTER_ID CLOUD_DIMENSION
+    CLOUD_FREE_CLUSTER_REGION CLOUD_HOST CLOUD_PORT CLOUD_REGION CLOUD_REGION_ID CLUSTER_ID
+    CLUSTER_NAME CLUSTER_PLAN CLUSTER_PWD CLUSTER_TYPE COLLECTION COLLECTION_NAME
+    COLLECTION_NAME_GEMINI CONSISTENCY_LEVEL CU_SIZE DATABASE_NAME DB DIMENSION EMBED_DIM
+    EMBED_MODEL EMBEDDING_DIM EMBEDDING_MODEL FAILOVER_TO_FIRESTORE HOST ID INDEX_TYPE
+    JOB_COLLECTION_NAME KEY LOG_LEVEL MAX_RETRIES METRIC_TYPE MILVUS_KEY NPROBE ORG_ID
+    PARTITION_NAME PIPELINE_ID PORT PROJECT_ID REGION REGION_ID SEARCH_LIMIT SECURE TIMEOUT_MS
+    TIMEOUT_SEC TOP_K USE_SECURITY VECTOR_DIM VECTOR_FIELD VOLUME
+"""
+
+
+@pytest.mark.parametrize("name", APPLICATIONS_OWN.split())
+def test_an_applications_own_name_is_left_alone(name: str, tmp_path: Path) -> None:
+    environ = {f"ZILLIZ_{name}": "x", "ZCONFIG_STRICT": "true"}
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert (dict(configuration.aliases), configuration.problems) == ({}, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "alias", "field"),
+    [
+        ("CLOUD_URI", "cloud", "uri"),
+        ("CLOUD_API_KEY", "cloud", "token"),
+        ("CLOUD_TOKEN", "cloud", "token"),
+        ("CLOUD_USERNAME", "cloud", "user"),
+        ("CLOUD_PASSWORD", "cloud", "password"),
+        ("CLOUD_DATABASE", "cloud", "db_name"),
+        ("SERVERLESS_URI", "serverless", "uri"),
+        ("SERVERLESS_TOKEN", "serverless", "token"),
+        ("MILVUS_API_KEY", "milvus", "token"),
+        ("POOL_SIZE", "default", "pool_size"),
+        ("TIMEOUT", "default", "timeout"),
+        # These are aliases to us, whatever they were meant to be.
+        ("API_TOKEN", "api", "token"),
+        ("AUTH_TOKEN", "auth", "token"),
+        ("CLUSTER_ENDPOINT", "cluster", "uri"),
+        ("QUERY_ENDPOINT", "query", "uri"),
+    ],
+)
+def test_a_name_in_use_that_is_ours(name: str, alias: str, field: str) -> None:
+    assert parse_name(f"ZILLIZ_{name}") == Name(alias, Word(field, is_file=False))
+
+
+HOST = "in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
+
+
+@pytest.mark.parametrize(
+    ("credentials", "token", "user"),
+    [
+        ({"ZILLIZ_CLOUD_API_KEY": "key"}, "key", None),
+        ({"ZILLIZ_CLOUD_TOKEN": "db_ab12:pass"}, "db_ab12:pass", None),
+        ({"ZILLIZ_CLOUD_USERNAME": "db_ab12", "ZILLIZ_CLOUD_PASSWORD": "pass"}, None, "db_ab12"),
+    ],
+)
+def test_the_names_of_the_clouds_examples_declare_the_alias_cloud(
+    credentials: dict[str, str], token: str | None, user: str | None, tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_CLOUD_URI": f"https://{HOST}", **credentials}
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert configuration.problems == ()
+    [(alias, settings)] = configuration.aliases.items()
+    assert (alias, settings.uri.host, settings.user) == ("cloud", HOST, user)
+    assert (settings.token.get_secret_value() if settings.token else None) == token
+
+
+def test_the_address_of_the_clouds_control_plane_is_told_from_a_clusters(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_CLOUD_URI": "https://api.cloud.zilliz.com", "ZILLIZ_CLOUD_TOKEN": "key"}
+    [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+    assert (problem.code, problem.alias, problem.field) == ("control_plane", "cloud", "uri")
+    assert "vectordb.zillizcloud.com" in problem.remedy

@@ -1,0 +1,83 @@
+"""The checks of single values, beyond what their types say. No refusal repeats the value."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_core import PydanticCustomError
+
+from zconfig.endpoint import Endpoint, EndpointError, Transport, parse
+from zconfig.redaction import Hidden
+
+
+def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
+    """Return the error that a validator raises: it carries no input."""
+    return PydanticCustomError(code, "{message}", {"message": message, "remedy": remedy})
+
+
+def to_endpoint(value: Any) -> Endpoint:
+    """Parse a URI, and make sure that an embedded database has a directory to stand in."""
+    try:
+        endpoint = value if isinstance(value, Endpoint) else parse(str(value))
+    except EndpointError as error:
+        refusal = refuse(error.code, error.message, error.remedy)
+    else:
+        if endpoint.transport is not Transport.LITE or _has_directory(endpoint.path or ""):
+            return endpoint
+        refusal = refuse(
+            "lite_directory_missing",
+            "the directory of the .db file does not exist",
+            "create it, or correct the path",
+        )
+    raise refusal
+
+
+def _has_directory(path: str) -> bool:
+    # pathlib raises where there is no such user, the name is too long, or one may not look.
+    directory = os.path.dirname(os.path.expanduser(path))  # noqa: PTH111, PTH120 - see above
+    return os.path.isdir(directory or ".")  # noqa: PTH112 - see above
+
+
+def to_printable(value: Any) -> Any:
+    """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if re.fullmatch(r"[\x20-\x7e]*", text):
+        return value
+    if re.search(r"[\r\n]", text):
+        raise refuse("line_end", "holds a line end", "write it on one line, without a line end")
+    raise refuse(
+        "not_printable",
+        "holds characters other than printable ASCII",
+        "write it again without them; a byte order mark or a smart quote is a likely one",
+    )
+
+
+def to_user(value: str) -> str:
+    """Refuse a name that the server would take for a shorter one and a part of the password."""
+    if ":" in value:
+        raise refuse(
+            "colon_in_user",
+            "holds a colon, which is where Milvus takes the name to end",
+            "use a user without one, or a token if this is user:password",
+        )
+    return value
+
+
+def to_keepalive(value: float) -> float:
+    """Refuse what servers would punish as too many pings."""
+    lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s
+    if value != 0 and value < lowest_s:
+        raise refuse("bad_keepalive", "is neither 0 nor at least 10 seconds", "use 0 or 10 or more")
+    return value
+
+
+def to_proxy(value: str) -> str:
+    """Return `off`, or a proxy's URL, which nothing shows if a password may be in it."""
+    if value.lower() == "off":
+        return "off"
+    if re.fullmatch(r"https?://[^\s/]+/?", value):
+        return Hidden(value) if "@" in value else value
+    raise refuse("bad_proxy", "is neither `off` nor a proxy's URL", "write off or http://host:port")
