@@ -8,14 +8,19 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -36,8 +41,10 @@ from zconfig.diagnosis import (
     stages,
     status_verdict,
 )
-from zconfig.diagnosis.network import dial
-from zconfig.diagnosis.tls import tls_failure
+from zconfig.diagnosis.http2 import greets
+from zconfig.diagnosis.material import unverified_context
+from zconfig.diagnosis.network import Stream, dial
+from zconfig.diagnosis.tls import TLSStream, tls_failure
 from zconfig.diagnosis.verdict import evidence
 from zconfig.errors import Stage
 
@@ -540,6 +547,33 @@ def test_a_name_that_no_certificate_can_have(certificates: Certificates) -> None
     assert (last.stage, last.error) == (Stage.TLS, errors.HostnameMismatchError)
 
 
+class HungUp(Stream):
+    """A connection whose peer said something, then hung up: some sends still get through."""
+
+    def __init__(self, said: bytes, sends: int = 0) -> None:
+        self._said = said
+        self._sends = sends
+
+    def send(self, data: bytes) -> None:
+        self._sends -= 1
+        if self._sends < 0:
+            raise BrokenPipeError
+
+    def receive(self, size: int) -> bytes:
+        said, self._said = self._said[:size], self._said[size:]
+        return said
+
+
+def test_what_a_peer_said_before_it_hung_up_is_read() -> None:
+    assert greets(HungUp(faults.frame(faults.SETTINGS)))
+
+
+def test_an_alert_that_cannot_be_sent_does_not_hide_why() -> None:
+    stream = TLSStream(HungUp(b"HTTP/1.1 400 Bad Request", 1), unverified_context(), "db.test")
+    with pytest.raises(ssl.SSLError, match="WRONG_VERSION_NUMBER"):
+        stream.shake_hands()
+
+
 # --- unix sockets --------------------------------------------------------------------------
 
 
@@ -744,6 +778,22 @@ def test_an_encrypted_key_asks_nobody_for_a_passphrase(
     assert verdict == Verdict(
         errors.TLSMaterialError, f"TLS_KEY {key}: encrypted, and gRPC takes no passphrase"
     )
+
+
+def test_a_short_key_passes_as_it_does_with_grpc(tmp_path: Path) -> None:
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505  # the point is that it is weak
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "db.test")])
+    start = datetime.now(UTC)
+    cert = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    cert_path, key_path = tmp_path / "short.pem", tmp_path / "short.key"
+    cert_path.write_bytes(cert.public_bytes(Encoding.PEM))
+    key_path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    assert check_material(local(1, cert=str(cert_path), key=str(key_path))) is None
 
 
 def test_the_probe_trusts_a_server_s_own_certificate_as_grpc_does(

@@ -167,7 +167,13 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
     given = {name: origin for name, origin in other.origins.items() if name != "uri"}
     changes = {_SPEC_FIELD.get(name, name) for name in given}
     values = {name: getattr(other, name) for name in changes}
-    return replace(spec, **values, origins={**spec.origins, **given})
+    if "tls" in changes:
+        files = {name.removeprefix("tls_") for name in given if name.startswith("tls_")}
+        values["tls"] = replace(spec.tls, **{name: getattr(other.tls, name) for name in files})
+    # Credentials are one value: those that are replaced leave no part of theirs behind.
+    gone = _SETTINGS["credentials"] if "credentials" in changes else ()
+    kept = {name: origin for name, origin in spec.origins.items() if name not in gone}
+    return replace(spec, **values, origins={**kept, **given})
 
 
 def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
