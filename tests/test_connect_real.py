@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from milvus_lite.server_manager import server_manager_instance
 from pymilvus.client.connection_manager import ConnectionManager
 from pymilvus.client.grpc_handler import GrpcHandler
 from pymilvus.exceptions import MilvusException
@@ -346,6 +347,19 @@ def test_milvus_lite_is_a_server_like_any_other(lite_uri: str) -> None:
         assert collections_of(connection) == []
 
 
+def test_milvus_lite_that_ended_is_not_taken_for_a_host(lite_uri: str) -> None:
+    with registry(ZILLIZ_URI=lite_uri) as connections:
+        connection = connections.default
+        address = connection.target
+        server_manager_instance.release_server(lite_uri)
+        with pytest.raises(RefusedError) as caught:
+            connection.ping()
+        assert caught.value.detail.startswith(address)
+        assert caught.value.hint == ""
+        connections.disconnect("default")
+        assert connections.default.ping() > 0
+
+
 def test_milvus_lite_is_reached_though_a_proxy_is_configured(
     lite_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -545,7 +559,6 @@ def test_a_client_is_in_the_alias_database(milvus: RealMilvus, sales: str) -> No
             assert client_of(connection).list_collections() == ["in_sales"]
 
 
-@pytest.mark.xfail(raises=pytest.fail.Exception, reason="pymilvus shares its handler, and with it our channel", strict=True)
 def test_clients_of_two_users_of_one_server_are_told_apart(milvus: RealMilvus) -> None:
     with registry(**prod(milvus)) as connections, a_user(connections["prod"], "reader") as password:
         connections.connect("reader", uri=milvus.uri, user="reader", password=password)
@@ -568,7 +581,6 @@ def a_user(connection: Connection, name: str) -> Iterator[str]:
     assert stub.DeleteCredential(deletion, timeout=PATIENCE_S).code == 0
 
 
-@pytest.mark.xfail(raises=MilvusException, reason="pymilvus shares its handler, and with it our channel", strict=True)
 def test_after_a_reconnect_a_new_client_works_and_the_old_one_says_why_not(
     milvus: RealMilvus,
 ) -> None:
@@ -588,7 +600,6 @@ def test_a_client_of_a_closed_connection_is_a_closed_error(milvus: RealMilvus) -
             client_of(connection)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="pymilvus makes a channel of its own to recover", strict=True)
 def test_a_client_keeps_to_our_channel_when_its_server_was_away(
     milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -609,7 +620,6 @@ def test_a_client_keeps_to_our_channel_when_its_server_was_away(
         connections.close()
 
 
-@pytest.mark.xfail(raises=MilvusException, reason="the socket's directory is taken for a database", strict=True)
 def test_a_client_works_over_a_unix_socket(milvus: RealMilvus, tmp_path: Path) -> None:
     path = tmp_path / "milvus.sock"
 

@@ -140,9 +140,6 @@ def test_adding_replaces_what_was_configured(server: FakeMilvus) -> None:
     assert sent_on_connect(server) == {}
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="only the first one's problems are reported", strict=True
-)
 def test_everything_that_is_wrong_with_any_of_them_is_reported(empty: Connections) -> None:
     with pytest.raises(ConfigurationError) as caught:
         empty.add_connection(a={"port": 70_000}, b={"uri": ELSEWHERE, "timeout": -1})
@@ -426,9 +423,6 @@ def test_what_cannot_be_an_alias_cannot_be_added(empty: Connections, alias: str)
     assert list(empty) == []
 
 
-@pytest.mark.xfail(
-    raises=ConfigurationError, reason="it is an error, and not an unknown alias", strict=True
-)
 @pytest.mark.parametrize("alias", ["", "token", "two words", "a__b"])
 def test_what_cannot_be_an_alias_is_an_unknown_one(prod: Connections, alias: str) -> None:
     prod.disconnect(alias)
@@ -528,9 +522,6 @@ def test_an_alias_has_a_connection_while_it_is_connected(prod: Connections) -> N
     assert (before, connected, prod.has_connection("prod")) == (False, True, False)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="the registry hands out the closed connection", strict=True
-)
 def test_an_alias_opens_again_after_its_connection_was_closed_by_hand(prod: Connections) -> None:
     with prod["prod"] as connection:
         assert connection.is_open

@@ -303,7 +303,7 @@ CASES = [
         Case(
             f"a stopped cluster, {code.name}",
             failing(code, "The action is unavailable under current cluster status STOPPED."),
-            errors.ServerNotReadyError,
+            errors.ClusterStoppedError,
             with_credentials,
         )
         for code in (Code.UNAUTHENTICATED, Code.UNKNOWN)
@@ -865,8 +865,14 @@ def test_a_header_lost_on_the_way_is_no_missing_credential() -> None:
 def test_a_stopped_cluster_is_not_taken_for_wrong_credentials() -> None:
     details = "The action is unavailable under current cluster status STOPPED."
     verdict = diagnose(Code.UNAUTHENTICATED, details, local(1), deadline=soon())
-    assert not issubclass(verdict.error, errors.AuthenticationError)
-    assert "resume the cluster" in verdict.hint
+    assert verdict.error is errors.ClusterStoppedError
+    assert verdict.error.permanent
+
+
+def test_a_cluster_that_is_resuming_is_waited_for() -> None:
+    details = "The action is unavailable under current cluster status RESUMING."
+    verdict = diagnose(Code.UNAVAILABLE, details, local(1), deadline=soon())
+    assert verdict.error is errors.ServerNotReadyError
 
 
 # --- evidence ------------------------------------------------------------------------------

@@ -221,27 +221,6 @@ inherited.ping()
     assert server.count("Connect") == 2
 
 
-def test_a_child_of_a_parent_in_the_middle_of_a_connect_opens_its_own(server: FakeMilvus) -> None:
-    script = """
-import threading
-from zconfig import events
-connecting = threading.Event()
-connections.subscribe(
-    lambda event: connecting.set() if isinstance(event, events.ConnectionConnecting) else None
-)
-thread = threading.Thread(target=lambda: connections["slow"])
-thread.start()
-assert connecting.wait(15)
-forked(lambda: connections["fast"].ping())
-forked(lambda: connections.disconnect("slow"))
-connections.disconnect("slow")
-"""
-    with fake_milvus() as slow:
-        slow.hold()
-        run(script, ZILLIZ_FAST_URI=server.uri, ZILLIZ_SLOW_URI=slow.uri, PYTHONWARNINGS="ignore")
-    assert server.count("Connect") == 1
-
-
 def test_multiprocessing_workers_open_their_own(server: FakeMilvus) -> None:
     script = """
 import multiprocessing

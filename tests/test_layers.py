@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"origin", "redaction", "_version"},
+    {"origin", "redaction", "masking", "patience", "_version"},
     {"errors", "events"},
     {"sources"},
     {"endpoint"},

@@ -10,7 +10,8 @@
     └── ConnectError                  dialing one alias failed
         ├── UnreachableError          NameNotFound, NameServer, NameTimeout, Refused,
         │                             HostUnreachable, ConnectTimeout, ClosedByPeer,
-        │                             ServerSilent, ServerNotReady, EmbeddedServer, Proxy
+        │                             ServerSilent, ServerNotReady, ClusterStopped,
+        │                             EmbeddedServer, Proxy
         ├── TLSError                  TLSMaterial, PlaintextServer, TLSServer,
         │                             UntrustedCertificate, ExpiredCertificate,
         │                             HostnameMismatch, ClientCertificate
@@ -178,6 +179,7 @@ class ConnectError(ZConfigError):
         elapsed_ms: Milliseconds from the start of the connect to this verdict.
         attempts: How many times it was tried.
         hint: An observation about the surroundings that makes the cause likelier.
+        remedy: One thing to do, where it is another than the cause's own.
 
     Attributes:
         cause: Stable identifier of the cause, e.g. `refused`.
@@ -189,7 +191,7 @@ class ConnectError(ZConfigError):
     stage: ClassVar[Stage] = Stage.MILVUS
     permanent: ClassVar[bool] = False
     problem: ClassVar[str] = "the connection failed"
-    remedy: ClassVar[str] = "look at the server's log"
+    remedy: str = "look at the server's log"
 
     def __init__(  # noqa: PLR0913 - an error says all that is known
         self,
@@ -201,6 +203,7 @@ class ConnectError(ZConfigError):
         elapsed_ms: float = 0.0,
         attempts: int = 1,
         hint: str = "",
+        remedy: str = "",
     ) -> None:
         self.alias = alias
         self.endpoint = endpoint
@@ -209,6 +212,7 @@ class ConnectError(ZConfigError):
         self.elapsed_ms = elapsed_ms
         self.attempts = attempts
         self.hint = hint
+        self.remedy = remedy or type(self).remedy
         super().__init__(alias)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -216,7 +220,7 @@ class ConnectError(ZConfigError):
 
     def facts(self) -> dict[str, Any]:
         """Return the keyword arguments that make this error again."""
-        names = ("endpoint", "origin", "detail", "elapsed_ms", "attempts", "hint")
+        names = ("endpoint", "origin", "detail", "elapsed_ms", "attempts", "hint", "remedy")
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
@@ -251,9 +255,10 @@ class UnreachableError(ConnectError):
 class NameNotFoundError(UnreachableError):
     """The host's name does not exist."""
 
+    # Transient: a Compose service that is not up, and a headless Kubernetes service without ready
+    # pods, have no name yet.
     cause = "name_not_found"
     stage = Stage.DNS
-    permanent = True
     problem = "the host name does not exist"
     remedy = "correct the host in the URI, or the resolver's search domain"
 
@@ -324,6 +329,16 @@ class ServerNotReadyError(UnreachableError):
     stage = Stage.MILVUS
     problem = "the server is not ready"
     remedy = "wait until it has started (set ZCONFIG_WAIT)"
+
+
+class ClusterStoppedError(UnreachableError):
+    """The Zilliz Cloud cluster is stopped."""
+
+    cause = "cluster_stopped"
+    stage = Stage.MILVUS
+    permanent = True
+    problem = "the cluster is stopped"
+    remedy = "resume it in the Zilliz Cloud console"
 
 
 class EmbeddedServerError(UnreachableError):

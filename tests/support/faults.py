@@ -296,7 +296,7 @@ def _pump(source: socket.socket, sink: socket.socket, latency_s: float) -> None:
     with contextlib.suppress(OSError):
         while chunk := source.recv(CHUNK):
             under_way.put((time.monotonic() + latency_s, chunk))
-    under_way.put((time.monotonic() + latency_s, b""))
+    under_way.put((0.0, b""))
     deliver.join()
     # Neither TLS nor HTTP/2 knows a connection that is closed one way only.
     shut(source)

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,6 +20,7 @@ from zconfig.connection.link import Link, make_link, metadata_of
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint
 from zconfig.errors import ClosedError, ConnectError
+from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec
 
 T = TypeVar("T")
@@ -133,8 +135,8 @@ class Connection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection is not open.
         """
-        channel, started = self.channel, time.perf_counter()
-        self._ask(timeout, lambda left_s: milvus.get_version(channel, left_s))
+        started = time.perf_counter()
+        self._ask(milvus.get_version, timeout)
         self._round_trip_ms = (time.perf_counter() - started) * 1e3
         return self._round_trip_ms
 
@@ -148,15 +150,13 @@ class Connection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection is not open.
         """
-        channel = self.channel
-        return self._ask(timeout, lambda left_s: milvus.check_health(channel, left_s))
+        return self._ask(milvus.check_health, timeout)
 
-    def open(self, *, deadline: float, retry_until: float) -> None:
+    def open(self, patience: Patience) -> None:
         """Connect: try until the server accepts us, or until there is no use in trying.
 
         Args:
-            deadline: The monotonic instant at which it must have ended.
-            retry_until: The monotonic instant until which transient failures are retried.
+            patience: How long to go on trying.
 
         Raises:
             ConnectError: What the last attempt failed of.
@@ -167,7 +167,7 @@ class Connection:
         self._state = State.CONNECTING
         self._emit(events.ConnectionConnecting(**self._names(), origin=str(self._spec.origin())))
         try:
-            attempt = self._try_until_ready(started, deadline, retry_until)
+            attempt = self._try_until_ready(started, patience)
         except BaseException as error:
             self._release()
             if isinstance(error, ConnectError):
@@ -215,17 +215,17 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.alias!r} to {self.endpoint}, {self._state}>"
 
-    def _try_until_ready(self, started: float, deadline: float, retry_until: float) -> Attempt:
+    def _try_until_ready(self, started: float, patience: Patience) -> Attempt:
         """Return the attempt that succeeded."""
         number = 1
         while True:
-            ends = min(deadline, time.monotonic() + self._spec.timeout_s)
+            ends = min(patience.deadline, time.monotonic() + patience.attempt_s)
             attempt = Attempt(self._spec, started, ends, number)
             failure = self._try_once(attempt)
             if failure is None:
                 return attempt
             delay_s = _backoff_s(number)
-            if failure.permanent or time.monotonic() + delay_s >= min(retry_until, deadline):
+            if failure.permanent or not patience.outlasts(delay_s):
                 raise failure
             self._emit(self._retrying(failure, delay_s))
             if self._closing.wait(delay_s):
@@ -236,7 +236,7 @@ class Connection:
         """Return why it failed, or `None` when the connection is ready."""
         try:
             link = self._link or self._hold(make_link(attempt))
-            spec = self._spec
+            spec, attempt = self._spec, replace(attempt, embedded=link.embedded)
             server = attempt.run(lambda left_s: milvus.greet(link.view, spec, left_s))
         except ConnectError as error:
             if self._closing.is_set():
@@ -272,11 +272,12 @@ class Connection:
             raise ClosedError(self.alias)
         return link
 
-    def _ask(self, timeout: float | None, call: Callable[[float], T]) -> T:
-        started = time.monotonic()
-        timeout_s = self._spec.timeout_s if timeout is None else timeout
+    def _ask(self, call: Callable[[grpc.Channel, float], T], timeout: float | None) -> T:
+        started, link = time.monotonic(), self._live_link()
+        ends = started + (self._spec.timeout_s if timeout is None else timeout)
         try:
-            return Attempt(self._spec, started, started + timeout_s).run(call)
+            attempt = Attempt(self._spec, started, ends, embedded=link.embedded)
+            return attempt.run(lambda left_s: call(link.view, left_s))
         except ConnectError:
             if self.is_open:
                 raise

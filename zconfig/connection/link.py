@@ -34,6 +34,11 @@ class Link:
     core: Core
     lease: Lease | None
 
+    @property
+    def embedded(self) -> str | None:
+        """Where the embedded server listens; `None` for any other."""
+        return self.lease.address if self.lease else None
+
     def release(self) -> None:
         """Give everything back; calls through the view fail from now on."""
         self.view.revoke()
@@ -101,5 +106,5 @@ def _lease(attempt: Attempt) -> Lease | None:
     try:
         return acquire(Path(endpoint.path or ""))
     except LiteError as error:
-        verdict = Verdict(EmbeddedServerError, error.reason, error.remedy)
+        verdict = Verdict(EmbeddedServerError, error.reason, remedy=error.remedy)
     raise attempt.error(verdict)

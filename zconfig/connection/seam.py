@@ -44,12 +44,14 @@ class Attempt:
         started: The monotonic instant at which the whole undertaking began.
         deadline: The monotonic instant at which this try must have ended.
         number: Which try it is, from 1.
+        embedded: Where the embedded server listens, once it runs; `None` for any other.
     """
 
     spec: ConnectionSpec
     started: float
     deadline: float
     number: int = 1
+    embedded: str | None = None
 
     @property
     def left_s(self) -> float:
@@ -88,28 +90,40 @@ class Attempt:
             elapsed_ms=(time.monotonic() - self.started) * 1e3,
             attempts=self.number,
             hint=verdict.hint,
+            remedy=verdict.remedy,
         )
 
     def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
-        target, surroundings = probe_target(self.spec), _surroundings()
+        target = probe_target(self.spec, self.embedded)
+        surroundings = self._surroundings()
         return diagnose(code, details, target, deadline=self.deadline, surroundings=surroundings)
 
     def _judge(self, status: Status) -> Verdict:
-        target, surroundings = probe_target(self.spec), _surroundings()
+        target = probe_target(self.spec, self.embedded)
+        surroundings = self._surroundings()
         return status_verdict(status.code, status.reason, target, surroundings=surroundings)
 
+    def _surroundings(self) -> Surroundings:
+        environ = process_environment()
+        # An embedded server is on loopback wherever it runs; in a container too, that is right.
+        return Surroundings(environ) if self.embedded else Surroundings.detect(environ)
 
-def _surroundings() -> Surroundings:
-    return Surroundings.detect(process_environment())
 
+def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarget:
+    """Return what a diagnosis has to know of a connection.
 
-def probe_target(spec: ConnectionSpec) -> ProbeTarget:
-    """Return what a diagnosis has to know of a connection."""
+    Args:
+        spec: The connection's specification.
+        embedded: Where its embedded server listens, e.g. `127.0.0.1:41083`.
+    """
     endpoint, tls = spec.endpoint, spec.tls
-    host = endpoint.host or ""
+    host, port = endpoint.host or "", endpoint.port or 0
+    if embedded:
+        host, _, digits = embedded.rpartition(":")
+        port = int(digits)
     return ProbeTarget(
         host=host,
-        port=endpoint.port or 0,
+        port=port,
         secure=endpoint.secure,
         ca=tls.ca,
         cert=tls.cert,
@@ -117,5 +131,5 @@ def probe_target(spec: ConnectionSpec) -> ProbeTarget:
         server_name=tls.server_name,
         unix_path=endpoint.path if endpoint.transport is Transport.UNIX else None,
         has_credentials=spec.credentials is not None,
-        via_proxy=proxy_in_force(host, process_environment(), spec.proxy),
+        via_proxy=None if embedded else proxy_in_force(host, process_environment(), spec.proxy),
     )

@@ -14,6 +14,7 @@ from zconfig.diagnosis.verdict import Verdict, evidence
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
+    ClusterStoppedError,
     ConnectError,
     ConnectTimeoutError,
     DatabaseMissingError,
@@ -59,6 +60,7 @@ _SAID: _Rules = (
     (r"Stream removed \(Data frame", NotGRPCError),
     (r"^Stream removed$", ClosedByPeerError),
     (r"HTTP proxy returned response code", ProxyError),
+    (r"under current cluster status STOPPED", ClusterStoppedError),
     (r"under current cluster status", ServerNotReadyError),
     (r"(?i)not ready|not healthy|service unavailable", ServerNotReadyError),
 )
@@ -192,8 +194,6 @@ def _credentials_error(target: ProbeTarget) -> _Cause:
 
 
 def _hint(error: _Cause, details: str, target: ProbeTarget, surroundings: Surroundings) -> str:
-    if "under current cluster status" in details:
-        return "resume the cluster in the Zilliz Cloud console"
     if error is RejectedCredentialsError and "missing authorization" in details:
         return "they were sent: something between may drop the authorization header"
     return hint(error, target, surroundings)

@@ -21,11 +21,13 @@ class Verdict:
         error: The class that stands for the cause.
         detail: What was seen, redacted, on one line.
         hint: An observation about the surroundings that makes the cause likelier; may be empty.
+        remedy: One thing to do, where it is another than the error's own.
     """
 
     error: type[ConnectError]
     detail: str = ""
     hint: str = ""
+    remedy: str = ""
 
 
 class StageError(Exception):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from zconfig.channel.quiet import quiet_import
 from zconfig.connection import Connection
+from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
 from zconfig.spec import DEFAULT_DATABASE
 
@@ -24,24 +26,53 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
         MissingExtraError: pymilvus is not installed.
         ClosedError: The connection is not open.
     """
-    client = _client_class()
-    scheme = "https" if connection.endpoint.secure else "http"
-    database = connection.spec.db_name
-    return client(
-        uri=f"{scheme}://{connection.target.removeprefix('dns:///')}",
+    make, database = _client_class(), connection.spec.db_name
+    client = make(
+        uri=_uri(connection),
         channel=connection.channel,
         db_name="" if database == DEFAULT_DATABASE else database,
+        **_apart(),
         **options,
     )
+    _stay_on_the_channel(client)
+    return client
 
 
 def _client_class() -> type[MilvusClient]:
     try:
         with quiet_import():
-            from pymilvus import MilvusClient
+            from pymilvus import MilvusClient as found
     except ModuleNotFoundError as error:
         if error.name != "pymilvus":
             raise
     else:
-        return MilvusClient
+        client: type[MilvusClient] = found
+        return client
     raise MissingExtraError("pymilvus", "pymilvus")
+
+
+def _uri(connection: Connection) -> str:
+    """Return an address that pymilvus can parse and show; it dials none beside a channel."""
+    endpoint = connection.endpoint
+    if endpoint.transport is Transport.UNIX:
+        return endpoint.target
+    scheme = "https" if endpoint.secure else "http"
+    return f"{scheme}://{connection.target.removeprefix('dns:///')}"
+
+
+def _apart() -> dict[str, bool]:
+    """Keep pymilvus from joining two clients by address and token, where it does (from 2.6).
+
+    It would hand one alias' channel to another one, and a closed one to a new client.
+    """
+    return {"dedicated": True} if find_spec("pymilvus.client.connection_manager") else {}
+
+
+def _stay_on_the_channel(client: Any) -> None:
+    """Keep pymilvus from dialing by itself when a call fails, where it does (3.0).
+
+    Our channel reconnects by itself, and pymilvus would not know how: it has no credentials.
+    """
+    handler: Any = getattr(client, "_handler", None)
+    if hasattr(handler, "_on_rpc_error"):
+        handler._on_rpc_error = lambda _error: False  # noqa: SLF001 - there is no public way

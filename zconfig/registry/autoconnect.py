@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -47,15 +47,19 @@ def open_all(
 
 
 def judge(
-    outcomes: dict[str, Connection | ZConfigError], is_required: Callable[[str], bool]
+    outcomes: dict[str, Connection | ZConfigError], optional: Collection[str]
 ) -> dict[str, Connection]:
     """Return the connections, unless a required alias failed.
+
+    Args:
+        outcomes: What became of each alias.
+        optional: The aliases that may fail.
 
     Raises:
         AutoconnectError: With every failure, also those of optional aliases.
     """
     connected = {a: each for a, each in outcomes.items() if not isinstance(each, ZConfigError)}
     failures = {a: each for a, each in outcomes.items() if isinstance(each, ZConfigError)}
-    if any(is_required(alias) for alias in failures):
+    if failures.keys() - set(optional):
         raise AutoconnectError(failures, connected)
     return connected

@@ -8,14 +8,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from zconfig import events
-from zconfig.errors import ZConfigError
+from zconfig.errors import ConfigurationError, Problem, ZConfigError
+from zconfig.patience import Patience
 from zconfig.registry.announce import announcements, configured, removed
 from zconfig.registry.autoconnect import judge, open_all
 from zconfig.registry.forks import guard_forks
-from zconfig.registry.patience import Patience
 from zconfig.registry.pool import Pool
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import fold_alias, from_arguments, hide, names_a_place
+from zconfig.settings.arguments import as_alias, fold_alias, from_arguments, hide, names_a_place
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, override, to_spec
@@ -61,9 +61,9 @@ class Connections(Mapping[str, "Connection"]):
             'localhost:19530'
             >>> connections.remove_connection("docs")
         """
-        hidden = {fold_alias(alias): hide(each) for alias, each in connections.items()}
+        hidden = {alias: hide(each) for alias, each in connections.items()}
         del connections  # or a traceback that shows locals would show them
-        specs = [_spec(alias, each, "connections.add_connection") for alias, each in hidden.items()]
+        specs = _specs(hidden, "connections.add_connection")
         for spec in specs:
             self._pool.check(spec)
         for spec in specs:
@@ -120,7 +120,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        self._pool.close(fold_alias(alias))
+        self._pool.close(as_alias(alias))
 
     def remove_connection(self, alias: str) -> None:
         """Close an alias, and forget its configuration; no error if there is none.
@@ -128,7 +128,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        name = fold_alias(alias)
+        name = as_alias(alias)
         self._pool.close(name)
         spec = self._table.remove(name)
         if spec:
@@ -136,7 +136,7 @@ class Connections(Mapping[str, "Connection"]):
 
     def list_connections(self) -> list[tuple[str, Connection | None]]:
         """Return every configured alias with its connection, `None` where it is not open."""
-        return [(alias, self._pool.live.get(alias)) for alias in self._table]
+        return [(alias, self._pool.find(alias)) for alias in self._table]
 
     def get_connection_addr(self, alias: str) -> dict[str, Any]:
         """Return where an alias leads, without credentials; an empty dict if it is unknown.
@@ -147,7 +147,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        name = fold_alias(alias)
+        name = as_alias(alias)
         if name not in self._table:
             return {}
         spec = self._table.spec(name)
@@ -166,13 +166,12 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        return fold_alias(alias) in self._pool.live
+        return self._pool.find(as_alias(alias)) is not None
 
     # --- the mapping ------------------------------------------------------------------------
 
     def __getitem__(self, alias: str) -> Connection:
-        live = self._pool.live.get(alias)
-        return live or self._open(self._table.spec(fold_alias(alias)))
+        return self._pool.find(alias) or self._open(self._table.spec(as_alias(alias)))
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and fold(alias) in self._table
@@ -188,7 +187,7 @@ class Connections(Mapping[str, "Connection"]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        states = (f"{a}: {'connected' if a in self._pool.live else 'idle'}" for a in self._table)
+        states = (f"{a}: {'connected' if self._pool.find(a) else 'idle'}" for a in self._table)
         return f"<Connections {{{', '.join(states)}}}>"
 
     # --- beyond it --------------------------------------------------------------------------
@@ -216,7 +215,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: It is not configured, or wrongly.
         """
-        return self._table.spec(fold_alias(alias))
+        return self._table.spec(as_alias(alias))
 
     def autoconnect(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -237,13 +236,14 @@ class Connections(Mapping[str, "Connection"]):
             AutoconnectError: With every alias that failed; the others stay connected.
         """
         self._announce()
-        names = [fold_alias(alias) for alias in aliases]
+        names = [as_alias(alias) for alias in aliases]
         if names:
             self._table.check(names)
         else:
             self._table.check_all()
+        optional = {name for name in self._table if not self._table.spec(name).required}
         outcomes = self.attempt(*(names or self._table), wait=wait, timeout=timeout)
-        return judge(outcomes, lambda name: bool(names) or self._table.spec(name).required)
+        return judge(outcomes, optional=set() if names else optional)
 
     def attempt(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -260,9 +260,9 @@ class Connections(Mapping[str, "Connection"]):
         """
 
         def open_one(alias: str) -> Connection:
-            return self._open(self._table.spec(fold_alias(alias)), wait, timeout)
+            return self._open(self._table.spec(as_alias(alias)), wait, timeout)
 
-        return open_all(aliases, open_one, self._pool.close)
+        return open_all(aliases, open_one, self._pool.cancel)
 
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
@@ -332,6 +332,20 @@ class Connections(Mapping[str, "Connection"]):
         forked = self._pool.abandon()
         if forked:
             self._unannounced.append(events.forked(forked))
+
+
+def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:
+    """Return the specifications of several aliases, or everything that is wrong with any."""
+    specs: list[ConnectionSpec] = []
+    problems: list[Problem] = []
+    for alias, arguments in connections.items():
+        try:
+            specs.append(_spec(fold_alias(alias), arguments, call))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return specs
 
 
 def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:

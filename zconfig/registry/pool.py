@@ -8,8 +8,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from zconfig.errors import ClosedError, ConflictError, ConnectError, Problem, ServerSilentError
-from zconfig.registry.patience import Patience
+from zconfig.errors import (
+    ClosedError,
+    ConflictError,
+    ConnectError,
+    Problem,
+    ServerSilentError,
+    ZConfigError,
+)
+from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec, differences
 
 if TYPE_CHECKING:
@@ -35,8 +42,12 @@ class Pool:
         self._make = make
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
-        self.live: dict[str, Connection] = {}
-        """Ready connections; read without the lock."""
+        self._live: dict[str, Connection] = {}
+
+    def find(self, alias: str) -> Connection | None:
+        """Return the live connection of an alias, without taking the lock."""
+        connection = self._live.get(alias)
+        return connection if connection is not None and connection.is_open else None
 
     def open(self, spec: ConnectionSpec, patience: Patience) -> Connection:
         """Return the live connection of a specification, opening it if there is none.
@@ -49,7 +60,7 @@ class Pool:
         while True:
             own = Flight(self._make(spec))
             with self._lock:
-                live, others = self.live.get(spec.alias), self._flights.get(spec.alias)
+                live, others = self.find(spec.alias), self._flights.get(spec.alias)
                 if not live and not others:
                     self._flights[spec.alias] = own
             if live:
@@ -60,52 +71,69 @@ class Pool:
                 return _expect(spec, joined)
 
     def check(self, spec: ConnectionSpec) -> None:
-        """Make sure that an alias is not live with another specification.
+        """Make sure that an alias is not live, or being opened, with another specification.
 
         Raises:
             ConflictError: It is; the message names the fields that differ.
         """
-        live = self.live.get(spec.alias)
-        if live:
-            _expect(spec, live)
+        flight, live = self._flights.get(spec.alias), self.find(spec.alias)
+        for connection in (live, flight.connection if flight else None):
+            if connection:
+                _expect(spec, connection)
+
+    def cancel(self, alias: str) -> None:
+        """End the connect of an alias that is in flight; leave it alone if it is live."""
+        with self._lock:
+            flight = self._flights.pop(alias, None)
+        if flight:
+            flight.connection.close()
 
     def close(self, alias: str) -> None:
         """Close an alias, be it live or being opened; nothing happens if it is neither."""
+        self.cancel(alias)
         with self._lock:
-            live, flight = self.live.pop(alias, None), self._flights.get(alias)
-        for connection in filter(None, (live, flight.connection if flight else None)):
-            connection.close()
+            live = self._live.pop(alias, None)
+        if live:
+            live.close()
 
     def close_all(self) -> None:
         """Close every alias."""
-        for alias in {*self.live, *self._flights}:
+        for alias in {*self._live, *self._flights}:
             self.close(alias)
 
     def abandon(self) -> tuple[str, ...]:
         """Drop everything without closing it, in a child process; return the aliases."""
-        live = self.live
-        self._lock, self._flights, self.live = threading.Lock(), {}, {}
-        for connection in live.values():
+        connections = {**self._live, **{a: each.connection for a, each in self._flights.items()}}
+        self._lock, self._flights, self._live = threading.Lock(), {}, {}
+        for connection in connections.values():
             connection.abandon()
-        return tuple(live)
+        return tuple(connections)
 
     def _fly(self, flight: Flight, patience: Patience) -> Connection:
         """Open a connection, and tell those who wait how it went."""
         connection = flight.connection
         try:
-            connection.open(deadline=patience.deadline, retry_until=patience.retry_until)
+            connection.open(patience)
+            self._land(flight)
         except BaseException as error:
             with self._lock:
-                self._flights.pop(connection.alias, None)
-            known = isinstance(error, ConnectError)
+                if self._flights.get(connection.alias) is flight:
+                    del self._flights[connection.alias]
+            known = isinstance(error, ZConfigError)
             flight.outcome.set_exception(error if known else ClosedError(connection.alias))
             raise
-        with self._lock:
-            self._flights.pop(connection.alias, None)
-            if connection.is_open:
-                self.live[connection.alias] = connection
         flight.outcome.set_result(connection)
         return connection
+
+    def _land(self, flight: Flight) -> None:
+        """Make a connection live, unless someone cancelled it, who closes it then."""
+        connection = flight.connection
+        with self._lock:
+            if self._flights.get(connection.alias) is flight:
+                del self._flights[connection.alias]
+                self._live[connection.alias] = connection
+                return
+        raise ClosedError(connection.alias)
 
 
 def _join(flight: Flight, patience: Patience) -> Connection | None:
@@ -115,7 +143,7 @@ def _join(flight: Flight, patience: Patience) -> Connection | None:
     except TimeoutError:
         pass
     except ConnectError as error:
-        if error.permanent or not patience.retries:
+        if error.permanent or not patience.outlasts(0.0):
             raise
         return None
     spec = flight.connection.spec

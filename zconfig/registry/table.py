@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
@@ -21,6 +22,7 @@ class Table:
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
         self._specs = {spec.alias: spec for spec in specs_of(configuration)}
+        self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._specs))
@@ -45,12 +47,14 @@ class Table:
 
     def add(self, spec: ConnectionSpec) -> None:
         """Take a specification from code; it replaces what was read for its alias."""
-        self._specs = {**self._specs, spec.alias: spec}
+        with self._lock:
+            self._specs = {**self._specs, spec.alias: spec}
 
     def remove(self, alias: str) -> ConnectionSpec | None:
         """Take an alias out, and return what was configured for it."""
-        spec = self._specs.get(alias)
-        self._specs = {name: each for name, each in self._specs.items() if name != alias}
+        with self._lock:
+            spec = self._specs.get(alias)
+            self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
     def complaint(self, alias: str) -> ConfigurationError:

@@ -35,26 +35,34 @@ _RENAMED = {
 _KNOWN = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
 
 
+def as_alias(alias: object) -> str:
+    """Return an alias from code in its folded form; it may be one that nobody can configure.
+
+    Raises:
+        ConfigurationError: If it is not a string.
+
+    Example:
+        >>> as_alias("eu-Prod")
+        'eu_prod'
+    """
+    if isinstance(alias, str):
+        return fold(alias)
+    what = f"an alias is a string, not {type(alias).__name__}"
+    raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
+
+
 def fold_alias(alias: object) -> str:
-    """Return an alias from code in its folded form.
+    """Return an alias that is to be configured in its folded form.
 
     Raises:
         ConfigurationError: If it is not a string, or cannot be an alias.
-
-    Example:
-        >>> fold_alias("eu-Prod")
-        'eu_prod'
     """
-    if not isinstance(alias, str):
-        raise ConfigurationError(
-            [Problem("bad_alias", f"an alias is a string, not {type(alias).__name__}", "pass one")]
-        )
-    complaint = check_alias(fold(alias))
-    if complaint:
-        raise ConfigurationError(
-            [Problem(complaint.code, complaint.message, "choose another alias", alias=alias)]
-        )
-    return fold(alias)
+    name = as_alias(alias)
+    complaint = check_alias(name)
+    if complaint is None:
+        return name
+    problem = Problem(complaint.code, complaint.message, "choose another alias", alias=str(alias))
+    raise ConfigurationError([problem])
 
 
 def hide(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def _has_directory(path: str) -> bool:
 def to_printable(value: Any) -> Any:
     """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if re.fullmatch(r"[\x20-\x7e]*", text):
+    if text.isascii() and text.isprintable():
         return value
     if re.search(r"[\r\n]", text):
         raise refuse("line_end", "holds a line end", "write it on one line, without a line end")

@@ -107,7 +107,8 @@ def parse_name(key: str) -> Name | Misnomer | None:
     if not folded.startswith(PREFIX) or _NAMED_PORT in f"_{rest}":
         return None
     parts = rest.split("_")
-    for start in range(max(0, len(parts) - _LONGEST), len(parts)):
+    # The shortest tail that is a field is also the longest: no field ends in another.
+    for start in reversed(range(max(0, len(parts) - _LONGEST), len(parts))):
         word = VOCABULARY.get("_".join(parts[start:]))
         if word:
             return _with_alias("_".join(parts[:start]), word, bare=start == 0)

@@ -143,6 +143,8 @@ class _Resolver:
 
     def _take_credentials(self, alias: str, fields: Fields) -> dict[str, Entry]:
         """Take a layer's credentials whole, or none of them if a higher layer has any."""
+        if not fields:
+            return {}
         settled = [name for name in CREDENTIALS if self._is_settled((alias, name))]
         if settled:
             for candidates in fields.values():

@@ -1,0 +1,202 @@
+"""Sources that installed packages bring, found by their entry points."""
+
+import pickle
+import sys
+import textwrap
+from importlib.metadata import entry_points
+
+import pytest
+
+from tests.support.processes import run_python
+from zconfig.origin import Origin
+from zconfig.redaction import Hidden
+from zconfig.sources.mapping import read_mapping
+from zconfig.sources.plugins import GROUP, plugin_readings
+
+SECRET = "s3cret-pa55"
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a package whose one module has a source, as pip would have left it."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    before = set(sys.modules)
+
+    def install(module, source, *, name=None, attribute="read", group=GROUP):
+        (site / f"{module}.py").write_text(textwrap.dedent(source))
+        info = site / f"{module}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        entry_point = f"[{group}]\n{name or module} = {module}:{attribute}\n"
+        (info / "entry_points.txt").write_text(entry_point)
+
+    yield install
+    for module in set(sys.modules) - before:
+        del sys.modules[module]
+
+
+def returning(expression):
+    return f"def read(environ):\n    return {expression}\n"
+
+
+def keys(reading):
+    return {entry.key: str(entry.value) for entry in reading.entries}
+
+
+def test_without_plugins_there_is_nothing():
+    assert plugin_readings({"ZILLIZ_URI": "x"}) == ()
+
+
+def test_a_plugin_is_a_layer_named_after_it(install):
+    install("acme_vault", returning(f"{{'ZILLIZ_PROD_TOKEN': {SECRET!r}}}"), name="acme")
+
+    [reading] = plugin_readings({})
+    [entry] = reading.entries
+    assert (reading.name, reading.problems, reading.files) == ("plugin acme", (), ())
+    assert (entry.key, entry.value) == ("ZILLIZ_PROD_TOKEN", SECRET)
+    assert entry.origin == Origin("plugin acme", "ZILLIZ_PROD_TOKEN")
+    assert str(entry.origin) == "ZILLIZ_PROD_TOKEN (plugin acme)"
+
+
+def test_a_value_of_a_plugin_is_hidden(install):
+    install("acme", returning(f"{{'ZILLIZ_TOKEN': {SECRET!r}}}"))
+
+    readings = plugin_readings({})
+    assert isinstance(readings[0].entries[0].value, Hidden)
+    assert SECRET not in repr(readings)
+    assert SECRET.encode() not in pickle.dumps(readings)
+
+
+def test_a_plugin_sees_the_environment_and_cannot_write_to_it(install):
+    install(
+        "acme",
+        """
+        def read(environ):
+            try:
+                environ["ZILLIZ_URI"] = "written"
+            except TypeError:
+                return {"ZILLIZ_URI": environ["ACME_HOST"]}
+        """,
+    )
+    environ = {"ACME_HOST": "http://127.0.0.1:19530"}
+
+    assert keys(plugin_readings(environ)[0]) == {"ZILLIZ_URI": "http://127.0.0.1:19530"}
+    assert environ == {"ACME_HOST": "http://127.0.0.1:19530"}
+
+
+def test_plugins_come_in_the_order_of_their_names(install):
+    for module, name in (("m1", "zeta"), ("m2", "alpha"), ("m3", "mid"), ("m0", "mid")):
+        install(module, returning(f"{{'ZILLIZ_URI': {module!r}}}"), name=name)
+
+    found = [(reading.name, keys(reading)["ZILLIZ_URI"]) for reading in plugin_readings({})]
+    assert found == [
+        ("plugin alpha", "m2"),
+        ("plugin mid", "m0"),
+        ("plugin mid", "m3"),
+        ("plugin zeta", "m1"),
+    ]
+
+
+def test_entry_points_of_other_groups_are_left_alone(install):
+    install("acme", "raise SystemExit('imported')", group="zconfig.other")
+
+    assert plugin_readings({}) == ()
+
+
+def test_names_of_others_are_passed_over_and_their_values_not_asked_for(install):
+    install(
+        "acme",
+        """
+        from collections.abc import Mapping
+
+        class Lazy(Mapping):
+            asked = []
+            def __iter__(self):
+                return iter(["PATH", "ZILLIZ_URI", "zconfig_strict", "MY_ZILLIZ_URI"])
+            def __len__(self):
+                return 4
+            def __getitem__(self, name):
+                self.asked.append(name)
+                return "1"
+
+        def read(environ):
+            return Lazy()
+        """,
+    )
+
+    assert keys(plugin_readings({})[0]) == {"ZILLIZ_URI": "1", "ZCONFIG_STRICT": "1"}
+    assert sys.modules["acme"].Lazy.asked == ["ZILLIZ_URI", "zconfig_strict"]
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        (f"def read(environ): raise ValueError({SECRET!r})", "it failed (ValueError)"),
+        (f"raise RuntimeError({SECRET!r})", "it failed (RuntimeError)"),
+        ("import no_such_module_of_acme", "it failed (ModuleNotFoundError)"),
+        ("other = 1", "it failed (AttributeError)"),
+        ("read = 1", "it failed (TypeError)"),
+        (returning("None"), "it returned a value of type NoneType, not a mapping"),
+        (returning(f"[{SECRET!r}]"), "it returned a value of type list, not a mapping"),
+        (returning(f"{{1: {SECRET!r}}}"), "it failed (TypeError)"),
+    ],
+)
+def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, source, fault):
+    install("broken", source, name="acme")
+    install("sound", returning("{'ZILLIZ_URI': 'x'}"), name="zeta")
+
+    failed, sound = plugin_readings({})
+    [problem] = failed.problems
+    assert (failed.name, failed.entries) == ("plugin acme", ())
+    assert (problem.code, problem.severity, problem.alias) == ("plugin_failed", "error", None)
+    assert str(problem) == (
+        f"zconfig.sources (plugin acme): {fault}; "
+        "mend or uninstall the package that has broken:read"
+    )
+    assert keys(sound) == {"ZILLIZ_URI": "x"}
+
+
+def test_a_value_that_is_no_string_is_a_problem_and_the_others_are_read(install):
+    install("acme", returning(f"{{'ZILLIZ_TOKEN': {SECRET.encode()!r}, 'ZILLIZ_URI': 'x'}}"))
+
+    [reading] = plugin_readings({})
+    [problem] = reading.problems
+    assert keys(reading) == {"ZILLIZ_URI": "x"}
+    assert (problem.code, problem.origin.key) == ("not_text", "ZILLIZ_TOKEN")
+    assert SECRET not in str(problem)
+
+
+@pytest.mark.parametrize("value", [None, 1, True, b"x", ["x"], "a\0b", "\ud800"])
+def test_what_is_no_text_is_no_value(value):
+    reading = read_mapping({"ZILLIZ_TOKEN": value}, source="x")
+
+    assert (reading.entries, len(reading.problems)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("stored", "value"),
+    [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), (" a ", " a "), ("\n", "")],
+)
+def test_one_trailing_line_end_of_a_value_is_stripped(stored, value):
+    assert read_mapping({"ZILLIZ_TOKEN": stored}, source="x").entries[0].value == value
+
+
+def test_a_name_that_would_disturb_a_terminal_is_escaped():
+    [entry] = read_mapping({"zilliz-\x1b[31m": "x"}, source="x").entries
+
+    assert entry.key.isprintable()
+    assert str(entry.origin).isprintable()
+
+
+def test_a_plugin_is_not_even_loaded_by_an_import_of_its_room(install, tmp_path):
+    install("acme", "raise SystemExit('imported')")
+
+    assert [each.name for each in entry_points(group=GROUP)] == ["acme"]
+    done = run_python(
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        "import zconfig.sources.plugins\n"
+        "print('acme' in sys.modules)"
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")

@@ -1,0 +1,193 @@
+"""Secrets taken out of an application's own logs: for structlog, and for the standard library.
+
+What zconfig says by itself holds no secret. But an application logs what it likes: a URL with the
+password in it, the headers of a call, the text of somebody else's exception.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from zconfig.redaction import Masker
+
+Mask = Callable[[str], str]
+"""Returns a text masked; the same object if there is nothing to mask."""
+
+
+class MaskingProcessor:
+    """Masks secrets in structlog's events: in texts at any depth, in keys, in exceptions.
+
+    Put it last, before the renderer. An exception that is not rendered by then is replaced by its
+    traceback as text: what renders it later might show local variables. A processor before it that
+    shows them, as `dict_tracebacks` does, must not, since it cuts them short: a part of a secret is
+    not recognised.
+
+    Args:
+        masker: Knows the secrets.
+
+    Example:
+        >>> mask_secrets = MaskingProcessor(Masker(lambda: ["s3cr&t-key"]))
+        >>> mask_secrets(None, "info", {"event": "call", "headers": {"token": "s3cr&t-key"}})
+        {'event': 'call', 'headers': {'token': '********'}}
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+
+    def __call__(
+        self, _logger: Any, _name: str, event_dict: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """Return an event with its secrets masked; the same object if it has none."""
+        mask = self._masker.current()
+        error = _exception(event_dict.get("exc_info"))
+        if error:
+            event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
+        masked: MutableMapping[str, Any] = _masked(event_dict, mask)
+        return masked
+
+
+# Of these a record has its own; everything else was passed as `extra`, or is rendered text.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) - {"args", "exc_text", "stack_info"}
+
+
+class MaskingFilter(logging.Filter):
+    """Masks secrets in the records of the standard library's logging, and lets every record pass.
+
+    Attach it to handlers: a logger's filter does not see what comes from the loggers below it. An
+    exception whose traceback has a secret in it is replaced by that traceback as text.
+
+    Args:
+        masker: Knows the secrets.
+
+    Example:
+        >>> handler = logging.StreamHandler()
+        >>> handler.addFilter(MaskingFilter(Masker(lambda: ["s3cr&t-key"])))
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        super().__init__()
+        self._masker = masker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask what is secret in a record; one without secrets is left as it is."""
+        mask = self._masker.current()
+        for mask_part in (_mask_attributes, _mask_exception, _mask_message):
+            with suppress(Exception):  # no record may get lost
+                mask_part(record, mask)
+        return True
+
+
+def _mask_attributes(record: logging.LogRecord, mask: Mask) -> None:
+    """Mask the arguments one by one, the texts rendered before, and what was passed as `extra`."""
+    for name in vars(record).keys() - _OWN:
+        _mask_attribute(record, name, mask)
+
+
+def _mask_attribute(record: logging.LogRecord, name: str, mask: Mask) -> None:
+    value = getattr(record, name)
+    masked = _masked(value, mask)
+    if masked is not value:
+        setattr(record, name, masked)
+
+
+def _mask_exception(record: logging.LogRecord, mask: Mask) -> None:
+    error = _exception(record.exc_info)
+    rendered = _rendered(error) if error else ""
+    masked = mask(rendered)
+    if masked is not rendered:
+        # Some formatters take the text, others render the exception themselves.
+        record.exc_text = record.exc_text or masked
+        record.exc_info = (MaskedTraceback, MaskedTraceback(masked), None)
+
+
+def _mask_message(record: logging.LogRecord, mask: Mask) -> None:
+    """Mask what the message still shows, or all of a message that is not text, as structlog's."""
+    if isinstance(record.msg, Mapping):
+        _mask_attribute(record, "msg", mask)
+        return
+    try:
+        message = record.getMessage()
+    except Exception:  # noqa: BLE001 - logging shows the parts of what cannot be formatted
+        _mask_attribute(record, "msg", mask)
+        return
+    masked = mask(message)
+    if masked is not message:
+        record.msg, record.args = masked, ()
+
+
+class MaskedTraceback(Exception):  # noqa: N818 - it is the text of an error, not one
+    """Stands for an exception in a log: its text is that exception's traceback, masked."""
+
+
+# --- the values of an event ----------------------------------------------------------------
+
+_LEFT = (bool, int, float, complex, type(None), logging.LogRecord)
+_DEEPEST = 20
+
+
+def _masked(value: Any, mask: Mask, above: tuple[int, ...] = ()) -> Any:
+    """Return a value with the secrets in it masked; the same object if it has none.
+
+    Args:
+        value: Anything; what is neither text nor a collection counts as the text it is shown as.
+        mask: Masks a text.
+        above: The identities of the collections that it is a part of.
+    """
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, _LEFT):
+        return value
+    if id(value) not in above and len(above) < _DEEPEST:
+        with suppress(Exception):  # an application's own collection may not let itself be copied
+            return _masked_inside(value, mask, (*above, id(value)))
+    with suppress(Exception):  # nor let itself be shown
+        return _masked_text(value, mask)
+    return value
+
+
+def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...]) -> Any:
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "surrogateescape")
+        masked = mask(text)
+        return value if masked is text else masked.encode("utf-8", "surrogateescape")
+    if isinstance(value, Mapping):
+        items = [part for pair in value.items() for part in pair]
+        parts = [_masked(item, mask, above) for item in items]
+        return value if _same(items, parts) else dict(zip(parts[::2], parts[1::2], strict=True))
+    if isinstance(value, list | tuple | set | frozenset):
+        items = list(value)
+        parts = [_masked(item, mask, above) for item in items]
+        make = getattr(value, "_make", type(value))  # named tuples have one
+        return value if _same(items, parts) else make(parts)
+    return _masked_text(value, mask)
+
+
+def _masked_text(value: Any, mask: Mask) -> Any:
+    """Return the text of an object that shows a secret, or else the object."""
+    for text in (repr(value), str(value)):
+        masked = mask(text)
+        if masked is not text:
+            return masked
+    return value
+
+
+def _same(one: Iterable[Any], other: Iterable[Any]) -> bool:
+    return all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _exception(exc_info: Any) -> BaseException | None:
+    """Return the exception that an `exc_info` means; true alone means the one being handled."""
+    if isinstance(exc_info, BaseException):
+        return exc_info
+    if isinstance(exc_info, tuple):
+        return next((each for each in exc_info if isinstance(each, BaseException)), None)
+    return sys.exc_info()[1] if exc_info else None
+
+
+def _rendered(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip("\n")
