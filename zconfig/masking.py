@@ -44,9 +44,10 @@ class MaskingProcessor:
     ) -> MutableMapping[str, Any]:
         """Return an event with its secrets masked; the same object if it has none."""
         mask = self._masker.current()
-        error = _exception(event_dict.get("exc_info"))
-        if error:
-            event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
+        with suppress(Exception):  # no event may get lost
+            error = _exception(event_dict.get("exc_info"))
+            if error:
+                event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
         masked: MutableMapping[str, Any] = _masked(event_dict, mask)
         return masked
 

@@ -41,12 +41,12 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
 def _client_class() -> type[MilvusClient]:
     try:
         with quiet_import():
-            from pymilvus import MilvusClient as found
+            import pymilvus
     except ModuleNotFoundError as error:
         if error.name != "pymilvus":
             raise
     else:
-        client: type[MilvusClient] = found
+        client: type[MilvusClient] = pymilvus.MilvusClient
         return client
     raise MissingExtraError("pymilvus", "pymilvus")
 
