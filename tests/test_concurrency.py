@@ -455,6 +455,24 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert len(connections.autoconnect()) == count
 
 
+@pytest.mark.parametrize("moment", [events.ConnectionConnecting, events.ConnectionConnected])
+def test_an_interrupt_in_a_hook_leaves_nothing_half_open(
+    server: FakeMilvus, moment: type[events.Event]
+) -> None:
+    def interrupted(event: events.Event) -> None:
+        if isinstance(event, moment):
+            raise KeyboardInterrupt
+
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        unsubscribe = connections.subscribe(interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connections.connect("prod")
+        assert CORES._cores == {}
+        assert not connections.has_connection("prod")
+        unsubscribe()
+        assert connections["prod"].is_open
+
+
 def test_an_interrupted_autoconnect_leaves_what_was_connected_before(server: FakeMilvus) -> None:
     with (
         fake_milvus() as slow,

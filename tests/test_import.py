@@ -116,6 +116,8 @@ def test_the_public_names_are_these() -> None:
             "configure_logging",
             "connections",
             "events",
+            "explain",
+            "reload",
         ]
     )
 

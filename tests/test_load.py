@@ -12,12 +12,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from pydantic import ValidationError
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import ALONE, load
+from zconfig.settings.model import Settings
 from zconfig.settings.options import LoaderOptions
 
 Read = Callable[..., Configuration]
@@ -542,6 +544,17 @@ def test_settings_show_no_secret_and_are_not_pickled(read: Read) -> None:
     proxy = settings["k"].proxy
     assert proxy is not None
     assert proxy.endswith(f"{ENCODED}@proxy:3128")
+
+
+@pytest.mark.parametrize("field", ["uri", "token", "user", "timeout", "required", "proxy"])
+def test_not_even_pydantics_own_error_shows_a_value(field: str) -> None:
+    values = {"uri": "http://db", field: f"{CANARY}\n"}
+    with pytest.raises(ValidationError) as caught:
+        ConnectionSettings.model_validate(values)
+    assert_hidden(str(caught.value), repr(caught.value))
+    with pytest.raises(ValidationError) as caught:
+        Settings(layers=[("layer", {"a": values})])  # type: ignore[call-arg]  # see the class
+    assert_hidden(str(caught.value), repr(caught.value))
 
 
 def test_the_debug_log_of_pydantic_settings_shows_no_secret(

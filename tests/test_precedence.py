@@ -347,8 +347,11 @@ def test_the_file_of_a_shadowed_variable_is_never_opened(
 
 
 def test_a_missing_file_does_not_let_a_lower_layer_through(read: Read, tmp_path: Path) -> None:
-    write(tmp_path / ".env", "ZILLIZ_TOKEN=lower\nZILLIZ_USER=a\nZILLIZ_PASSWORD=b\n")
-    problem = only_error(read(ZILLIZ_URI=URI, ZILLIZ_TOKEN_FILE="/nowhere/token"))
+    write(tmp_path / ".env", "ZILLIZ_TOKEN=lower\n")
+    write(tmp_path / "system" / "zilliz_user_file", "/nowhere/user")
+    configuration = read(ZILLIZ_URI=URI, ZILLIZ_TOKEN_FILE="/nowhere/token")
+    problem = only_error(configuration)
+    assert list(configuration.provenance) == [("default", "uri")]
     assert (problem.code, problem.field) == ("missing", "token")
     assert str(problem.origin) == "ZILLIZ_TOKEN_FILE (environment, file /nowhere/token)"
 
@@ -356,6 +359,7 @@ def test_a_missing_file_does_not_let_a_lower_layer_through(read: Read, tmp_path:
 def test_a_missing_file_is_an_error_beside_a_value_of_the_same_layer(read: Read) -> None:
     configuration = read(ZILLIZ_URI=URI, ZILLIZ_TOKEN="key", ZILLIZ_TOKEN_FILE="/nowhere/token")
     assert only_error(configuration).code == "missing"
+    assert list(configuration.provenance) == [("default", "uri")]
 
 
 # --- what a source could not read ---------------------------------------------------------------
@@ -381,6 +385,18 @@ def test_a_bad_secret_file_is_only_a_warning_below_the_value_that_counts(
     [problem] = configuration.problems
     assert (problem.code, problem.severity) == ("too_large", "warning")
     assert "default" in configuration.aliases
+
+
+def test_a_bad_variable_of_pymilvus_is_only_a_warning_below_the_value_that_counts(
+    read: Read,
+) -> None:
+    configuration = read(ZILLIZ_URI=URI, MILVUS_URI="http://\udcff")
+    assert [(p.code, p.severity) for p in configuration.problems] == [("not_text", "warning")]
+    assert list(configuration.aliases) == ["default"]
+
+
+def test_a_bad_variable_of_pymilvus_is_an_error_where_it_counts(read: Read) -> None:
+    assert only_error(read(MILVUS_URI="http://\udcff")).code == "not_text"
 
 
 def test_a_bad_line_costs_its_own_field_alone(read: Read, tmp_path: Path) -> None:

@@ -18,19 +18,16 @@ SECRET = "s3cret-pa55"
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Install a package whose one module has a source, as pip would have left it."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
+    """Install a package whose one module has a source; the last one is found first."""
     before = set(sys.modules)
 
-    def install(module, source, *, name=None, attribute="read", group=GROUP):
-        (site / f"{module}.py").write_text(textwrap.dedent(source))
-        info = site / f"{module}-1.0.dist-info"
-        info.mkdir()
+    def install(module, source, *, name=None, group=GROUP):
+        info = tmp_path / module / f"{module}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info.parent / f"{module}.py").write_text(textwrap.dedent(source))
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        entry_point = f"[{group}]\n{name or module} = {module}:{attribute}\n"
-        (info / "entry_points.txt").write_text(entry_point)
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name or module} = {module}:read\n")
+        monkeypatch.syspath_prepend(info.parent)
 
     yield install
     for module in set(sys.modules) - before:
@@ -87,7 +84,7 @@ def test_a_plugin_sees_the_environment_and_cannot_write_to_it(install):
 
 
 def test_plugins_come_in_the_order_of_their_names(install):
-    for module, name in (("m1", "zeta"), ("m2", "alpha"), ("m3", "mid"), ("m0", "mid")):
+    for module, name in (("m0", "mid"), ("m1", "zeta"), ("m2", "alpha"), ("m3", "mid")):
         install(module, returning(f"{{'ZILLIZ_URI': {module!r}}}"), name=name)
 
     found = [(reading.name, keys(reading)["ZILLIZ_URI"]) for reading in plugin_readings({})]
@@ -195,7 +192,7 @@ def test_a_plugin_is_not_even_loaded_by_an_import_of_its_room(install, tmp_path)
 
     assert [each.name for each in entry_points(group=GROUP)] == ["acme"]
     done = run_python(
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r})\n"
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'acme')!r})\n"
         "import zconfig.sources.plugins\n"
         "print('acme' in sys.modules)"
     )

@@ -36,8 +36,9 @@ from zconfig.errors import (
     ZConfigError,
 )
 from zconfig.log import configure_logging, log_as_configured
-from zconfig.registry import Connections
+from zconfig.registry import Changes, Connections
 from zconfig.settings.configuration import Configuration
+from zconfig.settings.explain import Explanation
 from zconfig.settings.load import load
 from zconfig.sources.process import process_environment
 
@@ -69,6 +70,8 @@ __all__ = [
     "configure_logging",
     "connections",
     "events",
+    "explain",
+    "reload",
 ]
 
 
@@ -107,6 +110,44 @@ def autoconnect(
 set ZILLIZ_URI in the environment or in a .env file
     """
     return connections.autoconnect(*aliases, wait=wait, timeout=timeout)
+
+
+def reload() -> Changes:
+    """Read the configuration again, and apply what changed.
+
+    Live connections whose specification is the same are not touched. Changed credentials are
+    proved before they replace the old, without a reconnect; with any other change an alias is
+    closed, and opens again on its next use. What is wrong in what was read leaves the old in place.
+
+    Returns:
+        What changed, by the names of aliases and fields; and what is wrong.
+
+    Example:
+        >>> import zconfig
+        >>> bool(zconfig.reload())
+        False
+    """
+    return connections.reload()
+
+
+def explain(alias: str | None = None) -> Explanation:
+    """Explain where each value came from, what it shadows, and what was passed over.
+
+    Args:
+        alias: The connection's name; without it, every alias, also those that are wrong.
+
+    Returns:
+        Values without secrets: of those a fingerprint, which tells two of them apart.
+
+    Raises:
+        UnknownAliasError: Nothing configures the alias.
+
+    Example:
+        >>> import zconfig
+        >>> zconfig.explain().aliases
+        ()
+    """
+    return connections.explain(alias)
 
 
 def client(alias: str | None = None, **options: Any) -> MilvusClient:

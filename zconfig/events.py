@@ -192,6 +192,21 @@ class ConnectionFailed(ConnectionEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRotated(ConnectionEvent):
+    """The server accepted new credentials; every later call carries them.
+
+    Attributes:
+        origin: Where they were set.
+        elapsed_ms: How long the server took to accept them.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.rotated"
+
+    origin: str
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionClosed(ConnectionEvent):
     """A connection was closed by us."""
 

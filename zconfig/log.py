@@ -110,9 +110,7 @@ def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 - as above
     is_json = format == "json"
     renderer: Any = structlog.processors.JSONRenderer(default=str)
     if not is_json:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), sort_keys=False
-        )
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
     stamp = structlog.processors.TimeStamper(fmt="iso" if is_json else "%H:%M:%S", utc=is_json)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[_unpack, structlog.stdlib.add_log_level, stamp],

@@ -152,14 +152,20 @@ def _any_spelling(form: str) -> str:
 def _spellings(backslashes: str, char: str) -> str:
     """Return a pattern of one character, with the backslashes that come before it.
 
-    An escape doubles backslashes, and adds one. The quantifier is possessive, so that a long row
-    of backslashes in a text costs no time.
+    An escape doubles backslashes, and adds one. There is one way only to match a row of them (the
+    quantifier is possessive): of several, a text that nearly matches would try every combination.
     """
-    percent = quote(backslashes + char, safe="", errors="surrogatepass")
-    if percent == char:
+    percent = _percent(char)
+    if not backslashes and percent == char:
         return re.escape(char)
-    encoded = re.escape(percent).replace("%20", r"(?:%20|\+)")
     codes = (ascii(char)[1:-1], json.dumps(char)[1:-1], "".join(f"u{ord(c):04x}" for c in char))
-    escaped = "|".join({re.escape(code.lstrip("\\")) for code in (char, *codes)})
+    spellings = {char, percent, char.replace(" ", "+"), *(code.lstrip("\\") for code in codes)}
     least, most = len(backslashes), (len(backslashes) + 1) * (_ESCAPES + 1)
-    return rf"(?i:{encoded}|\\{{{least},{most}}}+(?:{escaped}))"
+    row = rf"\\{{{least},{most}}}+"
+    if backslashes:
+        row = f"(?:{row}|{_percent(backslashes)})"
+    return f"(?i:{row}(?:{'|'.join(re.escape(each) for each in sorted(spellings))}))"
+
+
+def _percent(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")

@@ -11,10 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from zconfig._version import __version__
+from zconfig.cli.explaining import explanation_json, explanation_table
 from zconfig.cli.render import Format, render_github, render_json, render_table
 from zconfig.cli.report import Report, checked, listed
+from zconfig.errors import ConfigurationError, ExitCode
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.registry import Connections
+from zconfig.settings.explain import Explanation
 from zconfig.settings.load import load
 from zconfig.settings.reference import env_example, json_schema
 from zconfig.sources.process import process_environment
@@ -39,6 +42,11 @@ _RENDERERS: dict[Format, Callable[[Report], str]] = {
     "table": render_table,
     "json": render_json,
     "github": render_github,
+}
+
+_EXPLAINERS: dict[str, Callable[[Explanation], str]] = {
+    "table": explanation_table,
+    "json": explanation_json,
 }
 
 
@@ -136,6 +144,34 @@ def list_(connections: Connections, format_: Format, *, quiet: bool) -> None:
       zconfig list --format json
     """
     _finish(listed(connections), format_, quiet=quiet)
+
+
+@zconfig.command(epilog=_EXIT_CODES)
+@click.argument("alias", required=False)
+@click.option(
+    "--format", "format_", type=click.Choice(("table", "json")), default="table", show_default=True
+)
+@click.pass_obj
+def explain(connections: Connections, alias: str | None, format_: str) -> None:
+    r"""Show where each value of ALIAS, by default of all, comes from.
+
+    For each field its value, without secrets; the variable, or the file and line, that set it;
+    and what it takes precedence over. A secret's fingerprint is the same wherever the secret is.
+
+    \b
+    Examples:
+      zconfig explain prod
+      zconfig explain --format json
+    """
+    try:
+        explanation = connections.explain(alias)
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    click.echo(_EXPLAINERS[format_](explanation))
+    problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
+    wrong = any(problem.severity == "error" for problem in problems)
+    sys.exit(ExitCode.CONFIGURATION if wrong else ExitCode.OK)
 
 
 @zconfig.command("env-example")

@@ -16,6 +16,7 @@ import grpc
 from zconfig import events
 from zconfig.channel import milvus
 from zconfig.channel.milvus import Health, Server
+from zconfig.channel.view import ChannelView
 from zconfig.connection.link import Link, make_link, metadata_of
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint
@@ -168,20 +169,32 @@ class Connection:
         self._emit(events.ConnectionConnecting(**self._names(), origin=str(self._spec.origin())))
         try:
             attempt = self._try_until_ready(started, patience)
+            self._emit(self._connected(attempt))
         except BaseException as error:
             self._release()
             if isinstance(error, ConnectError):
                 self._emit(_failed(error))
             raise
-        self._emit(
-            events.ConnectionConnected(
-                **self._names(),
-                origin=str(self._spec.origin()),
-                server_version=self.server.version,
-                attempt=attempt.number,
-                elapsed_ms=(time.monotonic() - started) * 1e3,
-            )
-        )
+
+    def rotate(self, spec: ConnectionSpec) -> None:
+        """Take up new credentials without a reconnect, once the server has accepted them.
+
+        Args:
+            spec: The new specification: it differs in nothing that needs another channel.
+
+        Raises:
+            ConnectError: The server does not accept them; the old ones stay.
+            ClosedError: If the connection is not open.
+        """
+        link, server, started = self._live_link(), self.server, time.monotonic()
+        if spec.credentials != self._spec.credentials:
+            trial = ChannelView(spec.alias, link.core.channels, metadata_of(spec))
+            attempt = Attempt(spec, started, started + spec.timeout_s, embedded=link.embedded)
+            server = attempt.run(lambda left_s: milvus.greet(trial, spec, left_s))
+            self._emit(self._rotated(spec, started))
+        with self._lock:
+            link.view.metadata = metadata_of(spec, server.identifier)
+            self._spec, self._server = spec, server
 
     def close(self) -> None:
         """Close it: later calls raise `ClosedError`, and nobody else's connection is touched.
@@ -285,6 +298,22 @@ class Connection:
 
     def _names(self) -> dict[str, str]:
         return {"alias": self.alias, "endpoint": str(self.endpoint)}
+
+    def _connected(self, attempt: Attempt) -> events.ConnectionConnected:
+        return events.ConnectionConnected(
+            **self._names(),
+            origin=str(self._spec.origin()),
+            server_version=self.server.version,
+            attempt=attempt.number,
+            elapsed_ms=(time.monotonic() - attempt.started) * 1e3,
+        )
+
+    def _rotated(self, spec: ConnectionSpec, started: float) -> events.ConnectionRotated:
+        return events.ConnectionRotated(
+            **self._names(),
+            origin=str(spec.origin("credentials")),
+            elapsed_ms=(time.monotonic() - started) * 1e3,
+        )
 
     def _retrying(self, failure: ConnectError, delay_s: float) -> events.ConnectionRetrying:
         return events.ConnectionRetrying(

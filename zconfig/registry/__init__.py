@@ -1,5 +1,6 @@
 """The room of the registry: alias → connection."""
 
 from zconfig.registry.connections import Connections
+from zconfig.registry.reload import Changes
 
-__all__ = ["Connections"]
+__all__ = ["Changes", "Connections"]

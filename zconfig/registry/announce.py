@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from zconfig import events
-from zconfig.errors import Problem
+from zconfig.errors import Problem, ZConfigError
 from zconfig.registry.table import Table
 from zconfig.spec import ConnectionSpec
 
 
-def announcements(table: Table) -> tuple[events.Event, ...]:
-    """Return the events of a configuration: that it was read, its problems, its aliases."""
+def announcements(table: Table, only: Collection[str] | None = None) -> tuple[events.Event, ...]:
+    """Return the events of a configuration: that it was read, its problems, its aliases.
+
+    Args:
+        table: What is configured.
+        only: The aliases that are told of; all of them by default.
+    """
     configuration = table.configuration
     loaded = events.ConfigLoaded(
         aliases=tuple(table),
@@ -18,7 +25,8 @@ def announcements(table: Table) -> tuple[events.Event, ...]:
         elapsed_ms=configuration.elapsed_ms,
     )
     problems = (_problem(each) for each in configuration.problems)
-    return (loaded, *problems, *(configured(table.spec(alias)) for alias in table))
+    told = [alias for alias in table if only is None or alias in only]
+    return (loaded, *problems, *(configured(table.spec(alias)) for alias in told))
 
 
 def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
@@ -31,6 +39,18 @@ def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
 def removed(spec: ConnectionSpec) -> events.ConnectionRemoved:
     """Return the event of an alias that was taken out."""
     return events.ConnectionRemoved(alias=spec.alias, endpoint=str(spec.endpoint))
+
+
+def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
+    """Return the event of new credentials that were not taken up."""
+    return events.ConfigProblem(
+        code="rotation_refused",
+        problem=f"the new credentials are not taken up: {error}",
+        severity="error",
+        remedy=getattr(error, "remedy", "correct them"),
+        alias=alias,
+        origin=getattr(error, "origin", None),
+    )
 
 
 def _problem(problem: Problem) -> events.ConfigProblem:

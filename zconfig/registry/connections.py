@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
 from zconfig.patience import Patience
-from zconfig.registry.announce import announcements, configured, removed
+from zconfig.registry.announce import announcements, configured, removed, rotation_refused
 from zconfig.registry.autoconnect import judge, open_all
 from zconfig.registry.forks import guard_forks
 from zconfig.registry.pool import Pool
+from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import as_alias, fold_alias, from_arguments, hide, names_a_place
 from zconfig.settings.configuration import Configuration
+from zconfig.settings.explain import Explanation, explain
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, override, to_spec
 
@@ -38,7 +41,9 @@ class Connections(Mapping[str, "Connection"]):
         self._load = load
         self._dispatcher = events.Dispatcher()
         self._pool = Pool(self._make)
+        self._added: dict[str, ConnectionSpec] = {}
         self._table = Table(load())
+        self._reloading = threading.Lock()
         self._unannounced: deque[events.Event] = deque(announcements(self._table))
 
     # --- the documented methods -------------------------------------------------------------
@@ -67,7 +72,7 @@ class Connections(Mapping[str, "Connection"]):
         for spec in specs:
             self._pool.check(spec)
         for spec in specs:
-            self._table.add(spec)
+            self._add(spec)
             self._emit(configured(spec))
 
     def connect(
@@ -111,7 +116,7 @@ class Connections(Mapping[str, "Connection"]):
             spec = self._table.spec(name)
             spec = override(spec, _spec(name, {**given, "uri": str(spec.endpoint)}, call))
         connection = self._open(spec)
-        self._table.add(spec)
+        self._add(spec)
         return connection
 
     def disconnect(self, alias: str) -> None:
@@ -130,6 +135,7 @@ class Connections(Mapping[str, "Connection"]):
         """
         name = as_alias(alias)
         self._pool.close(name)
+        self._added.pop(name, None)
         spec = self._table.remove(name)
         if spec:
             self._emit(removed(spec))
@@ -209,6 +215,17 @@ class Connections(Mapping[str, "Connection"]):
         """What was read, with its problems."""
         return self._table.configuration
 
+    def explain(self, alias: str | None = None) -> Explanation:
+        """Explain where each value that was read came from; see `zconfig.explain`.
+
+        Raises:
+            UnknownAliasError: Nothing configures the alias.
+        """
+        explanation = explain(self.configuration, None if alias is None else as_alias(alias))
+        if alias is not None and not explanation.aliases:
+            raise self._table.complaint(as_alias(alias))
+        return explanation
+
     def spec(self, alias: str) -> ConnectionSpec:
         """Return what an alias is configured with.
 
@@ -264,6 +281,54 @@ class Connections(Mapping[str, "Connection"]):
 
         return open_all(aliases, open_one, self._pool.cancel)
 
+    def reload(self) -> Changes:
+        """Read the configuration again, and apply what changed.
+
+        Live connections whose specification is the same are not touched. Changed credentials are
+        proved before they replace the old, without a reconnect; with any other change an alias is
+        closed, and opens again on its next use. What is wrong in what was read leaves the old in
+        place. Aliases that code added stay.
+
+        Returns:
+            What changed, by the names of aliases and fields; and what is wrong.
+        """
+        with self._reloading:
+            self._announce()
+            old, read = self._table, Table(self._load(), self._added)
+            kept = wrong_but_known(old, read)
+            new = Table(read.configuration, {**kept, **self._added})
+            kept |= self._take_up(new)
+            new = Table(read.configuration, {**kept, **self._added})
+            changes = compare(old, new, tuple(kept))
+            self._table = new
+        for alias in changes.removed:
+            self._pool.close(alias)
+            self._emit(removed(old.spec(alias)))
+        for event in announcements(new, only=(*changes.added, *changes.changed)):
+            self._emit(event)
+        return changes
+
+    def _take_up(self, new: Table) -> dict[str, ConnectionSpec]:
+        """Have live connections take up their new specification; return those that cannot."""
+        refused = {}
+        for alias in new:
+            live, spec = self._pool.find(alias), new.spec(alias)
+            if live is None or live.spec == spec:
+                continue
+            if reopens(live.spec, spec):
+                self._pool.close(alias)
+                continue
+            try:
+                live.rotate(spec)
+            except ZConfigError as error:
+                refused[alias] = live.spec
+                self._emit(rotation_refused(alias, error))
+        return refused
+
+    def _add(self, spec: ConnectionSpec) -> None:
+        self._added[spec.alias] = spec
+        self._table.add(spec)
+
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
         self._pool.close_all()
@@ -289,14 +354,14 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: With everything that is wrong with them.
         """
-        table, pool = self._table, self._pool
-        self._table, self._pool = Table(Configuration()), Pool(self._make)
+        before = self._table, self._pool, self._added
+        self._table, self._pool, self._added = Table(Configuration()), Pool(self._make), {}
         try:
             self.add_connection(**connections)
             yield self
         finally:
             self._pool.close_all()
-            self._table, self._pool = table, pool
+            self._table, self._pool, self._added = before
 
     # --- inside -----------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 from zconfig.origin import Origin
@@ -17,11 +17,15 @@ class Table:
 
     Args:
         configuration: What was read.
+        besides: What takes precedence over it: what was added in code, or is kept.
     """
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self, configuration: Configuration, besides: Mapping[str, ConnectionSpec] | None = None
+    ) -> None:
         self.configuration = configuration
-        self._specs = {spec.alias: spec for spec in specs_of(configuration)}
+        read = {spec.alias: spec for spec in specs_of(configuration)}
+        self._specs = {**read, **(besides or {})}
         self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
 
     def __iter__(self) -> Iterator[str]:

@@ -20,10 +20,12 @@ class Note:
     Args:
         origin: What it is about.
         message: What was made of it.
+        slot: The alias and field that it concerns, if it is one.
     """
 
     origin: Origin
     message: str
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)

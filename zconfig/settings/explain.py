@@ -104,12 +104,13 @@ def explain(configuration: Configuration, alias: str | None = None) -> Explanati
 
     Args:
         configuration: What was read.
-        alias: The alias in its folded form; `None` for all, also those that are wrong.
+        alias: The alias in its folded form; `None` for all, also those that are wrong. One that
+            nothing mentions is left out.
     """
     wrong = (problem.alias for problem in configuration.problems if problem.alias)
     empty = (note.slot[0] for note in configuration.notes if note.slot)
     known = dict.fromkeys((*configuration.aliases, *wrong, *empty))
-    wanted = known if alias is None else {alias: None}
+    wanted = [each for each in known if alias in {None, each}]
     return Explanation(
         aliases=tuple(_alias(configuration, each) for each in wanted),
         files=configuration.files,

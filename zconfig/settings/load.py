@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,7 +15,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
@@ -22,7 +22,7 @@ from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, variable_nam
 from zconfig.settings.options import OptionsRead, read_options
 from zconfig.settings.precedence import Resolution, Values, resolve
 from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.entry import Reading
+from zconfig.sources.entry import Entry, Reading
 from zconfig.sources.environment import read_environment
 from zconfig.sources.files import FileError, located, read_secret
 from zconfig.sources.milvus_env import read_milvus_fallback
@@ -95,7 +95,8 @@ def _read_others(
     for name in read.options.secrets_dir:
         origin = read.origins["secrets_dir"]
         yield _expected(read_secrets_dir(Path(name), field_names=fields), origin)
-    yield read_secrets_dir(Path(system_secrets), field_names=fields)
+    # Others' secrets are mounted there, too: a directory `postgres` with a `password` is theirs.
+    yield read_secrets_dir(Path(system_secrets), field_names=frozenset())
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
         yield read_service_bindings(Path(root))
@@ -126,9 +127,8 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
     found = [*read.problems, *general, *resolution.problems, *invalid]
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
-    spoilt = {p.alias for p in found if p.severity == "error"}
     return Configuration(
-        aliases=MappingProxyType({a: s for a, s in settings.items() if a not in spoilt}),
+        aliases=MappingProxyType(dict(settings)),
         problems=tuple(found),
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),
@@ -139,19 +139,26 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
     )
 
 
-def _read_named_file(path: str, origin: Origin) -> tuple[Hidden | None, tuple[Problem, ...]]:
+def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
-    origin = replace(origin, via=path)
+    origin = replace(entry.origin, via=_shown(entry.value))
     try:
-        secret = read_secret(path)
+        secret = read_secret(entry.value)
     except FileError as error:
         return None, (error.problem(origin),)
-    return secret.value, located(secret.warnings, origin)
+    read = Entry(entry.key, secret.value, origin, secret.had_line_end)
+    return read, located(secret.warnings, origin)
+
+
+def _shown(path: str) -> str | None:
+    """Return a path if it is one: people paste the secret itself in its place."""
+    is_path = path.startswith(("/", "./", "../", "~/")) or os.path.lexists(path)
+    return str(path) if is_path else None
 
 
 def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
     """Pass over what is not meant for us, and say so."""
-    notes = [Note(origin, EMPTY) for _, origin in resolution.empty]
+    notes = [Note(origin, EMPTY, slot) for slot, origin in resolution.empty]
     slots = [slot for slot in resolution.provenance if slot[0] == DEFAULT_ALIAS]
     origins = [resolution.provenance[slot].origin for slot in slots]
     alone = [fold(origin.key) for origin in origins] == [CONTROL_PLANE_KEY]

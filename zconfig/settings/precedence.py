@@ -24,8 +24,8 @@ Slot = tuple[str, str]
 Values = Mapping[str, Mapping[str, Hidden]]
 """Values by alias and field."""
 
-ReadFile = Callable[[str, Origin], tuple[Hidden | None, tuple[Problem, ...]]]
-"""Reads the file that a `_FILE` variable names: its value, or `None`; and what is wrong."""
+ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
+"""Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,13 @@ class Provenance:
         origin: Where the value that counts stood.
         layer: The name of its layer.
         shadowed: Where the values stood that it takes precedence over.
+        had_line_end: Whether its file ended in a line end, which is not part of it.
     """
 
     origin: Origin
     layer: str
     shadowed: tuple[Origin, ...] = ()
+    had_line_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ class _Resolver:
         for alias, fields in layer.aliases.items():
             taken = self._take_alias(alias, dict(fields))
             for field, entry in taken.items():
-                self.provenance[alias, field] = Provenance(entry.origin, layer.name)
+                self.provenance[alias, field] = Provenance(
+                    entry.origin, layer.name, had_line_end=entry.had_line_end
+                )
             if taken:
                 contribution[alias] = {field: entry.value for field, entry in taken.items()}
         return contribution
@@ -206,13 +210,12 @@ class _Resolver:
         """Return an entry with its file read, or `None` if it is empty or unreadable."""
         entry = declared.entry
         if declared.word.is_file and entry.value:
-            path = str(entry.value)
-            value, problems = self._read_file(path, entry.origin)
+            found, problems = self._read_file(entry)
             self.problems += [replace(p, alias=slot[0], field=slot[1]) for p in problems]
-            if value is None:
+            if found is None:
                 self.broken.add(slot)
                 return None
-            entry = Entry(entry.key, value, replace(entry.origin, via=path))
+            entry = found
         if not entry.value:
             self.empty.append((slot, entry.origin))
             return None

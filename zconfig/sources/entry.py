@@ -20,11 +20,14 @@ class Entry:
         key: The name in the form of a variable, e.g. `ZILLIZ_PROD_TOKEN`.
         value: The text; an empty one means unset.
         origin: Where it stood.
+        had_line_end: Whether it is a file's text, and the file ended in a line end, which is not
+            part of the value.
     """
 
     key: str
     value: Hidden
     origin: Origin
+    had_line_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)

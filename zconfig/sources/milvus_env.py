@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from zconfig.errors import Problem
 from zconfig.sources.entry import Reading
 from zconfig.sources.environment import read_variables
+from zconfig.sources.names import PREFIX
 
 # pymilvus itself reads MILVUS_URI (`pymilvus/settings.py`); the others are what its users add.
 _KEYS = {
@@ -31,5 +33,10 @@ def read_milvus_fallback(environ: Mapping[str, str]) -> Reading:
         ('ZILLIZ_URI', 'MILVUS_URI (environment)')
     """
     reading = read_variables("MILVUS_* variables", environ, _KEYS)
-    problems = tuple(replace(problem, alias="default") for problem in reading.problems)
-    return replace(reading, problems=problems)
+    return replace(reading, problems=tuple(_located(each) for each in reading.problems))
+
+
+def _located(problem: Problem) -> Problem:
+    """Say which field of the alias `default` a problem concerns: its own name does not tell."""
+    key = _KEYS[problem.origin.key] if problem.origin else ""
+    return replace(problem, alias="default", field=key.removeprefix(PREFIX).lower())

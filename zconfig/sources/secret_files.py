@@ -43,7 +43,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Readi
         return Reading(file.shown, problems=(error.problem(origin),), files=(refused,))
     return Reading(
         file.shown,
-        (Entry(file.key, secret.value, origin),),
+        (Entry(file.key, secret.value, origin, secret.had_line_end),),
         located(secret.warnings, origin),
         (FileSeen(file.shown, "read"),),
     )

@@ -1,0 +1,158 @@
+"""Where each value comes from, and why not from elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import zconfig
+from tests.support.processes import run_zconfig
+from zconfig.registry import Connections
+from zconfig.settings.explain import AliasExplanation, FieldExplanation
+from zconfig.settings.load import load
+
+SECRET = "s3cret-t0ken"
+URI = "http://127.0.0.1:1"
+
+
+def connections_of(directory: Path, **environ: str) -> Connections:
+    return Connections(lambda: load(environ, directory, system_secrets=str(directory / "none")))
+
+
+def alias_of(directory: Path, alias: str = "prod", **environ: str) -> AliasExplanation:
+    (found,) = connections_of(directory, **environ).explain(alias).aliases
+    return found
+
+
+def field_of(directory: Path, field: str, **environ: str) -> FieldExplanation:
+    return next(f for f in alias_of(directory, **environ).fields if f.field == field)
+
+
+def write_secret(path: Path, text: str) -> str:
+    path.write_text(text)
+    path.chmod(0o600)
+    return str(path)
+
+
+def test_a_value_names_its_place_and_what_it_shadows(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"# mine\nZILLIZ_PROD_URI={URI}\n")
+    (tmp_path / ".env.local").write_text("ZILLIZ_PROD_URI=http://127.0.0.1:2\n")
+    found = field_of(tmp_path, "uri", ZILLIZ_PROD_URI="http://127.0.0.1:3")
+    assert (found.value, str(found.origin)) == (
+        "http://127.0.0.1:3",
+        "ZILLIZ_PROD_URI (environment)",
+    )
+    assert [str(each) for each in found.shadowed] == [
+        "ZILLIZ_PROD_URI (.env.local:1)",
+        "ZILLIZ_PROD_URI (.env:2)",
+    ]
+
+
+def test_a_default_has_a_value_and_no_origin(tmp_path: Path) -> None:
+    found = field_of(tmp_path, "timeout", ZILLIZ_PROD_URI=URI)
+    assert (found.value, found.origin, found.is_set) == ("10.0", None, False)
+
+
+def test_what_is_set_but_empty_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_TOKEN=from-the-file\n")
+    found = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN="")
+    assert str(found.origin) == "ZILLIZ_PROD_TOKEN (.env:1)"
+    assert [str(each) for each in found.empty] == ["ZILLIZ_PROD_TOKEN (environment)"]
+
+
+def test_a_secret_is_masked_and_has_a_fingerprint(tmp_path: Path) -> None:
+    explained = alias_of(tmp_path, ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN=SECRET)
+    token = next(field for field in explained.fields if field.field == "token")
+    assert SECRET not in repr(explained)
+    assert token.value == "********"
+    assert token.fingerprint is not None
+    assert (token.fingerprint.length, len(token.fingerprint.digest)) == (len(SECRET), 8)
+
+
+def test_a_fingerprint_is_the_same_wherever_the_same_secret_stands(tmp_path: Path) -> None:
+    path = write_secret(tmp_path / "token", f"{SECRET}\n")
+    here = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN=SECRET)
+    there = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN_FILE=path)
+    other = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN=f"{SECRET}2")
+    marks = [each.fingerprint for each in (here, there, other)]
+    digests = [mark.digest for mark in marks if mark]
+    assert digests[0] == digests[1] != digests[2]
+    assert [mark.had_line_end for mark in marks if mark] == [False, True, False]
+
+
+def test_the_same_secret_at_another_server_has_another_fingerprint(tmp_path: Path) -> None:
+    marks = {
+        field_of(tmp_path, "token", ZILLIZ_PROD_URI=uri, ZILLIZ_PROD_TOKEN=SECRET).fingerprint
+        for uri in (URI, "http://127.0.0.1:2")
+    }
+    assert len(marks) == 2
+
+
+def test_a_line_end_of_a_file_in_a_secrets_directory_is_noted(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(mode=0o700)
+    write_secret(secrets / "zilliz_prod_token", f"{SECRET}\n")
+    environ = {"ZILLIZ_PROD_URI": URI, "ZCONFIG_SECRETS_DIR": str(secrets)}
+    found = field_of(tmp_path, "token", **environ)
+    assert found.fingerprint
+    assert found.fingerprint.had_line_end
+
+
+def test_an_alias_that_is_wrong_is_explained_with_its_problems(tmp_path: Path) -> None:
+    explained = alias_of(tmp_path, ZILLIZ_PROD_URI="nonsense", ZILLIZ_PROD_TOKEN=SECRET)
+    assert [problem.code for problem in explained.problems] == ["missing_scheme"]
+    uri = next(field for field in explained.fields if field.field == "uri")
+    assert (uri.value, str(uri.origin)) == (None, "ZILLIZ_PROD_URI (environment)")
+
+
+def test_the_files_that_were_read_and_looked_for_are_listed_in_order(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("")
+    explained = connections_of(tmp_path, ZCONFIG_PROFILE="ci").explain()
+    assert [(seen.path, seen.state) for seen in explained.files[:4]] == [
+        (".env.ci.local", "absent"),
+        (".env.local", "absent"),
+        (".env.ci", "absent"),
+        (".env", "read"),
+    ]
+
+
+def test_a_control_plane_key_alone_is_noted(tmp_path: Path) -> None:
+    explained = connections_of(tmp_path, ZILLIZ_API_KEY=SECRET).explain()
+    assert explained.aliases == ()
+    assert [str(note.origin) for note in explained.notes] == ["ZILLIZ_API_KEY (environment)"]
+
+
+def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(zconfig.UnknownAliasError, match="known are prod"):
+        connections_of(tmp_path, ZILLIZ_PROD_URI=URI).explain("other")
+
+
+def test_the_command_answers_in_one_look(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("\n\nZILLIZ_PROD_TOKEN=edited-here\n")
+    environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN": SECRET}
+    done = run_zconfig("explain", "prod", environ=environ, directory=tmp_path)
+    (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("token")]
+    assert done.returncode == 0
+    assert "ZILLIZ_PROD_TOKEN (environment)" in line
+    assert "ZILLIZ_PROD_TOKEN (.env:3)" in line
+    assert SECRET not in done.stdout
+    assert "edited-here" not in done.stdout
+
+
+def test_the_commands_json_has_the_same(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN": SECRET}
+    done = run_zconfig("explain", "--format", "json", environ=environ, directory=tmp_path)
+    (alias,) = json.loads(done.stdout)["aliases"]
+    token = next(field for field in alias["fields"] if field["field"] == "token")
+    assert token["origin"]["text"] == "ZILLIZ_PROD_TOKEN (environment)"
+    assert token["value"] == "********"
+    assert token["fingerprint"]["length"] == len(SECRET)
+
+
+def test_the_command_exits_3_for_what_is_wrong_and_for_an_unknown_alias(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_PROD_URI": "nonsense"}
+    assert run_zconfig("explain", environ=environ).returncode == 3
+    done = run_zconfig("explain", "other", environ=environ)
+    assert (done.returncode, done.stdout) == (3, "")

@@ -1,0 +1,344 @@
+"""What may be shown of a secret: nothing, in whatever form it is met."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import pickle
+import pprint
+import reprlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from urllib.parse import quote, quote_plus
+
+import pytest
+import rich.pretty
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from structlog.tracebacks import to_repr
+
+from zconfig.redaction import MASK, SHORTEST, Hidden, Masker, redact_uri
+
+SECRET = 's3cr&t/with "every" kind\' of \\ char+$'
+
+# --- a value on its way ----------------------------------------------------------------------
+
+
+def with_locals(text: str) -> str:
+    """Render a traceback as `traceback` does when it is asked for local variables."""
+    try:
+        text.index("not in it")
+    except ValueError as error:
+        return "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
+    return ""
+
+
+SHOWN: dict[str, Callable[[str], str]] = {
+    "repr": repr,
+    "ascii": ascii,
+    "format": "{!r}".format,
+    "in a list": lambda text: repr([text]),
+    "traceback": with_locals,
+    "pprint": pprint.pformat,
+    "reprlib": reprlib.repr,
+    "rich": rich.pretty.pretty_repr,
+    "rich, cut short": lambda text: rich.pretty.pretty_repr([text], max_string=80),
+    "structlog, cut short": lambda text: to_repr({"token": text}, max_string=80),
+}
+
+
+@pytest.mark.parametrize("length", [1, 80, 81, 5000])
+@pytest.mark.parametrize("show", SHOWN.values(), ids=SHOWN.keys())
+def test_a_hidden_value_is_not_represented(show: Callable[[str], str], length: int) -> None:
+    shown = show(Hidden("~" * length))
+    assert "~~" not in shown.replace("~~~~^", "")
+    assert "<hidden>" in shown
+
+
+def test_a_hidden_value_is_text_all_the_same() -> None:
+    hidden = Hidden("root:Milvus")
+    assert hidden == "root:Milvus"
+    assert f"{hidden}" == "root:Milvus"
+    assert hidden.partition(":")[2] == "Milvus"
+    assert [hidden[0], hidden[-1], hidden[5:]] == ["r", "s", "Milvus"]
+
+
+def test_a_part_of_a_hidden_value_is_hidden() -> None:
+    hidden = Hidden("root:Milvus")
+    assert repr([hidden[0], hidden[:4], hidden[::-1]]) == "[<hidden>, <hidden>, <hidden>]"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hidden_value_is_not_pickled(protocol: int) -> None:
+    pickled = pickle.dumps({"token": Hidden("s3cret")}, protocol)
+    assert b"s3cret" not in pickled
+    assert pickle.loads(pickled) == {"token": MASK}  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_hidden_value_is_a_mask(duplicate: Callable[[Hidden], Hidden]) -> None:
+    assert duplicate(Hidden("s3cret")) == MASK
+
+
+def test_a_dataclass_as_a_dictionary_does_not_show_a_hidden_value() -> None:
+    @dataclass
+    class Account:
+        password: Hidden
+
+    assert json.dumps(asdict(Account(Hidden("s3cret")))) == f'{{"password": "{MASK}"}}'
+
+
+# --- a URI ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://db:19530", "http://db:19530"),
+        ("http://root:Milvus@db:19530/sales", f"http://{MASK}@db:19530/sales"),
+        ("http://key@db", f"http://{MASK}@db"),
+        ("http://root:p@ss@db", f"http://{MASK}@db"),
+        ("http://root:p/a?s#s@db", f"http://{MASK}@db"),
+        ("http://root:p//a@db", f"http://{MASK}@db"),
+        ("root:Milvus@db:19530", f"{MASK}@db:19530"),
+        ("//root:Milvus@db", f"//{MASK}@db"),
+        ("http://db?token=s3cret", f"http://db?{MASK}"),
+        ("http://root:Milvus@db/x?token=s3cret#more", f"http://{MASK}@db/x?{MASK}"),
+        ("http://db#s3cret\nmore", f"http://db#{MASK}"),
+        ("./milvus.db", "./milvus.db"),
+        ("", ""),
+    ],
+)
+def test_a_uri_is_shown_without_userinfo_and_query(uri: str, shown: str) -> None:
+    assert redact_uri(uri) == shown
+
+
+@given(password=st.text(min_size=8), user=st.text(), rest=st.text("abc/.:", max_size=5))
+def test_no_password_survives_in_a_uri(password: str, user: str, rest: str) -> None:
+    assume(password not in f"http://{MASK}@db{rest}")
+    assert password not in redact_uri(f"http://{user}:{password}@db{rest}")
+
+
+# --- any text --------------------------------------------------------------------------------
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "percent-encoded": lambda text: quote(text, safe=""),
+    "percent-encoded but for slashes": quote,
+    "percent-encoded in lower case": lambda text: quote(text, safe="").replace("%2F", "%2f"),
+    "percent-encoded as a form": quote_plus,
+    "percent-encoded as JavaScript does": lambda text: quote(text, safe="!'()*"),
+    "percent-encoded as Java does": lambda text: quote_plus(text, safe="*"),
+    "percent-encoded as userinfo": lambda text: quote(text, safe="!$&'()*+,;="),
+    "repr": repr,
+    "repr beside both quotes": lambda text: repr(f"'\"{text}"),
+    "repr of repr": lambda text: repr(repr(f"'\"{text}")),
+    "JSON": json.dumps,
+    "JSON in JSON": lambda text: json.dumps(json.dumps(text)),
+    "JSON in JSON in JSON": lambda text: json.dumps(json.dumps(json.dumps(text))),
+    "JSON with escaped slashes": lambda text: json.dumps(text).replace("/", r"\/"),
+    "JSON for HTML": lambda text: json.dumps(text).replace("&", r"\u0026").replace("+", r"\u002B"),
+    "repr of JSON": lambda text: repr(json.dumps(f"'{text}")),
+}
+
+WHOLE_FORMS: dict[str, Callable[[str], str]] = {
+    "base64": base64_of,
+    "base64 of user and password": lambda text: base64_of(f"root:{text}"),
+    "base64 for URLs": lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    "base64 without padding": lambda text: base64_of(text).rstrip("="),
+    "base64, percent-encoded": lambda text: quote(base64_of(text), safe=""),
+    "base64 in JSON with escaped slashes": lambda text: base64_of(text).replace("/", r"\/"),
+}
+
+ALL_FORMS = FORMS | WHOLE_FORMS
+
+
+def masker(*secrets: str) -> Masker:
+    return Masker(lambda: secrets)
+
+
+@pytest.mark.parametrize("form", ALL_FORMS.values(), ids=ALL_FORMS.keys())
+@pytest.mark.parametrize("secret", [SECRET, "abcdefgh", "???>>>~~~", '"\\/"\\/"\\/', "\\" * 8])
+def test_a_secret_is_masked_in_every_form(secret: str, form: Callable[[str], str]) -> None:
+    encoded = form(secret)
+    masked = masker(f"root:{secret}").mask(f"before {encoded} after")
+    assert_gone(secret, encoded, masked)
+    assert masked.startswith("before ")
+    assert masked.endswith(" after")
+    assert masked.count(MASK) == 1
+
+
+@pytest.mark.parametrize("form", WHOLE_FORMS.values(), ids=WHOLE_FORMS.keys())
+@given(data=st.data())
+def test_no_encoded_secret_survives_in_any_text(
+    form: Callable[[str], str], data: st.DataObject
+) -> None:
+    secret, before, after = data.draw(SECRETS), data.draw(st.text()), data.draw(st.text())
+    encoded = form(secret)
+    masked = masker(f"root:{secret}").mask(before + encoded + after)
+    assert MASK in masked
+    assert_gone(secret, encoded, masked)
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+@given(data=st.data())
+def test_no_secret_survives_in_any_text_that_is_encoded_with_it(
+    form: Callable[[str], str], data: st.DataObject
+) -> None:
+    ascii_text = st.text(st.characters(codec="utf-8"))
+    secret, before, after = data.draw(SECRETS), data.draw(ascii_text), data.draw(ascii_text)
+    masked = masker(secret).mask(form(before + secret + after))
+    assert MASK in masked
+    assert_gone(secret, inside(form, secret), masked)
+
+
+# A secret with the mask's own character can come about beside a mask.
+PRINTABLE = st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters="*")
+SECRETS = st.text(PRINTABLE, min_size=8, max_size=40)
+
+
+def inside(form: Callable[[str], str], secret: str) -> str:
+    """What a form writes for a secret in the midst of a text."""
+    left, right = form("'\"_").split("_")
+    return form(f"'\"{secret}").removeprefix(left).removesuffix(right)
+
+
+def assert_gone(secret: str, encoded: str, masked: str) -> None:
+    assert encoded not in masked
+    assert secret not in masked
+
+
+@given(secret=SECRETS, text=st.text())
+def test_a_text_without_secrets_is_returned_as_it_is(secret: str, text: str) -> None:
+    assume(not any(inside(form, secret) in text for form in FORMS.values()))
+    assert masker(secret).mask(text) is text
+
+
+def test_without_secrets_every_text_is_returned_as_it_is() -> None:
+    assert masker().mask(SECRET) is SECRET
+
+
+def test_a_text_that_is_more_than_text_is_returned_as_it_is() -> None:
+    hidden = Hidden("nothing secret")
+    assert masker("s3cret-key").mask(hidden) is hidden
+
+
+def test_of_a_pair_the_password_is_a_secret_too_and_the_user_is_none() -> None:
+    assert masker("root:s3cret:x").mask("root s3cret:x root:s3cret:x") == f"root {MASK} {MASK}"
+
+
+def test_the_longest_secret_is_masked_first() -> None:
+    assert (
+        masker("s3cret", "s3cret-and-more", "more-and-s3cret-and-more").mask(
+            "s3cret-and-more more-and-s3cret-and-more s3cret-and"
+        )
+        == f"{MASK} {MASK} {MASK}-and"
+    )
+
+
+def test_a_secret_that_is_too_short_is_left_alone() -> None:
+    assert masker("x" * (SHORTEST - 1), "u:pw").mask("xxxxx u:pw") == "xxxxx u:pw"
+    assert masker("x" * SHORTEST).mask("xxxxxx") == MASK
+
+
+def test_the_password_that_every_milvus_begins_with_is_masked_in_its_pair_only() -> None:
+    shown = masker("root:Milvus").mask("root:Milvus cm9vdDpNaWx2dXM= is not Milvus")
+    assert shown == f"{MASK} {MASK}= is not Milvus"
+
+
+def test_a_changed_secret_counts_from_the_next_text_on() -> None:
+    secrets = ["first-s3cret"]
+    changing = Masker(lambda: secrets)
+    assert changing.mask("first-s3cret second-s3cret") == f"{MASK} second-s3cret"
+    secrets[:] = ["second-s3cret"]
+    assert changing.mask("first-s3cret second-s3cret") == f"first-s3cret {MASK}"
+
+
+def test_one_set_of_secrets_holds_for_all_the_texts_of_an_event() -> None:
+    asked: list[None] = []
+    counted = Masker(lambda: asked.append(None) or ["some-s3cret"])  # type: ignore[func-returns-value]  # counts
+    mask = counted.current()
+    assert [mask("some-s3cret"), mask("x")] == [MASK, "x"]
+    assert len(asked) == 1
+
+
+def test_nothing_is_compiled_again_while_the_secrets_stay_the_same() -> None:
+    steady = Masker(lambda: iter(["one-s3cret", "two-s3cret"]))
+    assert steady.current() is steady.current()
+
+
+def test_a_provider_that_fails_leaves_the_secrets_that_were_known() -> None:
+    working = [True]
+
+    def secrets() -> list[str]:
+        if not working.pop():
+            raise RuntimeError("some-s3cret")
+        return ["some-s3cret"]
+
+    fragile = Masker(secrets)
+    assert fragile.mask("some-s3cret") == MASK
+    working.append(False)
+    assert fragile.mask("some-s3cret x") == f"{MASK} x"
+
+
+def test_a_provider_that_never_worked_loses_no_text() -> None:
+    def secrets() -> list[str]:
+        raise RuntimeError
+
+    assert Masker(secrets).mask("x") == "x"
+
+
+def test_a_provider_that_fails_half_way_loses_no_text() -> None:
+    def secrets() -> Iterator[str]:
+        yield "some-s3cret"
+        raise RuntimeError
+
+    assert Masker(secrets).mask("x") == "x"
+
+
+def test_an_interruption_is_not_swallowed() -> None:
+    def secrets() -> list[str]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Masker(secrets).mask("x")
+
+
+@pytest.mark.parametrize(
+    "secret", ["pässwörd-é", "пароль-пароль", "key-\U0001f600-key", "\udc80" * 8]
+)
+@pytest.mark.parametrize(
+    "form", [str, repr, ascii, json.dumps, lambda text: quote(text, errors="surrogatepass")]
+)
+def test_a_secret_that_is_not_ascii_is_masked(secret: str, form: Callable[[str], str]) -> None:
+    encoded = form(secret)
+    assert encoded.strip("'\"") not in masker(secret).mask(f"x {encoded} y")
+
+
+def test_a_masker_shows_no_secret() -> None:
+    knowing = masker("some-s3cret")
+    knowing.mask("x")
+    shown = [repr(knowing), repr(vars(knowing)), repr(knowing.current()), repr(knowing.mask)]
+    assert "some-s3cret" not in "".join(shown)
+    with pytest.raises(TypeError, match="not pickled") as caught:
+        pickle.dumps(knowing)
+    assert "some-s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["\\" * 20, '\\"' * 10, '"' * 20, "a\\" * 10, "/%2F" * 5])
+@pytest.mark.parametrize("row", ["\\", '\\"', '"', "a\\", "%5C", '\\\\\\\\"', "%2F", "a\\\\"])
+def test_no_text_is_slow_to_mask(secret: str, row: str) -> None:
+    text = (row * 40 + "x") * 1000
+    began = time.perf_counter()
+    masker(secret + "y").mask(text)
+    assert time.perf_counter() - began < 10
