@@ -404,7 +404,12 @@ class FakeSecretManager(google.cloud.secretmanager.SecretManagerServiceClient):
 
 
 @pytest.fixture
-def project(monkeypatch):
+def project(monkeypatch, tmp_path):
+    # pydantic-settings before 2.15 asks for credentials even where it is given a client.
+    user = {"type": "authorized_user", "client_id": "", "client_secret": "", "refresh_token": ""}
+    (tmp_path / "google.json").write_text(json.dumps(user))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "google.json"))
+
     def project(secrets, *, listing_fails=None):
         monkeypatch.setattr(FakeSecretManager, "secrets", secrets)
         monkeypatch.setattr(FakeSecretManager, "listing_fails", listing_fails)

@@ -14,6 +14,7 @@ use.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,11 +76,22 @@ __all__ = [
 ]
 
 
-def _load() -> Configuration:
-    return load(process_environment(), Path())
+def _working_directory() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted; importing us raises nothing for that
+        return Path()
 
 
-connections = Connections(_load)
+# A daemon changes its directory later, and its `.env` stays where it was.
+_directory = _working_directory()
+
+
+def _load(*, remote: bool = True) -> Configuration:
+    return load(process_environment(), _directory, remote=remote)
+
+
+connections = Connections(_load, partial(_load, remote=False))
 connections.subscribe(log_as_configured(lambda: connections.configuration.options))
 
 

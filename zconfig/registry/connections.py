@@ -20,6 +20,7 @@ from zconfig.registry.table import Table
 from zconfig.settings.arguments import as_alias, fold_alias, from_arguments, hide, names_a_place
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.explain import Explanation, explain
+from zconfig.settings.load import has_remote
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, override, to_spec
 
@@ -35,16 +36,23 @@ class Connections(Mapping[str, "Connection"]):
 
     Args:
         load: Reads the configuration; it raises nothing for what is wrong in it.
+        at_first: Reads what can be read without the network, which is all that is read until the
+            first use.
     """
 
-    def __init__(self, load: Callable[[], Configuration]) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Configuration],
+        at_first: Callable[[], Configuration] | None = None,
+    ) -> None:
         self._load = load
         self._dispatcher = events.Dispatcher()
         self._pool = Pool(self._make)
         self._added: dict[str, ConnectionSpec] = {}
-        self._table = Table(load())
-        self._reloading = threading.Lock()
-        self._unannounced: deque[events.Event] = deque(announcements(self._table))
+        self._known = Table((at_first or load)())
+        self._may_lack = at_first is not None
+        self._reloading = threading.RLock()
+        self._unannounced: deque[events.Event] = deque(announcements(self._known))
 
     # --- the documented methods -------------------------------------------------------------
 
@@ -193,7 +201,7 @@ class Connections(Mapping[str, "Connection"]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        states = (f"{a}: {'connected' if self._pool.find(a) else 'idle'}" for a in self._table)
+        states = (f"{a}: {'connected' if self._pool.find(a) else 'idle'}" for a in self._known)
         return f"<Connections {{{', '.join(states)}}}>"
 
     # --- beyond it --------------------------------------------------------------------------
@@ -300,7 +308,7 @@ class Connections(Mapping[str, "Connection"]):
             kept |= self._take_up(new)
             new = Table(read.configuration, {**kept, **self._added})
             changes = compare(old, new, tuple(kept))
-            self._table = new
+            self._known = new
         for alias in changes.removed:
             self._pool.close(alias)
             self._emit(removed(old.spec(alias)))
@@ -355,13 +363,13 @@ class Connections(Mapping[str, "Connection"]):
             ConfigurationError: With everything that is wrong with them.
         """
         before = self._table, self._pool, self._added
-        self._table, self._pool, self._added = Table(Configuration()), Pool(self._make), {}
+        self._known, self._pool, self._added = Table(Configuration()), Pool(self._make), {}
         try:
             self.add_connection(**connections)
             yield self
         finally:
             self._pool.close_all()
-            self._table, self._pool, self._added = before
+            self._known, self._pool, self._added = before
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -373,6 +381,18 @@ class Connections(Mapping[str, "Connection"]):
         timeout_s = spec.timeout_s if timeout is None else timeout
         wait_s = self.configuration.options.wait if wait is None else wait
         return self._pool.open(spec, Patience.from_now(timeout_s, wait_s))
+
+    @property
+    def _table(self) -> Table:
+        """What is configured; on the first use also what only the network can tell."""
+        if self._may_lack:
+            with self._reloading:
+                lacks = self._may_lack and has_remote(self._known.configuration.options)
+                if lacks:
+                    self._known = Table(self._load(), self._added)
+                    self._unannounced = deque(announcements(self._known))
+                self._may_lack = False
+        return self._known
 
     def _make(self, spec: ConnectionSpec) -> Connection:
         from zconfig.connection import Connection  # it needs grpc, which importing us must not
@@ -388,6 +408,7 @@ class Connections(Mapping[str, "Connection"]):
 
         Not on import: the application has not yet set up its logging then.
         """
+        _ = self._table
         while self._unannounced:
             with suppress(IndexError):  # another thread may have taken the last one
                 self._dispatcher.emit(self._unannounced.popleft())

@@ -19,13 +19,15 @@ from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
 from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, variable_name
-from zconfig.settings.options import OptionsRead, read_options
+from zconfig.settings.options import LoaderOptions, OptionsRead, read_options
 from zconfig.settings.precedence import Resolution, Values, resolve
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import Entry, Reading
 from zconfig.sources.environment import read_environment
 from zconfig.sources.files import FileError, located, read_secret
+from zconfig.sources.managers import manager_readings
 from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.plugins import has_plugins, plugin_readings
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
 
@@ -42,6 +44,7 @@ def load(
     *,
     given: Mapping[str, Any] | None = None,
     system_secrets: str = SYSTEM_SECRETS,
+    remote: bool = True,
 ) -> Configuration:
     """Read the configuration from all of its sources.
 
@@ -50,6 +53,8 @@ def load(
         directory: Where `.env` files are looked for; parents never are.
         given: Loader options set in code, above all sources, e.g. `{"profile": "ci"}`.
         system_secrets: The directory of secrets that is read whenever it exists.
+        remote: Whether to read secret managers and sources of third parties, too, which may use
+            the network.
 
     Returns:
         The configuration with all of its problems; it raises nothing for what is wrong in it.
@@ -67,6 +72,8 @@ def load(
     readings = [environment, *_read_dotenvs(environ, directory, early)]
     read = read_options((e for r in readings for e in r.entries), given)
     readings += _read_others(environ, read, system_secrets)
+    readings += _read_remote(environ, read.options) if remote else ()
+    readings.append(read_milvus_fallback(environ))
     return _assemble(readings, read, started)
 
 
@@ -100,7 +107,17 @@ def _read_others(
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
         yield read_service_bindings(Path(root))
-    yield read_milvus_fallback(environ)
+
+
+def has_remote(options: LoaderOptions) -> bool:
+    """Tell whether there is anything to read that may need the network."""
+    managers = (options.aws_secret, options.azure_vault, options.google_project)
+    return any(managers) or has_plugins()
+
+
+def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> Iterable[Reading]:
+    managers = (options.aws_secret, options.azure_vault, options.google_project)
+    return (*manager_readings(*managers), *plugin_readings(environ))
 
 
 def _expected(reading: Reading, option: Origin) -> Reading:

@@ -76,6 +76,30 @@ class LoaderOptions(BaseModel):
             example="/etc/secrets",
         ),
     ] = ()
+    aws_secret: Annotated[
+        str | None,
+        Variable(
+            meaning="secret of AWS Secrets Manager that holds variables; needs the extra `aws`",
+            expected="a name or an ARN",
+            example="prod/zilliz",
+        ),
+    ] = None
+    azure_vault: Annotated[
+        str | None,
+        Variable(
+            meaning="Azure Key Vault whose secrets are variables; needs the extra `azure`",
+            expected="a vault's URL",
+            example="https://my-vault.vault.azure.net/",
+        ),
+    ] = None
+    google_project: Annotated[
+        str | None,
+        Variable(
+            meaning="Google Cloud project whose secrets are variables; needs the extra `google`",
+            expected="a project's id",
+            example="my-project",
+        ),
+    ] = None
     default_alias: Annotated[
         Annotated[str, AfterValidator(_alias)] | None,
         Variable(

@@ -18,6 +18,11 @@ Source = Callable[[Mapping[str, str]], Mapping[str, str]]
 """The environment, read-only → variables by name, e.g. `ZILLIZ_PROD_TOKEN`."""
 
 
+def has_plugins() -> bool:
+    """Tell whether any installed package brings a source; none is loaded."""
+    return bool(entry_points(group=GROUP))
+
+
 def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
     """Call the sources that installed packages bring, in the order of their names.
 
