@@ -637,3 +637,31 @@ def test_a_problem_of_an_alias_reads_well() -> None:
     problem = Problem("bad_timeout", "is not a number", "write 10", "prod", "timeout", origin)
     text = "prod: ZILLIZ_PROD_TIMEOUT (.env:3): is not a number; write 10"
     assert str(ConfigurationError([problem])) == text
+
+
+# --- a prefix that is misspelt ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ZILIZ_PROD_URI", "ZILLZ_PROD_URI", "ZILLIS_PROD_URI"])
+def test_a_misspelt_prefix_is_a_warning_with_the_name_that_was_meant(read: Read, name: str) -> None:
+    (problem,) = read({name: "http://db:19530"}).problems
+    assert (problem.code, problem.severity) == ("misspelt_prefix", "warning")
+    assert (str(problem.origin), problem.remedy) == (
+        f"{name} (environment)",
+        "did you mean ZILLIZ_PROD_URI?",
+    )
+
+
+def test_a_misspelt_prefix_is_an_error_in_strict_mode(read: Read) -> None:
+    (problem,) = read({"ZILIZ_URI": "http://db:19530"}, strict=True).errors
+    assert problem.code == "misspelt_prefix"
+
+
+@pytest.mark.parametrize("name", ["ZILIZ_HOME", "ZILIZ", "SILLY_URI", "MILVUS_URL", "ZLIB_URI"])
+def test_what_merely_resembles_the_prefix_is_left_alone(read: Read, name: str) -> None:
+    assert read({name: "x"}).problems == ()
+
+
+def test_a_misspelt_name_beside_the_right_one_is_left_alone(read: Read) -> None:
+    environ = {"ZILIZ_URI": "http://db:1", "ZILLIZ_URI": "http://db:19530"}
+    assert read(environ).problems == ()

@@ -18,7 +18,7 @@ from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
-from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, variable_name
+from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, prefix_meant, variable_name
 from zconfig.settings.options import LoaderOptions, OptionsRead, read_options
 from zconfig.settings.precedence import Resolution, Values, resolve
 from zconfig.sources.dotenv import read_dotenv
@@ -74,7 +74,8 @@ def load(
     readings += _read_others(environ, read, system_secrets)
     readings += _read_remote(environ, read.options) if remote else ()
     readings.append(read_milvus_fallback(environ))
-    return _assemble(readings, read, started)
+    misspelt = _misspelt(environ, strict=read.options.strict)
+    return _assemble(readings, replace(read, problems=(*read.problems, *misspelt)), started)
 
 
 def _read_dotenvs(
@@ -133,6 +134,20 @@ def _expected(reading: Reading, option: Origin) -> Reading:
         for path in absent
     )
     return Reading(reading.name, reading.entries, reading.problems + complaints, reading.files)
+
+
+def _misspelt(environ: Mapping[str, str], *, strict: bool) -> Iterable[Problem]:
+    """Complain of variables that nobody reads because their prefix is misspelt."""
+    for key in environ:
+        meant = prefix_meant(key)
+        if meant and meant not in environ:
+            yield Problem(
+                "misspelt_prefix",
+                "is not read",
+                f"did you mean {meant}?",
+                origin=Origin("environment", key),
+                severity="error" if strict else "warning",
+            )
 
 
 def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Configuration:

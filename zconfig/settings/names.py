@@ -157,6 +157,25 @@ def variable_name(alias: str, field: str) -> str:
     return (PREFIX + stem).upper()
 
 
+def prefix_meant(key: str) -> str | None:
+    """Return the variable that was meant by one whose prefix is misspelt, or `None`.
+
+    Only a name that would be understood behind the right prefix counts: others are foreign.
+
+    Example:
+        >>> prefix_meant("ZILIZ_PROD_URI")
+        'ZILLIZ_PROD_URI'
+        >>> prefix_meant("ZILLIZ_URI"), prefix_meant("SILLY_URI"), prefix_meant("ZILIZ_HOME")
+        (None, None, None)
+    """
+    prefix, _, rest = fold(key).partition("_")
+    right = PREFIX.removesuffix("_")
+    if prefix == right or not rest or nearest(prefix, [right]) is None:
+        return None
+    meant = PREFIX + rest
+    return meant.upper() if isinstance(parse_name(meant), Name) else None
+
+
 def _nearest(parts: list[str]) -> str | None:
     """Return the name that was probably meant, comparing each tail with every field."""
     for start in range(max(0, len(parts) - _LONGEST), len(parts)):
