@@ -460,7 +460,6 @@ def test_two_forms_of_credentials_in_one_layer_are_an_error(
         ({"USER": "root"}, "PASSWORD", "ZILLIZ_USER (environment)"),
         ({"PASSWORD": "pw"}, "USER", "ZILLIZ_PASSWORD (environment)"),
         ({"USER": "root", "PASSWORD": ""}, "PASSWORD", "ZILLIZ_USER (environment)"),
-        ({"URI": "http://root@db"}, "PASSWORD", "ZILLIZ_URI (environment)"),
     ],
 )
 def test_half_of_a_pair_is_an_error_and_no_lower_layer_completes_it(
@@ -470,6 +469,19 @@ def test_half_of_a_pair_is_an_error_and_no_lower_layer_completes_it(
     problem = only_error(read(**{f"ZILLIZ_{name}": value for name, value in environ.items()}))
     assert (problem.code, str(problem.origin)) == ("half_credentials", origin)
     assert f"without {missing}" in problem.message
+
+
+def test_userinfo_without_a_password_is_a_token(read: Read) -> None:
+    settings = read(ZILLIZ_URI="http://my-k%65y@db").aliases["default"]
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "my-key"
+    assert settings.user is None
+
+
+def test_userinfo_without_a_password_is_the_user_of_a_password_beside_it(read: Read) -> None:
+    settings = read(ZILLIZ_URI="http://root@db", ZILLIZ_PASSWORD="pw").aliases["default"]
+    assert (settings.user, settings.token) == ("root", None)
+    assert settings.password is not None
 
 
 def test_userinfo_is_percent_decoded_and_taken_out_of_the_uri(read: Read) -> None:

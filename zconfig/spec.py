@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -204,4 +205,6 @@ def _absolute(endpoint: Endpoint) -> Endpoint:
     """Make an embedded database's path absolute: its identity must survive a `chdir`."""
     if endpoint.transport is not Transport.LITE or endpoint.path is None:
         return endpoint
-    return replace(endpoint, path=str(Path(endpoint.path).expanduser().absolute()))
+    # pathlib's own raises where there is no such user, and then `~name` is a directory's name.
+    path = os.path.expanduser(endpoint.path)  # noqa: PTH111 - see above
+    return replace(endpoint, path=str(Path(path).absolute()))

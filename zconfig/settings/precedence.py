@@ -128,7 +128,11 @@ class _Resolver:
         return taken | self._take_credentials(alias, credentials)
 
     def _take_uri(self, alias: str, fields: dict[str, tuple[Declared, ...]]) -> dict[str, Entry]:
-        """Take the URI; `user:password@` in it counts as USER and PASSWORD of the same layer."""
+        """Take the URI; the credentials in it count as those of the same layer.
+
+        `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
+        stands beside it.
+        """
         entry = self._take_slot((alias, "uri"), fields.pop("uri", ()))
         if entry is None or "@" not in entry.value:
             return {"uri": entry} if entry else {}
@@ -137,7 +141,9 @@ class _Resolver:
         except EndpointError as error:
             complaint = error.code, error.message, error.remedy
         else:
-            for field, text in (("user", userinfo.user), ("password", userinfo.password)):
+            alone = userinfo.password is None and "password" not in fields
+            user_field = "token" if alone else "user"
+            for field, text in ((user_field, userinfo.user), ("password", userinfo.password)):
                 if text is not None:
                     part = Declared(Word(field, is_file=False), replace(entry, value=Hidden(text)))
                     fields[field] = (*fields.get(field, ()), part)

@@ -1,0 +1,588 @@
+"""The processor for structlog and the filter for logging: no secret in an application's log."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.config
+import logging.handlers
+import pickle
+import queue
+import subprocess
+import sys
+import warnings
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from rich.logging import RichHandler
+
+from tests.test_redaction import FORMS, SECRETS, WHOLE_FORMS, inside
+from zconfig.masking import MaskedTraceback, MaskingFilter, MaskingProcessor
+from zconfig.redaction import MASK, Masker
+
+SECRET = "s3cr&t/with \"every\" kind' of \\ char+$"
+URL = f"http://root:{quote(SECRET, safe='')}@db:9091/metrics"
+
+Pair = namedtuple("Pair", ["user", "password"])  # noqa: PYI024 - as old code has them
+
+
+@dataclass
+class Account:
+    password: str = SECRET
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError(SECRET)
+
+    __str__ = __repr__
+
+
+class Uncopyable(list[str]):
+    def __init__(self) -> None:
+        super().__init__([SECRET])
+
+
+class Cyclic(list[Any]):
+    def __init__(self) -> None:
+        super().__init__([SECRET])
+        self.append(self)
+
+
+def nested(depth: int) -> list[Any]:
+    inner: list[Any] = [SECRET]
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+def raised(message: str = SECRET) -> Exception:
+    """Return an exception that was raised while another was handled, and has a note."""
+    local = f"local {SECRET}"
+    try:
+        try:
+            json.loads("")
+        except ValueError as error:
+            error.add_note(message)
+            raise LookupError(message, len(local)) from error
+    except LookupError as error:
+        return error
+
+
+def gone(text: str) -> bool:
+    forms = [form(SECRET) for form in WHOLE_FORMS.values()]
+    forms += [inside(form, SECRET) for form in FORMS.values()]
+    return not any(form in text for form in [*forms, "s3cr", "every"])
+
+
+# --- structlog -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def processor() -> MaskingProcessor:
+    return MaskingProcessor(Masker(lambda: [f"root:{SECRET}"]))
+
+
+def processed(processor: MaskingProcessor, **event: Any) -> Any:
+    return processor(None, "info", {"event": "call", **event})
+
+
+VALUES: dict[str, tuple[Any, Any]] = {
+    "text": (f"a {SECRET} b", f"a {MASK} b"),
+    "a URL": (URL, f"http://root:{MASK}@db:9091/metrics"),
+    "bytes": (SECRET.encode(), MASK.encode()),
+    "bytes that are no text": (b"\xff" + SECRET.encode(), b"\xff" + MASK.encode()),
+    "a list": ([1, SECRET], [1, MASK]),
+    "a tuple": ((1, SECRET), (1, MASK)),
+    "a named tuple": (Pair("root", SECRET), Pair("root", MASK)),
+    "a set": ({SECRET}, {MASK}),
+    "a frozenset": (frozenset({SECRET}), frozenset({MASK})),
+    "a dictionary": ({"headers": {"x": [SECRET]}}, {"headers": {"x": [MASK]}}),
+    "an ordered dictionary": (OrderedDict(b=SECRET, a=1), {"b": MASK, "a": 1}),
+    "a mapping": (MappingProxyType({"x": SECRET}), {"x": MASK}),
+    "a key": ({SECRET: 1, 2: 3}, {MASK: 1, 2: 3}),
+    "a key that is a tuple": ({(SECRET, 1): 2}, {(MASK, 1): 2}),
+    "an exception": (ValueError(f"bad {SECRET}"), f'ValueError("bad {MASK}")'),
+    "an object": (Account(), f"test_masking.Account(password='{MASK}')"),
+    "a path": (Path("/tmp") / "s3cr3t-path", Path("/tmp/s3cr3t-path")),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), VALUES.values(), ids=VALUES.keys())
+def test_a_value_of_an_event_is_masked(
+    processor: MaskingProcessor, value: Any, expected: Any
+) -> None:
+    masked = processed(processor, value=value)["value"]
+    if isinstance(expected, str):
+        assert masked.replace("tests.", "").replace("'", '"') == expected.replace("'", '"')
+    else:
+        assert masked == expected
+        assert type(masked) is type(expected)
+
+
+@pytest.mark.parametrize("value", [Cyclic(), nested(15), nested(500), Uncopyable()])
+def test_an_odd_collection_is_masked(processor: MaskingProcessor, value: Any) -> None:
+    assert gone(repr(processed(processor, value=value)))
+
+
+def test_a_key_of_an_event_is_masked(processor: MaskingProcessor) -> None:
+    assert processor(None, "info", {SECRET: 1, "event": SECRET}) == {MASK: 1, "event": MASK}
+
+
+def test_an_event_without_secrets_is_returned_as_it_is(processor: MaskingProcessor) -> None:
+    values = ["x", b"x", 1, 2.5, None, True, [1, "x"], {"a": ("x", {"y"})}, Path(), object()]
+    event = {"event": "call", "values": values, "error": ValueError("x"), "odd": Unshowable()}
+    before = dict(event)
+    assert processor(None, "info", event) is event
+    assert all(event[name] is before[name] for name in before)
+
+
+def test_a_collection_beside_a_secret_is_the_same_object(processor: MaskingProcessor) -> None:
+    headers = {"accept": ["text/html"]}
+    masked = processed(processor, headers=headers, token=SECRET)
+    assert masked["headers"] is headers
+
+
+def test_what_cannot_be_shown_costs_no_event(processor: MaskingProcessor) -> None:
+    odd = Unshowable()
+    assert processed(processor, odd=odd, token=SECRET) == {
+        "event": "call",
+        "odd": odd,
+        "token": MASK,
+    }
+
+
+@pytest.mark.parametrize("shape", ["true", "instance", "tuple"])
+def test_an_exception_of_an_event_becomes_text_without_secrets(
+    processor: MaskingProcessor, shape: str
+) -> None:
+    try:
+        raise raised()
+    except LookupError as error:
+        exc_info = {"true": True, "instance": error, "tuple": sys.exc_info()}[shape]
+        masked = processed(processor, exc_info=exc_info)["exc_info"]
+    assert isinstance(masked, MaskedTraceback)
+    assert gone(str(masked))
+    assert f"LookupError: ('{MASK}'" in str(masked).replace('"', "'")
+    assert "direct cause" in str(masked)
+    assert (masked.__cause__, masked.__context__, masked.__traceback__) == (None, None, None)
+
+
+@pytest.mark.parametrize("exc_info", [None, False, True, (), (None, None, None), "x"])
+def test_no_exception_is_none(processor: MaskingProcessor, exc_info: Any) -> None:
+    assert processed(processor, exc_info=exc_info) == {"event": "call", "exc_info": exc_info}
+
+
+def text_of(rendered: Any) -> str:
+    return rendered if isinstance(rendered, str) else str(rendered)
+
+
+LAST = {
+    "JSON": [structlog.processors.JSONRenderer()],
+    "key and value": [structlog.processors.KeyValueRenderer()],
+    "logfmt": [structlog.processors.LogfmtRenderer()],
+    "exceptions as text": [
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(),
+    ],
+    "exceptions as dictionaries": [
+        structlog.processors.dict_tracebacks,
+        structlog.processors.JSONRenderer(),
+    ],
+    "console": [structlog.dev.ConsoleRenderer(colors=False)],
+    "console with rich": [
+        structlog.dev.ConsoleRenderer(
+            exception_formatter=structlog.dev.RichTracebackFormatter(
+                show_locals=True, color_system=None, width=300
+            )
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("renderers", LAST.values(), ids=LAST.keys())
+def test_no_renderer_after_the_processor_shows_a_secret(
+    processor: MaskingProcessor, renderers: list[Any]
+) -> None:
+    event: Any = {"event": "call_failed", "url": URL}
+    error = raised("an error without")
+    if "logfmt" not in str(renderers).lower():
+        event["error"] = {"reason": raised()}
+    event["exc_info"] = error
+    for each in [processor, *renderers]:
+        event = each(None, "info", event)
+    assert gone(text_of(event)), event
+    assert "call_failed" in text_of(event)
+    assert "LookupError" in text_of(event)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        structlog.processors.format_exc_info,
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        ),
+        structlog.processors.ExceptionRenderer(
+            structlog.tracebacks.ExceptionDictTransformer(
+                show_locals=True, locals_max_string=1000, locals_max_length=100
+            )
+        ),
+        structlog.processors.StackInfoRenderer(),
+    ],
+)
+def test_what_was_rendered_before_the_processor_is_masked(
+    processor: MaskingProcessor, before: Any
+) -> None:
+    event = before(None, "info", {"event": SECRET, "exc_info": raised(), "stack_info": True})
+    assert gone(json.dumps(processor(None, "info", event), default=repr))
+
+
+def test_an_applications_structlog_shows_no_secret(processor: MaskingProcessor) -> None:
+    lines = io.StringIO()
+    logger = structlog.wrap_logger(
+        structlog.PrintLogger(lines),
+        processors=[structlog.stdlib.add_log_level, processor, structlog.processors.JSONRenderer()],
+    )
+    logger.bind(account={"password": SECRET}).warning("denied", url=URL)
+    assert json.loads(lines.getvalue()) == {
+        "event": "denied",
+        "level": "warning",
+        "account": {"password": MASK},
+        "url": f"http://root:{MASK}@db:9091/metrics",
+    }
+
+
+def test_in_a_formatter_of_structlog_the_record_stays_a_record(processor: MaskingProcessor) -> None:
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        processors=[
+            processor,
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(),
+        ],
+    )
+    record = logging.makeLogRecord({"msg": "got %s", "args": (SECRET,), "url": URL})
+    assert json.loads(formatter.format(record)) == {
+        "event": f"got {MASK}",
+        "url": f"http://root:{MASK}@db:9091/metrics",
+    }
+
+
+def test_a_provider_that_fails_costs_no_event() -> None:
+    def secrets() -> list[str]:
+        raise RuntimeError
+
+    event = {"event": "call"}
+    assert MaskingProcessor(Masker(secrets))(None, "info", event) is event
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+FORM = st.sampled_from([*FORMS.values(), *WHOLE_FORMS.values()])
+
+
+@given(data=st.data(), secret=SECRETS, form=FORM, before=st.text(), after=st.text())
+def test_no_secret_survives_at_any_depth(
+    data: st.DataObject, secret: str, form: Callable[[str], str], before: str, after: str
+) -> None:
+    encoded = form(secret)
+    leaves = PLAIN | st.just(before + encoded + after)
+    event = data.draw(
+        st.recursive(
+            leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just(encoded), inner)
+        )
+    )
+    masked = MaskingProcessor(Masker(lambda: [f"u:{secret}"]))(None, "info", {"event": event})
+    assert encoded not in "\n".join(texts(masked["event"]))
+
+
+def texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    if isinstance(value, list | dict):
+        for each in value:
+            yield from texts(each)
+    if isinstance(value, dict):
+        for each in value.values():
+            yield from texts(each)
+
+
+# --- logging -----------------------------------------------------------------------------------
+
+
+class Log:
+    """A logger with a handler, and what comes out there."""
+
+    def __init__(self, handler: logging.Handler, lines: Callable[[], str]) -> None:
+        self.logger = logging.Logger("app", logging.DEBUG)
+        self.handler = handler
+        self.logger.addHandler(handler)
+        self.lines = lines
+
+
+def stream_log(formatter: logging.Formatter | None = None) -> Log:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    return Log(handler, stream.getvalue)
+
+
+class EveryField(logging.Formatter):
+    """Shows all that a record has, and renders the exception itself, as JSON formatters do."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        fields = {name: repr(value) for name, value in vars(record).items()}
+        return json.dumps({**fields, "error": error, "message": record.getMessage()})
+
+
+FORMATTERS: dict[str, Callable[[], logging.Formatter | None]] = {
+    "by default": lambda: None,
+    "every field": EveryField,
+    "structlog": lambda: structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+    ),
+}
+
+
+@pytest.fixture
+def masking() -> MaskingFilter:
+    return MaskingFilter(Masker(lambda: [f"root:{SECRET}"]))
+
+
+def log_exception(logger: logging.Logger) -> None:
+    try:
+        raise raised()
+    except LookupError:
+        logger.exception("failed")
+
+
+CALLS: dict[str, Callable[[logging.Logger], None]] = {
+    "the message": lambda log: log.info(f"got {SECRET}"),  # noqa: G004 - as people do
+    "a message that is an exception": lambda log: log.info(raised()),
+    "a message that is an object": lambda log: log.info(Account()),
+    "an argument": lambda log: log.info("got %s", URL),
+    "an argument as it is represented": lambda log: log.info("got %r", SECRET),
+    "an argument that is an object": lambda log: log.info("got %s", Account()),
+    "an argument that is an exception": lambda log: log.info("got %s", raised()),
+    "an argument of several": lambda log: log.info("%s %d %.1f %s", SECRET, 7, 0.5, ["x", SECRET]),
+    "named arguments": lambda log: log.info("got %(token)s", {"token": SECRET, "other": SECRET}),
+    "an argument that is cut short": lambda log: log.info("got %.8s", SECRET),
+    "a message made of parts": lambda log: log.info("got %s%s", SECRET[:9], SECRET[9:]),
+    "a template": lambda log: log.info(f"{SECRET.replace('%', '%%')} %s", 1),  # noqa: G004 - as people do
+    "an exception": log_exception,
+    "an exception in a tuple": lambda log: log.error("x", exc_info=raised()),
+    "extra": lambda log: log.info("x", extra={"token": SECRET, "urls": {"a": [URL]}}),
+    "extra object": lambda log: log.info("x", extra={"account": Account()}),
+    "the stack": lambda log: eval(f"log.info('x', stack_info=True) #{SECRET}"),  # noqa: S307 - a frame whose code has it
+}
+
+
+@pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS.keys())
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+def test_a_record_is_masked(
+    call: Callable[[logging.Logger], None],
+    formatter: Callable[[], logging.Formatter | None],
+    masking: MaskingFilter,
+) -> None:
+    log = stream_log(formatter())
+    log.handler.addFilter(masking)
+    call(log.logger)
+    assert log.lines()
+    assert gone(log.lines()), log.lines()
+
+
+def test_the_rest_of_a_record_is_kept(masking: MaskingFilter) -> None:
+    log = stream_log(logging.Formatter("%(levelname)s %(name)s %(message)s %(url)s"))
+    log.handler.addFilter(masking)
+    log.logger.warning("%s took %d ms for %s", URL, 7, "x", extra={"url": URL})
+    url = f"http://root:{MASK}@db:9091/metrics"
+    assert log.lines() == f"WARNING app {url} took 7 ms for x {url}\n"
+
+
+def test_arguments_stay_arguments(masking: MaskingFilter) -> None:
+    record = logging.makeLogRecord({"msg": "%s took %d ms", "args": (SECRET, 7)})
+    assert masking.filter(record)
+    assert (record.msg, record.args) == ("%s took %d ms", (MASK, 7))
+
+
+def test_a_traceback_is_kept_but_for_the_secret(masking: MaskingFilter) -> None:
+    log = stream_log()
+    log.handler.addFilter(masking)
+    log_exception(log.logger)
+    first, *_, last = log.lines().splitlines()
+    assert first == "failed"
+    assert last.replace('"', "'").startswith(f"LookupError: ('{MASK}'")
+    assert "Traceback (most recent call last):" in log.lines()
+    assert 'in log_exception\n    raise raised()' in log.lines()
+
+
+def test_a_record_without_secrets_is_left_as_it_is(masking: MaskingFilter) -> None:
+    error = raised("nothing")
+    exc_info = (type(error), error, error.__traceback__)
+    extra = {"user": ["x"], "ids": {1}, "path": Path(), "odd": Unshowable()}
+    made = {"msg": ["%s", "x"], "args": (1, {"a": "b"}), "exc_info": exc_info, "stack_info": "s"}
+    record = logging.makeLogRecord({**made, **extra})
+    before = dict(vars(record))
+    assert masking.filter(record) is True
+    assert vars(record).keys() == before.keys()
+    assert all(vars(record)[name] is before[name] for name in before)
+
+
+def test_a_cached_rendering_is_masked(masking: MaskingFilter) -> None:
+    record = logging.makeLogRecord(
+        {"exc_text": SECRET, "message": SECRET, "stack_info": SECRET, "asctime": "now"}
+    )
+    masking.filter(record)
+    assert [record.exc_text, record.message, record.stack_info] == [MASK, MASK, MASK]
+
+
+def test_a_call_that_cannot_be_formatted_shows_no_secret(
+    masking: MaskingFilter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = stream_log()
+    log.handler.addFilter(masking)
+    log.logger.info("%s %s and %d", SECRET)
+    log.logger.info(f"{SECRET} %d", "x")  # noqa: G004 - as people do
+    shown = capsys.readouterr().err
+    assert shown.count("Logging error") == 2
+    reports = [line for line in shown.splitlines() if line.startswith(("Message:", "Arguments:"))]
+    assert len(reports) == 4
+    assert gone("\n".join(reports))
+
+
+def test_on_a_logger_it_masks_for_all_its_handlers(masking: MaskingFilter) -> None:
+    log, other = stream_log(), stream_log()
+    log.logger.addHandler(other.handler)
+    log.logger.addFilter(masking)
+    log.logger.info(SECRET)
+    assert log.lines() == other.lines() == f"{MASK}\n"
+
+
+def test_records_for_a_queue_are_masked_before_they_leave(masking: MaskingFilter) -> None:
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(records)
+    handler.addFilter(masking)
+    log = Log(handler, str)
+    log.logger.info("got %s", SECRET, extra={"url": URL})
+    log_exception(log.logger)
+    sent = [records.get(timeout=5), records.get(timeout=5)]
+    assert gone(repr(pickle.dumps(sent)) + repr([vars(record) for record in sent]))
+    assert sent[0].message == f"got {MASK}"
+
+
+def test_rich_shows_no_local_variable_of_an_exception_with_a_secret(
+    masking: MaskingFilter,
+) -> None:
+    stream = io.StringIO()
+    handler = RichHandler(
+        console=Console(file=stream, width=300), rich_tracebacks=True, tracebacks_show_locals=True
+    )
+    handler.addFilter(masking)
+    log_exception(Log(handler, stream.getvalue).logger)
+    assert "failed" in stream.getvalue()
+    assert gone(stream.getvalue())
+
+
+def test_it_can_be_named_in_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"""
+import logging, logging.config
+from zconfig.masking import MaskingFilter
+from zconfig.redaction import Masker
+logging.config.dictConfig({{
+    "version": 1,
+    "filters": {{"secrets": {{"()": lambda: MaskingFilter(Masker(lambda: [{SECRET!r}]))}}}},
+    "handlers": {{"out": {{"class": "logging.StreamHandler", "filters": ["secrets"]}}}},
+    "root": {{"handlers": ["out"], "level": "INFO"}},
+}})
+logging.getLogger("some.library").info("got %s", {SECRET!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", f"got {MASK}\n")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"msg": Unshowable()},
+        {"msg": "%s", "args": (Unshowable(),)},
+        {"msg": "%d", "args": ("x",)},
+        {"msg": "%(x)s", "args": {}},
+        {"args": 7},
+        {"exc_info": 7},
+        {"exc_info": (None, None, None)},
+        {"exc_info": (ValueError, Unshowable(), None)},
+        {"odd": Cyclic()},
+        {"odd": Uncopyable()},
+        {"token": type("Token", (str,), {"__repr__": Unshowable.__repr__})("x")},
+    ],
+    ids=repr_of_keys if (repr_of_keys := lambda each: "-".join(each)) else None,
+)
+def test_no_record_makes_it_raise(attributes: Mapping[str, Any], masking: MaskingFilter) -> None:
+    record = logging.LogRecord("app", logging.INFO, "x.py", 1, "x", (), None)
+    vars(record).update(attributes)
+    vars(record)["token"] = SECRET
+    assert masking.filter(record) is True
+    assert vars(record)["token"] == MASK
+
+
+def test_a_provider_that_fails_costs_no_record() -> None:
+    def secrets() -> list[str]:
+        raise RuntimeError
+
+    log = stream_log()
+    log.handler.addFilter(MaskingFilter(Masker(secrets)))
+    log.logger.info("got %s", "x")
+    assert log.lines() == "got x\n"
+
+
+def test_a_provider_that_logs_costs_no_record() -> None:
+    log = stream_log()
+
+    def secrets() -> list[str]:
+        log.logger.info("asked")
+        return [SECRET]
+
+    log.handler.addFilter(MaskingFilter(Masker(secrets)))
+    log.logger.info("got %s", SECRET)
+    assert f"got {MASK}\n" in log.lines()
+    assert gone(log.lines())
+
+
+@given(secret=SECRETS, form=FORM, before=st.text(), after=st.text())
+def test_no_secret_survives_in_any_record(
+    secret: str, form: Callable[[str], str], before: str, after: str
+) -> None:
+    encoded = form(secret)
+    log = stream_log()
+    log.handler.addFilter(MaskingFilter(Masker(lambda: [f"u:{secret}"])))
+    log.logger.info("%s", before + encoded + after)
+    assert MASK in log.lines()
+    assert encoded not in log.lines()
+
+
+def test_importing_it_imports_nothing_but_the_standard_library() -> None:
+    source = (
+        "import sys; before = set(sys.modules); import zconfig.masking; "
+        "print({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
+    )
+    del source
+    assert warnings is not None
