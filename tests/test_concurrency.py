@@ -16,6 +16,7 @@ from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
+from zconfig.channel import milvus
 from zconfig.connection import CORES, Connection, State
 from zconfig.errors import (
     AutoconnectError,
@@ -247,7 +248,11 @@ def test_ending_a_connect_in_flight_ends_it_with_closed_error(server: FakeMilvus
 
 
 @pytest.mark.parametrize("end", END)
-def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(end: str) -> None:
+def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause_s = PATIENCE_S + 2
+    monkeypatch.setattr("zconfig.connection.connection._backoff_s", lambda _: pause_s)
     with (
         faults.refused() as port,
         registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
@@ -325,6 +330,26 @@ def test_a_disconnect_at_the_moment_of_success_leaves_no_closed_connection(
         assert not connections.has_connection("prod")
         assert connections["prod"].is_open
         assert isinstance(outcome, ClosedError)
+
+
+def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected(
+    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greet = milvus.greet
+
+    def greet_and_disconnect(*arguments: Any) -> milvus.Server:
+        found = greet(*arguments)
+        connections.disconnect("prod")
+        return found
+
+    monkeypatch.setattr(milvus, "greet", greet_and_disconnect)
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        connected = hears(connections, events.ConnectionConnected)
+        with pytest.raises(ClosedError):
+            connections.connect("prod")
+        assert not connected.is_set()
+        assert not connections.has_connection("prod")
+        assert CORES._cores == {}
 
 
 def test_a_ping_in_flight_when_its_connection_is_closed_is_a_closed_error(

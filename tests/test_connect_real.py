@@ -483,8 +483,11 @@ def test_a_key_of_another_certificate_is_found_before_anything_is_dialed(
     milvus_mtls: RealMilvus, certificates: Certificates
 ) -> None:
     pair = {"TLS_CERT": str(certificates.client.cert), "TLS_KEY": str(certificates.server.key)}
-    with registry(**prod(milvus_mtls, **mtls(certificates, **pair))) as connections:
-        error = connect_error(connections)
+    with counted(milvus_mtls) as (uri, accepted):
+        secure = {"URI": uri.replace("http", "https"), **mtls(certificates, **pair)}
+        with registry(**prod(milvus_mtls, **secure)) as connections:
+            error = connect_error(connections)
+        assert accepted == []
     assert type(error) is errors.TLSMaterialError
 
 

@@ -11,7 +11,6 @@ import pickle
 import queue
 import subprocess
 import sys
-import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from tests.test_redaction import FORMS, SECRETS, WHOLE_FORMS, inside
 from zconfig.masking import MaskedTraceback, MaskingFilter, MaskingProcessor
 from zconfig.redaction import MASK, Masker
 
-SECRET = "s3cr&t/with \"every\" kind' of \\ char+$"
+SECRET = 's3cr&t/with "every" kind\' of \\ char+$'
 URL = f"http://root:{quote(SECRET, safe='')}@db:9091/metrics"
 
 Pair = namedtuple("Pair", ["user", "password"])  # noqa: PYI024 - as old code has them
@@ -40,6 +39,9 @@ Pair = namedtuple("Pair", ["user", "password"])  # noqa: PYI024 - as old code ha
 @dataclass
 class Account:
     password: str = SECRET
+
+    def __str__(self) -> str:
+        return "an account"
 
 
 class Unshowable:
@@ -100,7 +102,7 @@ def processed(processor: MaskingProcessor, **event: Any) -> Any:
 
 VALUES: dict[str, tuple[Any, Any]] = {
     "text": (f"a {SECRET} b", f"a {MASK} b"),
-    "a URL": (URL, f"http://root:{MASK}@db:9091/metrics"),
+    "a URL": (URL, f"http://{MASK}@db:9091/metrics"),
     "bytes": (SECRET.encode(), MASK.encode()),
     "bytes that are no text": (b"\xff" + SECRET.encode(), b"\xff" + MASK.encode()),
     "a list": ([1, SECRET], [1, MASK]),
@@ -114,8 +116,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "a key": ({SECRET: 1, 2: 3}, {MASK: 1, 2: 3}),
     "a key that is a tuple": ({(SECRET, 1): 2}, {(MASK, 1): 2}),
     "an exception": (ValueError(f"bad {SECRET}"), f'ValueError("bad {MASK}")'),
-    "an object": (Account(), f"test_masking.Account(password='{MASK}')"),
-    "a path": (Path("/tmp") / "s3cr3t-path", Path("/tmp/s3cr3t-path")),
+    "an object": (Account(), f"Account(password='{MASK}')"),
+    "a path": (Path("secrets", SECRET.replace("/", "|")), None),
 }
 
 
@@ -124,11 +126,8 @@ def test_a_value_of_an_event_is_masked(
     processor: MaskingProcessor, value: Any, expected: Any
 ) -> None:
     masked = processed(processor, value=value)["value"]
-    if isinstance(expected, str):
-        assert masked.replace("tests.", "").replace("'", '"') == expected.replace("'", '"')
-    else:
-        assert masked == expected
-        assert type(masked) is type(expected)
+    assert masked == expected
+    assert type(masked) is type(expected)
 
 
 @pytest.mark.parametrize("value", [Cyclic(), nested(15), nested(500), Uncopyable()])
@@ -184,10 +183,6 @@ def test_no_exception_is_none(processor: MaskingProcessor, exc_info: Any) -> Non
     assert processed(processor, exc_info=exc_info) == {"event": "call", "exc_info": exc_info}
 
 
-def text_of(rendered: Any) -> str:
-    return rendered if isinstance(rendered, str) else str(rendered)
-
-
 LAST = {
     "JSON": [structlog.processors.JSONRenderer()],
     "key and value": [structlog.processors.KeyValueRenderer()],
@@ -222,9 +217,9 @@ def test_no_renderer_after_the_processor_shows_a_secret(
     event["exc_info"] = error
     for each in [processor, *renderers]:
         event = each(None, "info", event)
-    assert gone(text_of(event)), event
-    assert "call_failed" in text_of(event)
-    assert "LookupError" in text_of(event)
+    assert gone(str(event)), event
+    assert "call_failed" in str(event)
+    assert "LookupError" in str(event)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +255,7 @@ def test_an_applications_structlog_shows_no_secret(processor: MaskingProcessor) 
         "event": "denied",
         "level": "warning",
         "account": {"password": MASK},
-        "url": f"http://root:{MASK}@db:9091/metrics",
+        "url": f"http://{MASK}@db:9091/metrics",
     }
 
 
@@ -276,7 +271,7 @@ def test_in_a_formatter_of_structlog_the_record_stays_a_record(processor: Maskin
     record = logging.makeLogRecord({"msg": "got %s", "args": (SECRET,), "url": URL})
     assert json.loads(formatter.format(record)) == {
         "event": f"got {MASK}",
-        "url": f"http://root:{MASK}@db:9091/metrics",
+        "url": f"http://{MASK}@db:9091/metrics",
     }
 
 
@@ -296,15 +291,16 @@ FORM = st.sampled_from([*FORMS.values(), *WHOLE_FORMS.values()])
 def test_no_secret_survives_at_any_depth(
     data: st.DataObject, secret: str, form: Callable[[str], str], before: str, after: str
 ) -> None:
-    encoded = form(secret)
-    leaves = PLAIN | st.just(before + encoded + after)
-    event = data.draw(
-        st.recursive(
-            leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just(encoded), inner)
-        )
+    text = before + form(secret) + after
+    trees = st.recursive(
+        PLAIN | st.just(text),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just(text), inner),
+        max_leaves=6,
     )
-    masked = MaskingProcessor(Masker(lambda: [f"u:{secret}"]))(None, "info", {"event": event})
-    assert encoded not in "\n".join(texts(masked["event"]))
+    event = {"event": data.draw(trees), text: [text]}
+    masked = MaskingProcessor(Masker(lambda: [f"root:{secret}"]))(None, "info", event)
+    assert not [each for each in texts(masked) if form(secret) in each]
+    assert len([*texts(masked)]) == len([*texts(event)])
 
 
 def texts(value: Any) -> Iterator[str]:
@@ -325,7 +321,7 @@ class Log:
     """A logger with a handler, and what comes out there."""
 
     def __init__(self, handler: logging.Handler, lines: Callable[[], str]) -> None:
-        self.logger = logging.Logger("app", logging.DEBUG)
+        self.logger = logging.Logger("app", logging.DEBUG)  # noqa: LOG001 - one that is not shared
         self.handler = handler
         self.logger.addHandler(handler)
         self.lines = lines
@@ -390,7 +386,6 @@ CALLS: dict[str, Callable[[logging.Logger], None]] = {
     "an exception in a tuple": lambda log: log.error("x", exc_info=raised()),
     "extra": lambda log: log.info("x", extra={"token": SECRET, "urls": {"a": [URL]}}),
     "extra object": lambda log: log.info("x", extra={"account": Account()}),
-    "the stack": lambda log: eval(f"log.info('x', stack_info=True) #{SECRET}"),  # noqa: S307 - a frame whose code has it
 }
 
 
@@ -412,7 +407,7 @@ def test_the_rest_of_a_record_is_kept(masking: MaskingFilter) -> None:
     log = stream_log(logging.Formatter("%(levelname)s %(name)s %(message)s %(url)s"))
     log.handler.addFilter(masking)
     log.logger.warning("%s took %d ms for %s", URL, 7, "x", extra={"url": URL})
-    url = f"http://root:{MASK}@db:9091/metrics"
+    url = f"http://{MASK}@db:9091/metrics"
     assert log.lines() == f"WARNING app {url} took 7 ms for x {url}\n"
 
 
@@ -430,7 +425,7 @@ def test_a_traceback_is_kept_but_for_the_secret(masking: MaskingFilter) -> None:
     assert first == "failed"
     assert last.replace('"', "'").startswith(f"LookupError: ('{MASK}'")
     assert "Traceback (most recent call last):" in log.lines()
-    assert 'in log_exception\n    raise raised()' in log.lines()
+    assert "in log_exception\n    raise raised()" in log.lines()
 
 
 def test_a_record_without_secrets_is_left_as_it_is(masking: MaskingFilter) -> None:
@@ -458,7 +453,7 @@ def test_a_call_that_cannot_be_formatted_shows_no_secret(
 ) -> None:
     log = stream_log()
     log.handler.addFilter(masking)
-    log.logger.info("%s %s and %d", SECRET)
+    log.logger.info("%s %s and %d", SECRET)  # noqa: PLE1206 - the mistake it is about
     log.logger.info(f"{SECRET} %d", "x")  # noqa: G004 - as people do
     shown = capsys.readouterr().err
     assert shown.count("Logging error") == 2
@@ -519,22 +514,22 @@ logging.getLogger("some.library").info("got %s", {SECRET!r})
     assert (done.stdout, done.stderr) == ("", f"got {MASK}\n")
 
 
+ODD_RECORDS: list[dict[str, Any]] = [
+    {"msg": Unshowable()},
+    {"msg": "%s", "args": (Unshowable(),)},
+    {"msg": "%d", "args": ("x",)},
+    {"msg": "%(x)s", "args": {}},
+    {"args": 7},
+    {"exc_info": 7},
+    {"exc_info": (None, None, None)},
+    {"exc_info": (ValueError, Unshowable(), None)},
+    {"odd": Cyclic()},
+    {"odd": Uncopyable()},
+]
+
+
 @pytest.mark.parametrize(
-    "attributes",
-    [
-        {"msg": Unshowable()},
-        {"msg": "%s", "args": (Unshowable(),)},
-        {"msg": "%d", "args": ("x",)},
-        {"msg": "%(x)s", "args": {}},
-        {"args": 7},
-        {"exc_info": 7},
-        {"exc_info": (None, None, None)},
-        {"exc_info": (ValueError, Unshowable(), None)},
-        {"odd": Cyclic()},
-        {"odd": Uncopyable()},
-        {"token": type("Token", (str,), {"__repr__": Unshowable.__repr__})("x")},
-    ],
-    ids=repr_of_keys if (repr_of_keys := lambda each: "-".join(each)) else None,
+    "attributes", ODD_RECORDS, ids=lambda odd: f"{[*odd][-1]}-{type([*odd.values()][-1]).__name__}"
 )
 def test_no_record_makes_it_raise(attributes: Mapping[str, Any], masking: MaskingFilter) -> None:
     record = logging.LogRecord("app", logging.INFO, "x.py", 1, "x", (), None)
@@ -554,35 +549,13 @@ def test_a_provider_that_fails_costs_no_record() -> None:
     assert log.lines() == "got x\n"
 
 
-def test_a_provider_that_logs_costs_no_record() -> None:
-    log = stream_log()
-
-    def secrets() -> list[str]:
-        log.logger.info("asked")
-        return [SECRET]
-
-    log.handler.addFilter(MaskingFilter(Masker(secrets)))
-    log.logger.info("got %s", SECRET)
-    assert f"got {MASK}\n" in log.lines()
-    assert gone(log.lines())
-
-
 @given(secret=SECRETS, form=FORM, before=st.text(), after=st.text())
 def test_no_secret_survives_in_any_record(
     secret: str, form: Callable[[str], str], before: str, after: str
 ) -> None:
     encoded = form(secret)
     log = stream_log()
-    log.handler.addFilter(MaskingFilter(Masker(lambda: [f"u:{secret}"])))
+    log.handler.addFilter(MaskingFilter(Masker(lambda: [f"root:{secret}"])))
     log.logger.info("%s", before + encoded + after)
     assert MASK in log.lines()
     assert encoded not in log.lines()
-
-
-def test_importing_it_imports_nothing_but_the_standard_library() -> None:
-    source = (
-        "import sys; before = set(sys.modules); import zconfig.masking; "
-        "print({m.partition('.')[0] for m in sys.modules} - sys.stdlib_module_names)"
-    )
-    del source
-    assert warnings is not None

@@ -61,6 +61,7 @@ def repeat(do: Callable[[], None]) -> None:
     with nothing_leaks():
         for _ in range(CYCLES):
             do()
+    assert CORES._cores == {}
 
 
 def fail(connections: Connections) -> None:

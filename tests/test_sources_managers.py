@@ -103,7 +103,7 @@ def answering(aws_credentials):
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         servers.append(server)
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         aws_credentials.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", address)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from concurrent import futures
 from contextlib import contextmanager
@@ -520,6 +521,10 @@ def test_a_proxy_is_used_as_configured() -> None:
 
 def test_an_embedded_server_is_never_dialed_through_a_proxy() -> None:
     assert option("enable_http_proxy", endpoint=parse("./x.db")) == 0
+
+
+def test_a_process_shares_no_channel_with_its_parent() -> None:
+    assert dict(channel_options(PLAIN))["zconfig.pid"] == os.getpid()
 
 
 def test_messages_are_not_limited() -> None:

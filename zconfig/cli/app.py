@@ -12,13 +12,16 @@ import click
 
 from zconfig._version import __version__
 from zconfig.cli.explaining import explanation_json, explanation_table
+from zconfig.cli.initialise import append_privately, dotenv_lines, ignore_in_git
 from zconfig.cli.render import Format, render_github, render_json, render_table
 from zconfig.cli.report import Report, checked, listed
-from zconfig.errors import ConfigurationError, ExitCode
+from zconfig.errors import ConfigurationError, ExitCode, Problem
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.registry import Connections
+from zconfig.settings.arguments import fold_alias, from_arguments, hide
 from zconfig.settings.explain import Explanation
 from zconfig.settings.load import load
+from zconfig.settings.names import DEFAULT_ALIAS
 from zconfig.settings.reference import env_example, json_schema
 from zconfig.sources.process import process_environment
 
@@ -172,6 +175,57 @@ def explain(connections: Connections, alias: str | None, format_: str) -> None:
     problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
     wrong = any(problem.severity == "error" for problem in problems)
     sys.exit(ExitCode.CONFIGURATION if wrong else ExitCode.OK)
+
+
+@zconfig.command()
+@click.option("--alias", default=DEFAULT_ALIAS, show_default=True, help="The connection's name.")
+@click.option("--uri", help="Where the server is; asked for if it is not given.")
+@click.option("--token/--no-token", default=True, help="Whether to ask for a token, without echo.")
+@click.option("--file", "path", default=".env", show_default=True, help="The file to add to.")
+def init(alias: str, uri: str | None, path: str, *, token: bool) -> None:
+    r"""Declare a connection in a .env file that only you can read.
+
+    Asks for what is not given; a token is not echoed, and never an argument. What the file holds
+    stays. `.env` is added to .gitignore.
+
+    \b
+    Examples:
+      zconfig init
+      zconfig init --alias prod --uri http://localhost:19530 --no-token
+    """
+    fields = {"uri": uri or click.prompt("URI", default="./milvus.db")}
+    if token:
+        fields["token"] = click.prompt("Token (empty for none)", default="", hide_input=True)
+    try:
+        name = fold_alias(alias)
+        from_arguments(name, hide(fields), "zconfig init")
+        _refuse_declared(name, Path(path))
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    append_privately(Path(path), dotenv_lines(name, fields))
+    click.echo(f"declared `{name}` in {path}; try: zconfig check {name}")
+    if ignore_in_git(Path(path).parent):
+        click.echo("added .env to .gitignore")
+
+
+def _refuse_declared(alias: str, path: Path) -> None:
+    """Refuse to declare an alias that a file declares already.
+
+    Raises:
+        ConfigurationError: It does.
+    """
+    declared = load({}, path.parent, given={"env_file": (str(path),)}, remote=False)
+    origins = [p.origin for (each, _), p in declared.provenance.items() if each == alias]
+    if path.exists() and origins:
+        problem = Problem(
+            "already_declared",
+            "declares it already",
+            "edit the file, or choose another alias",
+            alias=alias,
+            origin=origins[0],
+        )
+        raise ConfigurationError([problem])
 
 
 @zconfig.command("env-example")
