@@ -470,8 +470,10 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
     server.hold()
     environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(count)}
     with registry(**environ) as connections:
+        failed = hears(connections, events.ConnectionFailed)
         with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: server.wait_for(count)):
             connections.autoconnect()
+        assert not failed.is_set()
         server.wait_until_cancelled()
         assert connections.list_connections() == [(f"s{n}", None) for n in range(count)]
         assert connections._pool._flights == {}

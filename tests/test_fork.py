@@ -32,7 +32,7 @@ def forked(in_child):
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(15)
+        signal.alarm(int(os.environ.get("CHILD_ALARM_S", "15")))
         code = 1
         try:
             in_child()
@@ -219,6 +219,41 @@ inherited.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
     assert server.count("Connect") == 2
+
+
+def test_a_child_is_not_held_up_by_locks_of_threads_that_are_gone(server: FakeMilvus) -> None:
+    script = """
+from zconfig.connection import CORES
+connection = connections.default
+held = [CORES._lock, connections._pool._lock, connection._lock, connection.channel._lock]
+for lock in held:
+    lock.acquire()
+
+def in_child():
+    connections.default.ping()
+    connections.close()
+
+forked(in_child)
+for lock in held:
+    lock.release()
+connections.default.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    assert server.count("GetVersion") == 2
+
+
+@pytest.mark.xfail(
+    raises=AssertionError, reason="the table keeps the lock that it had in the parent", strict=True
+)
+def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one() -> None:
+    script = """
+from zconfig.connection import CORES
+from zconfig.registry.forks import guard_forks
+guard_forks(connections)
+connections._table._lock.acquire()
+forked(lambda: connections.add_connection(docs={"uri": "http://127.0.0.1:1"}))
+"""
+    run(script, CHILD_ALARM_S="3")
 
 
 def test_multiprocessing_workers_open_their_own(server: FakeMilvus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import threading
 import time
 import weakref
@@ -140,6 +141,17 @@ def test_the_embedded_server_is_let_go(lite_uri: str) -> None:
         with nothing_leaks():
             for _ in range(5):
                 connect_and_close()
+        host, _, port = connections.default.target.rpartition(":")
+        connections.close()
+        deadline = time.monotonic() + PATIENCE_S
+        while listens(host, int(port)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def listens(host: str, port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((host, port)) == 0
 
 
 def test_a_registry_that_is_dropped_is_collected() -> None:

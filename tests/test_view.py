@@ -287,8 +287,16 @@ def test_revoking_waits_until_a_stub_is_made() -> None:
 def test_a_view_is_abandoned_though_a_thread_that_is_gone_holds_its_lock() -> None:
     view = ChannelView("prod", [grpc_channel_of_nobody()], ())
     view._lock.acquire()
-    view.abandon()
+    ends_soon(view.abandon)
     assert not view.is_open
+
+
+def ends_soon(do: Callable[[], None]) -> None:
+    """Do something in a thread that may hang, and see that it does not."""
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
 
 
 def test_a_revoked_view_leaves_other_views_of_the_same_channel_alone(address: str) -> None:
@@ -439,8 +447,8 @@ def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) ->
 def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address: str) -> None:
     pool = CorePool()
     pool._lock.acquire()
-    pool.forget()
-    pool.acquire(address, PLAIN, None).release()
+    ends_soon(pool.forget)
+    ends_soon(lambda: pool.acquire(address, PLAIN, None).release())
 
 
 def shared(one: ConnectionSpec, other: ConnectionSpec) -> bool:

@@ -107,10 +107,9 @@ def _mask_exception(record: logging.LogRecord, mask: Mask) -> None:
 
 
 def _mask_message(record: logging.LogRecord, mask: Mask) -> None:
-    """Mask what the message still shows, or all of a message that is not text, as structlog's."""
-    if isinstance(record.msg, Mapping):
+    """Mask what the message shows, its arguments being masked before."""
+    if not isinstance(record.msg, str):  # an exception, or an event of structlog
         _mask_attribute(record, "msg", mask)
-        return
     try:
         message = record.getMessage()
     except Exception:  # noqa: BLE001 - logging shows the parts of what cannot be formatted

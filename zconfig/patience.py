@@ -32,6 +32,10 @@ class Patience:
         now = time.monotonic()
         return cls(now + max(timeout_s, wait_s), now + wait_s, timeout_s)
 
+    def later(self, by_s: float) -> Patience:
+        """Return the same patience, begun some seconds later."""
+        return Patience(self.deadline + by_s, self.retry_until + by_s, self.attempt_s)
+
     @property
     def left_s(self) -> float:
         """Seconds until the deadline."""

@@ -171,6 +171,8 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
     if "tls" in changes:
         files = {name.removeprefix("tls_") for name in given if name.startswith("tls_")}
         values["tls"] = replace(spec.tls, **{name: getattr(other.tls, name) for name in files})
+    if "db_name" in changes:
+        values["endpoint"] = replace(spec.endpoint, db_name=None)
     # Credentials are one value: those that are replaced leave no part of theirs behind.
     gone = _SETTINGS["credentials"] if "credentials" in changes else ()
     kept = {name: origin for name, origin in spec.origins.items() if name not in gone}
@@ -207,4 +209,7 @@ def _absolute(endpoint: Endpoint) -> Endpoint:
         return endpoint
     # pathlib's own raises where there is no such user, and then `~name` is a directory's name.
     path = os.path.expanduser(endpoint.path)  # noqa: PTH111 - see above
-    return replace(endpoint, path=str(Path(path).absolute()))
+    try:
+        return replace(endpoint, path=str(Path(path).absolute()))
+    except OSError:  # the working directory was deleted: the connect will say so
+        return endpoint

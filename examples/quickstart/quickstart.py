@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import zconfig
 
@@ -39,6 +40,8 @@ def main() -> None:
     zconfig.configure_logging("console")
     connections = zconfig.autoconnect()
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # in a log a row is a line
     console.print(overview(connections.values()))
     client = zconfig.client()
     passages = read_passages(Path(__file__).with_name("passages.txt"))
@@ -55,11 +58,23 @@ def overview(connections: Iterable[zconfig.Connection]) -> Table:
     """Return a table of live connections, each pinged once."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("alias", "endpoint", "server", "round trip", "configured by"):
-        table.add_column(header, overflow="fold", no_wrap=header != "endpoint")
+        table.add_column(header, overflow="fold", min_width=len(header))
     for each in connections:
-        version, origin = each.server.version, each.spec.origin()
-        table.add_row(each.alias, str(each.endpoint), version, f"{each.ping():.1f} ms", str(origin))
+        cells = (
+            each.alias,
+            shown(each.endpoint.uri),
+            each.server.version,
+            f"{each.ping():.1f} ms",
+            str(each.spec.origin()),
+        )
+        table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def shown(uri: str) -> str:
+    """Return an embedded database's path as seen from here; any other URI as it is."""
+    path = Path(uri)
+    return f"./{path.relative_to(Path.cwd())}" if path.is_relative_to(Path.cwd()) else uri
 
 
 def read_passages(path: Path) -> list[str]:

@@ -42,7 +42,7 @@ def _table(alias: AliasExplanation) -> Table:
     table = new_table("field", "value", "from", "instead of", wraps={"value", "from", "instead of"})
     for field in alias.fields:
         if field.is_set or field.value is not None or field.empty:
-            table.add_row(field.field, _value(field), _origin(field), _instead(field))
+            table.add_row(Text(field.field), _value(field), _origin(field), Text(_instead(field)))
     return table
 
 

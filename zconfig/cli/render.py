@@ -63,16 +63,16 @@ def render_github(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Row, *, shows_server: bool) -> Iterable[Text | str]:
+def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
     yield Text(row.alias, style="bold")
-    yield row.endpoint or ""
-    yield row.db_name or ""
+    yield Text(row.endpoint or "")
+    yield Text(row.db_name or "")
     state = row.state if row.required else f"{row.state} (optional)"
     yield Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
     if shows_server:
-        yield row.server_version or ""
-        yield "" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms"
-    yield row.origin or ""
+        yield Text(row.server_version or "")
+        yield Text("" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms")
+    yield Text(row.origin or "")
 
 
 def _untold(report: Report) -> Iterable[Problem]:

@@ -17,6 +17,7 @@ from zconfig.errors import (
 )
 from zconfig.registry import Connections
 from zconfig.registry.table import nothing_configured
+from zconfig.settings.arguments import as_alias
 from zconfig.spec import ConnectionSpec
 
 
@@ -110,13 +111,15 @@ def checked(
         timeout: Seconds for each connect.
     """
     started = time.perf_counter()
-    named = tuple(dict.fromkeys(aliases))
+    named = tuple(dict.fromkeys(as_alias(alias) for alias in aliases))
     configuration = connections.configuration
     wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
     outcomes = connections.attempt(*(named or (*connections, *wrong)), wait=wait, timeout=timeout)
     rows = tuple(_row(connections, a, each, forced=bool(named)) for a, each in outcomes.items())
     problems = configuration.problems
-    if not rows:
+    if named:
+        problems = tuple(problem for problem in problems if problem.alias in named)
+    elif not rows:
         problems = (*problems, nothing_configured())
     return Report(rows, problems, (time.perf_counter() - started) * 1e3)
 

@@ -19,9 +19,10 @@ from zconfig.channel.milvus import Health, Server
 from zconfig.channel.view import ChannelView
 from zconfig.connection.link import Link, make_link, metadata_of
 from zconfig.connection.seam import Attempt
-from zconfig.endpoint import Endpoint
+from zconfig.endpoint import Endpoint, Transport
 from zconfig.errors import ClosedError, ConnectError
 from zconfig.patience import Patience
+from zconfig.settings.arguments import check_seconds
 from zconfig.spec import ConnectionSpec
 
 T = TypeVar("T")
@@ -153,11 +154,14 @@ class Connection:
         """
         return self._ask(milvus.check_health, timeout)
 
-    def open(self, patience: Patience) -> None:
+    def open(self, patience: Patience) -> events.ConnectionConnected:
         """Connect: try until the server accepts us, or until there is no use in trying.
 
         Args:
             patience: How long to go on trying.
+
+        Returns:
+            The event to be emitted once others can find the connection.
 
         Raises:
             ConnectError: What the last attempt failed of.
@@ -168,8 +172,7 @@ class Connection:
         self._state = State.CONNECTING
         self._emit(events.ConnectionConnecting(**self._names(), origin=str(self._spec.origin())))
         try:
-            attempt = self._try_until_ready(started, patience)
-            self._emit(self._connected(attempt))
+            return self._connected(self._try_until_ready(started, patience))
         except BaseException as error:
             self._release()
             if isinstance(error, ConnectError):
@@ -231,6 +234,7 @@ class Connection:
     def _try_until_ready(self, started: float, patience: Patience) -> Attempt:
         """Return the attempt that succeeded."""
         number = 1
+        patience = self._make_ready_to_dial(started, patience)
         while True:
             ends = min(patience.deadline, time.monotonic() + patience.attempt_s)
             attempt = Attempt(self._spec, started, ends, number)
@@ -244,6 +248,17 @@ class Connection:
             if self._closing.wait(delay_s):
                 raise ClosedError(self.alias)
             number += 1
+
+    def _make_ready_to_dial(self, started: float, patience: Patience) -> Patience:
+        """Start an embedded server, and return the patience that is left as if it had run.
+
+        The first start in a process imports a good part of pymilvus; a timeout is about servers.
+        """
+        if self.endpoint.transport is not Transport.LITE:
+            return patience
+        begun = time.monotonic()
+        self._hold(make_link(Attempt(self._spec, started, patience.deadline)))
+        return patience.later(time.monotonic() - begun)
 
     def _try_once(self, attempt: Attempt) -> ConnectError | None:
         """Return why it failed, or `None` when the connection is ready."""
@@ -287,9 +302,10 @@ class Connection:
 
     def _ask(self, call: Callable[[grpc.Channel, float], T], timeout: float | None) -> T:
         started, link = time.monotonic(), self._live_link()
-        ends = started + (self._spec.timeout_s if timeout is None else timeout)
+        timeout_s = self._spec.timeout_s if timeout is None else timeout
+        check_seconds(self.alias, timeout=timeout_s)
         try:
-            attempt = Attempt(self._spec, started, ends, embedded=link.embedded)
+            attempt = Attempt(self._spec, started, started + timeout_s, embedded=link.embedded)
             return attempt.run(lambda left_s: call(link.view, left_s))
         except ConnectError:
             if self.is_open:

@@ -22,6 +22,7 @@ from zconfig.diagnosis import (
 )
 from zconfig.endpoint import Transport
 from zconfig.errors import ConnectError, OtherServiceError, Stage
+from zconfig.redaction import Masker
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
@@ -86,12 +87,17 @@ class Attempt:
             self.spec.alias,
             endpoint=str(self.spec.endpoint),
             origin=str(self.spec.origin(*_FIELDS_AT_FAULT.get(verdict.error.stage, ()))),
-            detail=verdict.detail,
+            detail=Masker(self._secrets).mask(verdict.detail),
             elapsed_ms=(time.monotonic() - self.started) * 1e3,
             attempts=self.number,
             hint=verdict.hint,
             remedy=verdict.remedy,
         )
+
+    def _secrets(self) -> tuple[str, ...]:
+        """Return what a server or a proxy might repeat to us."""
+        credentials = self.spec.credentials
+        return (str(credentials.secret),) if credentials else ()
 
     def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
         target = probe_target(self.spec, self.embedded)

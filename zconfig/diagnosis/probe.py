@@ -187,7 +187,7 @@ class _Probe:
             tls.shake_hands()
         except TimeoutError:
             raise StageError(ServerSilentError, "no answer to the TLS handshake") from None
-        except ssl.SSLEOFError:
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # which one depends on the Python
             raise StageError(ClosedByPeerError, "closed in the TLS handshake") from None
         except ssl.SSLError as error:
             raise tls_failure(error) from None

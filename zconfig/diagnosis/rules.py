@@ -71,7 +71,14 @@ _BY_CODE: dict[grpc.StatusCode, _Cause] = {
 }
 
 # Any other status came over a connection that works: there is nothing for a probe to find.
-_PROBED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+# A server that goes away in the middle of a call may leave it cancelled.
+_PROBED = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+    }
+)
 
 _RAN_OUT_OF_TIME = frozenset({NameTimeoutError, ConnectTimeoutError, ServerSilentError})
 

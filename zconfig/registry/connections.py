@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zconfig import events
@@ -17,12 +18,19 @@ from zconfig.registry.forks import guard_forks
 from zconfig.registry.pool import Pool
 from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import as_alias, fold_alias, from_arguments, hide, names_a_place
+from zconfig.settings.arguments import (
+    as_alias,
+    check_seconds,
+    fold_alias,
+    from_arguments,
+    hide,
+    names_a_place,
+)
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.explain import Explanation, explain
 from zconfig.settings.load import has_remote
 from zconfig.settings.names import fold
-from zconfig.spec import ConnectionSpec, override, to_spec
+from zconfig.spec import ConnectionSpec, differences, override, to_spec
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection
@@ -47,7 +55,8 @@ class Connections(Mapping[str, "Connection"]):
     ) -> None:
         self._load = load
         self._dispatcher = events.Dispatcher()
-        self._pool = Pool(self._make)
+        self._pool = Pool(self._make, self._emit)
+        self._set_aside: list[tuple[Table, Pool]] = []
         self._added: dict[str, ConnectionSpec] = {}
         self._known = Table((at_first or load)())
         self._may_lack = at_first is not None
@@ -122,7 +131,8 @@ class Connections(Mapping[str, "Connection"]):
             spec = _spec(name, given, call)
         else:
             spec = self._table.spec(name)
-            spec = override(spec, _spec(name, {**given, "uri": str(spec.endpoint)}, call))
+            place = replace(spec.endpoint, db_name=None)
+            spec = override(spec, _spec(name, {**given, "uri": str(place)}, call))
         connection = self._open(spec)
         self._add(spec)
         return connection
@@ -362,14 +372,16 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: With everything that is wrong with them.
         """
-        before = self._table, self._pool, self._added
-        self._known, self._pool, self._added = Table(Configuration()), Pool(self._make), {}
+        self._set_aside.append((self._table, self._pool))
+        added, self._added = self._added, {}
+        self._known, self._pool = Table(Configuration()), Pool(self._make, self._emit)
         try:
             self.add_connection(**connections)
             yield self
         finally:
             self._pool.close_all()
-            self._known, self._pool, self._added = before
+            self._known, self._pool = self._set_aside.pop()
+            self._added = added
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -380,6 +392,7 @@ class Connections(Mapping[str, "Connection"]):
         guard_forks(self)
         timeout_s = spec.timeout_s if timeout is None else timeout
         wait_s = self.configuration.options.wait if wait is None else wait
+        check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
         return self._pool.open(spec, Patience.from_now(timeout_s, wait_s))
 
     @property
@@ -415,9 +428,13 @@ class Connections(Mapping[str, "Connection"]):
 
     def after_fork(self) -> None:
         """Drop, in a child process, the connections of its parent; they open again on use."""
-        forked = self._pool.abandon()
+        self._reloading = threading.RLock()
+        everything = [*self._set_aside, (self._known, self._pool)]
+        forked = [alias for _, pool in everything for alias in pool.abandon()]
+        for table, _ in everything:
+            table.after_fork()
         if forked:
-            self._unannounced.append(events.forked(forked))
+            self._unannounced.append(events.forked(tuple(forked)))
 
 
 def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:
@@ -426,12 +443,22 @@ def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[Conn
     problems: list[Problem] = []
     for alias, arguments in connections.items():
         try:
-            specs.append(_spec(fold_alias(alias), arguments, call))
+            specs.append(_once(_spec(fold_alias(alias), arguments, call), specs))
         except ConfigurationError as error:
             problems += error.problems
     if problems:
         raise ConfigurationError(problems)
     return specs
+
+
+def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
+    """Refuse two spellings of one alias that are not configured alike."""
+    for other in others:
+        if other.alias == spec.alias and other != spec:
+            names = " and ".join(differences(other, spec))
+            what = f"two spellings of it differ in {names}"
+            raise ConfigurationError([Problem("conflict", what, "keep one of them", spec.alias)])
+    return spec
 
 
 def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from zconfig import events
 from zconfig.errors import (
     ClosedError,
     ConflictError,
@@ -36,10 +37,16 @@ class Pool:
 
     Args:
         make: Makes a connection, unopened.
+        emit: Takes the lifecycle events.
     """
 
-    def __init__(self, make: Callable[[ConnectionSpec], Connection]) -> None:
+    def __init__(
+        self,
+        make: Callable[[ConnectionSpec], Connection],
+        emit: Callable[[events.Event], None],
+    ) -> None:
         self._make = make
+        self._emit = emit
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
         self._live: dict[str, Connection] = {}
@@ -113,7 +120,7 @@ class Pool:
         """Open a connection, and tell those who wait how it went."""
         connection = flight.connection
         try:
-            connection.open(patience)
+            connected = connection.open(patience)
             self._land(flight)
         except BaseException as error:
             with self._lock:
@@ -123,6 +130,8 @@ class Pool:
             flight.outcome.set_exception(error if known else ClosedError(connection.alias))
             raise
         flight.outcome.set_result(connection)
+        # Not before: a hook may look the alias up.
+        self._emit(connected)
         return connection
 
     def _land(self, flight: Flight) -> None:

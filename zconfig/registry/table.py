@@ -61,6 +61,10 @@ class Table:
             self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
+    def after_fork(self) -> None:
+        """Renew the lock, in a child process: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
     def complaint(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
         errors = self.configuration.errors_of(alias)

@@ -6,13 +6,14 @@ The parameters are those of the documented `Connections` class; see `connections
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.settings.fields import CREDENTIALS, ConnectionSettings
+from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings
 from zconfig.settings.grouping import Declared, Fields, Layer
 from zconfig.settings.model import validate
 from zconfig.settings.names import Word, check_alias, fold
@@ -65,7 +66,30 @@ def fold_alias(alias: object) -> str:
     raise ConfigurationError([problem])
 
 
-def hide(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def check_seconds(alias: str, **durations: float) -> None:
+    """Make sure that durations from code are numbers of seconds that can be waited for.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+
+    Example:
+        >>> check_seconds("prod", timeout=3, wait=0)
+    """
+    problems = [
+        Problem(
+            f"bad_{name}",
+            f"{name} is not a number of seconds from 0 to {LONGEST_S}",
+            f"pass for example {name}=10",
+            alias=alias,
+        )
+        for name, value in durations.items()
+        if not isinstance(value, (int, float)) or not 0 <= value <= LONGEST_S
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def hide(arguments: Any) -> dict[str, Any]:
     """Return the same arguments, texts and credentials as values that no traceback shows.
 
     A number as a password is its text.
@@ -74,6 +98,9 @@ def hide(arguments: Mapping[str, Any]) -> dict[str, Any]:
         >>> hide({"password": 1234, "port": 19530, "token": None})
         {'password': <hidden>, 'port': 19530, 'token': None}
     """
+    if not isinstance(arguments, Mapping):
+        what = f"the parameters of a connection are a mapping, not {type(arguments).__name__}"
+        raise ConfigurationError([Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')])
     return {
         name: Hidden(value) if isinstance(value, str) or _is_credential(name, value) else value
         for name, value in arguments.items()
@@ -81,7 +108,7 @@ def hide(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_credential(name: str, value: Any) -> bool:
-    return name in CREDENTIALS and value is not None
+    return name in CREDENTIALS and isinstance(value, int)
 
 
 def names_a_place(arguments: Mapping[str, Any]) -> bool:
@@ -109,6 +136,9 @@ def from_arguments(
     if unknown:
         raise ConfigurationError(unknown)
     given = {name: each for name, each in arguments.items() if each is not None and each != ""}
+    odd = [_odd(alias, name, call) for name, each in given.items() if not _is_scalar(each)]
+    if odd:
+        raise ConfigurationError(odd)
     if not names_a_place(given):
         raise ConfigurationError([_placeless(alias, call)])
     resolution = resolve([Layer(call, {alias: _declared(given, call)})], lambda *_: (None, ()))
@@ -123,6 +153,15 @@ def _unknown(alias: str, name: str, call: str) -> Problem:
     known = ", ".join(sorted(_KNOWN))
     origin = Origin("code", name, path=call)
     return Problem("unknown_argument", "is not a parameter", f"use {known}", alias, None, origin)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, (str, int, float, os.PathLike))
+
+
+def _odd(alias: str, name: str, call: str) -> Problem:
+    origin = Origin("code", name, path=call)
+    return Problem("bad_argument", "is not text or a number", "pass a str", alias, None, origin)
 
 
 def _placeless(alias: str, call: str) -> Problem:
@@ -162,8 +201,9 @@ def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
     secure = arguments.get("secure")
     if "uri" in arguments and "address" not in arguments:
         uri = Hidden(arguments["uri"])
-        upgrade = secure and uri.lower().startswith("http://")
-        return "uri", Hidden(f"https{uri[4:]}") if upgrade else uri
+        scheme, separator, rest = uri.partition("://")
+        upgrade = secure and separator and scheme.lower() in {"http", "tcp", "grpc"}
+        return "uri", Hidden(f"https://{rest}") if upgrade else uri
     host, port = arguments.get("host", _DEFAULT_HOST), arguments.get("port", _DEFAULT_PORT)
     address = Hidden(arguments.get("address", f"{host}:{port}"))
     names = [name for name in ("host", "port") if name in arguments]

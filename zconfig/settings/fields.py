@@ -65,7 +65,10 @@ class Variable:
 
 Secret = Annotated[SecretStr, AfterValidator(to_printable)]
 Printable = Annotated[str, AfterValidator(to_printable)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LONGEST_S = 86_400
+"""A day: no connect is worth more, and gRPC does not take every number."""
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 PEM = "the path of a PEM file"
 
 

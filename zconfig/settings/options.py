@@ -13,7 +13,7 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.settings.checks import refuse
 from zconfig.settings.complaints import problem_of
-from zconfig.settings.fields import Variable
+from zconfig.settings.fields import LONGEST_S, Variable
 from zconfig.settings.names import check_alias, fold
 from zconfig.sources.entry import Entry
 
@@ -117,7 +117,7 @@ class LoaderOptions(BaseModel):
         ),
     ] = False
     wait: Annotated[
-        Annotated[float, Field(ge=0, allow_inf_nan=False)],
+        Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)],
         Variable(
             meaning="seconds for which transient failures are retried while connecting",
             expected="a number of seconds, 0 or more",
