@@ -482,22 +482,52 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert len(connections.autoconnect()) == count
 
 
-@pytest.mark.parametrize("moment", [events.ConnectionConnecting, events.ConnectionConnected])
-def test_an_interrupt_in_a_hook_leaves_nothing_half_open(
-    server: FakeMilvus, moment: type[events.Event]
-) -> None:
-    def interrupted(event: events.Event) -> None:
+def interrupted_by(moment: type[events.Event]) -> Callable[[events.Event], None]:
+    """Return a hook in which Ctrl-C is pressed."""
+
+    def hook(event: events.Event) -> None:
         if isinstance(event, moment):
             raise KeyboardInterrupt
 
+    return hook
+
+
+def test_an_interrupt_in_a_hook_before_the_connect_leaves_nothing_half_open(
+    server: FakeMilvus,
+) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
-        unsubscribe = connections.subscribe(interrupted)
+        unsubscribe = connections.subscribe(interrupted_by(events.ConnectionConnecting))
         with pytest.raises(KeyboardInterrupt):
             connections.connect("prod")
         assert CORES._cores == {}
         assert not connections.has_connection("prod")
         unsubscribe()
         assert connections["prod"].is_open
+
+
+def test_an_interrupt_in_a_hook_after_the_connect_leaves_the_connection_live(
+    server: FakeMilvus,
+) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        unsubscribe = connections.subscribe(interrupted_by(events.ConnectionConnected))
+        with pytest.raises(KeyboardInterrupt):
+            connections.connect("prod")
+        unsubscribe()
+        assert connections.has_connection("prod")
+        assert connections["prod"].ping() > 0
+
+
+def test_a_hook_may_call_the_connection_that_it_hears_of(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        pings: list[float] = []
+
+        def ping(event: events.Event) -> None:
+            if isinstance(event, events.ConnectionConnected):
+                pings.append(connections[event.alias].ping())
+
+        connections.subscribe(ping)
+        assert connections["prod"].is_open
+        assert len(pings) == 1
 
 
 def test_an_interrupted_autoconnect_leaves_what_was_connected_before(server: FakeMilvus) -> None:

@@ -242,9 +242,6 @@ connections.default.ping()
     assert server.count("GetVersion") == 2
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="the table keeps the lock that it had in the parent", strict=True
-)
 def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one() -> None:
     script = """
 from zconfig.connection import CORES
