@@ -318,3 +318,14 @@ def test_no_secret_is_shown_by_an_error_or_the_locals_of_its_traceback(
     shown = traceback.TracebackException.from_exception(ours, capture_locals=True)
     assert "from_arguments" in "".join(shown.format())
     assert "S3cret" not in "".join(shown.format()) + repr(error) + repr(hidden)
+
+
+@pytest.mark.parametrize("scheme", ["http", "tcp", "grpc"])
+def test_secure_holds_for_every_scheme_without_tls(scheme: str) -> None:
+    assert settings_of(uri=f"{scheme}://db:1", secure=True).uri.secure
+
+
+@pytest.mark.parametrize("value", [b"key", ["key"], object()])
+def test_a_token_that_is_no_text_is_refused(value: object) -> None:
+    [problem] = problems_of(uri="http://db", token=value)
+    assert problem.code == "bad_argument"

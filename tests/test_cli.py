@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -245,3 +246,60 @@ def test_version_and_help() -> None:
     help_ = run_zconfig("check", "--help").stdout
     assert "Examples:" in help_
     assert "Exit codes:" in help_
+
+
+def test_checking_one_alias_is_not_spoilt_by_another(lite_uri: str) -> None:
+    environ = {"ZILLIZ_GOOD_URI": lite_uri, "ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
+    done = run_zconfig("check", "good", environ=environ)
+    assert done.returncode == 0, done.stdout
+    assert "bad" not in done.stdout
+
+
+def test_spellings_of_one_alias_are_checked_once(lite_uri: str) -> None:
+    environ = {"ZILLIZ_EU_X_URI": lite_uri}
+    done = run_zconfig("check", "EU-X", "eu.x", "eu_x", "--format", "json", environ=environ)
+    assert [row["alias"] for row in json.loads(done.stdout)["aliases"]] == ["eu_x"]
+
+
+def test_brackets_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "[").mkdir()
+    environ = {"ZILLIZ_URI": "./[/x].db", "ZILLIZ_DB_NAME": "[red]sales"}
+    done = run_zconfig("list", environ=environ, directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "[/x].db" in done.stdout
+    assert "[red]sales" in done.stdout
+
+
+@pytest.mark.parametrize("timeout", ["nan", "inf", "1e300"])
+def test_a_timeout_that_cannot_be_waited_for_is_refused(timeout: str) -> None:
+    environ = {"ZILLIZ_URI": "http://127.0.0.1:1"}
+    done = run_zconfig("check", "--timeout", timeout, environ=environ)
+    assert done.returncode == 3
+    assert "timeout is not a number of seconds" in done.stdout
+
+
+def test_a_short_timeout_is_about_servers_not_about_starting_milvus_lite(lite_uri: str) -> None:
+    environ = {"ZILLIZ_URI": lite_uri, "ZILLIZ_TIMEOUT": "0.5"}
+    done = run_zconfig("check", environ=environ)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_secret_that_the_server_repeats_is_not_shown() -> None:
+    def echo(request: bytes, context: grpc.ServicerContext) -> bytes:
+        sent = dict(context.invocation_metadata())["authorization"]
+        plain = base64.b64decode(sent).decode()
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, f"bad authorization {sent} = {plain}")
+        return b""
+
+    with grpc_server({"Connect": echo}) as port:
+        environ = {
+            "ZILLIZ_URI": f"http://127.0.0.1:{port}",
+            "ZILLIZ_TOKEN": "root:s3cret-canary",
+            "ZCONFIG_LOG_FORMAT": "json",
+        }
+        done = run_zconfig("check", environ=environ)
+    assert done.returncode == 6
+    shown = done.stdout + done.stderr
+    assert "bad authorization" in shown
+    assert "s3cret-canary" not in shown
+    assert base64.b64encode(b"root:s3cret-canary").decode() not in shown

@@ -918,3 +918,29 @@ def test_a_database_that_an_old_server_lists_is_found(empty: Connections) -> Non
     with faults.grpc_server(without(old, "Connect")) as port:
         assert empty.connect("dev", host="127.0.0.1", port=port, db_name="sales").is_open
         empty.close()
+
+
+def test_two_spellings_of_an_alias_that_differ_are_a_conflict(empty: Connections) -> None:
+    with pytest.raises(ConfigurationError, match="differ in endpoint"):
+        empty.add_connection(**{"q-a": {"uri": ELSEWHERE}, "q_a": {"uri": "http://127.0.0.1:2"}})
+
+
+def test_parameters_that_are_no_mapping_are_refused(empty: Connections) -> None:
+    with pytest.raises(ConfigurationError, match="are a mapping, not str"):
+        empty.add_connection(x=ELSEWHERE)  # type: ignore[arg-type] # that is the point
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), float("inf"), -1, "1"])
+def test_a_timeout_that_cannot_be_waited_for_is_refused(prod: Connections, timeout: Any) -> None:
+    with pytest.raises(ConfigurationError, match="timeout"):
+        prod.autoconnect("prod", timeout=timeout)
+    with pytest.raises(ConfigurationError, match="timeout"):
+        prod["prod"].ping(timeout)
+
+
+def test_a_database_in_code_replaces_the_one_in_the_uri(server: FakeMilvus) -> None:
+    server.databases = ("default", "sales", "returns")
+    with registry(ZILLIZ_PROD_URI=f"{server.uri}/returns") as connections:
+        connection = connections.connect("prod", db_name="sales")
+        assert connection.spec.db_name == "sales"
+        assert connection.endpoint.db_name is None

@@ -271,6 +271,8 @@ class Connections(Mapping[str, "Connection"]):
             AutoconnectError: With every alias that failed; the others stay connected.
         """
         self._announce()
+        durations = {"wait": wait, "timeout": timeout}
+        check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names = [as_alias(alias) for alias in aliases]
         if names:
             self._table.check(names)

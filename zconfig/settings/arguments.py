@@ -66,7 +66,7 @@ def fold_alias(alias: object) -> str:
     raise ConfigurationError([problem])
 
 
-def check_seconds(alias: str, **durations: float) -> None:
+def check_seconds(alias: str | None, **durations: float) -> None:
     """Make sure that durations from code are numbers of seconds that can be waited for.
 
     Raises:
