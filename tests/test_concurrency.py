@@ -336,9 +336,11 @@ def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected
     server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     greet = milvus.greet
+    opened: list[Connection] = []
 
     def greet_and_disconnect(*arguments: Any) -> milvus.Server:
         found = greet(*arguments)
+        opened.append(connections._pool._flights["prod"].connection)
         connections.disconnect("prod")
         return found
 
@@ -348,6 +350,7 @@ def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected
         with pytest.raises(ClosedError):
             connections.connect("prod")
         assert not connected.is_set()
+        assert [each.state for each in opened] == [State.CLOSED]
         assert not connections.has_connection("prod")
         assert CORES._cores == {}
 

@@ -196,6 +196,8 @@ class Connection:
             server = attempt.run(lambda left_s: milvus.greet(trial, spec, left_s))
             self._emit(self._rotated(spec, started))
         with self._lock:
+            if self._closing.is_set():
+                raise ClosedError(self.alias)
             link.view.metadata = metadata_of(spec, server.identifier)
             self._spec, self._server = spec, server
 
