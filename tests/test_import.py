@@ -117,6 +117,8 @@ def test_the_public_names_are_these() -> None:
             "connections",
             "events",
             "explain",
+            "masking_filter",
+            "masking_processor",
             "reload",
         ]
     )

@@ -155,3 +155,24 @@ def test_the_environment_does_not_override_the_applications_structlog(lite_uri: 
     done = run_python(source, environ=environ)
     assert "event='zconfig.connection.connected'" in done.stdout
     assert done.stderr == ""
+
+
+def test_the_applications_own_logs_are_masked_with_the_configured_secrets() -> None:
+    source = """
+        import logging, sys, structlog, zconfig
+        handler = logging.StreamHandler(sys.stdout)
+        handler.addFilter(zconfig.masking_filter())
+        logging.basicConfig(handlers=[handler])
+        logging.warning("calling with %s", "root:s3cret-t0ken")
+        renderer = structlog.processors.JSONRenderer()
+        structlog.configure(processors=[zconfig.masking_processor(), renderer])
+        structlog.get_logger().info("call", password="s3cret-t0ken")
+        zconfig.connections.add_connection(b={"uri": "http://h", "token": "an0ther-key"})
+        structlog.get_logger().info("call", key="an0ther-key")
+    """
+    environ = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_TOKEN": "root:s3cret-t0ken"}
+    done = run_python(source, environ=environ)
+    assert done.returncode == 0, done.stderr
+    assert "s3cret-t0ken" not in done.stdout
+    assert "an0ther-key" not in done.stdout
+    assert done.stdout.count("********") == 3

@@ -37,6 +37,8 @@ from zconfig.errors import (
     ZConfigError,
 )
 from zconfig.log import configure_logging, log_as_configured
+from zconfig.masking import MaskingFilter, MaskingProcessor
+from zconfig.redaction import Masker
 from zconfig.registry import Changes, Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.explain import Explanation
@@ -72,6 +74,8 @@ __all__ = [
     "connections",
     "events",
     "explain",
+    "masking_filter",
+    "masking_processor",
     "reload",
 ]
 
@@ -92,6 +96,7 @@ def _load(*, remote: bool = True) -> Configuration:
 
 
 connections = Connections(_load, partial(_load, remote=False))
+_masker = Masker(connections.secrets)
 connections.subscribe(log_as_configured(lambda: connections.configuration.options))
 
 
@@ -160,6 +165,29 @@ def explain(alias: str | None = None) -> Explanation:
         ()
     """
     return connections.explain(alias)
+
+
+def masking_processor() -> MaskingProcessor:
+    """Return a structlog processor that masks the configured secrets in your own events.
+
+    Put it last, before the renderer. It knows the secrets of every alias, also after a reload, as
+    they are and in their usual encodings.
+
+    Example:
+        >>> import structlog, zconfig
+        >>> processors = [zconfig.masking_processor(), structlog.processors.JSONRenderer()]
+    """
+    return MaskingProcessor(_masker)
+
+
+def masking_filter() -> MaskingFilter:
+    """Return a filter for logging handlers that masks the configured secrets in your records.
+
+    Example:
+        >>> import logging, zconfig
+        >>> logging.StreamHandler().addFilter(zconfig.masking_filter())
+    """
+    return MaskingFilter(_masker)
 
 
 def client(alias: str | None = None, **options: Any) -> MilvusClient:

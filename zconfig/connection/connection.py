@@ -190,16 +190,18 @@ class Connection:
             ClosedError: If the connection is not open.
         """
         link, server, started = self._live_link(), self.server, time.monotonic()
-        if spec.credentials != self._spec.credentials:
+        is_rotated = spec.credentials != self._spec.credentials
+        if is_rotated:
             trial = ChannelView(spec.alias, link.core.channels, metadata_of(spec))
             attempt = Attempt(spec, started, started + spec.timeout_s, embedded=link.embedded)
             server = attempt.run(lambda left_s: milvus.greet(trial, spec, left_s))
-            self._emit(self._rotated(spec, started))
         with self._lock:
             if self._closing.is_set():
                 raise ClosedError(self.alias)
             link.view.metadata = metadata_of(spec, server.identifier)
             self._spec, self._server = spec, server
+        if is_rotated:
+            self._emit(self._rotated(spec, started))
 
     def close(self) -> None:
         """Close it: later calls raise `ClosedError`, and nobody else's connection is touched.

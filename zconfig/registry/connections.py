@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
 from zconfig.patience import Patience
+from zconfig.redaction import Hidden
 from zconfig.registry.announce import announcements, configured, removed, rotation_refused
 from zconfig.registry.autoconnect import judge, open_all
 from zconfig.registry.forks import guard_forks
@@ -348,6 +349,13 @@ class Connections(Mapping[str, "Connection"]):
     def _add(self, spec: ConnectionSpec) -> None:
         self._added[spec.alias] = spec
         self._table.add(spec)
+
+    def secrets(self) -> tuple[Hidden, ...]:
+        """Return every secret that is configured or in use, for masking them in logs."""
+        known = self._known
+        live = (connection.spec for connection in map(self._pool.find, known) if connection)
+        specs = (*map(known.spec, known), *live)
+        return tuple(spec.credentials.secret for spec in specs if spec.credentials)
 
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
