@@ -1,0 +1,32 @@
+"""Every code of a problem stands in the docs, and nothing else does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.support.processes import REPOSITORY
+from zconfig.endpoint.faults import FAULTS
+
+# What makes a problem, and at which place its code stands; `_break` takes slot and origin first.
+MAKERS = {"Problem": 0, "refuse": 0, "FileError": 0, "Misnomer": 0, "ConfigProblem": 0, "_break": 2}
+
+
+def codes_in(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            place = MAKERS.get(ast.unparse(node.func).rpartition(".")[2])
+            if place is not None:
+                named = [word.value for word in node.keywords if word.arg == "code"]
+                for value in (*node.args[place : place + 1], *named):
+                    if isinstance(value, ast.Constant):
+                        yield str(value.value)
+
+
+def test_the_documented_codes_are_those_of_the_code() -> None:
+    modules = (REPOSITORY / "zconfig").rglob("*.py")
+    used = {code for m in modules for code in codes_in(m.read_text(encoding="utf-8"))}
+    page = (REPOSITORY / "docs" / "problems.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert used | set(FAULTS) == documented
