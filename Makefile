@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: help demo test lint types check clean
+.PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on Milvus Lite: two connections, a collection, a search"
 	@echo "make test    every test, against Milvus Lite and real Milvus servers"
 	@echo "make lint    ruff and mypy"
+	@echo "make bench   what reading the configuration costs, as ratios"
 	@echo "make clean   remove what these made"
 
 demo: $(VENV)/demo/.made
@@ -21,6 +22,9 @@ lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .
 	$(VENV)/test/bin/ruff format --check .
 	$(VENV)/test/bin/mypy
+
+bench: $(VENV)/test/.made
+	$(VENV)/test/bin/python benchmarks/settings_cost.py
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/quickstart/*.db
