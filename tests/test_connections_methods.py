@@ -817,12 +817,13 @@ def test_a_hook_may_use_the_registry(prod: Connections) -> None:
             states.append(prod.has_connection(event.alias))
             prod.connect(event.alias)
 
-    prod.subscribe(curious)
+    unsubscribe = prod.subscribe(curious)
     first = prod["prod"]
     prod.disconnect("prod")
     assert states == [False]
     assert prod["prod"].is_open
     assert prod["prod"] is not first
+    unsubscribe()
 
 
 # --- close ---------------------------------------------------------------------------------

@@ -156,3 +156,13 @@ def test_the_command_exits_3_for_what_is_wrong_and_for_an_unknown_alias(tmp_path
     assert run_zconfig("explain", environ=environ).returncode == 3
     done = run_zconfig("explain", "other", environ=environ)
     assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_names_that_declare_nothing_are_noted_with_the_reason(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_PROD_SERVICE_HOST": "10.0.0.1", "ZILLIZ_COLLECTION_NAME": "docs"}
+    explained = connections_of(tmp_path, **environ, ZCONFIG_STRICT="1").explain()
+    assert explained.problems == ()
+    assert [(note.origin.key, note.message.split(";")[0]) for note in explained.notes] == [
+        ("ZILLIZ_PROD_SERVICE_HOST", "is what Kubernetes sets for a service"),
+        ("ZILLIZ_COLLECTION_NAME", "is no field of a connection"),
+    ]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
-from zconfig.settings.names import Misnomer, Name, Word, parse_name
+from zconfig.settings.names import Misnomer, Name, Word, is_ours, parse_name
 from zconfig.sources.entry import Entry, Reading
+
+SERVICE_LINK = "is what Kubernetes sets for a service; it declares nothing"
+FOREIGN = "is no field of a connection; it is left to the application"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,13 @@ class Layer:
         name: The source's name, e.g. `environment` or `.env`.
         aliases: Fields by alias.
         faults: What is wrong with one field of one alias, e.g. a file that cannot be read.
+        passed_over: `ZILLIZ_*` names that are nobody's mistake, and why they declare nothing.
     """
 
     name: str
     aliases: Mapping[str, Fields]
     faults: tuple[Problem, ...] = ()
+    passed_over: tuple[tuple[Origin, str], ...] = ()
 
 
 def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]]:
@@ -54,15 +59,18 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
     located = [_locate(problem) for problem in reading.problems]
     faults = tuple(problem for problem in located if problem.alias)
     problems = [problem for problem in located if not problem.alias]
+    passed_over: list[tuple[Origin, str]] = []
     for entry in reading.entries:
         name = parse_name(entry.key)
-        if isinstance(name, Misnomer):
-            problems += _misnamed(name, entry.origin, strict=strict)
-        elif name:
+        if isinstance(name, Name):
             fields = aliases[name.alias]
             declared = Declared(name.word, entry)
             fields[name.word.field] = (*fields.get(name.word.field, ()), declared)
-    return Layer(reading.name, dict(aliases), faults), tuple(problems)
+        elif isinstance(name, Misnomer) and not _is_foreign(name):
+            problems.append(_misnamed(name, entry.origin, strict=strict))
+        elif is_ours(entry.key):
+            passed_over.append((entry.origin, FOREIGN if name else SERVICE_LINK))
+    return Layer(reading.name, dict(aliases), faults, tuple(passed_over)), tuple(problems)
 
 
 def _locate(problem: Problem) -> Problem:
@@ -73,11 +81,13 @@ def _locate(problem: Problem) -> Problem:
     return problem
 
 
-def _misnamed(name: Misnomer, origin: Origin, *, strict: bool) -> Iterable[Problem]:
-    """An unknown name that resembles nothing is the application's own, and left alone."""
+def _is_foreign(name: Misnomer) -> bool:
+    """Tell whether an unknown name resembles nothing, and so is the application's own."""
+    return name.code == "unknown_name" and name.suggestion is None
+
+
+def _misnamed(name: Misnomer, origin: Origin, *, strict: bool) -> Problem:
     unknown = name.code == "unknown_name"
-    if unknown and name.suggestion is None:
-        return
     remedy = f"did you mean {name.suggestion}?" if unknown else "choose another alias"
     severity: Severity = "error" if strict or not unknown else "warning"
-    yield Problem(name.code, name.message, remedy, origin=origin, severity=severity)
+    return Problem(name.code, name.message, remedy, origin=origin, severity=severity)

@@ -154,6 +154,7 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
     grouped = [group(reading, strict=read.options.strict) for reading in readings]
     resolution = resolve((layer for layer, _ in grouped), _read_named_file)
     resolution, notes = _set_aside(resolution)
+    notes += tuple(Note(*each) for layer, _ in grouped for each in layer.passed_over)
     settings, invalid = validate(resolution)
     general = (problem for _, each in grouped for problem in each)
     found = [*read.problems, *general, *resolution.problems, *invalid]

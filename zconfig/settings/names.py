@@ -82,6 +82,11 @@ def fold(text: str) -> str:
     return text.lower().replace("-", "_").replace(".", "_")
 
 
+def is_ours(key: str) -> bool:
+    """Tell whether a name begins with `ZILLIZ_` in any spelling."""
+    return fold(key).startswith(PREFIX)
+
+
 def parse_name(key: str) -> Name | Misnomer | None:
     """Split a variable's name into alias and field.
 
