@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.logging import RichHandler
 
+from tests.support.processes import run_python
 from tests.test_redaction import FORMS, SECRETS, WHOLE_FORMS, inside
 from zconfig.masking import MaskedTraceback, MaskingFilter, MaskingProcessor
 from zconfig.redaction import MASK, Masker
@@ -559,3 +560,42 @@ def test_no_secret_survives_in_any_record(
     log.logger.info("%s", before + encoded + after)
     assert MASK in log.lines()
     assert encoded not in log.lines()
+
+
+# --- of the configured connections -------------------------------------------------------------
+
+
+def test_the_configured_secrets_are_masked_and_change_with_a_reload(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.touch(0o600)
+    path.write_text("pa55word-of-a-file\n")
+    source = """
+        import logging, os, structlog, sys, zconfig
+
+        secrets = "token-of-default pa55word-of-a-file pa55word%2Fof-a-proxy token-of-code".split()
+        zconfig.connections.add_connection(c={"uri": "./x.db", "token": "token-of-code"})
+        handler = logging.StreamHandler(sys.stdout)
+        handler.addFilter(zconfig.masking_filter())
+        logging.getLogger().addHandler(handler)
+        logging.warning("%s", secrets)
+        os.environ["ZILLIZ_TOKEN"] = "another-token"
+        zconfig.reload()
+        logging.warning("token-of-default another-token")
+        structlog.configure([zconfig.masking_processor(), structlog.processors.JSONRenderer()])
+        structlog.get_logger().warning(["another-token", *secrets[1:]])
+    """
+    environ = {
+        "ZILLIZ_URI": "http://127.0.0.1:1",
+        "ZILLIZ_TOKEN": "token-of-default",
+        "ZILLIZ_PROXY": "http://root:pa55word%2Fof-a-proxy@127.0.0.1:1",
+        "ZILLIZ_B_URI": "http://127.0.0.1:1",
+        "ZILLIZ_B_USER": "root",
+        "ZILLIZ_B_PASSWORD_FILE": str(path),
+    }
+    done = run_python(source, environ=environ)
+    assert done.stdout.splitlines() == [
+        str([MASK] * 4),
+        f"token-of-default {MASK}",
+        json.dumps({"event": [MASK] * 4}),
+    ]
+    assert done.stderr == ""

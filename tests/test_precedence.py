@@ -353,7 +353,7 @@ def test_a_missing_file_does_not_let_a_lower_layer_through(read: Read, tmp_path:
     problem = only_error(configuration)
     assert list(configuration.provenance) == [("default", "uri")]
     assert (problem.code, problem.field) == ("missing", "token")
-    assert str(problem.origin) == "ZILLIZ_TOKEN_FILE (environment, file /nowhere/token)"
+    assert str(problem.origin) == "ZILLIZ_TOKEN_FILE (environment)"
 
 
 def test_a_missing_file_is_an_error_beside_a_value_of_the_same_layer(read: Read) -> None:

@@ -54,9 +54,9 @@ class Credentials:
     user: str | None = None
 
     @property
-    def authorization(self) -> str:
+    def authorization(self) -> Hidden:
         """The value of Milvus' `authorization` metadata: base64 of the secret."""
-        return base64.b64encode(self.secret.encode()).decode("ascii")
+        return Hidden(base64.b64encode(self.secret.encode()).decode("ascii"))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials are not pickled: load the configuration in each process")

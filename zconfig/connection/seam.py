@@ -72,7 +72,7 @@ class Attempt:
         try:
             return call(self.left_s)
         except grpc.RpcError as error:
-            verdict = self._diagnose(error.code(), error.details() or "")
+            verdict = self._diagnose(error.code(), self._mask(error.details() or ""))
         except StatusError as error:
             verdict = self._judge(error.status)
         except WireError as error:
@@ -87,17 +87,20 @@ class Attempt:
             self.spec.alias,
             endpoint=str(self.spec.endpoint),
             origin=str(self.spec.origin(*_FIELDS_AT_FAULT.get(verdict.error.stage, ()))),
-            detail=Masker(self._secrets).mask(verdict.detail),
+            detail=verdict.detail,
             elapsed_ms=(time.monotonic() - self.started) * 1e3,
             attempts=self.number,
             hint=verdict.hint,
             remedy=verdict.remedy,
         )
 
-    def _secrets(self) -> tuple[str, ...]:
-        """Return what a server or a proxy might repeat to us."""
+    def _mask(self, text: str) -> str:
+        """Take our credentials out of what a server or a proxy says: it may repeat them.
+
+        As it comes in: what is cut short later could not be recognised any more.
+        """
         credentials = self.spec.credentials
-        return (str(credentials.secret),) if credentials else ()
+        return Masker(lambda: (credentials.secret,)).mask(text) if credentials else text
 
     def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
         target = probe_target(self.spec, self.embedded)
@@ -107,7 +110,9 @@ class Attempt:
     def _judge(self, status: Status) -> Verdict:
         target = probe_target(self.spec, self.embedded)
         surroundings = self._surroundings()
-        return status_verdict(status.code, status.reason, target, surroundings=surroundings)
+        return status_verdict(
+            status.code, self._mask(status.reason), target, surroundings=surroundings
+        )
 
     def _surroundings(self) -> Surroundings:
         environ = process_environment()

@@ -382,11 +382,13 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: With everything that is wrong with them.
         """
+        hidden = {alias: hide(each) for alias, each in connections.items()}
+        del connections  # as in `add_connection`
         self._set_aside.append((self._table, self._pool))
         added, self._added = self._added, {}
         self._known, self._pool = Table(Configuration()), Pool(self._make, self._emit)
         try:
-            self.add_connection(**connections)
+            self.add_connection(**hidden)
             yield self
         finally:
             self._pool.close_all()

@@ -66,6 +66,17 @@ def to_user(value: str) -> str:
     return value
 
 
+def to_path(value: str) -> str:
+    """Refuse the contents of a file in place of its path: a key would be shown as one."""
+    if "\n" in value or "-----" in value:
+        raise refuse(
+            "not_a_path",
+            "is not the path of a file",
+            "write the PEM text to a file, and give its path",
+        )
+    return value
+
+
 def to_keepalive(value: float) -> float:
     """Refuse what servers would punish as too many pings."""
     lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s

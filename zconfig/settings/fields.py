@@ -28,6 +28,7 @@ from zconfig.settings.checks import (
     refuse,
     to_endpoint,
     to_keepalive,
+    to_path,
     to_printable,
     to_proxy,
     to_user,
@@ -65,6 +66,7 @@ class Variable:
 
 Secret = Annotated[SecretStr, AfterValidator(to_printable)]
 Printable = Annotated[str, AfterValidator(to_printable)]
+FilePath = Annotated[str, AfterValidator(to_path)]
 LONGEST_S = 86_400
 """A day: no connect is worth more, and gRPC does not take every number."""
 
@@ -150,7 +152,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = True
     tls_ca: Annotated[
-        str | None,
+        FilePath | None,
         Variable(
             meaning="PEM file of the authorities to trust; the system's by default",
             expected=PEM,
@@ -158,7 +160,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     tls_cert: Annotated[
-        str | None,
+        FilePath | None,
         Variable(
             meaning="PEM file of the client certificate, with TLS_KEY",
             expected=PEM,
@@ -166,7 +168,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     tls_key: Annotated[
-        str | None,
+        FilePath | None,
         Field(validate_default=True),
         Variable(
             meaning="PEM file of the client certificate's key",

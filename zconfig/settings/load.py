@@ -184,9 +184,8 @@ def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
 
 
 def _shown(path: str) -> str | None:
-    """Return a path if it is one: people paste the secret itself in its place."""
-    is_path = path.startswith(("/", "./", "../", "~/")) or os.path.lexists(path)
-    return str(path) if is_path else None
+    """Return a path if something is there: people paste the secret itself in its place."""
+    return str(path) if os.path.lexists(path) else None
 
 
 def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
