@@ -667,3 +667,9 @@ def test_what_merely_resembles_the_prefix_is_left_alone(read: Read, name: str) -
 def test_a_misspelt_name_beside_the_right_one_is_left_alone(read: Read) -> None:
     environ = {"ZILIZ_URI": "http://db:1", "ZILLIZ_URI": "http://db:19530"}
     assert read(environ).problems == ()
+
+
+def test_a_misspelt_prefix_in_a_file_is_found_with_its_line(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / ".env", "OTHER=1\nZILIZ_PROD_URI=http://db:19530\n")
+    (problem,) = read().problems
+    assert (problem.code, str(problem.origin)) == ("misspelt_prefix", "ZILIZ_PROD_URI (.env:2)")

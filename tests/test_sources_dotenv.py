@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 from dotenv.parser import parse_stream
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zconfig.origin import Origin
@@ -360,6 +360,7 @@ fragments = st.sampled_from(
 )
 
 
+@example("export =")
 @given(st.lists(fragments, max_size=25).map("".join))
 def test_a_single_line_means_what_python_dotenv_says(text):
     line = text.replace("\n", "")

@@ -106,7 +106,7 @@ class FakeMilvus:
 
     def _connect(self, _: bytes, context: Any) -> bytes:
         call = self._receive("Connect", context)
-        wanted = call.metadata.get("dbname", "default")
+        wanted = call.metadata.get("dbname") or "default"
         if wanted not in self.databases:
             status = Status(code=800, reason=f"database not found[database={wanted!r}]")
             return ConnectReply(status).encode()

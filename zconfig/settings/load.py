@@ -74,7 +74,7 @@ def load(
     readings += _read_others(environ, read, system_secrets)
     readings += _read_remote(environ, read.options) if remote else ()
     readings.append(read_milvus_fallback(environ))
-    misspelt = _misspelt(environ, strict=read.options.strict)
+    misspelt = _misspelt(environ, readings, strict=read.options.strict)
     return _assemble(readings, replace(read, problems=(*read.problems, *misspelt)), started)
 
 
@@ -133,19 +133,22 @@ def _expected(reading: Reading, option: Origin) -> Reading:
         )
         for path in absent
     )
-    return Reading(reading.name, reading.entries, reading.problems + complaints, reading.files)
+    return replace(reading, problems=reading.problems + complaints)
 
 
-def _misspelt(environ: Mapping[str, str], *, strict: bool) -> Iterable[Problem]:
+def _misspelt(
+    environ: Mapping[str, str], readings: Iterable[Reading], *, strict: bool
+) -> Iterable[Problem]:
     """Complain of variables that nobody reads because their prefix is misspelt."""
-    for key in environ:
-        meant = prefix_meant(key)
+    in_files = (origin for reading in readings for origin in reading.foreign)
+    for origin in (*(Origin("environment", key) for key in environ), *in_files):
+        meant = prefix_meant(origin.key)
         if meant and meant not in environ:
             yield Problem(
                 "misspelt_prefix",
                 "is not read",
                 f"did you mean {meant}?",
-                origin=Origin("environment", key),
+                origin=origin,
                 severity="error" if strict else "warning",
             )
 

@@ -48,6 +48,7 @@ def read_dotenv(
         contents.entries(),
         (*problems, *contents.problems()),
         (FileSeen(shown, "read"),),
+        tuple(contents.foreign),
     )
 
 
@@ -67,6 +68,7 @@ class _Contents:
         self._values: dict[str, Expanded] = {}
         self._ours: dict[str, tuple[Origin, Expanded]] = {}
         self._warnings: list[Problem] = []
+        self.foreign: list[Origin] = []
 
     def add(self, assignment: Assignment) -> None:
         """Take in the next assignment."""
@@ -75,7 +77,9 @@ class _Contents:
         self._values[assignment.key] = value
         if is_key(assignment.key):
             self._keep(origin, value)
-        elif assignment.fault is UNBALANCED_QUOTE:
+            return
+        self.foreign.append(origin)
+        if assignment.fault is UNBALANCED_QUOTE:
             self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
 
     def entries(self) -> tuple[Entry, ...]:

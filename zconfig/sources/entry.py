@@ -52,9 +52,11 @@ class Reading:
         entries: Keys and values, in the order they stood.
         problems: What could not be read.
         files: The files looked for.
+        foreign: Where keys stand that are not ours, or whose prefix is misspelt.
     """
 
     name: str
     entries: tuple[Entry, ...] = ()
     problems: tuple[Problem, ...] = ()
     files: tuple[FileSeen, ...] = ()
+    foreign: tuple[Origin, ...] = ()

@@ -17,7 +17,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 _BLANK = re.compile(r"\s*(?:#|$)")
 # Where python-dotenv has nothing to decide; it takes ten times as long to say so. (Up to 1.2.1 it
 # took a comment after an empty value for the value.)
-_PLAIN = re.compile(r"(?P<key>[A-Za-z0-9_.-]+)\s*=(?P<value>[^\s'\"#]*)(?:\s+#.*)?")
+_PLAIN = re.compile(r"(?P<key>(?!export\s)[A-Za-z0-9_.-]+)\s*=(?P<value>[^\s'\"#]*)(?:\s+#.*)?")
 _START = re.compile(
     r"\s*(?:export\s+)?'?(?P<key>[^=#\s']*)'?\s*(?P<equals>=\s*(?P<quote>['\"])?)?",
 )
