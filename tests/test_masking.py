@@ -45,6 +45,11 @@ class Account:
         return "an account"
 
 
+class Link:
+    def __str__(self) -> str:
+        return URL
+
+
 class Unshowable:
     def __repr__(self) -> str:
         raise RuntimeError(SECRET)
@@ -60,7 +65,7 @@ class Uncopyable(list[str]):
 class Cyclic(list[Any]):
     def __init__(self) -> None:
         super().__init__([SECRET])
-        self.append(self)
+        self.extend([self] * 9)
 
 
 def nested(depth: int) -> list[Any]:
@@ -71,7 +76,7 @@ def nested(depth: int) -> list[Any]:
 
 
 def raised(message: str = SECRET) -> Exception:
-    """Return an exception that was raised while another was handled, and has a note."""
+    """Return an exception that was raised from another, which has a note."""
     local = f"local {SECRET}"
     try:
         try:
@@ -80,7 +85,8 @@ def raised(message: str = SECRET) -> Exception:
             error.add_note(message)
             raise LookupError(message, len(local)) from error
     except LookupError as error:
-        return error
+        caught = error
+    return caught
 
 
 def gone(text: str) -> bool:
@@ -118,6 +124,7 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "a key that is a tuple": ({(SECRET, 1): 2}, {(MASK, 1): 2}),
     "an exception": (ValueError(f"bad {SECRET}"), f"ValueError('bad {MASK}')"),
     "an object": (Account(), f"Account(password='{MASK}')"),
+    "an object that shows it when printed": (Link(), f"http://{MASK}@db:9091/metrics"),
     "a path": (Path("x", SECRET), f"PosixPath('x/{MASK}')"),
 }
 
@@ -269,7 +276,7 @@ def test_in_a_formatter_of_structlog_the_record_stays_a_record(processor: Maskin
             structlog.processors.JSONRenderer(),
         ],
     )
-    record = logging.makeLogRecord({"msg": "got %s", "args": (SECRET,), "url": URL})
+    record = logging.makeLogRecord({"msg": f"got {SECRET}", "url": URL})
     assert json.loads(formatter.format(record)) == {
         "event": f"got {MASK}",
         "url": f"http://{MASK}@db:9091/metrics",
@@ -427,6 +434,7 @@ def test_a_traceback_is_kept_but_for_the_secret(masking: MaskingFilter) -> None:
     assert last.replace('"', "'").startswith(f"LookupError: ('{MASK}'")
     assert "Traceback (most recent call last):" in log.lines()
     assert "in log_exception\n    raise raised()" in log.lines()
+    assert "MaskedTraceback" not in log.lines()
 
 
 def test_a_record_without_secrets_is_left_as_it_is(masking: MaskingFilter) -> None:
@@ -538,6 +546,19 @@ def test_no_record_makes_it_raise(attributes: Mapping[str, Any], masking: Maskin
     vars(record)["token"] = SECRET
     assert masking.filter(record) is True
     assert vars(record)["token"] == MASK
+
+
+def test_a_record_of_an_odd_class_is_not_lost(masking: MaskingFilter) -> None:
+    class Odd(logging.LogRecord):
+        def getMessage(self) -> str:  # noqa: N802 - the standard library's name
+            return None  # type: ignore[return-value]  # the oddity
+
+    log = stream_log(logging.Formatter("%(message)s %(token)s"))
+    log.handler.addFilter(masking)
+    record = Odd("app", logging.INFO, "x.py", 1, "x", (), None)
+    vars(record)["token"] = SECRET
+    log.logger.handle(record)
+    assert log.lines() == f"None {MASK}\n"
 
 
 def test_a_provider_that_fails_costs_no_record() -> None:

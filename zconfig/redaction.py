@@ -152,8 +152,8 @@ def _any_spelling(form: str) -> str:
 def _spellings(backslashes: str, char: str) -> str:
     """Return a pattern of one character, with the backslashes that come before it.
 
-    An escape doubles backslashes, and adds one. There is one way only to match a row of them (the
-    quantifier is possessive): of several, a text that nearly matches would try every combination.
+    An escape doubles backslashes, and adds one. There is one way only to match a row of them: of
+    several, every combination would be tried on a text that nearly matches.
     """
     percent = _percent(char)
     if not backslashes and percent == char:
@@ -161,7 +161,7 @@ def _spellings(backslashes: str, char: str) -> str:
     codes = (ascii(char)[1:-1], json.dumps(char)[1:-1], "".join(f"u{ord(c):04x}" for c in char))
     spellings = {char, percent, char.replace(" ", "+"), *(code.lstrip("\\") for code in codes)}
     least, most = len(backslashes), (len(backslashes) + 1) * (_ESCAPES + 1)
-    row = rf"\\{{{least},{most}}}+"
+    row = rf"\\{{{least},{most}}}"
     if backslashes:
         row = f"(?:{row}|{_percent(backslashes)})"
     return f"(?i:{row}(?:{'|'.join(re.escape(each) for each in sorted(spellings))}))"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from zconfig.endpoint import Endpoint, Family, Transport
+from zconfig.endpoint import Endpoint, EndpointError, Family, Transport, split_userinfo
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 from zconfig.settings.fields import ConnectionSettings
@@ -101,6 +101,16 @@ class ConnectionSpec:
     keepalive_s: float = 30.0
     pool_size: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def secrets(self) -> tuple[Hidden, ...]:
+        """What must not be shown: the credentials, and the password of a proxy."""
+        own = (self.credentials.secret,) if self.credentials else ()
+        try:
+            password = split_userinfo(self.proxy or "").password
+        except EndpointError:  # gRPC takes it as it stands
+            return (*own, Hidden(self.proxy))
+        return (*own, password) if password else own
 
     def origin(self, *names: str) -> Origin:
         """Return where the first of these that is set was set; else the URI's origin.

@@ -99,8 +99,7 @@ class Attempt:
 
         As it comes in: what is cut short later could not be recognised any more.
         """
-        credentials = self.spec.credentials
-        return Masker(lambda: (credentials.secret,)).mask(text) if credentials else text
+        return Masker(lambda: self.spec.secrets).mask(text)
 
     def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
         target = probe_target(self.spec, self.embedded)

@@ -355,7 +355,7 @@ class Connections(Mapping[str, "Connection"]):
         known = self._known
         live = (connection.spec for connection in map(self._pool.find, known) if connection)
         specs = (*map(known.spec, known), *live)
-        return tuple(spec.credentials.secret for spec in specs if spec.credentials)
+        return tuple(secret for spec in specs for secret in spec.secrets)
 
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
