@@ -44,6 +44,9 @@ from zconfig.cli.app import zconfig as command
 from zconfig.cli.explaining import explanation_json, explanation_table
 from zconfig.cli.render import render_github, render_json, render_table
 from zconfig.cli.report import checked, listed
+from zconfig.connection.seam import Attempt, probe_target
+from zconfig.diagnosis import Surroundings
+from zconfig.endpoint import EndpointError, parse, split_userinfo
 from zconfig.registry import Connections
 from zconfig.settings.load import load
 from zconfig.sources import plugins
@@ -943,6 +946,28 @@ def test_no_proxy_shows_its_password(
         connections = connections_of(environ, tmp_path, log)
         error = assert_fails_quietly(connections, log, connections.autoconnect)
     assert "proxy" in str(error)
+
+
+def test_what_a_diagnosis_works_with_is_not_shown(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://root:{quote(CANARY, safe='')}@127.0.0.1:1")
+    spec = connections_of(declared("http://127.0.0.1:1"), tmp_path, log).spec("default")
+    target = probe_target(spec)
+    assert traces_in(str(target.via_proxy))
+    assert_no_canary(repr(target), repr(Surroundings.detect(os.environ)), repr(Attempt(spec, 0, 0)))
+
+
+@pytest.mark.parametrize("mistake", [name for name in MISTAKES if "URI" in name or "info" in name])
+@pytest.mark.parametrize("read", [parse, split_userinfo])
+def test_no_parser_of_a_uri_shows_a_secret(read: Callable[[str], object], mistake: str) -> None:
+    for uri in (declarations(CANARY, 1)[mistake].get("uri", CANARY), f"http://{CANARY}@h/{CANARY}"):
+        try:
+            found = read(uri)
+        except EndpointError as error:
+            assert_no_canary(*shown_of(error))
+        else:
+            assert_no_canary(repr(found))
 
 
 # --- while it lives ----------------------------------------------------------------------------
