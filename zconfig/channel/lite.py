@@ -170,7 +170,7 @@ def _manager() -> Any:
         package = str(error.name).partition(".")[0]
         what = "milvus-lite 3" if package == "milvus_lite" else package
         raise MissingExtraError(what, "lite") from error
-    except Exception as error:
+    except Exception as error:  # what an import runs is other people's, and raises what it likes
         reason = f"milvus-lite cannot be imported ({type(error).__name__}: {error})"
         raise LiteError(reason, "run: pip install 'zilliz-zconfig[lite]'") from error
     # At its exit, a forked child would write the parent's data and unlock its directory.

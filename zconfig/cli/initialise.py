@@ -59,7 +59,7 @@ def append_privately(path: Path, lines: list[str]) -> None:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(before + "".join(f"{line}\n" for line in lines))
         Path(name).replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must not leave half a file with a secret behind
         Path(name).unlink(missing_ok=True)
         raise
 

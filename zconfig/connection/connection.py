@@ -173,7 +173,7 @@ class Connection:
         self._emit(events.ConnectionConnecting(**self._names(), origin=str(self._spec.origin())))
         try:
             return self._connected(self._try_until_ready(started, patience))
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too must not leave a channel half open
             self._release()
             if isinstance(error, ConnectError):
                 self._emit(_failed(error))

@@ -40,7 +40,7 @@ def open_all(
     with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
         try:
             return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
-        except BaseException:
+        except BaseException:  # Ctrl-C: without it the executor would wait for every connect
             for alias in wanted:
                 give_up(alias)
             raise

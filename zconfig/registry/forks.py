@@ -30,6 +30,9 @@ def guard_forks(registry: Forkable) -> None:
     changes nothing in the process.
     """
     global _hooked  # noqa: PLW0603 - fork hooks are the process' own, and cannot be taken back
+    # Imported here and not in the child: a fork while another thread imports it would hang there.
+    import zconfig.connection  # noqa: F401 - see above
+
     _guarded.add(registry)
     if not _hooked:
         _hooked = True

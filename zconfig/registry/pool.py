@@ -122,7 +122,7 @@ class Pool:
         try:
             connected = connection.open(patience)
             self._land(flight)
-        except BaseException as error:
+        except BaseException as error:  # whoever waits must hear of it, also of Ctrl-C
             with self._lock:
                 if self._flights.get(connection.alias) is flight:
                     del self._flights[connection.alias]
