@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from zconfig.channel.quiet import quiet_import
 from zconfig.connection import Connection
@@ -60,12 +61,18 @@ def _uri(connection: Connection) -> str:
     return f"{scheme}://{connection.target.removeprefix('dns:///')}"
 
 
-def _apart() -> dict[str, bool]:
-    """Keep pymilvus from joining two clients by address and token, where it does (from 2.6).
+def _apart() -> dict[str, Any]:
+    """Keep pymilvus from joining two clients by address and token.
 
-    It would hand one alias' channel to another one, and a closed one to a new client.
+    It would hand one alias' channel, and so its user, to another one, and a closed one to a new
+    client. How it joins them depends on the version: by a manager, or before that by a name of its
+    own making in its registry, where it did not yet give each client a name of its own.
     """
-    return {"dedicated": True} if find_spec("pymilvus.client.connection_manager") else {}
+    if find_spec("pymilvus.client.connection_manager"):
+        return {"dedicated": True}
+    if find_spec("pymilvus.milvus_client._utils"):
+        return {"alias": f"zconfig-{uuid4().hex}"}
+    return {}
 
 
 def _stay_on_the_channel(client: Any) -> None:
