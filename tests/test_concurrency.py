@@ -16,8 +16,8 @@ from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.channel import milvus
-from zconfig.connection import CORES, Connection, State
+from zconfig.connection import CORES, Connection, Lifecycle, State
+from zconfig.connection.opening import Opened, Opening
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -31,6 +31,7 @@ from zconfig.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from zconfig.connection.lifecycle import Flight
     from zconfig.registry import Connections
 
 THREADS = 64
@@ -139,12 +140,12 @@ def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
 ) -> None:
     opened, go_on = threading.Event(), threading.Event()
 
-    def open_without_the_extra(self: Connection, _: object) -> None:
+    def run_without_the_extra(_: Opening) -> None:
         opened.set()
         assert go_on.wait(PATIENCE_S)
         raise MissingExtraError("milvus-lite 3", "lite")
 
-    monkeypatch.setattr(Connection, "open", open_without_the_extra)
+    monkeypatch.setattr(Opening, "run", run_without_the_extra)
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(2) as pool:
         first = pool.submit(lambda: connections["prod"])
         assert opened.wait(PATIENCE_S)
@@ -155,10 +156,17 @@ def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
         assert isinstance(second.exception(PATIENCE_S), MissingExtraError)
 
 
+def flight_of(connections: Connections, alias: str = "prod") -> Flight:
+    lifecycle = connections._pool.lifecycle(alias)
+    assert lifecycle
+    assert lifecycle._flight
+    return lifecycle._flight
+
+
 def wait_until_joined(connections: Connections, alias: str = "prod") -> None:
     """Wait until another thread waits for the connect in flight."""
     deadline = time.monotonic() + PATIENCE_S
-    outcome = connections._pool._flights[alias].outcome
+    outcome = flight_of(connections, alias).outcome
     # Who waits for a future holds its condition; nothing public tells.
     while not outcome._condition._waiters:  # type: ignore[attr-defined] # private to the library
         assert time.monotonic() < deadline
@@ -257,7 +265,7 @@ def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_s = PATIENCE_S + 2
-    monkeypatch.setattr("zconfig.connection.connection._backoff_s", lambda _: pause_s)
+    monkeypatch.setattr("zconfig.connection.opening.backoff_s", lambda _: pause_s)
     with (
         faults.refused() as port,
         registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
@@ -306,56 +314,25 @@ def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvu
         assert second.result(PATIENCE_S) is connections["prod"]
 
 
-def test_a_disconnect_at_the_moment_of_success_leaves_no_closed_connection(
-    server: FakeMilvus,
-) -> None:
-    with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
-        closing, landed = threading.Event(), threading.Event()
-        close = Connection.close
-
-        def slow_close(self: Connection) -> None:
-            closing.set()
-            assert landed.wait(PATIENCE_S)
-            close(self)
-
-        server.hold()
-        flight = pool.submit(lambda: connections["prod"])
-        server.wait_for(1)
-        connection = connections._pool._flights["prod"].connection
-        connection.close = slow_close.__get__(connection)  # type: ignore[method-assign] # a slow thread
-        disconnecting = threading.Thread(target=connections.disconnect, args=["prod"])
-        disconnecting.start()
-        assert closing.wait(PATIENCE_S)
-        server.let_go()
-        # It has landed when the flight is over; then the thread that closes goes on.
-        outcome = flight.exception(PATIENCE_S)
-        landed.set()
-        disconnecting.join(PATIENCE_S)
-        assert connection.state is State.CLOSED
-        assert not connections.has_connection("prod")
-        assert connections["prod"].is_open
-        assert isinstance(outcome, ClosedError)
-
-
 def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected(
     server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greet = milvus.greet
-    opened: list[Connection] = []
+    run = Opening.run
+    opened: list[Lifecycle | None] = []
 
-    def greet_and_disconnect(*arguments: Any) -> milvus.Server:
-        found = greet(*arguments)
-        opened.append(connections._pool._flights["prod"].connection)
+    def run_and_disconnect(opening: Opening) -> Opened:
+        found = run(opening)
+        opened.append(connections._pool.lifecycle("prod"))
         connections.disconnect("prod")
         return found
 
-    monkeypatch.setattr(milvus, "greet", greet_and_disconnect)
+    monkeypatch.setattr(Opening, "run", run_and_disconnect)
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         connected = hears(connections, events.ConnectionConnected)
         with pytest.raises(ClosedError):
             connections.connect("prod")
         assert not connected.is_set()
-        assert [each.state for each in opened] == [State.CLOSED]
+        assert [each.state for each in opened if each] == [State.CLOSED]
         assert not connections.has_connection("prod")
         assert not has_channels(server)
 
@@ -486,7 +463,7 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert not failed.is_set()
         server.wait_until_cancelled()
         assert connections.list_connections() == [(f"s{n}", None) for n in range(count)]
-        assert connections._pool._flights == {}
+        assert not any(place.lifecycle._flight for place in connections._pool._all())
         assert not has_channels(server)
         server.let_go()
         assert len(connections.autoconnect()) == count
@@ -622,7 +599,7 @@ def test_whatever_happens_at_once_an_alias_connects_afterwards(
             connections.disconnect(alias)
             assert connections[alias].ping() > 0
         connections.close()
-        assert connections._pool._flights == {}
+        assert connections._pool._all() == ()
         assert not has_channels(server)
 
 

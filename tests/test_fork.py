@@ -83,10 +83,9 @@ identifier = inherited.server.identifier
 
 def in_child():
     assert not connections.has_connection("default")
-    own = connections.default
-    assert own is not inherited
-    assert own.ping() > 0
-    print("child", own.server.identifier != identifier)
+    assert inherited.ping() > 0
+    assert connections.default is inherited
+    print("child", inherited.server.identifier != identifier)
 
 forked(in_child)
 assert connections.default is inherited
@@ -101,35 +100,79 @@ print("parent", inherited.ping() > 0)
     assert [ping.metadata["identifier"] for ping in pings] == ["2", "1"]
 
 
-def test_what_the_parent_opened_is_closed_in_the_child(server: FakeMilvus) -> None:
+def test_what_the_parent_handed_out_dials_anew_in_the_child(server: FakeMilvus) -> None:
     script = """
 connection = connections.default
 channel = connection.channel
 stub = channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
+stub(b"", timeout=10)
+uses = [
+    connection.ping,
+    connection.health,
+    lambda: connection.server.version,
+    lambda: connection.target,
+    lambda: stub(b"", timeout=10),
+    lambda: stub.with_call(b"", timeout=10),
+    lambda: stub.future(b"", timeout=10).result(),
+    lambda: channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")(b"", timeout=10),
+]
 
-def in_child():
-    print(connection.state, repr(channel))
-    print([is_closed(use) for use in (
-        connection.ping,
-        connection.health,
-        lambda: connection.channel,
-        lambda: connection.server,
-        lambda: connection.target,
-        lambda: stub(b""),
-        lambda: stub.future(b""),
-        lambda: channel.unary_unary("/x/y"),
-    )])
-    connection.close()
+def use_first(use):
+    assert str(connection.state) == "idle" and not connection.is_open
+    assert use()
+    assert str(connection.state) == "ready" and connection.is_open
 
-forked(in_child)
-print(connection.state, is_closed(connection.ping))
+for use in uses:
+    forked(lambda: use_first(use))
 stub(b"", timeout=10)
 """
-    assert run(script, ZILLIZ_URI=server.uri) == [
-        "closed <ChannelView of 'default', closed>",
-        str([True] * 8),
-        "ready False",
-    ]
+    run(script, ZILLIZ_URI=server.uri)
+    assert server.count("Connect") == 9
+    assert len({call.peer for call in server.of("Connect")}) == 9
+
+
+def test_what_the_parent_closed_is_closed_in_the_child(server: FakeMilvus) -> None:
+    script = """
+connection = connections.default
+stub = connection.channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
+connection.close()
+forked(lambda: print([is_closed(use) for use in (connection.ping, lambda: stub(b""))]))
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["[True, True]"]
+
+
+def test_what_a_child_closes_stays_closed_there_alone(server: FakeMilvus) -> None:
+    script = """
+connection = connections.default
+
+def in_child():
+    connection.close()
+    print(is_closed(connection.ping), connections.default.ping() > 0)
+
+forked(in_child)
+print(connection.ping() > 0)
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["True True", "True"]
+
+
+def test_a_child_that_ends_as_programs_do_leaves_the_parents_connection_alone(
+    server: FakeMilvus,
+) -> None:
+    script = """
+connection = connections.default
+for use in (False, True):
+    if os.fork() == 0:
+        if use:
+            connection.ping()
+        sys.exit(0)
+    assert os.wait()[1] == 0
+    connection.ping()
+"""
+    run(script, ZILLIZ_URI=server.uri)
+    connects = server.of("Connect")
+    assert len(connects) == 2
+    of_parent = [call for call in server.of("GetVersion") if call.peer == connects[0].peer]
+    assert len(of_parent) == 2
 
 
 def test_a_child_keeps_the_configuration_and_what_code_added(server: FakeMilvus) -> None:
@@ -172,8 +215,8 @@ def in_child():
     inherited.ping()
 
     def in_grandchild():
-        assert is_closed(inherited.ping)
-        connections.default.ping()
+        assert not inherited.is_open
+        inherited.ping()
 
     forked(in_grandchild)
     inherited.ping()
@@ -225,7 +268,17 @@ def test_a_child_is_not_held_up_by_locks_of_threads_that_are_gone(server: FakeMi
     script = """
 from zconfig.connection import CORES
 connection = connections.default
-held = [CORES._lock, connections._pool._lock, connection._lock, connection.channel._lock]
+from zconfig.channel.gate import GATE
+lifecycle = connections._pool.lifecycle("default")
+held = [
+    CORES._lock,
+    connections._pool._lock,
+    connections._registry._reloading,
+    connections._registry._keeper._lock,
+    lifecycle._lock,
+    lifecycle._renewing,
+    lifecycle.line.core._lock,
+]
 for lock in held:
     lock.acquire()
 
@@ -246,7 +299,7 @@ def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one()
     script = """
 from zconfig.connection import CORES
 from zconfig.registry.forks import guard_forks
-guard_forks(connections)
+guard_forks(connections._registry)
 connections._table._lock.acquire()
 forked(lambda: connections.add_connection(docs={"uri": "http://127.0.0.1:1"}))
 """
@@ -307,7 +360,7 @@ inherited = connections.default
 inherited.ping()
 
 def in_child():
-    assert is_closed(inherited.ping)
+    assert inherited.ping() > 0
     print("child", connections.default.ping() > 0, connections.default.server.version)
 
 forked(in_child)

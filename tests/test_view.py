@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import queue
 import threading
 import time
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, VERSION, fake_milvus
 from tests.support.faults import LOOPBACK
-from zconfig.channel.core import CorePool, Material, channel_options, read_material
+from zconfig.channel.core import Core, CorePool, Material, channel_options, read_material
+from zconfig.channel.gate import GATE, Gate
+from zconfig.channel.line import Line, Metadata
 from zconfig.channel.view import ChannelView
 from zconfig.endpoint import parse
 from zconfig.errors import ClosedError
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.certificates import Certificates
-    from zconfig.channel.view import Metadata
+    from zconfig.channel.core import Loan
 
     # Makes one call on a channel, and returns the metadata that arrived.
     Caller = Callable[[grpc.Channel, Any], dict[str, str]]
@@ -62,6 +66,7 @@ def address() -> Iterator[str]:
         "su": grpc.stream_unary_rpc_method_handler(lambda asked, c: told(c, b"".join(asked))),
         "ss": grpc.stream_stream_rpc_method_handler(lambda asked, c: (told(c) for _ in asked)),
         "slow": grpc.unary_unary_rpc_method_handler(wait_for_the_end),
+        "guarded": grpc.unary_unary_rpc_method_handler(admit_the_new),
     }
     with futures.ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
@@ -79,15 +84,76 @@ def wait_for_the_end(_: bytes, context: Any) -> bytes:
     return b""
 
 
+class Holder:
+    """Has channels to an address, as a connection has.
+
+    Attributes:
+        newer: Makes the line that is found when credentials were refused.
+        asked: How often newer credentials were asked for.
+        doubts: How often a call got no answer.
+        wakings: With how many seconds to spare it was woken.
+    """
+
+    alias = "prod"
+
+    def __init__(self, address: str, count: int = 1) -> None:
+        self._address = address
+        self._spec = replace(PLAIN, pool_size=count)
+        self._loans: list[Loan] = []
+        self.is_closed = False
+        self.newer: Callable[[], Line] | None = None
+        self.asked = self.doubts = 0
+        self.wakings: list[float | None] = []
+        self.line: Line | None = self.dial()
+
+    def dial(self) -> Line:
+        """Return a line over new channels."""
+        self._loans.append(CorePool().acquire(self._address, self._spec, None))
+        return Line(self.alias, self._loans[-1].core, OWN)
+
+    def close(self) -> None:
+        self.is_closed, self.line = True, None
+        for loan in self._loans:
+            loan.release()
+
+    def wake(self, timeout_s: float | None) -> Line:
+        self.wakings.append(timeout_s)
+        if self.is_closed:
+            raise ClosedError(self.alias)
+        self.line = self.line or self.dial()
+        return self.line
+
+    def renew(self, line: Line) -> Line | None:
+        self.asked += 1
+        if self.newer:
+            self.line = self.newer()
+        return None if self.line is line else self.line
+
+    def doubt(self, line: Line) -> None:
+        assert line is self.line
+        self.doubts += 1
+
+
+def admit_the_new(_: bytes, context: Any) -> bytes:
+    if dict(context.invocation_metadata()).get("authorization") != "new":
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")
+    return told(context) + f"\nremaining_s={context.time_remaining()}".encode()
+
+
+@contextmanager
+def held(address: str, count: int = 1) -> Iterator[tuple[Holder, ChannelView]]:
+    """Look at channels of their own, which are closed afterwards."""
+    holder = Holder(address, count)
+    try:
+        yield holder, ChannelView(holder)
+    finally:
+        holder.close()
+
+
 @contextmanager
 def viewed(address: str, count: int = 1) -> Iterator[ChannelView]:
-    """Look at channels of their own, which are closed afterwards."""
-    spec = replace(PLAIN, pool_size=count)
-    core = CorePool().acquire(address, spec, None)
-    try:
-        yield ChannelView("prod", core.channels, OWN)
-    finally:
-        core.release()
+    with held(address, count) as (_, view):
+        yield view
 
 
 def uu(channel: grpc.Channel, metadata: Any = None) -> dict[str, str]:
@@ -145,7 +211,9 @@ every_kind = pytest.mark.parametrize(
 
 
 def metadata_in(seen: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in seen.items() if key not in {"peer", "request"}}
+    return {
+        key: value for key, value in seen.items() if key not in {"peer", "request", "remaining_s"}
+    }
 
 
 # --- metadata ------------------------------------------------------------------------------
@@ -171,9 +239,11 @@ def test_metadata_that_can_be_read_once_only_arrives_whole(address: str) -> None
 
 
 def test_new_metadata_counts_for_stubs_made_before(address: str) -> None:
-    with viewed(address) as view:
+    with held(address) as (holder, view):
         method: Any = view.unary_unary("/t/uu")
-        view.metadata = (("authorization", "rotated"),)
+        method(b"", timeout=PATIENCE_S)
+        assert holder.line
+        holder.line = replace(holder.line, metadata=(("authorization", "rotated"),))
         seen = understood(method(b"", timeout=PATIENCE_S))
     assert metadata_in(seen) == {"authorization": "rotated"}
 
@@ -185,71 +255,84 @@ pairs = st.lists(st.tuples(st.sampled_from("abcd"), st.text("xyz", max_size=2)),
 def test_merging_keeps_all_of_the_callers_pairs_and_only_adds_keys_it_lacks(
     own: list[tuple[str, str]], given_: list[tuple[str, str]]
 ) -> None:
-    view = ChannelView("prod", [grpc_channel_of_nobody()], tuple(own))
-    merged = list(view.merge(given_))
+    merged = list(Line("prod", Core([]), tuple(own)).merge(given_))
     keys = {key for key, _ in given_}
     assert merged[: len(given_)] == given_
     assert merged[len(given_) :] == [pair for pair in own if pair[0] not in keys]
-
-
-def grpc_channel_of_nobody() -> Any:
-    return object()
 
 
 # --- an owner that takes it back -----------------------------------------------------------
 
 
 @every_kind
-def test_a_revoked_view_raises_closed_error(address: str, call: Caller) -> None:
-    with viewed(address) as view:
-        view.revoke()
+def test_a_view_of_a_closed_connection_raises_closed_error(address: str, call: Caller) -> None:
+    with held(address) as (holder, view):
+        holder.close()
         with pytest.raises(ClosedError) as caught:
             call(view, None)
     assert caught.value.alias == "prod"
+    assert caught.value.__context__ is None
 
 
-def test_stubs_made_before_raise_closed_error_once_the_view_is_revoked(address: str) -> None:
-    with viewed(address) as view:
-        unary: Any = view.unary_unary("/t/uu")
-        client_stream: Any = view.stream_unary("/t/su")
-        calls: list[Callable[[], Any]] = [
-            lambda: unary(b""),
-            lambda: unary.with_call(b""),
-            lambda: unary.future(b""),
-            lambda: client_stream(iter([])),
-            lambda: client_stream.with_call(iter([])),
-            lambda: client_stream.future(iter([])),
-            lambda: view.unary_stream("/t/us")(b""),
-            lambda: view.stream_stream("/t/ss")(iter([])),
-            lambda: view.subscribe(print),
-        ]
-        view.revoke()
+def calls_of(view: ChannelView) -> list[Callable[[], Any]]:
+    """Return every way to make a call, on stubs that are made now."""
+    unary: Any = view.unary_unary("/t/uu")
+    server_stream: Any = view.unary_stream("/t/us")
+    client_stream: Any = view.stream_unary("/t/su")
+    both: Any = view.stream_stream("/t/ss")
+    return [
+        lambda: unary(b"", timeout=PATIENCE_S),
+        lambda: unary.with_call(b"", timeout=PATIENCE_S)[0],
+        lambda: unary.future(b"", timeout=PATIENCE_S).result(),
+        lambda: client_stream(iter([]), timeout=PATIENCE_S),
+        lambda: client_stream.with_call(iter([]), timeout=PATIENCE_S)[0],
+        lambda: client_stream.future(iter([]), timeout=PATIENCE_S).result(),
+        lambda: next(server_stream(b"", timeout=PATIENCE_S)),
+        lambda: next(both(iter([b""]), timeout=PATIENCE_S)),
+    ]
+
+
+def test_stubs_made_before_raise_closed_error_once_it_is_closed(address: str) -> None:
+    with held(address) as (holder, view):
+        calls = [*calls_of(view), lambda: view.subscribe(print)]
+        for call in calls[:-1]:
+            call()
+        holder.close()
         for call in calls:
             with pytest.raises(ClosedError):
                 call()
         view.unsubscribe(print)
-    assert repr(view) == "<ChannelView of 'prod', closed>"
 
 
-def test_a_channel_closed_between_the_check_and_the_call_is_a_closed_error(address: str) -> None:
-    with viewed(address) as view:
-        method: Any = view.unary_unary("/t/uu")
-        merge = view.merge
-
-        def merge_while_another_thread_closes(metadata: Any) -> Any:
-            merged = merge(metadata)
-            (channel,) = view._channels
-            view.revoke()
-            channel.close()
-            return merged
-
-        view.merge = merge_while_another_thread_closes  # type: ignore[method-assign] # a slow thread
-        with pytest.raises(ClosedError) as caught:
-            method(b"", timeout=PATIENCE_S)
-    assert caught.value.__cause__ is None
+def test_stubs_made_before_dial_anew_where_the_line_was_cut(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in calls_of(view):
+            call()
+            holder.line = None
+            assert metadata_in(understood(call())) == dict(OWN)
+    assert holder.wakings == [PATIENCE_S] * 8
 
 
-def test_a_value_error_of_an_open_view_is_the_callers() -> None:
+def test_a_line_that_is_cut_between_the_look_and_the_call_is_dialed_anew(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in calls_of(view):
+            call()
+            line = holder.line
+            assert line
+            line.core.close()
+            holder.line = None
+            holder.wake = late(line, holder.wake)  # type: ignore[method-assign] # a slow thread
+            assert understood(call())["peer"]
+            del holder.wake
+
+
+def late(line: Line, wake: Callable[[float | None], Line]) -> Callable[[float | None], Line]:
+    """Return what gives a line that is closed already the first time."""
+    answers = iter([line])
+    return lambda timeout_s: next(answers, None) or wake(timeout_s)
+
+
+def test_a_value_error_of_an_open_view_is_the_callers(address: str) -> None:
     class PickyChannel:
         def unary_unary(self, method: str) -> Any:
             def call(request: bytes, timeout: float | None, metadata: Any) -> bytes:
@@ -257,39 +340,215 @@ def test_a_value_error_of_an_open_view_is_the_callers() -> None:
 
             return call
 
-    view = ChannelView("prod", [PickyChannel()], ())  # type: ignore[list-item] # all that is used
-    method: Any = view.unary_unary("/t/uu")
-    with pytest.raises(ValueError, match="what the caller passed"):
-        method(b"")
+    with held(address) as (holder, view):
+        core = Core([PickyChannel()])  # type: ignore[list-item] # all that is used
+        holder.line = Line("prod", core, ())
+        method: Any = view.unary_unary("/t/uu")
+        with pytest.raises(ValueError, match="what the caller passed"):
+            method(b"")
 
 
-def test_revoking_waits_until_a_stub_is_made() -> None:
+def test_closing_waits_until_a_stub_is_made() -> None:
     made, go_on = threading.Event(), threading.Event()
 
     class SlowChannel:
-        def unary_unary(self, method: str) -> Any:
+        def close(self) -> None:
+            assert go_on.is_set()
+
+        def make(self) -> None:
             made.set()
             assert go_on.wait(PATIENCE_S)
-            return print
 
-    view = ChannelView("prod", [SlowChannel()], ())  # type: ignore[list-item] # all that is used
+    core = Core([SlowChannel()])  # type: ignore[list-item] # all that is used
     with futures.ThreadPoolExecutor(2) as pool:
-        stub = pool.submit(view.unary_unary, "/t/uu")
+        stub = pool.submit(core.make, lambda channel: channel.make())  # type: ignore[attr-defined] # ours
         assert made.wait(PATIENCE_S)
-        revoked = pool.submit(view.revoke)
+        closed = pool.submit(core.close)
         with pytest.raises(TimeoutError):
-            revoked.result(0.05)
+            closed.result(0.05)
         go_on.set()
         stub.result(PATIENCE_S)
-        revoked.result(PATIENCE_S)
-    assert not view.is_open
+        closed.result(PATIENCE_S)
+    with pytest.raises(ValueError, match="closed"):
+        core.first(print)
 
 
-def test_a_view_is_abandoned_though_a_thread_that_is_gone_holds_its_lock() -> None:
-    view = ChannelView("prod", [grpc_channel_of_nobody()], ())
-    view._lock.acquire()
-    ends_soon(view.abandon)
-    assert not view.is_open
+# --- credentials that are refused ----------------------------------------------------------
+
+
+def guarded(view: ChannelView) -> list[Callable[[], Any]]:
+    """Return every way to make a unary call for which credentials are needed."""
+    method: Any = view.unary_unary("/t/guarded")
+    return [
+        lambda: method(b"", timeout=PATIENCE_S),
+        lambda: method.with_call(b"", timeout=PATIENCE_S)[0],
+        lambda: method.future(b"", timeout=PATIENCE_S).result(PATIENCE_S),
+    ]
+
+
+def with_credentials(holder: Holder, secret: str) -> Line:
+    assert holder.line
+    return replace(holder.line, metadata=(("authorization", secret),))
+
+
+def test_what_was_refused_is_asked_again_with_newer_credentials(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in guarded(view):
+            holder.line = with_credentials(holder, "old")
+            holder.newer = lambda: with_credentials(holder, "new")
+            assert understood(call())["authorization"] == "new"
+    assert holder.asked == 3
+
+
+def test_what_is_refused_twice_is_not_asked_a_third_time(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in guarded(view):
+            holder.newer = lambda: with_credentials(holder, "newer but wrong")
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert holder.asked == 3
+
+
+def test_what_is_refused_stays_refused_where_nothing_newer_is_found(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in guarded(view):
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert holder.asked == 3
+
+
+def test_credentials_of_the_callers_own_are_not_replaced(address: str) -> None:
+    with held(address) as (holder, view):
+        method: Any = view.unary_unary("/t/guarded")
+        with pytest.raises(grpc.RpcError):
+            method(b"", timeout=PATIENCE_S, metadata=[("authorization", "mine")])
+    assert holder.asked == 0
+
+
+def test_the_callers_metadata_come_along_with_the_second_call(address: str) -> None:
+    with held(address) as (holder, view):
+        holder.newer = lambda: with_credentials(holder, "new")
+        method: Any = view.unary_unary("/t/guarded")
+        seen = understood(method(b"", timeout=PATIENCE_S, metadata=iter([("a", "1")])))
+    assert metadata_in(seen) == {"authorization": "new", "a": "1"}
+
+
+def test_the_second_call_has_the_rest_of_the_time(address: str) -> None:
+    with held(address) as (holder, view):
+
+        def slowly() -> Line:
+            time.sleep(0.5)
+            return with_credentials(holder, "new")
+
+        holder.newer = slowly
+        method: Any = view.unary_unary("/t/guarded")
+        seen = understood(method(b"", timeout=5.0))
+    assert float(seen["remaining_s"]) < 4.6
+
+
+def test_a_future_is_begun_again_but_once_whoever_waits_for_it(address: str) -> None:
+    with held(address) as (holder, view), futures.ThreadPoolExecutor(8) as pool:
+        holder.newer = lambda: with_credentials(holder, "new")
+        method: Any = view.unary_unary("/t/guarded")
+        future = method.future(b"", timeout=PATIENCE_S)
+        assert isinstance(future, grpc.Future)
+        answers = list(pool.map(lambda _: future.result(PATIENCE_S), range(8)))
+        assert len(set(answers)) == 1
+        assert future.exception() is None
+        assert future.code() is grpc.StatusCode.OK
+    assert holder.asked == 1
+
+
+def test_the_callback_of_a_future_is_given_the_answer_to_the_second_call(address: str) -> None:
+    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    with held(address) as (holder, view):
+        holder.newer = lambda: with_credentials(holder, "new")
+        method: Any = view.unary_unary("/t/guarded")
+        future = method.future(b"", timeout=PATIENCE_S)
+        future.add_done_callback(lambda done: answers.put(done.result()))
+        assert understood(answers.get(timeout=PATIENCE_S))["authorization"] == "new"
+
+
+# --- calls without an answer ---------------------------------------------------------------
+
+
+def test_the_owner_hears_of_every_call_without_an_answer() -> None:
+    with faults.refused() as port, held(f"{LOOPBACK}:{port}") as (holder, view):
+        for number, call in enumerate(calls_of(view), 1):
+            with pytest.raises(grpc.RpcError):
+                call()
+            until(lambda: holder.doubts == number)  # noqa: B023 - called in this turn
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_owner_hears_nothing_of_calls_with_an_answer(address: str) -> None:
+    with held(address) as (holder, view):
+        for call in [*calls_of(view), *guarded(view)]:
+            with suppress(grpc.RpcError):
+                call()
+    assert holder.doubts == 0
+
+
+# --- the gate -------------------------------------------------------------------------------
+
+
+def test_a_closed_gate_lets_nobody_in_until_it_is_opened(address: str) -> None:
+    with viewed(address) as view, futures.ThreadPoolExecutor(8) as pool:
+        calls = calls_of(view)
+        GATE.close(PATIENCE_S)
+        try:
+            waiting = [pool.submit(call) for call in calls]
+            done, _ = futures.wait(waiting, 0.1)
+            assert not done
+        finally:
+            GATE.open()
+        for future in waiting:
+            future.result(PATIENCE_S)
+
+
+def test_closing_the_gate_waits_for_the_calls_that_are_inside(address: str) -> None:
+    with viewed(address) as view, futures.ThreadPoolExecutor(1) as pool:
+        slow: Any = view.unary_unary("/t/slow")
+        call = slow.future(b"", timeout=PATIENCE_S)
+        closing = pool.submit(GATE.close, PATIENCE_S)
+        try:
+            with pytest.raises(TimeoutError):
+                closing.result(0.1)
+            call.cancel()
+            closing.result(PATIENCE_S)
+        finally:
+            GATE.open()
+
+
+def test_closing_the_gate_does_not_wait_for_ever() -> None:
+    gate = Gate()
+    with gate:
+        gate.close(0.01)
+        gate.open()
+    gate.close(PATIENCE_S)
+    gate.open()
+
+
+def test_a_gate_that_two_have_closed_is_opened_by_both() -> None:
+    gate = Gate()
+    gate.close(0)
+    gate.close(0)
+    gate.open()
+    entered = threading.Thread(target=gate.enter, daemon=True)
+    entered.start()
+    entered.join(0.05)
+    assert entered.is_alive()
+    gate.open()
+    entered.join(PATIENCE_S)
+    assert not entered.is_alive()
 
 
 def ends_soon(do: Callable[[], None]) -> None:
@@ -298,13 +557,6 @@ def ends_soon(do: Callable[[], None]) -> None:
     thread.start()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
-
-
-def test_a_revoked_view_leaves_other_views_of_the_same_channel_alone(address: str) -> None:
-    with viewed(address) as view:
-        other = ChannelView("other", view._channels, (("authorization", "other"),))
-        view.revoke()
-        assert uu(other)["authorization"] == "other"
 
 
 # --- what users do with a channel ----------------------------------------------------------
@@ -325,7 +577,7 @@ def test_a_deep_copy_is_the_view_itself(address: str) -> None:
 
 def test_its_representation_names_the_alias_and_no_secret(address: str) -> None:
     with viewed(address) as view:
-        assert repr(view) == "<ChannelView of 'prod', open>"
+        assert repr(view) == "<ChannelView of 'prod'>"
 
 
 @contextmanager
@@ -413,11 +665,15 @@ def test_without_a_pool_all_calls_share_a_connection(address: str) -> None:
         assert len({uu(view)["peer"] for _ in range(8)}) == 1
 
 
+def same(channel: grpc.Channel) -> grpc.Channel:
+    return channel
+
+
 def test_borrowers_of_one_target_share_a_tcp_connection(address: str) -> None:
     pool = CorePool()
     one = pool.acquire(address, PLAIN, None)
     other = pool.acquire(address, replace(PLAIN, alias="other", db_name="other"), None)
-    peers = {uu(core.channels[0])["peer"] for core in (one, other)}
+    peers = {uu(loan.core.first(same))["peer"] for loan in (one, other)}
     one.release()
     other.release()
     assert len(peers) == 1
@@ -428,20 +684,20 @@ def test_the_last_release_closes_and_an_earlier_one_does_not(address: str) -> No
     one, other = pool.acquire(address, PLAIN, None), pool.acquire(address, PLAIN, None)
     one.release()
     one.release()
-    uu(other.channels[0])
+    uu(other.core.first(same))
     other.release()
-    with pytest.raises(ValueError, match="closed channel"):
-        uu(other.channels[0])
+    with pytest.raises(ValueError, match="closed"):
+        other.core.first(same)
     again = pool.acquire(address, PLAIN, None)
-    uu(again.channels[0])
+    uu(again.core.first(same))
     again.release()
 
 
 def test_the_last_release_cancels_what_is_in_flight(address: str) -> None:
-    core = CorePool().acquire(address, PLAIN, None)
-    slow: Any = core.channels[0].unary_unary("/t/slow")
+    loan = CorePool().acquire(address, PLAIN, None)
+    slow: Any = loan.core.first(lambda channel: channel.unary_unary("/t/slow"))
     call = slow.future(b"", timeout=PATIENCE_S)
-    core.release()
+    loan.release()
     with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
         call.result(PATIENCE_S)
     assert call.code() is grpc.StatusCode.CANCELLED
@@ -452,10 +708,11 @@ def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) ->
     before = pool.acquire(address, PLAIN, None)
     pool.forget()
     after = pool.acquire(address, PLAIN, None)
-    assert after.channels != before.channels
+    assert after.core is not before.core
     after.release()
-    uu(before.channels[0])
-    before.channels[0].close()
+    before.release()
+    uu(before.core.first(same))
+    before.core.close()
 
 
 def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address: str) -> None:
@@ -468,13 +725,13 @@ def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address
 def shared(one: ConnectionSpec, other: ConnectionSpec) -> bool:
     """Return whether two specifications get the same channels, once their files are read."""
     pool = CorePool()
-    cores = [
+    loans = [
         pool.acquire("dns:///db:1", spec, read_material(spec.tls) if spec.endpoint.secure else None)
         for spec in (one, other)
     ]
-    for core in cores:
-        core.release()
-    return cores[0].channels == cores[1].channels
+    for loan in loans:
+        loan.release()
+    return loans[0].core is loans[1].core
 
 
 def tls(certificates: Certificates, **files: Any) -> ConnectionSpec:

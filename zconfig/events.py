@@ -192,6 +192,43 @@ class ConnectionFailed(ConnectionEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(ConnectionEvent):
+    """A connected server does not answer any more; calls fail until it is back.
+
+    Attributes:
+        origin: Where the value at fault was set.
+        cause: Stable identifier of the cause.
+        stage: How far an attempt to reach it came.
+        problem: The whole message.
+        remedy: One thing to do.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.lost"
+    level: ClassVar[Level] = "warning"
+
+    origin: str
+    cause: str
+    stage: str
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRecovered(ConnectionEvent):
+    """A server that was lost has accepted our credentials and our database again.
+
+    Attributes:
+        server_version: What the server calls itself.
+        elapsed_ms: Time since the loss was noticed.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.recovered"
+
+    server_version: str
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRotated(ConnectionEvent):
     """The server accepted new credentials; every later call carries them.
 

@@ -10,24 +10,26 @@ import hashlib
 import os
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
+from zconfig.channel.gate import GATE
 from zconfig.endpoint import Transport
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec, TLSFiles
 
 Options = tuple[tuple[str, Any], ...]
+T = TypeVar("T")
 
 # A server that comes back is reached within the second, and a peer that acknowledges TCP but
 # is stuck is noticed by the ping's own timeout.
 _RECONNECT: Options = (
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 )
@@ -93,33 +95,89 @@ def channel_options(spec: ConnectionSpec) -> Options:
         options.append(("grpc.enable_http_proxy", 0))
     elif spec.proxy:
         options.append(("grpc.http_proxy", spec.proxy))
-    if spec.tls.server_name:
-        options.append(("grpc.ssl_target_name_override", spec.tls.server_name))
+    # A final dot makes a host name complete, and is no part of it: Go's TLS refuses it there.
+    name = spec.tls.server_name or spec.endpoint.host or ""
+    if spec.tls.server_name or (spec.endpoint.secure and name.endswith(".")):
+        options.append(("grpc.ssl_target_name_override", name.removesuffix(".")))
     return tuple(options)
 
 
 class Core:
-    """A borrowed set of channels; give it back once."""
+    """Channels to one server, shared by all connections that need the same.
 
-    def __init__(self, channels: tuple[grpc.Channel, ...], give_back: Callable[[], None]) -> None:
-        self.channels = channels
+    Args:
+        channels: What calls are spread over.
+    """
+
+    def __init__(self, channels: Sequence[grpc.Channel]) -> None:
+        self._channels = tuple(channels)
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def make(self, do: Callable[[grpc.Channel], T]) -> list[T]:
+        """Return what is made of each channel, e.g. a callable for a method.
+
+        Raises:
+            ValueError: They are closed, as gRPC says it of a call. Making a method of a closed
+                channel may crash the process.
+        """
+        with self._lock:
+            self._check()
+            return [do(channel) for channel in self._channels]
+
+    def first(self, do: Callable[[grpc.Channel], T]) -> T:
+        """Return what is made of the first channel; raises what `make` does."""
+        with self._lock:
+            self._check()
+            return do(self._channels[0])
+
+    def is_failing(self, *, dial: bool = True) -> bool | None:
+        """Tell whether a channel has lost its server; `None` where gRPC does not let us see it.
+
+        Args:
+            dial: Have a channel that is idle dial again.
+        """
+        with self._lock:
+            states = [_state(channel, dial) for channel in self._channels if self._is_open]
+        if None in states:
+            return None
+        return grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0] in states
+
+    def _check(self) -> None:
+        if not self._is_open:
+            raise ValueError("the channels are closed")
+
+    def close(self) -> None:
+        """Close the channels; calls in flight are cancelled."""
+        with GATE, self._lock:
+            self._is_open = False
+            for channel in self._channels:
+                channel.close()
+
+
+class Loan:
+    """A borrowed core; give it back once."""
+
+    def __init__(self, core: Core, give_back: Callable[[], None]) -> None:
+        self.core = core
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give the channels back; the last borrower's release closes them."""
+        """Give the core back; the last borrower's release closes it."""
         give_back, self._give_back = self._give_back, None
         if give_back:
             give_back()
 
 
 class CorePool:
-    """The core channels of this process, by what makes them different."""
+    """The cores of this process, by what makes them different."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cores: dict[tuple[Any, ...], tuple[tuple[grpc.Channel, ...], int]] = {}
+        self._cores: dict[tuple[Any, ...], tuple[Core, int]] = {}
+        self._inherited: list[Core] = []
 
-    def acquire(self, target: str, spec: ConnectionSpec, material: Material | None) -> Core:
+    def acquire(self, target: str, spec: ConnectionSpec, material: Material | None) -> Loan:
         """Return channels to a target, new ones if nobody has any.
 
         Args:
@@ -129,30 +187,34 @@ class CorePool:
         """
         options = channel_options(spec)
         key = (target, material.identity if material else None, options, spec.pool_size)
-        with self._lock:
-            channels, borrowers = self._cores.get(key) or (
-                _dial(target, options, material, spec.pool_size),
+        with GATE, self._lock:
+            core, borrowers = self._cores.get(key) or (
+                Core(_dial(target, options, material, spec.pool_size)),
                 0,
             )
-            self._cores[key] = channels, borrowers + 1
-        return Core(channels, lambda: self._release(key))
+            self._cores[key] = core, borrowers + 1
+        return Loan(core, lambda: self._release(key))
 
     def forget(self) -> None:
-        """Drop all channels without closing them: they belong to the parent of this process."""
+        """Forget all channels, in a child process: they belong to its parent.
+
+        They are neither closed, which may hang, nor dropped, which would shut the parent's
+        sockets down.
+        """
         self._lock = threading.Lock()
+        self._inherited += [core for core, _ in self._cores.values()]
         self._cores = {}
 
     def _release(self, key: tuple[Any, ...]) -> None:
         with self._lock:
             if key not in self._cores:
                 return
-            channels, borrowers = self._cores[key]
+            core, borrowers = self._cores[key]
             if borrowers > 1:
-                self._cores[key] = channels, borrowers - 1
+                self._cores[key] = core, borrowers - 1
                 return
             del self._cores[key]
-        for channel in channels:
-            channel.close()
+        core.close()
 
 
 def _dial(
@@ -169,3 +231,10 @@ def _dial(
         grpc.secure_channel(target, credentials, (*options, ("zconfig.member", member)))
         for member in range(count)
     )
+
+
+def _state(channel: grpc.Channel, dial: bool) -> int | None:  # noqa: FBT001 - passed on
+    """Return a channel's connectivity. What is public for that costs a thread a channel."""
+    check = getattr(getattr(channel, "_channel", None), "check_connectivity_state", None)
+    state: int | None = check(dial) if check else None
+    return state

@@ -1,13 +1,17 @@
-"""The four calls that zconfig makes itself: Connect, GetVersion, CheckHealth, ListDatabases."""
+"""What zconfig says to a server itself: Connect, GetVersion, CheckHealth, ListDatabases.
+
+Each exchange is a generator that yields calls and is sent their responses, so that the same one
+serves blocking and asyncio channels: `converse` and `converse_async` make its calls.
+"""
 
 from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import grpc
 
@@ -45,7 +49,22 @@ class _Reply(Protocol):
     def status(self) -> Status: ...
 
 
+class Request(NamedTuple):
+    """A unary call to make.
+
+    Args:
+        method: Its full name.
+        message: The encoded request.
+    """
+
+    method: str
+    message: bytes = messages.EMPTY_REQUEST
+
+
+T = TypeVar("T")
 R = TypeVar("R", bound=_Reply)
+Exchange = Generator[Request, bytes, T]
+"""Yields calls, is sent their responses or thrown their `grpc.RpcError`, and returns a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +95,14 @@ class Health:
     reasons: tuple[str, ...] = ()
 
 
-def greet(channel: grpc.Channel, spec: ConnectionSpec, timeout_s: float) -> Server:
-    """Introduce ourselves: the server proves our credentials and our database.
+def converse(
+    ask: Callable[[str, bytes, float], bytes], exchange: Exchange[T], timeout_s: float
+) -> T:
+    """Make the calls of an exchange, and return its result.
 
     Args:
-        channel: Carries the credentials and the database's name.
-        spec: The connection's specification.
+        ask: Makes one call, of a method, with a message, within seconds.
+        exchange: What to ask.
         timeout_s: Seconds for all of it.
 
     Raises:
@@ -90,37 +111,78 @@ def greet(channel: grpc.Channel, spec: ConnectionSpec, timeout_s: float) -> Serv
         WireError: The answer is not Milvus'.
     """
     deadline = time.monotonic() + timeout_s
-    server = _connect(channel, spec, timeout_s)
+    try:
+        request = next(exchange)
+        while True:
+            try:
+                response = ask(*request, max(deadline - time.monotonic(), 0.001))
+            except grpc.RpcError as error:
+                request = exchange.throw(error)
+            else:
+                request = exchange.send(response)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def converse_async(
+    ask: Callable[[str, bytes, float], Awaitable[bytes]], exchange: Exchange[T], timeout_s: float
+) -> T:
+    """Make the calls of an exchange as `converse` does, on an event loop."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        request = next(exchange)
+        while True:
+            try:
+                response = await ask(*request, max(deadline - time.monotonic(), 0.001))
+            except grpc.RpcError as error:
+                request = exchange.throw(error)
+            else:
+                request = exchange.send(response)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+def greet(spec: ConnectionSpec) -> Exchange[Server]:
+    """Introduce ourselves: the server proves our credentials and our database.
+
+    Args:
+        spec: The connection's specification; its metadata comes along with each call.
+    """
+    server = yield from _connect(spec)
     if server and spec.endpoint.transport is not Transport.LITE:
         return server
     # A server that does not know Connect, and Milvus Lite, which takes any database in it.
-    found = get_version(channel, deadline - time.monotonic())
+    found = yield from get_version()
     if spec.db_name != DEFAULT_DATABASE:
-        _find_database(channel, spec.db_name, deadline - time.monotonic())
+        yield from _find_database(spec.db_name)
     return replace(server or Server(""), version=found)
 
 
-def get_version(channel: grpc.Channel, timeout_s: float) -> str:
-    """Return the server's release; raises what `greet` does."""
-    return _ask(channel, messages.GET_VERSION, VersionReply.decode, timeout_s).version
+def get_version() -> Exchange[str]:
+    """Ask for the server's release."""
+    reply = yield from _ask(Request(messages.GET_VERSION), VersionReply.decode)
+    return reply.version
 
 
-def check_health(channel: grpc.Channel, timeout_s: float) -> Health:
-    """Return whether the server calls itself healthy; raises what `greet` does."""
-    reply = _ask(channel, messages.CHECK_HEALTH, HealthReply.decode, timeout_s)
+def check_health() -> Exchange[Health]:
+    """Ask whether the server calls itself healthy."""
+    reply = yield from _ask(Request(messages.CHECK_HEALTH), HealthReply.decode)
     return Health(reply.is_healthy, reply.reasons)
 
 
-def list_databases(channel: grpc.Channel, timeout_s: float) -> tuple[str, ...]:
-    """Return the databases that this user may see; raises what `greet` does."""
-    return _ask(channel, messages.LIST_DATABASES, DatabasesReply.decode, timeout_s).names
+def list_databases() -> Exchange[tuple[str, ...]]:
+    """Ask for the databases that this user may see."""
+    reply = yield from _ask(Request(messages.LIST_DATABASES), DatabasesReply.decode)
+    return reply.names
 
 
-def _connect(channel: grpc.Channel, spec: ConnectionSpec, timeout_s: float) -> Server | None:
+def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
     """Return the answer to Connect, or `None` from a server that does not know the call."""
-    request = _introduction(spec).encode()
+    request = Request(messages.CONNECT, _introduction(spec).encode())
     try:
-        reply = _ask(channel, messages.CONNECT, ConnectReply.decode, timeout_s, request)
+        reply = yield from _ask(request, ConnectReply.decode)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
@@ -139,32 +201,24 @@ def _introduction(spec: ConnectionSpec) -> ConnectRequest:
     )
 
 
-def _find_database(channel: grpc.Channel, name: str, timeout_s: float) -> None:
+def _find_database(name: str) -> Exchange[None]:
     """Fail as a server does that looks for the database itself."""
-    if name not in _databases(channel, timeout_s):
+    if name not in (yield from _databases()):
         raise StatusError(Status(code=DATABASE_NOT_FOUND, reason="it is not listed"))
 
 
-def _databases(channel: grpc.Channel, timeout_s: float) -> tuple[str, ...]:
+def _databases() -> Exchange[tuple[str, ...]]:
     """Return the databases of a server; those too old to know Connect know but one."""
     try:
-        return list_databases(channel, timeout_s)
+        return (yield from list_databases())
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return (DEFAULT_DATABASE,)
         raise
 
 
-def _ask(
-    channel: grpc.Channel,
-    method: str,
-    decode: Callable[[bytes], R],
-    timeout_s: float,
-    request: bytes = messages.EMPTY_REQUEST,
-) -> R:
-    # Without serializers gRPC passes bytes as they are.
-    call: Callable[..., bytes] = channel.unary_unary(method)
-    reply = decode(call(request, timeout=max(timeout_s, 0.001)))
+def _ask(request: Request, decode: Callable[[bytes], R]) -> Exchange[R]:
+    reply = decode((yield request))
     if not reply.status.ok:
         raise StatusError(reply.status)
     return reply

@@ -1,92 +1,100 @@
-"""A `grpc.Channel` that lends out channels owned by somebody else, and speaks for one alias.
+"""A `grpc.Channel` that speaks for one alias, over channels that somebody else owns.
 
 Several aliases may share a channel; each looks at it through a view of its own, which adds the
-alias' current metadata to every call. A view is what users are given: closing it closes
-nothing, and one assignment to its metadata rotates the credentials of every later call.
+alias' current metadata to every call. A view is what users are given: closing it closes nothing,
+it carries the newest credentials, and in a forked child it dials anew.
 """
 
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import grpc
 
+from zconfig.channel.core import Core
+from zconfig.channel.future import RenewableFuture
+from zconfig.channel.gate import GATE
+from zconfig.channel.line import AUTHORIZATION, Line
 from zconfig.errors import ClosedError
 
-Metadata = tuple[tuple[str, str | bytes], ...]
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+T = TypeVar("T")
+_Given = dict[str, Any]  # the arguments of a call by name, but for the request
+
+
+class Owner(Protocol):
+    """Who has the channels that a view looks at."""
+
+    @property
+    def alias(self) -> str:
+        """For whom calls are made."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+
+    @property
+    def line(self) -> Line | None:
+        """What calls go over just now; `None` where it is closed, or has yet to dial."""
+
+    def wake(self, timeout_s: float | None) -> Line:
+        """Return the line, after dialing if need be.
+
+        Raises:
+            ClosedError: It is closed for good.
+            ConnectError: The server cannot be reached.
+        """
+
+    def renew(self, line: Line) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused."""
+
+    def doubt(self, line: Line) -> None:
+        """Hear that a call got no answer; it must return at once."""
 
 
 class ChannelView(grpc.Channel):
-    """One alias' view of one or more channels to the same server.
+    """One alias' view of the channels to its server.
 
     Args:
-        alias: The alias that it speaks for.
-        channels: The channels calls are spread over; they are not closed here.
-        metadata: Added to each call, but for keys that the caller passes.
+        owner: Who has the channels; they are not closed here.
     """
 
-    def __init__(self, alias: str, channels: Sequence[grpc.Channel], metadata: Metadata) -> None:
-        self.alias = alias
-        self.metadata = metadata
-        self._channels: tuple[grpc.Channel, ...] = tuple(channels)
-        self._lock = threading.Lock()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether calls go through."""
-        return bool(self._channels)
-
-    def revoke(self) -> None:
-        """Make every later call, also of stubs made before, raise `ClosedError`."""
-        with self._lock:
-            self._channels = ()
-
-    def abandon(self) -> None:
-        """Revoke it in a child process, where a thread of the parent may hold the lock forever."""
-        self._lock = threading.Lock()
-        self.revoke()
-
-    def merge(self, metadata: Any) -> Any:
-        """Return a call's metadata with the alias' own added."""
-        if not self._channels:
-            raise ClosedError(self.alias)
-        if not metadata:
-            return self.metadata
-        given = tuple(metadata)
-        keys = {key for key, _ in given}
-        return (*given, *(pair for pair in self.metadata if pair[0] not in keys))
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a unary method, as `grpc.Channel.unary_unary` does."""
-        return _UnaryResponse(self, self._each(lambda c: c.unary_unary(*args, **kwargs)))
+        return _UnaryUnary(self._owner, lambda channel: channel.unary_unary(*args, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that answers with a stream."""
-        return _Callable(self, self._each(lambda c: c.unary_stream(*args, **kwargs)))
+        return _Stream(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes a stream."""
-        return _UnaryResponse(self, self._each(lambda c: c.stream_unary(*args, **kwargs)))
+        return _UnaryResponse(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes and answers with a stream."""
-        return _Callable(self, self._each(lambda c: c.stream_stream(*args, **kwargs)))
+        return _Stream(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def subscribe(
         self,
         callback: Callable[[grpc.ChannelConnectivity], None],
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> None:
-        """Subscribe to the connectivity of the first channel."""
-        self._each(lambda c: c.subscribe(callback, try_to_connect), count=1)
+        """Subscribe to the connectivity of the first of the channels there are now."""
+        line = self._owner.line or self._owner.wake(None)
+        line.core.first(lambda channel: channel.subscribe(callback, try_to_connect))
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        """Take a subscription back; harmless on a revoked view."""
-        for channel in self._channels[:1]:
-            channel.unsubscribe(callback)
+        """Take a subscription back; harmless where there is none."""
+        if line := self._owner.line:
+            line.core.first(lambda channel: channel.unsubscribe(callback))
 
     def close(self) -> None:
         """Do nothing: the channels belong to the connection, which closes them."""
@@ -102,51 +110,191 @@ class ChannelView(grpc.Channel):
         return self
 
     def __repr__(self) -> str:
-        state = "open" if self.is_open else "closed"
-        return f"<ChannelView of {self.alias!r}, {state}>"
-
-    def _each(self, do: Callable[[grpc.Channel], Any], count: int | None = None) -> list[Any]:
-        # gRPC may crash the process when a method is made of a channel that is closed already.
-        # Ours are closed after the view is revoked, so under the lock they still live.
-        with self._lock:
-            if not self._channels:
-                raise ClosedError(self.alias)
-            return [do(channel) for channel in self._channels[:count]]
+        return f"<ChannelView of {self._owner.alias!r}>"
 
 
-class _Callable:
-    """A method, on each of the view's channels in turn."""
+class _Made(NamedTuple):
+    """The method on each of a core's channels, in turn."""
 
-    def __init__(self, view: ChannelView, callables: Sequence[Any]) -> None:
-        self._view = view
-        self._turns: Iterator[Any] = itertools.cycle(callables)
+    core: Core
+    turns: Iterator[Any]
+
+
+class _Method:
+    """A method, on each of the channels in turn.
+
+    Args:
+        owner: Who has the channels.
+        make: Makes the method of a channel.
+    """
+
+    def __init__(self, owner: Owner, make: Callable[[grpc.Channel], Any]) -> None:
+        self._owner = owner
+        self._make = make
+        self._made: _Made | None = None
+        if owner.is_closed:
+            raise ClosedError(owner.alias)
+
+    def _on_line(self, timeout_s: float | None, do: Callable[[Line], T]) -> T:
+        """Do something on the line; if it was closed just then, on the one that comes after it."""
+        while True:
+            line = self._owner.line or self._owner.wake(timeout_s)
+            try:
+                return do(line)
+            except ValueError:  # what gRPC says of a closed channel, and of a wrong argument
+                if self._owner.line is line:
+                    raise
+
+    def _start(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
+        made = self._made
+        if made is None or made.core is not line.core:
+            made = _Made(line.core, itertools.cycle(line.core.make(self._make)))
+            self._made = made
+        metadata = line.merge(given["metadata"])
+        return how(next(made.turns), request, **{**given, "metadata": metadata})
+
+    def _begin(self, line: Line, request: Any, given: _Given) -> Any:
+        """Start a call that is waited for later; it is inside the gate until it has ended."""
+        GATE.enter()
+        try:
+            future = self._start(line, _future, request, given)
+        except BaseException:
+            GATE.leave()
+            raise
+        future.add_done_callback(lambda done: self._done(line, done))
+        return future
+
+    def _done(self, line: Line, future: Any) -> None:
+        GATE.leave()
+        self._heed(line, future)
+
+    def _heed(self, line: Line, call: Any) -> None:
+        """Tell the owner of a call that got no answer."""
+        if call.code() in _LOST:
+            self._owner.doubt(line)
+
+
+class _Stream(_Method):
+    """A method that answers with a stream."""
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        return self._call(next(self._turns), request, timeout, metadata, kwargs)
+        given = _arguments(timeout, metadata, kwargs)
 
-    def _call(
-        self, method: Any, request: Any, timeout: float | None, metadata: Any, rest: dict[str, Any]
-    ) -> Any:
-        merged = self._view.merge(metadata)
-        try:
-            return method(request, timeout=timeout, metadata=merged, **rest)
-        except ValueError:  # what gRPC says of a channel that another thread has just closed
-            if self._view.is_open:
-                raise
-        raise ClosedError(self._view.alias)
+        def begin(line: Line) -> Any:
+            with GATE:  # for the start alone: a stream may go on for hours
+                call = self._start(line, _plainly, request, given)
+            if not call.add_callback(lambda: self._heed(line, call)):
+                self._heed(line, call)  # it has ended already
+            return call
+
+        return self._on_line(timeout, begin)
 
 
-class _UnaryResponse(_Callable):
+class _UnaryResponse(_Method):
     """A method with one response."""
+
+    def __call__(
+        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
+    ) -> Any:
+        return self._wait(_plainly, request, _arguments(timeout, metadata, kwargs))
 
     def with_call(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        return self._call(next(self._turns).with_call, request, timeout, metadata, kwargs)
+        return self._wait(_with_call, request, _arguments(timeout, metadata, kwargs))
 
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        return self._call(next(self._turns).future, request, timeout, metadata, kwargs)
+        given = _arguments(timeout, metadata, kwargs)
+        return self._on_line(timeout, lambda line: self._begin(line, request, given))
+
+    def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
+        return self._on_line(given["timeout"], lambda line: self._once(line, how, request, given))
+
+    def _once(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
+        try:
+            with GATE:
+                return self._start(line, how, request, given)
+        except grpc.RpcError as error:
+            self._heed(line, error)
+            raise
+
+
+class _UnaryUnary(_UnaryResponse):
+    """A method with one request and one response: what was refused can be asked again."""
+
+    def future(
+        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
+    ) -> Any:
+        given, deadline = _arguments(timeout, metadata, kwargs), _deadline(timeout)
+
+        def again(line: Line, error: grpc.RpcError) -> Any:
+            newer = self._renewed(line, error, given["metadata"])
+            return newer and self._outcome(newer, request, _later(given, deadline))
+
+        def begin(line: Line) -> Any:
+            call = self._begin(line, request, given)
+            return RenewableFuture(call, lambda error: again(line, error))
+
+        return self._on_line(timeout, begin)
+
+    def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
+        deadline = _deadline(given["timeout"])
+
+        def ask(line: Line) -> Any:
+            try:
+                return self._once(line, how, request, given)
+            except grpc.RpcError as error:
+                newer = self._renewed(line, error, given["metadata"])
+                if newer is None:
+                    raise
+            return self._once(newer, how, request, _later(given, deadline))
+
+        return self._on_line(given["timeout"], ask)
+
+    def _outcome(self, line: Line, request: Any, given: _Given) -> Any:
+        """Return a call that has ended: the caller may be gRPC's thread, which must not wait."""
+        try:
+            _, call = self._once(line, _with_call, request, given)
+        except grpc.RpcError as error:
+            return error  # it is a call as well
+        return call
+
+    def _renewed(self, line: Line, error: grpc.RpcError, metadata: Any) -> Line | None:
+        """Return a line with newer credentials, if it is ours that were refused."""
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            return None
+        if any(key == AUTHORIZATION for key, _ in metadata or ()):
+            return None
+        return self._owner.renew(line)
+
+
+def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _Given:
+    """Return a call's arguments; metadata that can be read but once is kept for a second call."""
+    return {"timeout": timeout, "metadata": tuple(metadata) if metadata else None, **rest}
+
+
+def _plainly(method: Any, *args: Any, **kwargs: Any) -> Any:
+    return method(*args, **kwargs)
+
+
+def _with_call(method: Any, *args: Any, **kwargs: Any) -> Any:
+    return method.with_call(*args, **kwargs)
+
+
+def _future(method: Any, *args: Any, **kwargs: Any) -> Any:
+    return method.future(*args, **kwargs)
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _later(given: _Given, deadline: float | None) -> _Given:
+    """Return the arguments of a call with the seconds that are left of its timeout."""
+    if deadline is None:
+        return given
+    return {**given, "timeout": max(deadline - time.monotonic(), 0.001)}

@@ -1,6 +1,7 @@
-"""The room of connections: each owns the channels of one alias."""
+"""The room of one alias' connection."""
 
-from zconfig.connection.connection import Connection, State
+from zconfig.connection.connection import Connection
+from zconfig.connection.lifecycle import Lifecycle, State
 from zconfig.connection.link import CORES
 
-__all__ = ["CORES", "Connection", "State"]
+__all__ = ["CORES", "Connection", "Lifecycle", "State"]

@@ -1,13 +1,14 @@
-"""What one connection holds: the embedded server if there is one, the channels, the view."""
+"""What one connection holds: the embedded server if there is one, and its share of channels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from zconfig.channel.core import Core, CorePool, Material, read_material
+from zconfig.channel.core import CorePool, Loan, Material, read_material
+from zconfig.channel.line import Line, Metadata
 from zconfig.channel.lite import Lease, LiteError, acquire
-from zconfig.channel.view import ChannelView, Metadata
+from zconfig.channel.milvus import Server
 from zconfig.connection.seam import Attempt, probe_target
 from zconfig.diagnosis import Verdict, check_material
 from zconfig.endpoint import Transport
@@ -24,14 +25,12 @@ class Link:
 
     Args:
         target: What gRPC dials.
-        view: What calls go through.
-        core: The borrowed channels.
+        loan: The borrowed channels.
         lease: The borrowed embedded server; `None` for any other.
     """
 
     target: str
-    view: ChannelView
-    core: Core
+    loan: Loan
     lease: Lease | None
 
     @property
@@ -39,10 +38,19 @@ class Link:
         """Where the embedded server listens; `None` for any other."""
         return self.lease.address if self.lease else None
 
+    def line(self, spec: ConnectionSpec, server: Server | None = None) -> Line:
+        """Return what calls go over.
+
+        Args:
+            spec: Who speaks.
+            server: What accepted us; `None` before one has.
+        """
+        identifier = server.identifier if server else None
+        return Line(spec.alias, self.loan.core, metadata_of(spec, identifier))
+
     def release(self) -> None:
-        """Give everything back; calls through the view fail from now on."""
-        self.view.revoke()
-        self.core.release()
+        """Give everything back."""
+        self.loan.release()
         if self.lease:
             self.lease.release()
 
@@ -58,9 +66,7 @@ def make_link(attempt: Attempt) -> Link:
     material = _material(attempt)
     lease = _lease(attempt)
     target = lease.address if lease else spec.endpoint.target
-    core = CORES.acquire(target, spec, material)
-    view = ChannelView(spec.alias, core.channels, metadata_of(spec))
-    return Link(target, view, core, lease)
+    return Link(target, CORES.acquire(target, spec, material), lease)
 
 
 def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:

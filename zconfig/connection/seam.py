@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ from zconfig.channel.messages import Status
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
 from zconfig.diagnosis import (
+    PROXY_VARIABLES,
     ProbeTarget,
     Surroundings,
     Verdict,
@@ -21,19 +23,18 @@ from zconfig.diagnosis import (
     status_verdict,
 )
 from zconfig.endpoint import Transport
-from zconfig.errors import ConnectError, OtherServiceError, Stage
+from zconfig.errors import ConnectError, OtherServiceError
+from zconfig.origin import Origin
 from zconfig.redaction import Masker
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
 T = TypeVar("T")
 
-_FIELDS_AT_FAULT = {
-    Stage.MATERIAL: ("tls",),
-    Stage.TLS: ("tls",),
-    Stage.CREDENTIALS: ("credentials",),
-    Stage.DATABASE: ("db_name",),
-}
+_ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+
+# What gRPC reads itself where a field is not set.
+_STAND_INS = {"proxy": PROXY_VARIABLES, "tls_ca": (_ROOTS_VARIABLE,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,10 @@ class Attempt:
     def left_s(self) -> float:
         """Seconds until the deadline; never quite nothing, which gRPC refuses."""
         return max(self.deadline - time.monotonic(), 0.001)
+
+    def on(self, embedded: str | None) -> Attempt:
+        """Return the same attempt at an embedded server that listens there."""
+        return replace(self, embedded=embedded)
 
     def run(self, call: Callable[[float], T]) -> T:
         """Make a call.
@@ -86,7 +91,7 @@ class Attempt:
         return verdict.error(
             self.spec.alias,
             endpoint=str(self.spec.endpoint),
-            origin=str(self.spec.origin(*_FIELDS_AT_FAULT.get(verdict.error.stage, ()))),
+            origin=str(_origin(self.spec, verdict)),
             detail=verdict.detail,
             elapsed_ms=(time.monotonic() - self.started) * 1e3,
             attempts=self.number,
@@ -128,6 +133,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
     """
     endpoint, tls = spec.endpoint, spec.tls
     host, port = endpoint.host or "", endpoint.port or 0
+    roots = None if tls.ca or not endpoint.secure else _roots_of_grpc()
     if embedded:
         host, _, digits = embedded.rpartition(":")
         port = int(digits)
@@ -135,7 +141,8 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         host=host,
         port=port,
         secure=endpoint.secure,
-        ca=tls.ca,
+        ca=tls.ca or roots,
+        ca_from=_ROOTS_VARIABLE if roots else "TLS_CA",
         cert=tls.cert,
         key=tls.key,
         server_name=tls.server_name,
@@ -143,3 +150,18 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         has_credentials=spec.credentials is not None,
         via_proxy=None if embedded else proxy_in_force(host, process_environment(), spec.proxy),
     )
+
+
+def _roots_of_grpc() -> str | None:
+    """Return the file of authorities that gRPC was told of; it passes over one that is missing."""
+    path = process_environment().get(_ROOTS_VARIABLE)
+    return path if path and os.access(path, os.R_OK) else None
+
+
+def _origin(spec: ConnectionSpec, verdict: Verdict) -> Origin:
+    """Return where the value at fault was set, by us or in a variable of gRPC's own."""
+    fields = (verdict.field,) if verdict.field else verdict.error.at_fault
+    unset = (name for name in fields if name not in spec.origins)
+    stand_ins = (variable for name in unset for variable in _STAND_INS.get(name, ()))
+    found = next(filter(process_environment().get, stand_ins), None)
+    return Origin("environment", found) if found else spec.origin(*fields)

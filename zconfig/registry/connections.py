@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
-from zconfig.patience import Patience
 from zconfig.redaction import Hidden
-from zconfig.registry.announce import announcements, configured, removed, rotation_refused
+from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import judge, open_all
-from zconfig.registry.forks import guard_forks
 from zconfig.registry.pool import Pool
-from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
+from zconfig.registry.registry import Registry
+from zconfig.registry.reload import Changes
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
     as_alias,
@@ -29,7 +26,6 @@ from zconfig.settings.arguments import (
 )
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.explain import Explanation, explain
-from zconfig.settings.load import has_remote
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, differences, override, to_spec
 
@@ -54,15 +50,7 @@ class Connections(Mapping[str, "Connection"]):
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
     ) -> None:
-        self._load = load
-        self._dispatcher = events.Dispatcher()
-        self._pool = Pool(self._make, self._emit)
-        self._set_aside: list[tuple[Table, Pool]] = []
-        self._added: dict[str, ConnectionSpec] = {}
-        self._known = Table((at_first or load)())
-        self._may_lack = at_first is not None
-        self._reloading = threading.RLock()
-        self._unannounced: deque[events.Event] = deque(announcements(self._known))
+        self._registry = Registry(load, at_first)
 
     # --- the documented methods -------------------------------------------------------------
 
@@ -90,8 +78,8 @@ class Connections(Mapping[str, "Connection"]):
         for spec in specs:
             self._pool.check(spec)
         for spec in specs:
-            self._add(spec)
-            self._emit(configured(spec))
+            self._registry.add(spec)
+            self._registry.emit(configured(spec))
 
     def connect(
         self,
@@ -134,8 +122,8 @@ class Connections(Mapping[str, "Connection"]):
             spec = self._table.spec(name)
             place = replace(spec.endpoint, db_name=None)
             spec = override(spec, _spec(name, {**given, "uri": str(place)}, call))
-        connection = self._open(spec)
-        self._add(spec)
+        connection = self._registry.open(spec)
+        self._registry.add(spec)
         return connection
 
     def disconnect(self, alias: str) -> None:
@@ -152,12 +140,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        name = as_alias(alias)
-        self._pool.close(name)
-        self._added.pop(name, None)
-        spec = self._table.remove(name)
-        if spec:
-            self._emit(removed(spec))
+        self._registry.remove(as_alias(alias))
 
     def list_connections(self) -> list[tuple[str, Connection | None]]:
         """Return every configured alias with its connection, `None` where it is not open."""
@@ -196,7 +179,7 @@ class Connections(Mapping[str, "Connection"]):
     # --- the mapping ------------------------------------------------------------------------
 
     def __getitem__(self, alias: str) -> Connection:
-        return self._pool.find(alias) or self._open(self._table.spec(as_alias(alias)))
+        return self._pool.find(alias) or self._registry.open(self._table.spec(as_alias(alias)))
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and fold(alias) in self._table
@@ -212,7 +195,8 @@ class Connections(Mapping[str, "Connection"]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        states = (f"{a}: {'connected' if self._pool.find(a) else 'idle'}" for a in self._known)
+        known, find = self._registry.known, self._pool.find
+        states = (f"{alias}: {'connected' if find(alias) else 'idle'}" for alias in known)
         return f"<Connections {{{', '.join(states)}}}>"
 
     # --- beyond it --------------------------------------------------------------------------
@@ -271,7 +255,7 @@ class Connections(Mapping[str, "Connection"]):
             ConfigurationError: Before anything is dialed, with everything that is wrong.
             AutoconnectError: With every alias that failed; the others stay connected.
         """
-        self._announce()
+        self._registry.announce()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names = [as_alias(alias) for alias in aliases]
@@ -298,7 +282,7 @@ class Connections(Mapping[str, "Connection"]):
         """
 
         def open_one(alias: str) -> Connection:
-            return self._open(self._table.spec(as_alias(alias)), wait, timeout)
+            return self._registry.open(self._table.spec(as_alias(alias)), wait, timeout)
 
         return open_all(aliases, open_one, self._pool.cancel)
 
@@ -313,49 +297,11 @@ class Connections(Mapping[str, "Connection"]):
         Returns:
             What changed, by the names of aliases and fields; and what is wrong.
         """
-        with self._reloading:
-            self._announce()
-            old, read = self._table, Table(self._load(), self._added)
-            kept = wrong_but_known(old, read)
-            new = Table(read.configuration, {**kept, **self._added})
-            kept |= self._take_up(new)
-            new = Table(read.configuration, {**kept, **self._added})
-            changes = compare(old, new, tuple(kept))
-            self._known = new
-        for alias in changes.removed:
-            self._pool.close(alias)
-            self._emit(removed(old.spec(alias)))
-        for event in announcements(new, only=(*changes.added, *changes.changed)):
-            self._emit(event)
-        return changes
-
-    def _take_up(self, new: Table) -> dict[str, ConnectionSpec]:
-        """Have live connections take up their new specification; return those that cannot."""
-        refused = {}
-        for alias in new:
-            live, spec = self._pool.find(alias), new.spec(alias)
-            if live is None or live.spec == spec:
-                continue
-            if reopens(live.spec, spec):
-                self._pool.close(alias)
-                continue
-            try:
-                live.rotate(spec)
-            except ZConfigError as error:
-                refused[alias] = live.spec
-                self._emit(rotation_refused(alias, error))
-        return refused
-
-    def _add(self, spec: ConnectionSpec) -> None:
-        self._added[spec.alias] = spec
-        self._table.add(spec)
+        return self._registry.reload()
 
     def secrets(self) -> tuple[Hidden, ...]:
         """Return every secret that is configured or in use, for masking them in logs."""
-        known = self._known
-        live = (connection.spec for connection in map(self._pool.find, known) if connection)
-        specs = (*map(known.spec, known), *live)
-        return tuple(secret for spec in specs for secret in spec.secrets)
+        return self._registry.secrets()
 
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
@@ -370,7 +316,7 @@ class Connections(Mapping[str, "Connection"]):
         Returns:
             A function that takes the hook out again.
         """
-        return self._dispatcher.subscribe(hook)
+        return self._registry.subscribe(hook)
 
     @contextmanager
     def override(self, connections: Mapping[str, Mapping[str, Any]]) -> Iterator[Connections]:
@@ -384,69 +330,17 @@ class Connections(Mapping[str, "Connection"]):
         """
         hidden = {alias: hide(each) for alias, each in connections.items()}
         del connections  # as in `add_connection`
-        self._set_aside.append((self._table, self._pool))
-        added, self._added = self._added, {}
-        self._known, self._pool = Table(Configuration()), Pool(self._make, self._emit)
-        try:
+        with self._registry.set_aside():
             self.add_connection(**hidden)
             yield self
-        finally:
-            self._pool.close_all()
-            self._known, self._pool = self._set_aside.pop()
-            self._added = added
-
-    # --- inside -----------------------------------------------------------------------------
-
-    def _open(
-        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
-    ) -> Connection:
-        self._announce()
-        guard_forks(self)
-        timeout_s = spec.timeout_s if timeout is None else timeout
-        wait_s = self.configuration.options.wait if wait is None else wait
-        check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
-        return self._pool.open(spec, Patience.from_now(timeout_s, wait_s))
 
     @property
     def _table(self) -> Table:
-        """What is configured; on the first use also what only the network can tell."""
-        if self._may_lack:
-            with self._reloading:
-                lacks = self._may_lack and has_remote(self._known.configuration.options)
-                if lacks:
-                    self._known = Table(self._load(), self._added)
-                    self._unannounced = deque(announcements(self._known))
-                self._may_lack = False
-        return self._known
+        return self._registry.table
 
-    def _make(self, spec: ConnectionSpec) -> Connection:
-        from zconfig.connection import Connection  # it needs grpc, which importing us must not
-
-        return Connection(spec, self._emit)
-
-    def _emit(self, event: events.Event) -> None:
-        self._announce()
-        self._dispatcher.emit(event)
-
-    def _announce(self) -> None:
-        """Report what was read, once, on first use.
-
-        Not on import: the application has not yet set up its logging then.
-        """
-        _ = self._table
-        while self._unannounced:
-            with suppress(IndexError):  # another thread may have taken the last one
-                self._dispatcher.emit(self._unannounced.popleft())
-
-    def after_fork(self) -> None:
-        """Drop, in a child process, the connections of its parent; they open again on use."""
-        self._reloading = threading.RLock()
-        everything = [*self._set_aside, (self._known, self._pool)]
-        forked = [alias for _, pool in everything for alias in pool.abandon()]
-        for table, _ in everything:
-            table.after_fork()
-        if forked:
-            self._unannounced.append(events.forked(tuple(forked)))
+    @property
+    def _pool(self) -> Pool:
+        return self._registry.pool
 
 
 def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:

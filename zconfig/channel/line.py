@@ -1,0 +1,66 @@
+"""What one alias' calls go over, and what each of them carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from zconfig.channel.core import Core
+from zconfig.channel.gate import GATE
+from zconfig.errors import ClosedError
+
+AUTHORIZATION = "authorization"
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Channels to a server, and the metadata of the one alias that speaks there.
+
+    Another one in its place rotates the credentials of every later call.
+
+    Args:
+        alias: The alias that speaks.
+        core: The channels; other aliases may share them.
+        metadata: What each call carries.
+    """
+
+    alias: str
+    core: Core
+    metadata: Metadata = field(repr=False)
+
+    @property
+    def authorization(self) -> str | bytes | None:
+        """What the server knows us by; `None` if we are nobody."""
+        return dict(self.metadata).get(AUTHORIZATION)
+
+    def merge(self, metadata: Any) -> Any:
+        """Return a call's own metadata with the line's added, but for keys that it has itself."""
+        if not metadata:
+            return self.metadata
+        given = tuple(metadata)
+        keys = {key for key, _ in given}
+        return (*given, *(pair for pair in self.metadata if pair[0] not in keys))
+
+    def ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        """Make one unary call, in bytes.
+
+        Args:
+            method: Its full name, e.g. `/milvus.proto.milvus.MilvusService/Connect`.
+            request: The encoded request.
+            timeout_s: Seconds to wait for the response.
+
+        Raises:
+            grpc.RpcError: It failed.
+            ClosedError: The channels were closed.
+        """
+        try:
+            with GATE:
+                # Without serializers gRPC passes bytes as they are.
+                call: Any = self.core.first(lambda channel: channel.unary_unary(method))
+                response: bytes = call(request, timeout=timeout_s, metadata=self.metadata)
+                return response
+        except ValueError:  # what gRPC says of a closed channel
+            pass
+        raise ClosedError(self.alias)

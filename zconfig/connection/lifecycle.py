@@ -1,0 +1,434 @@
+"""The life of one alias' connection: opened by one thread at a time, rotated, lost, closed.
+
+Decisions are made under a lock, calls are made outside it; whoever looks at a live connection
+takes no lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from zconfig import events
+from zconfig.channel.line import Line
+from zconfig.channel.milvus import Server, converse, greet
+from zconfig.channel.view import ChannelView
+from zconfig.connection import reports
+from zconfig.connection.link import Link
+from zconfig.connection.opening import Opened, Opening
+from zconfig.connection.seam import Attempt
+from zconfig.connection.watch import Stamp, credentials_stamp
+from zconfig.errors import (
+    ClosedError,
+    ConflictError,
+    ConnectError,
+    Problem,
+    RejectedCredentialsError,
+    ServerSilentError,
+    ZConfigError,
+)
+from zconfig.patience import Patience
+from zconfig.spec import ConnectionSpec, differences
+
+_LOOK_S = 5.0
+_BETWEEN_RENEWALS_S = 5.0
+_BETWEEN_LOOKS_S = 1.0
+_BETWEEN_LOOKS_AT_THE_PERMANENT_S = 30.0
+
+
+class State(StrEnum):
+    """What a connection is doing."""
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    READY = "ready"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+class Home(Protocol):
+    """Where a connection belongs."""
+
+    def emit(self, event: events.Event) -> None:
+        """Take a lifecycle event."""
+
+    def attend(self) -> None:
+        """Have connections looked after soon, in another thread; return at once."""
+
+    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
+        """Read the credentials of a connection again, rotate if they are new, and say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A connect that is under way: one thread flies it, the others wait for its outcome."""
+
+    opening: Opening
+    outcome: Future[None] = field(default_factory=Future)
+
+    def join(self, patience: Patience) -> None:
+        """Wait for the outcome; return also if it is worth trying oneself.
+
+        Raises:
+            ConnectError: It failed, or takes too long.
+        """
+        try:
+            self.outcome.result(patience.left_s)
+        except TimeoutError:
+            pass
+        except ConnectError as error:
+            if error.permanent or not patience.outlasts(0.0):
+                raise
+            return
+        else:
+            return
+        spec = self.opening.spec
+        raise ServerSilentError(
+            spec.alias,
+            endpoint=str(spec.endpoint),
+            origin=str(spec.origin()),
+            detail="another thread is still connecting",
+        )
+
+
+class Lifecycle:
+    """One alias' connection, from the first attempt to the close.
+
+    Args:
+        spec: What to connect to.
+        home: Where it belongs.
+    """
+
+    def __init__(self, spec: ConnectionSpec, home: Home) -> None:
+        self.spec = spec
+        self.state = State.IDLE
+        self.line: Line | None = None
+        self.server: Server | None = None
+        self.view = ChannelView(self)
+        self._home = home
+        self._link: Link | None = None
+        self._flight: Flight | None = None
+        self._stamp: Stamp = ()
+        self._is_doubted = False
+        self._lost_at = 0.0
+        self._next_look_at = 0.0
+        self._renewed_at = float("-inf")
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._renewing = threading.Lock()
+
+    @property
+    def alias(self) -> str:
+        """The connection's name."""
+        return self.spec.alias
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made; they fail while the server is lost."""
+        return self.line is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self.state is State.CLOSED
+
+    @property
+    def link(self) -> Link:
+        """What it holds.
+
+        Raises:
+            ClosedError: It is not open.
+        """
+        link = self._link
+        if link is None:
+            raise ClosedError(self.alias)
+        return link
+
+    # --- opening ----------------------------------------------------------------------------
+
+    def open(self, patience: Patience, spec: ConnectionSpec | None = None) -> None:
+        """Connect, or wait for the thread that does so already.
+
+        Args:
+            patience: How long to go on trying.
+            spec: What is wanted; what it was made for by default.
+
+        Raises:
+            ConflictError: It is open, or being opened, with another specification.
+            ConnectError: What the last attempt failed of.
+            MissingExtraError: If Milvus Lite is wanted and not installed.
+            ClosedError: If it is closed, also meanwhile.
+        """
+        while True:
+            flight, is_ours = self._board(patience, spec)
+            if flight is None:
+                return
+            try:
+                if is_ours:
+                    self._fly(flight)
+                else:
+                    flight.join(patience)
+            except ClosedError:  # by whom had a new specification for it, perhaps
+                if self.state is State.CLOSED:
+                    raise
+
+    def wake(self, timeout_s: float | None = None) -> Line:
+        """Return the line, after dialing anew where a fork or a reload has cut it.
+
+        Args:
+            timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
+
+        Raises:
+            ConnectError: The server cannot be reached, or does not accept us.
+            ClosedError: It is closed.
+        """
+        own_s = self.spec.timeout_s
+        self.open(Patience.from_now(own_s if timeout_s is None else min(own_s, timeout_s)))
+        line = self.line
+        if line is None:
+            raise ClosedError(self.alias)
+        return line
+
+    def check(self, spec: ConnectionSpec) -> None:
+        """Make sure that it is not open, or being opened, with another specification.
+
+        Raises:
+            ConflictError: It is; the message names the fields that differ.
+        """
+        if self._flight or self.is_open:
+            _check_agreement(self.spec, spec)
+
+    def _board(self, patience: Patience, spec: ConnectionSpec | None) -> tuple[Flight | None, bool]:
+        """Return the connect under way and whether it is for us to make; none if it is open."""
+        with self._lock:
+            if self.state is State.CLOSED:
+                raise ClosedError(self.alias)
+            if self._flight or self.is_open:
+                if spec:
+                    _check_agreement(self.spec, spec)
+                return self._flight, False
+            self.spec = spec or self.spec
+            self.state = State.CONNECTING
+            self._flight = Flight(Opening(self.spec, patience, self._home.emit))
+            return self._flight, True
+
+    def _fly(self, flight: Flight) -> None:
+        """Connect, and tell those who wait how it went."""
+        opening = flight.opening
+        try:
+            self._home.emit(reports.connecting(opening.spec))
+            stamp = credentials_stamp(opening.spec)
+            opened = opening.run()
+            self._land(flight, opened, stamp)
+        except BaseException as error:  # whoever waits must hear of it, also of Ctrl-C
+            self._crash(flight, error)
+            raise
+        flight.outcome.set_result(None)
+        self._home.attend()
+        # Not before: a hook may look the alias up.
+        self._home.emit(
+            reports.connected(opening.spec, opened.server, opened.attempt, opening.started)
+        )
+
+    def _land(self, flight: Flight, opened: Opened, stamp: Stamp) -> None:
+        with self._lock:
+            if self._flight is flight:
+                self._flight, self._link, self._stamp = None, opened.link, stamp
+                self.server, self.state = opened.server, State.READY
+                self.line = opened.link.line(self.spec, opened.server)
+                return
+        opened.link.release()
+        raise ClosedError(self.alias)
+
+    def _crash(self, flight: Flight, error: BaseException) -> None:
+        with self._lock:
+            if self._flight is flight:
+                self._flight, self.state = None, State.IDLE
+        if isinstance(error, ConnectError):
+            self._home.emit(reports.failed(error))
+        known = isinstance(error, ZConfigError)
+        flight.outcome.set_exception(error if known else ClosedError(self.alias))
+
+    # --- closing ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close it for good; a connect under way ends."""
+        self._cut(State.CLOSED, self.spec)
+
+    def reopen_with(self, spec: ConnectionSpec) -> None:
+        """Close it until its next use, which opens it with another specification."""
+        self._cut(State.IDLE, spec)
+
+    def cancel(self) -> bool:
+        """Close it if it is being opened, and tell whether it was."""
+        is_opening = self._flight is not None
+        if is_opening:
+            self.close()
+        return is_opening
+
+    def abandon(self) -> bool:
+        """Forget, in a child process, what the parent holds; return whether there was any.
+
+        Nothing is closed: the channels belong to the parent. The next use opens it again.
+        """
+        self._make_locks()
+        had_any = self.is_open or self._flight is not None
+        if had_any:
+            self.line = self.server = self._link = self._flight = None
+            self.state = State.IDLE
+        return had_any
+
+    def _cut(self, state: State, spec: ConnectionSpec) -> None:
+        with self._lock:
+            if self.state is State.CLOSED:
+                return
+            before, was_open = self.spec, self.is_open
+            link, flight = self._link, self._flight
+            self.line = self.server = self._link = self._flight = None
+            self.state, self.spec = state, spec
+        if flight:
+            flight.opening.cancel()
+        if link:
+            link.release()
+        if was_open:
+            self._home.emit(reports.closed(before))
+
+    # --- rotation ---------------------------------------------------------------------------
+
+    def take_up(self, spec: ConnectionSpec) -> Sequence[events.Event]:
+        """Take up what needs no other channel; credentials once the server accepted them.
+
+        Args:
+            spec: The new specification.
+
+        Returns:
+            What is to be reported.
+
+        Raises:
+            ConnectError: The server does not accept the credentials; the old ones stay.
+            ClosedError: It is not open.
+        """
+        link, server, started = self.link, self.server, time.monotonic()
+        is_rotated = spec.credentials != self.spec.credentials
+        self._stamp = credentials_stamp(spec)  # refused once, they are not tried again
+        if is_rotated:
+            server = self._prove(link, spec, spec.timeout_s)
+        with self._lock:
+            if self._link is not link:
+                raise ClosedError(self.alias)
+            self.spec, self.server = spec, server
+            self.line = link.line(spec, server)
+            self._next_look_at = 0.0
+        return [reports.rotated(spec, started)] if is_rotated else []
+
+    def renew(self, line: Line) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused.
+
+        The sources are read again, by one thread for all, and at most once in a few seconds.
+        """
+        reported: Sequence[events.Event] = ()
+        with self._renewing:
+            if not self._differs(line) and self._may_renew():
+                self._renewed_at = time.monotonic()
+                reported = self._home.renew(self)
+            current = self.line if self._differs(line) else None
+        for event in reported:
+            self._home.emit(event)
+        return current
+
+    def _differs(self, line: Line) -> bool:
+        return self.line is not None and self.line.authorization != line.authorization
+
+    def _may_renew(self) -> bool:
+        return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S
+
+    def _prove(self, link: Link, spec: ConnectionSpec, timeout_s: float) -> Server:
+        """Introduce ourselves over channels that are there already."""
+        line, now = link.line(spec), time.monotonic()
+        attempt = Attempt(spec, now, now + timeout_s).on(link.embedded)
+        return attempt.run(lambda left_s: converse(line.ask, greet(spec), left_s))
+
+    # --- looking after it -------------------------------------------------------------------
+
+    def doubt(self, line: Line) -> None:
+        """Hear that a call on a line got no answer."""
+        if self.line is line and not self._is_doubted:
+            self._is_doubted = True
+            self._home.attend()
+
+    def needs_a_look(self) -> bool:
+        """Tell whether it may be lost, or back, or have new credentials. It makes no call."""
+        line = self.line
+        if line is None:
+            return False
+        if self._has_new_files() or (self._is_doubted and self.state is State.READY):
+            return True
+        is_failing = bool(line.core.is_failing())
+        if self.state is State.READY:
+            return is_failing
+        return not is_failing and time.monotonic() >= self._next_look_at
+
+    def look(self) -> None:
+        """Find out whether the server is there, and whether the credentials have changed."""
+        self._is_doubted = False
+        if self._has_new_files():
+            self._stamp = credentials_stamp(self.spec)
+            for event in self._home.renew(self):
+                self._home.emit(event)
+        link, line = self._link, self.line
+        if link is None or line is None:
+            return
+        try:
+            server = self._prove(link, self.spec, min(self.spec.timeout_s, _LOOK_S))
+        except ConnectError as error:
+            if not (isinstance(error, RejectedCredentialsError) and self.renew(line)):
+                self._lose(link, error)
+        except ClosedError:
+            return
+        else:
+            self._regain(link, server)
+
+    def _has_new_files(self) -> bool:
+        stamp = credentials_stamp(self.spec)
+        return None not in stamp and stamp != self._stamp
+
+    def _lose(self, link: Link, failure: ConnectError) -> None:
+        now = time.monotonic()
+        pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
+        with self._lock:
+            self._next_look_at = now + pause_s
+            if self._link is not link or self.state is not State.READY:
+                return
+            self.state, self._lost_at = State.LOST, now
+        self._home.emit(reports.lost(self.spec, failure))
+
+    def _regain(self, link: Link, server: Server) -> None:
+        with self._lock:
+            if self._link is not link or self.state is not State.LOST:
+                return
+            self.server, self.state = server, State.READY
+            self.line = link.line(self.spec, server)
+        self._home.emit(reports.recovered(self.spec, server, self._lost_at))
+
+
+def _check_agreement(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
+    names = differences(spec, wanted)
+    if names:
+        raise ConflictError(
+            [
+                Problem(
+                    "live_with_another_configuration",
+                    f"is connected, and differs in {' and '.join(names)}",
+                    f"call connections.disconnect({spec.alias!r}) first",
+                    alias=spec.alias,
+                    origin=wanted.origin(*names),
+                )
+            ]
+        )

@@ -1,0 +1,146 @@
+"""One connect: attempts until the server accepts us, or until there is no use in trying."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zconfig import events
+from zconfig.channel.milvus import Server, converse, greet
+from zconfig.connection import reports
+from zconfig.connection.link import Link, make_link
+from zconfig.connection.seam import Attempt
+from zconfig.endpoint import Transport
+from zconfig.errors import ClosedError, ConnectError
+from zconfig.patience import Patience
+from zconfig.spec import ConnectionSpec
+
+_FIRST_BACKOFF_S = 0.4
+_LONGEST_BACKOFF_S = 3.0
+
+
+class Opened(NamedTuple):
+    """What a connect came to.
+
+    Args:
+        link: What the connection holds.
+        server: What the server said of itself.
+        attempt: The number of the attempt that succeeded, from 1.
+    """
+
+    link: Link
+    server: Server
+    attempt: int
+
+
+class Opening:
+    """A connect, which another thread can end.
+
+    Args:
+        spec: What to connect to.
+        patience: How long to go on trying.
+        emit: Takes the events of attempts that fail.
+    """
+
+    def __init__(
+        self, spec: ConnectionSpec, patience: Patience, emit: Callable[[events.Event], None]
+    ) -> None:
+        self.spec = spec
+        self.started = time.monotonic()
+        self._patience = patience
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._link: Link | None = None
+
+    def run(self) -> Opened:
+        """Try until the server accepts us.
+
+        Raises:
+            ConnectError: What the last attempt failed of.
+            MissingExtraError: If Milvus Lite is wanted and not installed.
+            ClosedError: If it was cancelled.
+        """
+        try:
+            return self._try_until_ready()
+        except BaseException:  # Ctrl-C too must not leave a channel half open
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End it; what it holds is given back."""
+        with self._lock:
+            self._cancelled.set()
+            link, self._link = self._link, None
+        if link:
+            link.release()
+
+    def _try_until_ready(self) -> Opened:
+        patience = self._make_ready_to_dial()
+        number = 1
+        while True:
+            outcome = self._try_once(patience, number)
+            if isinstance(outcome, Opened):
+                return outcome
+            delay_s = backoff_s(number)
+            if outcome.permanent or not patience.outlasts(delay_s):
+                raise outcome
+            self._emit(reports.retrying(self.spec, outcome, delay_s))
+            if self._cancelled.wait(delay_s):
+                raise ClosedError(self.spec.alias)
+            number += 1
+
+    def _make_ready_to_dial(self) -> Patience:
+        """Start an embedded server, and return the patience that is left as if it had run.
+
+        The first start in a process imports a good part of pymilvus; a timeout is about servers.
+        """
+        if self.spec.endpoint.transport is not Transport.LITE:
+            return self._patience
+        begun = time.monotonic()
+        self._hold(Attempt(self.spec, self.started, self._patience.deadline))
+        return self._patience.later(time.monotonic() - begun)
+
+    def _try_once(self, patience: Patience, number: int) -> Opened | ConnectError:
+        """Return what came of one attempt, unless it was cancelled."""
+        ends = min(patience.deadline, time.monotonic() + patience.attempt_s)
+        attempt = Attempt(self.spec, self.started, ends, number)
+        try:
+            link = self._link or self._hold(attempt)
+            line = link.line(self.spec)
+            server = attempt.on(link.embedded).run(
+                lambda left_s: converse(line.ask, greet(self.spec), left_s)
+            )
+        except ConnectError as error:
+            failure = error
+        else:
+            return Opened(link, server, number)
+        if self._cancelled.is_set():
+            raise ClosedError(self.spec.alias)
+        return failure
+
+    def _hold(self, attempt: Attempt) -> Link:
+        """Keep a new link, unless it was cancelled while that was made."""
+        link = make_link(attempt)
+        with self._lock:
+            if not self._cancelled.is_set():
+                self._link = link
+                return link
+        link.release()
+        raise ClosedError(self.spec.alias)
+
+
+def backoff_s(number: int) -> float:
+    """Return a pause after an attempt, in seconds: exponential, with full jitter.
+
+    Full jitter keeps many clients of a server that comes back from arriving together
+    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
+
+    Args:
+        number: Which attempt failed, from 1.
+    """
+    ceiling_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
+    return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret

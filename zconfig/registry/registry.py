@@ -1,0 +1,251 @@
+"""What is configured and what is open, kept together: the engine behind `connections`."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from zconfig import events
+from zconfig.errors import ClosedError, ZConfigError
+from zconfig.patience import Patience
+from zconfig.redaction import Hidden
+from zconfig.registry.announce import announcements, removed, rotation_refused
+from zconfig.registry.forks import guard_forks
+from zconfig.registry.keeper import Keeper
+from zconfig.registry.pool import Place, Pool
+from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
+from zconfig.registry.table import Table
+from zconfig.settings.arguments import check_seconds
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.load import has_remote
+from zconfig.spec import ConnectionSpec, differences
+
+if TYPE_CHECKING:
+    from zconfig.connection import Connection, Lifecycle
+
+
+@dataclass(slots=True)
+class Scene:
+    """What one configuration has: an override sets it aside, and puts it back.
+
+    Args:
+        table: What is configured.
+        pool: What is open.
+        added: What code added to what was read.
+    """
+
+    table: Table
+    pool: Pool
+    added: dict[str, ConnectionSpec] = field(default_factory=dict)
+
+
+class Registry:
+    """Reads the configuration, opens what it names, and applies what changes.
+
+    Args:
+        load: Reads the configuration; it raises nothing for what is wrong in it.
+        at_first: Reads what can be read without the network, which is all that is read until the
+            first use.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Configuration],
+        at_first: Callable[[], Configuration] | None = None,
+    ) -> None:
+        self._load = load
+        self._may_lack = at_first is not None
+        self._dispatcher = events.Dispatcher()
+        self._scene = Scene(Table((at_first or load)()), Pool(self._make))
+        self._set_aside: list[Scene] = []
+        self._reloading = threading.RLock()
+        self._keeper = Keeper(self._live)
+        self._unannounced: deque[events.Event] = deque(announcements(self._scene.table))
+
+    @property
+    def pool(self) -> Pool:
+        """What is open."""
+        return self._scene.pool
+
+    @property
+    def table(self) -> Table:
+        """What is configured; on the first use also what only the network can tell."""
+        if self._may_lack:
+            with self._reloading:
+                self._read_what_lacks()
+        return self._scene.table
+
+    @property
+    def known(self) -> Table:
+        """What is configured, as far as it has been read."""
+        return self._scene.table
+
+    def subscribe(self, hook: events.Hook) -> Callable[[], None]:
+        """Have a hook called with every event; return a function that takes it out again."""
+        return self._dispatcher.subscribe(hook)
+
+    def secrets(self) -> tuple[Hidden, ...]:
+        """Return every secret that is configured or in use."""
+        specs = (*map(self.known.spec, self.known), *(each.spec for each in self.pool.live()))
+        return tuple(secret for spec in specs for secret in spec.secrets)
+
+    def open(
+        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
+    ) -> Connection:
+        """Open a connection, unless it is open.
+
+        Args:
+            spec: What to connect to.
+            wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
+            timeout: Seconds for the connect; the alias' own by default.
+        """
+        self.announce()
+        guard_forks(self)
+        timeout_s = spec.timeout_s if timeout is None else timeout
+        wait_s = self.table.configuration.options.wait if wait is None else wait
+        check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
+        return self.pool.open(spec, Patience.from_now(timeout_s, wait_s))
+
+    def add(self, spec: ConnectionSpec) -> None:
+        """Take a specification from code; it replaces what was read for its alias."""
+        self._scene.added[spec.alias] = spec
+        self.table.add(spec)
+
+    def remove(self, alias: str) -> None:
+        """Close an alias, and forget what is configured for it."""
+        self.pool.close(alias)
+        self._scene.added.pop(alias, None)
+        if spec := self.table.remove(alias):
+            self.emit(removed(spec))
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """For the time of a `with` block, have nothing configured and nothing open."""
+        self._set_aside.append(self._scene)
+        self._scene = Scene(Table(Configuration()), Pool(self._make))
+        try:
+            yield
+        finally:
+            self.pool.close_all()
+            self._scene = self._set_aside.pop()
+
+    # --- reading again ----------------------------------------------------------------------
+
+    def reload(self) -> Changes:
+        """Read the configuration again, apply what changed, and return that."""
+        self.announce()
+        with self._reloading:
+            old, scene = self.table, self._scene
+            read = Table(self._load(), scene.added)
+            kept = wrong_but_known(old, read)
+            new = Table(read.configuration, {**kept, **scene.added})
+            refused, reported = self._apply(new, scene.pool)
+            kept |= refused
+            scene.table = Table(read.configuration, {**kept, **scene.added})
+            changes = compare(old, scene.table, tuple(kept))
+        for alias in changes.removed:
+            scene.pool.close(alias)
+            reported.append(removed(old.spec(alias)))
+        told = announcements(scene.table, only=(*changes.added, *changes.changed))
+        for event in (*reported, *told):
+            self.emit(event)
+        return changes
+
+    def _apply(
+        self, new: Table, pool: Pool
+    ) -> tuple[dict[str, ConnectionSpec], list[events.Event]]:
+        """Have connections take up their specifications; return those that stay, and events."""
+        refused: dict[str, ConnectionSpec] = {}
+        reported: list[events.Event] = []
+        for alias in new:
+            lifecycle, spec = pool.lifecycle(alias), new.spec(alias)
+            if lifecycle is None or lifecycle.spec == spec:
+                continue
+            if not lifecycle.is_open or reopens(lifecycle.spec, spec):
+                lifecycle.reopen_with(spec)
+                continue
+            try:
+                reported += lifecycle.take_up(spec)
+            except ClosedError:
+                continue
+            except ZConfigError as error:
+                refused[alias] = lifecycle.spec
+                reported.append(rotation_refused(alias, error))
+        return refused, reported
+
+    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
+        """Read the credentials of a connection again, rotate if they are new, and say so.
+
+        Nothing else is taken up: credentials that came with another endpoint are for that one.
+        """
+        alias = lifecycle.alias
+        with self._reloading:
+            scene = self._scene
+            if alias in scene.added or scene.pool.lifecycle(alias) is not lifecycle:
+                return ()
+            read = Table(self._load())
+            if alias not in read or not lifecycle.is_open:
+                return ()
+            spec = read.spec(alias)
+            if differences(lifecycle.spec, spec) != ("credentials",):
+                return ()
+            try:
+                reported = lifecycle.take_up(spec)
+            except ClosedError:
+                return ()
+            except ZConfigError as error:
+                return (rotation_refused(alias, error),)
+            scene.table.add(spec)
+        return reported
+
+    def _read_what_lacks(self) -> None:
+        if self._may_lack and has_remote(self.known.configuration.options):
+            self._scene.table = Table(self._load(), self._scene.added)
+            self._unannounced = deque(announcements(self.known))
+        self._may_lack = False
+
+    # --- what connections need --------------------------------------------------------------
+
+    def emit(self, event: events.Event) -> None:
+        """Hand an event to every hook."""
+        self.announce()
+        self._dispatcher.emit(event)
+
+    def announce(self) -> None:
+        """Report what was read, once, on first use.
+
+        Not on import: the application has not yet set up its logging then.
+        """
+        _ = self.table
+        while self._unannounced:
+            with suppress(IndexError):  # another thread may have taken the last one
+                self._dispatcher.emit(self._unannounced.popleft())
+
+    def attend(self) -> None:
+        """Have what is open looked after soon, in another thread; return at once."""
+        self._keeper.call()
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, what its parent opened; it opens again on use."""
+        self._reloading = threading.RLock()
+        self._keeper.after_fork()
+        forked: list[str] = []
+        for scene in (*self._set_aside, self._scene):
+            forked += scene.pool.abandon()
+            scene.table.after_fork()
+        if forked:
+            self._unannounced.append(events.forked(tuple(forked)))
+
+    def _make(self, spec: ConnectionSpec) -> Place:
+        # It needs grpc, which importing us must not.
+        from zconfig.connection import Connection, Lifecycle
+
+        lifecycle = Lifecycle(spec, self)
+        return Place(lifecycle, Connection(lifecycle))
+
+    def _live(self) -> Sequence[Lifecycle]:
+        return [each for scene in (*self._set_aside, self._scene) for each in scene.pool.live()]
