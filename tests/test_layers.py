@@ -19,6 +19,7 @@ ROOMS = (
     {"spec"},
     {"channel"},
     {"diagnosis"},
+    {"topology"},
     {"connection", "aio"},
     {"registry"},
     {"log"},
@@ -39,6 +40,7 @@ OUTSIDE = {
         "dotenv",
     },  # dotenv: shielded while pymilvus loads
     "diagnosis": {"grpc"},
+    "topology": {"grpc"},
     "connection": {"grpc"},
     "aio": {"grpc"},
     "log": {"structlog"},

@@ -11,12 +11,15 @@
         ├── UnreachableError          NameNotFound, NameServer, NameTimeout, Refused,
         │                             HostUnreachable, ConnectTimeout, ClosedByPeer,
         │                             ServerSilent, ServerNotReady, ClusterStopped,
-        │                             EmbeddedServer, Proxy
+        │                             EmbeddedServer, Proxy (ProxyUnreachable,
+        │                             ProxyAuthentication), TopologyUnavailable,
+        │                             TopologyRefused, NoPrimary
         ├── TLSError                  TLSMaterial, PlaintextServer, TLSServer,
         │                             UntrustedCertificate, ExpiredCertificate,
         │                             HostnameMismatch, ClientCertificate
         ├── AuthenticationError       MissingCredentials, RejectedCredentials, NotPermitted
-        ├── NotMilvusError            NotHTTP2, NotGRPC, OtherService
+        ├── NotMilvusError            NotHTTP2, NotGRPC, OtherService, NotGlobalCluster,
+        │                             MalformedTopology
         ├── DatabaseMissingError
         └── UnexplainedError          nothing above fits
 
@@ -185,11 +188,14 @@ class ConnectError(ZConfigError):
         cause: Stable identifier of the cause, e.g. `refused`.
         stage: How far the connect came.
         permanent: Whether trying again cannot help.
+        at_fault: The settings whose value is to blame, likeliest first; where none of them is set,
+            the URI is.
     """
 
     cause: ClassVar[str] = "unexplained"
     stage: ClassVar[Stage] = Stage.MILVUS
     permanent: ClassVar[bool] = False
+    at_fault: ClassVar[tuple[str, ...]] = ()
     problem: ClassVar[str] = "the connection failed"
     remedy: str = "look at the server's log"
 
@@ -239,6 +245,8 @@ def _rebuild(cls: type[ConnectError], alias: str, facts: Mapping[str, Any]) -> C
 
 class UnexplainedError(ConnectError):
     """The failure fits no known cause; its status is in `detail`."""
+
+    problem = "the connection failed, and no known cause fits"
 
 
 # --- unreachable ---------------------------------------------------------------------------
@@ -355,8 +363,55 @@ class ProxyError(UnreachableError):
     """A proxy stands in the way."""
 
     cause = "proxy"
+    at_fault = ("proxy",)
     problem = "the proxy did not let the connection through"
     remedy = "set PROXY=off for this alias, or add the host to no_proxy"
+
+
+class ProxyUnreachableError(ProxyError):
+    """The proxy itself cannot be reached."""
+
+    cause = "proxy_unreachable"
+    problem = "the proxy cannot be reached"
+    remedy = "start the proxy or correct its address, or set PROXY=off for this alias"
+
+
+class ProxyAuthenticationError(ProxyError):
+    """The proxy wants credentials, or refused those it got."""
+
+    cause = "proxy_authentication"
+    permanent = True
+    problem = "the proxy requires credentials that it accepts"
+    remedy = "put them into the proxy's URL: http://user:password@host:port"
+
+
+class TopologyUnavailableError(UnreachableError):
+    """The global cluster cannot tell its topology for the moment."""
+
+    cause = "topology_unavailable"
+    stage = Stage.MILVUS
+    problem = "the global cluster cannot tell its topology for the moment"
+    remedy = "try again later (set ZCONFIG_WAIT)"
+
+
+class TopologyRefusedError(UnreachableError):
+    """The global cluster does not tell us its topology."""
+
+    cause = "topology_refused"
+    stage = Stage.MILVUS
+    permanent = True
+    problem = "the global cluster refused to tell its topology"
+    remedy = "look at the cluster, and at whose token this is, in the Zilliz Cloud console"
+
+
+class NoPrimaryError(UnreachableError):
+    """None, or more than one, of a global cluster's members is writable."""
+
+    # Transient: while the members swap roles there may be none, or two.
+    cause = "no_primary"
+    stage = Stage.MILVUS
+    problem = "the global cluster has no single primary"
+    remedy = "wait until its switchover has ended (set ZCONFIG_WAIT)"
 
 
 # --- TLS -----------------------------------------------------------------------------------
@@ -378,6 +433,7 @@ class TLSMaterialError(TLSError):
 
     cause = "tls_material"
     stage = Stage.MATERIAL
+    at_fault = ("tls_ca", "tls_cert", "tls_key")
     problem = "a TLS file cannot be used"
     remedy = "give the path of a readable PEM file, the key belonging to the certificate"
 
@@ -402,6 +458,7 @@ class UntrustedCertificateError(TLSError):
     """No trusted authority signed the server's certificate."""
 
     cause = "untrusted_certificate"
+    at_fault = ("tls_ca",)
     problem = "the server's certificate is not signed by a trusted authority"
     remedy = "set TLS_CA to the authority's certificate"
 
@@ -418,6 +475,7 @@ class HostnameMismatchError(TLSError):
     """The server's certificate is for another name."""
 
     cause = "hostname_mismatch"
+    at_fault = ("tls_server_name",)
     problem = "the server's certificate is for another host name"
     remedy = "use that name in the URI, or set TLS_SERVER_NAME to it"
 
@@ -426,6 +484,7 @@ class ClientCertificateError(TLSError):
     """The server wants a client certificate, or refused ours."""
 
     cause = "client_certificate"
+    at_fault = ("tls_cert",)
     problem = "the server requires a client certificate that it accepts"
     remedy = "set TLS_CERT and TLS_KEY to a pair signed by its authority"
 
@@ -440,8 +499,7 @@ class AuthenticationError(ConnectError):
     cause = "authentication"
     stage = Stage.CREDENTIALS
     permanent = True
-    problem = "the credentials were rejected"
-    remedy = "correct TOKEN, or USER and PASSWORD"
+    at_fault = ("credentials",)
 
 
 class MissingCredentialsError(AuthenticationError):
@@ -456,6 +514,8 @@ class RejectedCredentialsError(AuthenticationError):
     """The token, or the user and password, are wrong."""
 
     cause = "rejected_credentials"
+    problem = "the credentials were rejected"
+    remedy = "correct TOKEN, or USER and PASSWORD"
 
 
 class NotPermittedError(AuthenticationError):
@@ -473,8 +533,6 @@ class NotMilvusError(ConnectError):
     cause = "not_milvus"
     stage = Stage.HTTP2
     permanent = True
-    problem = "the server is not Milvus"
-    remedy = "correct the host and port in the URI"
 
 
 class NotHTTP2Error(NotMilvusError):
@@ -499,6 +557,25 @@ class OtherServiceError(NotMilvusError):
     cause = "other_service"
     stage = Stage.MILVUS
     problem = "a gRPC server answered that is not Milvus"
+    remedy = "correct the host and port in the URI"
+
+
+class NotGlobalClusterError(NotMilvusError):
+    """No global cluster is served there, though the host is named as if it were."""
+
+    cause = "not_global_cluster"
+    stage = Stage.MILVUS
+    problem = "no global cluster is served at this host"
+    remedy = "copy the global endpoint from the cluster's Connect card"
+
+
+class MalformedTopologyError(NotMilvusError):
+    """What came back is not the topology of a global cluster."""
+
+    cause = "malformed_topology"
+    stage = Stage.MILVUS
+    problem = "the answer is not a global cluster's topology"
+    remedy = "correct the host in the URI, or find the gateway that answers in its place"
 
 
 class DatabaseMissingError(ConnectError):
@@ -508,6 +585,7 @@ class DatabaseMissingError(ConnectError):
     cause = "database_missing"
     stage = Stage.DATABASE
     permanent = True
+    at_fault = ("db_name",)
     problem = "the database does not exist"
     remedy = "create it, or correct DB_NAME"
 
