@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,12 +48,14 @@ class FakeMilvus:
         port: Where it listens.
         calls: What arrived, in order.
         databases: What it lists, and finds when `dbname` comes along.
+        secrets: What callers must know one of, e.g. `root:Milvus`; `None` lets everybody in.
     """
 
     def __init__(self) -> None:
         self.port = 0
         self.calls: list[Call] = []
         self.databases: tuple[str, ...] = ("default",)
+        self.secrets: set[str] | None = None
         self._waiting = 0
         self._holding = False
         self._changed = threading.Condition()
@@ -136,11 +139,17 @@ class FakeMilvus:
             self._changed.wait_for(lambda: not (self._holding and context.is_active()))
             self._waiting -= 1
             self._changed.notify_all()
+        if self.secrets is not None and _secret(call) not in self.secrets:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")
         return call
 
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+
+def _secret(call: Call) -> str:
+    return base64.b64decode(call.metadata.get("authorization", "")).decode()
 
 
 @contextmanager
