@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,60 @@ def test_a_value_names_its_place_and_what_it_shadows(tmp_path: Path) -> None:
         "http://127.0.0.1:3",
         "ZILLIZ_PROD_URI (environment)",
     )
-    assert [str(each) for each in found.shadowed] == [
-        "ZILLIZ_PROD_URI (.env.local:1)",
-        "ZILLIZ_PROD_URI (.env:2)",
+    assert [(str(each.origin), each.value, each.reason) for each in found.shadowed] == [
+        ("ZILLIZ_PROD_URI (.env.local:1)", "http://127.0.0.1:2", "environment ranks higher"),
+        ("ZILLIZ_PROD_URI (.env:2)", URI, "environment ranks higher"),
     ]
+
+
+def test_a_shadowed_secret_is_masked_and_can_be_compared(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"ZILLIZ_PROD_TOKEN={SECRET}\n")
+    (tmp_path / ".env.local").write_text("ZILLIZ_PROD_TOKEN=another-one\n")
+    found = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, ZILLIZ_PROD_TOKEN=SECRET)
+    assert [each.value for each in found.shadowed] == ["********"] * 2
+    assert [each.fingerprint == found.fingerprint for each in found.shadowed] == [False, True]
+    assert SECRET not in repr(found)
+    assert "another-one" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("field", "shadowed", "shown"),
+    [
+        ("uri", f"https://root:{SECRET}@db", "https://db:443"),
+        ("uri", SECRET, None),
+        ("proxy", f"http://root:{SECRET}@proxy:3128", "http://********@proxy:3128"),
+        ("timeout", SECRET, None),
+        ("timeout", "3", "3.0"),
+        ("required", "no", "false"),
+        ("tls_ca", f"-----BEGIN {SECRET}", None),
+        ("uri_file", SECRET, None),
+    ],
+)
+def test_a_shadowed_value_is_shown_only_if_it_is_valid(
+    field: str, shadowed: str, shown: str | None, tmp_path: Path
+) -> None:
+    name = field.removesuffix("_file")
+    right = {"uri": "https://db", "timeout": "5", "required": "yes"}.get(name, "http://proxy:1")
+    (tmp_path / ".env").write_text(f"ZILLIZ_PROD_{field.upper()}='{shadowed}'\n")
+    environ = {"ZILLIZ_PROD_URI": "https://db", f"ZILLIZ_PROD_{name.upper()}": right}
+    found = field_of(tmp_path, name, **environ)
+    assert [each.value for each in found.shadowed] == [shown]
+    assert SECRET not in repr(found)
+
+
+def test_a_token_that_a_user_shadows_is_told_as_a_token(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_TOKEN=edited-here\n")
+    environ = {"ZILLIZ_PROD_USER": "root", "ZILLIZ_PROD_PASSWORD": SECRET}
+    token = field_of(tmp_path, "token", ZILLIZ_PROD_URI=URI, **environ)
+    assert (token.value, token.origin) == (None, None)
+    assert [(str(each.origin), each.reason) for each in token.shadowed] == [
+        (
+            "ZILLIZ_PROD_TOKEN (.env:1)",
+            "environment ranks higher, and has USER: credentials are taken from one place",
+        )
+    ]
+    user = field_of(tmp_path, "user", ZILLIZ_PROD_URI=URI, **environ)
+    assert user.shadowed == ()
 
 
 def test_a_default_has_a_value_and_no_origin(tmp_path: Path) -> None:
@@ -101,10 +152,23 @@ def test_a_line_end_of_a_file_in_a_secrets_directory_is_noted(tmp_path: Path) ->
 
 
 def test_an_alias_that_is_wrong_is_explained_with_its_problems(tmp_path: Path) -> None:
-    explained = alias_of(tmp_path, ZILLIZ_PROD_URI="nonsense", ZILLIZ_PROD_TOKEN=SECRET)
+    environ = {"ZILLIZ_PROD_TOKEN": SECRET, "ZILLIZ_PROD_TIMEOUT": "3"}
+    explained = alias_of(tmp_path, ZILLIZ_PROD_URI="nonsense", **environ)
     assert [problem.code for problem in explained.problems] == ["missing_scheme"]
-    uri = next(field for field in explained.fields if field.field == "uri")
-    assert (uri.value, str(uri.origin)) == (None, "ZILLIZ_PROD_URI (environment)")
+    found = {f.field: (f.value, str(f.origin)) for f in explained.fields if f.is_set}
+    assert found == {
+        "uri": (None, "ZILLIZ_PROD_URI (environment)"),
+        "token": ("********", "ZILLIZ_PROD_TOKEN (environment)"),
+        "timeout": ("3.0", "ZILLIZ_PROD_TIMEOUT (environment)"),
+    }
+    done = run_zconfig("explain", environ={"ZILLIZ_PROD_URI": "nonsense", **environ})
+    lines = done.stdout.splitlines()
+    assert lines[:3] == [
+        "prod",
+        "  uri      not valid",
+        "           from ZILLIZ_PROD_URI (environment)",
+    ]
+    assert any(line.startswith("error: prod: ZILLIZ_PROD_URI (environment): ") for line in lines)
 
 
 def test_the_files_that_were_read_and_looked_for_are_listed_in_order(tmp_path: Path) -> None:
@@ -129,24 +193,51 @@ def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
         connections_of(tmp_path, ZILLIZ_PROD_URI=URI).explain("other")
 
 
+ANSWER = """\
+prod
+  uri        http://127.0.0.1:2
+             from ZILLIZ_PROD_URI (environment)
+             not ZILLIZ_PROD_URI (.env:4), http://127.0.0.1:1: environment ranks higher
+  token      ******** (12 characters, fingerprint {})
+             from ZILLIZ_PROD_TOKEN (environment)
+             not ZILLIZ_PROD_TOKEN (.env.local:1), the same value: environment ranks higher
+             not ZILLIZ_PROD_TOKEN (.env:3), another value: environment ranks higher
+  timeout    10.0 (default)
+             not ZILLIZ_PROD_TIMEOUT (.env.local:2): it is empty
+  required   true (default)
+  pool_size  1 (default)
+
+looked for in {}, the highest rank first:
+  environment
+  .env.local: read
+  .env: read
+  /run/secrets: {}
+  .env.prod: not looked for
+"""
+
+
 def test_the_command_answers_in_one_look(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("\n\nZILLIZ_PROD_TOKEN=edited-here\n")
-    environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN": SECRET}
+    (tmp_path / ".env").write_text(f"\n\nZILLIZ_PROD_TOKEN=edited-here\nZILLIZ_PROD_URI={URI}\n")
+    (tmp_path / ".env.local").write_text(f"ZILLIZ_PROD_TOKEN={SECRET}\nZILLIZ_PROD_TIMEOUT=\n")
+    (tmp_path / ".env.prod").write_text("ZILLIZ_PROD_TOKEN=in-vain\n")
+    environ = {"ZILLIZ_PROD_URI": "http://127.0.0.1:2", "ZILLIZ_PROD_TOKEN": SECRET}
     done = run_zconfig("explain", "prod", environ=environ, directory=tmp_path)
-    (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("token")]
-    assert done.returncode == 0
-    assert "ZILLIZ_PROD_TOKEN (environment)" in line
-    assert "ZILLIZ_PROD_TOKEN (.env:3)" in line
-    assert SECRET not in done.stdout
-    assert "edited-here" not in done.stdout
+    digest = re.search(r"fingerprint (\w{8})", done.stdout)
+    assert digest
+    system = "read" if Path("/run/secrets").is_dir() else "absent"
+    assert (done.returncode, done.stdout) == (0, ANSWER.format(digest[1], tmp_path, system))
 
 
 def test_the_commands_json_has_the_same(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_TOKEN=other\n")
     environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN": SECRET}
     done = run_zconfig("explain", "--format", "json", environ=environ, directory=tmp_path)
     (alias,) = json.loads(done.stdout)["aliases"]
     token = next(field for field in alias["fields"] if field["field"] == "token")
     assert token["origin"]["text"] == "ZILLIZ_PROD_TOKEN (environment)"
+    [shadowed] = token["shadowed"]
+    assert shadowed["origin"]["text"] == "ZILLIZ_PROD_TOKEN (.env:1)"
+    assert shadowed["fingerprint"]["length"] == 5
     assert token["value"] == "********"
     assert token["fingerprint"]["length"] == len(SECRET)
 
@@ -156,6 +247,22 @@ def test_the_command_exits_3_for_what_is_wrong_and_for_an_unknown_alias(tmp_path
     assert run_zconfig("explain", environ=environ).returncode == 3
     done = run_zconfig("explain", "other", environ=environ)
     assert (done.returncode, done.stdout) == (3, "")
+
+
+def test_variables_of_pymilvus_in_a_file_are_noted(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MILVUS_HOST=x\nMILVUS_URI=http://db\n")
+    explained = connections_of(tmp_path).explain()
+    assert explained.aliases == ()
+    assert [(str(note.origin), note.message) for note in explained.notes] == [
+        ("MILVUS_URI (.env:2)", "counts in the environment only; in a file write ZILLIZ_URI")
+    ]
+
+
+def test_the_command_says_what_to_do_where_nothing_is_configured() -> None:
+    done = run_zconfig("explain")
+    assert done.returncode == 0
+    assert "no connection is configured; set ZILLIZ_URI in the environment" in done.stdout
+    assert "  .env: absent" in done.stdout.splitlines()
 
 
 def test_names_that_declare_nothing_are_noted_with_the_reason(tmp_path: Path) -> None:

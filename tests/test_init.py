@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +16,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.processes import run_zconfig
+from tests.support.processes import REPOSITORY, run_zconfig
 from zconfig.cli.app import zconfig
 from zconfig.cli.initialise import dotenv_line
 from zconfig.sources.dotenv import read_dotenv
@@ -69,11 +74,180 @@ def test_what_would_not_be_a_configuration_is_not_written(
     assert not (tmp_path / ".env").exists()
 
 
-def test_git_is_told_to_leave_it_alone_once(tmp_path: Path) -> None:
-    (tmp_path / ".gitignore").write_text("*.log")
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"# mine\r\nOTHER='1'\r\n",
+        b"\xef\xbb\xbfOTHER=1",
+        b"ZILLIZ_B_URI=http://127.0.0.1:1\n\n\n",
+        b'OTHER="open\n',
+        b"ZILLIZ_URI=\nZILLIZ_TOKNE=x\n",
+        "KEY='gr\u00fc\u00dfe'".encode(),
+        b"",
+    ],
+)
+def test_not_a_byte_of_the_file_is_lost(before: bytes, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(before)
+    done = init("--uri", "./x.db", "--no-token")
+    assert done.exit_code == 0, done.output
+    after = (tmp_path / ".env").read_bytes()
+    assert after.startswith(before)
+    assert after.removeprefix(before).strip() == b"ZILLIZ_URI=./x.db"
+    entries = {e.key: str(e.value) for e in read_dotenv(tmp_path / ".env", {}).entries}
+    assert entries["ZILLIZ_URI"] == "./x.db"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_bytes(b"OTHER=\xff\n"), "not UTF-8"),
+        (lambda path: path.mkdir(), "directory"),
+        (os.mkfifo, "not a file"),
+        (lambda path: path.symlink_to(path.name), "circle"),
+        (lambda path: path.write_text("ZILLIZ_URI='open\n"), "declares it already"),
+        (lambda path: path.write_text("zilliz.default.token=x\n"), "declares it already"),
+    ],
+    ids=["binary", "directory", "FIFO", "loop", "at fault", "declared"],
+)
+def test_a_file_that_cannot_be_added_to_is_left_as_it_is_and_nothing_is_asked(
+    make: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / ".env"
+    make(path)
+    before = (path.lstat(), sorted(tmp_path.iterdir()))
+    done = init(answers="http://127.0.0.1:1\nx\n")
+    assert (done.exit_code, "URI" in done.stdout) == (3, False)
+    assert message in done.stderr
+    assert (path.lstat(), sorted(tmp_path.iterdir())) == before
+
+
+def test_a_directory_that_is_not_there_is_said_to_be_missing() -> None:
+    done = init("--file", "nowhere/.env", "--uri", "./x.db", "--no-token")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "nowhere/.env (dotenv): cannot be written (no such file" in done.stderr
+
+
+def test_what_is_declared_in_a_file_elsewhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    arguments = ("--file", "config/ci.env", "--uri", "./x.db", "--no-token")
+    assert [init(*arguments).exit_code for _ in range(2)] == [0, 3]
+    assert (tmp_path / "config" / "ci.env").read_text() == "ZILLIZ_URI=./x.db\n"
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "env").write_text("OTHER=1\n")
+    (tmp_path / ".env").symlink_to("shared/env")
     init("--uri", "./x.db", "--no-token")
+    assert (tmp_path / ".env").is_symlink()
+    assert (tmp_path / "shared" / "env").read_text() == "OTHER=1\nZILLIZ_URI=./x.db\n"
+
+
+def test_a_file_that_others_could_read_is_the_owners_alone_afterwards(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("OTHER=1\n")
+    path.chmod(0o644)
+    owner = (path.stat().st_uid, path.stat().st_gid)
+    init("--uri", "./x.db", "--no-token")
+    status = path.stat()
+    assert (stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)) == (0o600, owner)
+
+
+def test_an_interruption_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("OTHER=1\n")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupt)
+    assert init("--uri", "./x.db", "--no-token").exit_code != 0
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+    assert (tmp_path / ".env").read_text() == "OTHER=1\n"
+
+
+def test_on_a_terminal_the_token_is_asked_for_without_echo(tmp_path: Path) -> None:
+    start = "from zconfig.cli import main; main()"
+    terminal, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-c", start, "init", "--uri", "./x.db"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    shown = read_until(terminal, b"Token (empty for none): ")
+    os.write(terminal, f"{TOKEN}\n".encode())
+    shown += read_until(terminal, b"try: zconfig check")
+    assert child.wait(60) == 0
+    os.close(terminal)
+    os.close(theirs)
+    assert TOKEN.encode() not in shown
+    entries = {e.key: str(e.value) for e in read_dotenv(tmp_path / ".env", {}).entries}
+    assert entries["ZILLIZ_TOKEN"] == TOKEN
+
+
+def read_until(terminal: int, end: bytes) -> bytes:
+    shown = b""
+    while end not in shown:
+        assert select.select([terminal], [], [], 60)[0], shown
+        shown += os.read(terminal, 1024)
+    return shown
+
+
+# --- git ----------------------------------------------------------------------------------------
+
+
+def git(*arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], check=False, capture_output=True).returncode == 0
+
+
+@pytest.fixture(params=["git", "no git"])
+def repository(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A repository, on a machine with git and on one without."""
+    if request.param == "git":
+        assert git("init")
+    else:
+        (tmp_path / ".git").mkdir()
+        monkeypatch.setenv("PATH", "")
+    return tmp_path
+
+
+def test_git_is_told_to_leave_it_alone_once(repository: Path) -> None:
+    (repository / ".gitignore").write_bytes(b"# \xe9\r\n*.log")
+    done = init("--uri", "./x.db", "--no-token")
     init("--alias", "b", "--uri", "./y.db", "--no-token")
-    assert (tmp_path / ".gitignore").read_text() == "*.log\n.env\n"
+    assert (repository / ".gitignore").read_bytes() == b"# \xe9\r\n*.log\n.env\n"
+    assert "added .env to .gitignore" in done.output
+
+
+def test_the_file_that_git_leaves_alone_is_the_one_that_was_written(repository: Path) -> None:
+    (repository / "service").mkdir()
+    init("--file", "service/ci.env", "--uri", "./x.db", "--no-token")
+    assert (repository / "service" / ".gitignore").read_text() == "ci.env\n"
+
+
+@pytest.mark.parametrize("pattern", [".env", "/service/.env", ".env*", "**/.env", "service/"])
+def test_what_git_ignores_already_is_not_added(pattern: str, tmp_path: Path) -> None:
+    assert git("init")
+    (tmp_path / ".gitignore").write_text(f"{pattern}\n")
+    (tmp_path / "service").mkdir()
+    done = init("--file", "service/.env", "--uri", "./x.db", "--no-token")
+    assert [path.name for path in (tmp_path / "service").iterdir()] == [".env"]
+    assert "gitignore" not in done.output
+
+
+@pytest.mark.parametrize("pattern", [".env.local", "#.env", "*.env\n!.env", "/other/.env"])
+def test_what_git_would_take_is_added(pattern: str, tmp_path: Path) -> None:
+    assert git("init")
+    (tmp_path / ".gitignore").write_text(f"{pattern}\n")
+    init("--uri", "./x.db", "--no-token")
+    assert (tmp_path / ".gitignore").read_text() == f"{pattern}\n.env\n"
+    assert git("check-ignore", "--quiet", ".env")
 
 
 def test_without_git_no_gitignore_is_made(tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ from urllib.parse import quote
 import pytest
 from pydantic import ValidationError
 
+from tests.support.registries import registry
+from zconfig.cli.report import listed
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.load import ALONE, load
+from zconfig.settings.load import load
 from zconfig.settings.model import Settings
 from zconfig.settings.options import LoaderOptions
+from zconfig.settings.stray import ALONE
 
 Read = Callable[..., Configuration]
 
@@ -218,6 +221,15 @@ def test_a_field_of_a_misspelt_alias_gets_the_name_that_was_meant(read: Read) ->
     assert list(configuration.aliases) == ["prod"]
 
 
+def test_an_alias_that_has_the_field_in_another_place_may_have_been_meant(
+    read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", "ZILLIZ_PROD_URI=http://db\nZILLIZ_PROD_TOKEN=old\n")
+    write(tmp_path / ".env.local", "ZILLIZ_PORD_TOKEN=new\n")
+    [problem] = read().problems
+    assert problem.remedy == "did you mean ZILLIZ_PROD_TOKEN?"
+
+
 def test_an_alias_that_has_the_field_already_was_not_meant(read: Read) -> None:
     environ = {
         "ZILLIZ_PROD1_URI": "http://db",
@@ -236,18 +248,40 @@ def test_among_many_aliases_none_is_guessed(read: Read) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("ZILLIZ_TOKEN_URI", "reserved_alias"), ("ZILLIZ__URI", "bad_alias")],
+    [
+        ("ZILLIZ_TOKEN_URI", "reserved_alias"),
+        ("ZILLIZ_A__B_URI", "bad_alias"),
+        ("ZILLIZ__URI", "bad_alias"),
+    ],
 )
-def test_a_name_whose_alias_cannot_be_one_is_an_error_of_no_alias(
+def test_a_name_whose_alias_cannot_be_one_is_an_error_of_that_alias(
     name: str, code: str, read: Read
 ) -> None:
     configuration = read({name: "http://db", "ZILLIZ_GOOD_URI": "http://db"})
     [problem] = configuration.problems
-    assert (problem.code, problem.alias, problem.severity) == (code, None, "error")
+    alias = {"ZILLIZ_TOKEN_URI": "token", "ZILLIZ_A__B_URI": "a__b"}.get(name)
+    assert (problem.code, problem.alias, problem.severity) == (code, alias, "error")
     assert str(problem.origin) == f"{name} (environment)"
     assert problem.remedy == "choose another alias"
     assert configuration.errors_required == (problem,)
     assert list(configuration.aliases) == ["good"]
+
+
+def test_an_alias_that_cannot_be_one_is_not_lost(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_TOKEN_URI": "http://db", "ZILLIZ_TOKEN_TOKEN": "x"}
+    with registry(**environ, ZILLIZ_GOOD_URI="http://db") as connections:
+        for refused in (
+            connections.autoconnect,
+            lambda: connections.autoconnect("token"),
+            lambda: connections["token"],
+        ):
+            with pytest.raises(ConfigurationError) as caught:
+                refused()
+            assert [each.origin.key for each in caught.value.problems if each.origin] == [*environ]
+        report = listed(connections)
+        assert [(row.alias, row.state) for row in report.rows][1] == ("token", "failed")
+        assert all(name in report.summary() for name in environ)
+        assert len(connections.explain("token").aliases[0].problems) == 2
 
 
 @pytest.mark.parametrize(("strict", "severity"), [("0", "warning"), ("1", "error")])
@@ -271,7 +305,8 @@ def test_an_api_key_without_a_uri_configures_nothing_and_is_noted(read: Read) ->
     assert list(configuration.aliases) == ["prod"]
     assert [slot for slot in configuration.provenance if slot[0] == "default"] == []
     [note] = configuration.notes
-    assert (str(note.origin), note.message) == ("ZILLIZ_API_KEY (environment)", ALONE)
+    assert str(note.origin) == "ZILLIZ_API_KEY (environment)"
+    assert note.message == f"{ALONE}; the token of `prod` is ZILLIZ_PROD_TOKEN"
 
 
 def test_an_api_key_with_a_uri_is_the_token(read: Read, tmp_path: Path) -> None:

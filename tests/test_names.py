@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import load
 from zconfig.settings.names import (
     VOCABULARY,
@@ -286,27 +287,106 @@ def test_a_name_in_use_that_is_ours(name: str, alias: str, field: str) -> None:
 HOST = "in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
 
 
+CLOUD = f"https://{HOST}"
+CONTROL_PLANE = "https://api.cloud.zilliz.com"
+KEY = "b4d0f6"
+PAIR = "db_ab12:p4ss"
+
+# What people write, by name and value; the connections it declares, with what each presents; and
+# what is said of the rest: whose problem or note it is, how bad, and its last words.
+IN_THE_WILD = [
+    ("URI TOKEN", {"default": PAIR}, []),
+    ("URI API_KEY", {"default": KEY}, []),
+    ("ENDPOINT API_KEY", {"default": KEY}, []),
+    ("CLOUD_URI CLOUD_API_KEY", {"cloud": KEY}, []),
+    ("CLOUD_URI CLOUD_TOKEN", {"cloud": PAIR}, []),
+    ("CLOUD_URI CLOUD_USERNAME CLOUD_PASSWORD", {"cloud": PAIR}, []),
+    ("CLUSTER_ENDPOINT CLUSTER_API_KEY", {"cluster": KEY}, []),
+    (
+        "CLUSTER_ENDPOINT TOKEN",
+        {"cluster": None},
+        [("error", "did you mean ZILLIZ_CLUSTER_TOKEN?")],
+    ),
+    (
+        "CLUSTER_ENDPOINT API_KEY",
+        {"cluster": None},
+        [("note", "the token of `cluster` is ZILLIZ_CLUSTER_TOKEN")],
+    ),
+    ("URI TOKEN COLLECTION_NAME", {"default": PAIR}, [("note", "it is left to the application")]),
+    ("URI API_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
+    ("URI AUTH_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
+    ("URI ACCESS_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
+    ("URI CLOUD_API_KEY", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
+    ("URI CLUSTER_API_KEY", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
+    ("URI DB_USERNAME DB_PASSWORD", {"default": None}, [("warning", "did you mean ZILLIZ_USER?")]),
+    ("CLOUD_URI API_TOKEN", {"cloud": None}, [("warning", "did you mean ZILLIZ_CLOUD_TOKEN?")]),
+    (
+        "URI TOKEN API_TOKEN",
+        {"default": PAIR},
+        [("warning", "set ZILLIZ_API_URI, unless another tool reads it")],
+    ),
+    ("API_TOKEN", {}, [("warning", "set ZILLIZ_API_URI, unless another tool reads it")]),
+    ("CLOUD_API_KEY", {}, [("warning", "set ZILLIZ_CLOUD_URI, unless another tool reads it")]),
+    ("API_KEY", {}, [("note", "a key of the control plane, which other tools read")]),
+    ("TOKEN", {}, [("error", "set ZILLIZ_URI")]),
+    # Whose name says something may lack its URI as well as be meant for another.
+    ("URI PROD_TOKEN", {"default": None}, [("error", "set ZILLIZ_PROD_URI")]),
+    # It has more than credentials, and so is a connection.
+    ("URI API_TOKEN API_TIMEOUT", {"default": None}, [("error", "set ZILLIZ_API_URI")]),
+]
+
+
+def value_of(name: str) -> str:
+    if name.endswith(("URI", "ENDPOINT")):
+        return CLOUD
+    words = {"USERNAME": "db_ab12", "PASSWORD": "p4ss", "API_KEY": KEY, "TIMEOUT": "3"}
+    return next((words[word] for word in words if name.endswith(word)), PAIR)
+
+
+def presented(settings: ConnectionSettings) -> str | None:
+    token, password = settings.token, settings.password
+    pair = f"{settings.user}:{password.get_secret_value()}" if password else None
+    return token.get_secret_value() if token else pair
+
+
 @pytest.mark.parametrize(
-    ("credentials", "token", "user"),
-    [
-        ({"ZILLIZ_CLOUD_API_KEY": "key"}, "key", None),
-        ({"ZILLIZ_CLOUD_TOKEN": "db_ab12:pass"}, "db_ab12:pass", None),
-        ({"ZILLIZ_CLOUD_USERNAME": "db_ab12", "ZILLIZ_CLOUD_PASSWORD": "pass"}, None, "db_ab12"),
-    ],
+    ("names", "declared", "said"), IN_THE_WILD, ids=[names for names, *_ in IN_THE_WILD]
 )
-def test_the_names_of_the_clouds_examples_declare_the_alias_cloud(
-    credentials: dict[str, str], token: str | None, user: str | None, tmp_path: Path
+def test_what_people_write_comes_out_sensibly(
+    names: str, declared: dict[str, str | None], said: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    environ = {"ZILLIZ_CLOUD_URI": f"https://{HOST}", **credentials}
+    environ = {f"ZILLIZ_{name}": value_of(name) for name in names.split()}
     configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
-    assert configuration.problems == ()
-    [(alias, settings)] = configuration.aliases.items()
-    assert (alias, settings.uri.host, settings.user) == ("cloud", HOST, user)
-    assert (settings.token.get_secret_value() if settings.token else None) == token
+    connections = configuration.aliases
+    assert {alias: presented(settings) for alias, settings in connections.items()} == declared
+    assert {settings.uri.host for settings in connections.values()} <= {HOST}
+    told = [(each.severity, each.remedy) for each in configuration.problems]
+    notes = [("note", note.message) for note in configuration.notes]
+    assert len(told + notes) == len(said)
+    for (kind, text), (expected, ending) in zip(told + notes, said, strict=True):
+        assert (kind, text[-len(ending) :]) == (expected, ending)
+
+
+def test_credentials_that_may_be_another_tools_are_an_error_if_one_is_strict(
+    tmp_path: Path,
+) -> None:
+    environ = {"ZILLIZ_API_TOKEN": KEY, "ZILLIZ_URI": CLOUD, "ZCONFIG_STRICT": "1"}
+    [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+    assert (problem.code, problem.alias, problem.severity) == ("missing_uri", "api", "error")
+    assert str(problem) == (
+        "api: ZILLIZ_API_TOKEN (environment): is set, but ZILLIZ_API_URI is not; "
+        "did you mean ZILLIZ_TOKEN?"
+    )
+
+
+def test_milvus_lite_wants_no_credentials(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_API_TOKEN": KEY, "ZILLIZ_CLUSTER_ENDPOINT": CLOUD, "ZILLIZ_URI": "./x.db"}
+    [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+    assert problem.remedy == "did you mean ZILLIZ_CLUSTER_TOKEN?"
 
 
 def test_the_address_of_the_clouds_control_plane_is_told_from_a_clusters(tmp_path: Path) -> None:
-    environ = {"ZILLIZ_CLOUD_URI": "https://api.cloud.zilliz.com", "ZILLIZ_CLOUD_TOKEN": "key"}
+    environ = {"ZILLIZ_CLOUD_URI": CONTROL_PLANE, "ZILLIZ_CLOUD_TOKEN": KEY}
     [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
     assert (problem.code, problem.alias, problem.field) == ("control_plane", "cloud", "uri")
     assert "vectordb.zillizcloud.com" in problem.remedy

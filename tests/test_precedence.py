@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from zconfig.errors import Problem
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import EMPTY, load
+from zconfig.sources import plugins
+from zconfig.sources.entry import Reading
+from zconfig.sources.mapping import read_mapping
 
 URI = "http://db.example:19530"
 
@@ -91,6 +95,31 @@ def in_milvus_variables(_: Path, environ: dict[str, str], value: str) -> None:
     environ["MILVUS_DB_NAME"] = value
 
 
+def in_manager(_: Path, environ: dict[str, str], value: str) -> None:
+    environ["ZCONFIG_AWS_SECRET"] = value
+
+
+def in_plugin(_: Path, environ: dict[str, str], value: str) -> None:
+    environ["PLUGIN"] = value
+
+
+def read_manager(aws_secret: str | None, *_: object) -> tuple[Reading, ...]:
+    """Stand in for the secret managers: what is asked for is what it holds."""
+    variables = {"ZILLIZ_DB_NAME": aws_secret} if aws_secret else {}
+    return (read_mapping(variables, source="AWS Secrets Manager", path="prod"),)
+
+
+def read_plugin(environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {"ZILLIZ_DB_NAME": environ["PLUGIN"]} if "PLUGIN" in environ else {}
+
+
+@pytest.fixture
+def _from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = EntryPoint("acme", "tests.test_precedence:read_plugin", plugins.GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: (found,))
+    monkeypatch.setattr("zconfig.settings.load.manager_readings", read_manager)
+
+
 SOURCES: dict[str, tuple[Place, str]] = {
     "the environment": (in_environment, "ZILLIZ_DB_NAME (environment)"),
     ".env.ci.local": (in_dotenv(".env.ci.local"), "ZILLIZ_DB_NAME (.env.ci.local:1)"),
@@ -101,10 +130,13 @@ SOURCES: dict[str, tuple[Place, str]] = {
     "the next one": (in_secrets("two"), "ZILLIZ_DB_NAME ({}/two/zilliz_db_name)"),
     "the system's": (in_secrets("system"), "ZILLIZ_DB_NAME ({}/system/zilliz_db_name)"),
     "a service binding": (in_binding, "ZILLIZ_DEFAULT_DATABASE ({}/bindings/default/database)"),
+    "a secret manager": (in_manager, "ZILLIZ_DB_NAME (AWS Secrets Manager prod)"),
+    "a plugin": (in_plugin, "ZILLIZ_DB_NAME (plugin acme)"),
     "MILVUS_*": (in_milvus_variables, "MILVUS_DB_NAME (environment)"),
 }
 
 
+@pytest.mark.usefixtures("_from_afar")
 @pytest.mark.parametrize("highest", range(len(SOURCES)), ids=SOURCES.keys())
 def test_a_source_stands_above_all_that_follow(highest: int, read: Read, tmp_path: Path) -> None:
     environ = {"ZILLIZ_URI": URI, "ZCONFIG_PROFILE": "ci"}
@@ -119,8 +151,15 @@ def test_a_source_stands_above_all_that_follow(highest: int, read: Read, tmp_pat
 
     assert good(configuration).db_name == f"db_of_{highest}"
     provenance = configuration.provenance["default", "db_name"]
-    found = [str(origin) for origin in (provenance.origin, *provenance.shadowed)]
+    found = [str(each.origin) for each in (provenance, *provenance.shadowed)]
     assert found == [origin.format(tmp_path) for _, (_, origin) in there]
+
+
+def test_a_directory_among_the_systems_secrets_is_no_alias(read: Read, tmp_path: Path) -> None:
+    write(tmp_path / "system" / "postgres" / "password", "theirs")
+    write(tmp_path / "system" / "zilliz_uri", URI)
+    configuration = read()
+    assert (list(configuration.aliases), configuration.problems) == (["default"], ())
 
 
 def test_without_a_profile_two_dotenv_files_are_read(read: Read, tmp_path: Path) -> None:
@@ -276,7 +315,7 @@ def test_of_two_spellings_in_two_layers_the_higher_wins(
     configuration = read(**{one: values[0]})
     assert configuration.problems == ()
     [winner] = [p for p in configuration.provenance.values() if p.origin.key == one]
-    assert winner.shadowed[0].key == two
+    assert winner.shadowed[0].origin.key == two
 
 
 # --- the _FILE forms ----------------------------------------------------------------------------
@@ -342,7 +381,7 @@ def test_the_file_of_a_shadowed_variable_is_never_opened(
     write(tmp_path / ".env", "ZILLIZ_TOKEN_FILE=/nowhere/token\nZILLIZ_URI_FILE=/nowhere/uri\n")
     configuration = read(ZILLIZ_URI=URI, **higher)
     assert good(configuration).uri.host == "db.example"
-    shadowed = [o.key for p in configuration.provenance.values() for o in p.shadowed]
+    shadowed = [s.origin.key for p in configuration.provenance.values() for s in p.shadowed]
     assert sorted(shadowed) == ["ZILLIZ_TOKEN_FILE", "ZILLIZ_URI_FILE"]
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 import traceback
 
 import pytest
@@ -270,6 +271,34 @@ def test_a_traceback_with_locals_tells_no_value(read, monkeypatch):
     assert SECRET not in str([frame.locals for frame in ours])
 
 
+BLANKS = " \t" * 50_000
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (f"#{BLANKS}x", None),
+        (f"# ZILLIZ_X=a{BLANKS}b", None),
+        (f"{BLANKS}# c", None),
+        (f"ZILLIZ_X=a{BLANKS}", "a"),
+        (f"ZILLIZ_X=a{BLANKS}b", f"a{BLANKS}b"),
+        (f"ZILLIZ_X=a{BLANKS}# c{BLANKS}d", "a"),
+        (f"export ZILLIZ_X={BLANKS}a{BLANKS}b # c", f"a{BLANKS}b"),
+        (f"'ZILLIZ_X'=a{BLANKS}b", f"a{BLANKS}b"),
+        (f"'ZILLIZ X'=a{BLANKS}b", None),
+        (f"ZILLIZ_X='a{BLANKS}b'{BLANKS}# c", f"a{BLANKS}b"),
+    ],
+    ids=range(10),
+)
+def test_a_line_with_very_many_blanks_is_read_in_linear_time(line, value):
+    # Where a row of blanks takes the square of its length, this takes more than a minute.
+    started = time.process_time()
+    assignments = list(parse_lines(Hidden(line)))
+
+    assert time.process_time() - started < 5
+    assert [str(a.value) for a in assignments if not a.fault] == ([value] if value else [])
+
+
 def test_an_absent_file_is_no_problem(tmp_path):
     reading = read_dotenv(tmp_path / ".env", {}, shown=".env")
 
@@ -361,6 +390,9 @@ fragments = st.sampled_from(
 
 
 @example("export =")
+@example("A=a \t b  #c # d")
+@example("'A' = #a")
+@example("export A=#a #b")
 @given(st.lists(fragments, max_size=25).map("".join))
 def test_a_single_line_means_what_python_dotenv_says(text):
     line = text.replace("\n", "")

@@ -4,8 +4,9 @@ import json
 import os
 import pickle
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import azure.identity
@@ -27,10 +28,12 @@ from moto import mock_aws
 from tests.support.processes import run_python
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
+from zconfig.settings.load import load
 from zconfig.sources.managers import manager_readings, read_aws, read_azure, read_google
 
 SECRET = "s3cret-pa55"
 VAULT = "https://acme.vault.azure.net/"
+ANYWHERE_ELSE = "set it in the environment, or in a .env file"
 
 
 def values(reading):
@@ -89,9 +92,10 @@ def answering(aws_credentials):
     """Have a server on this host answer in the place of AWS."""
     servers = []
 
-    def answering(status, body):
+    def answering(status, body, before=lambda: None):
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
+                before()
                 self.rfile.read(int(self.headers["Content-Length"]))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -133,7 +137,7 @@ def test_the_names_and_values_of_an_aws_secret_are_a_layer(store):
     assert (reading.name, reading.problems, reading.files) == ("AWS Secrets Manager", (), ())
     origin = reading.entries[1].origin
     assert origin == Origin("AWS Secrets Manager", "zilliz-prod.token", "prod/zilliz")
-    assert str(origin) == "zilliz-prod.token (prod/zilliz)"
+    assert str(origin) == "zilliz-prod.token (AWS Secrets Manager prod/zilliz)"
 
 
 def test_an_aws_secret_is_found_by_its_arn_too(store):
@@ -186,7 +190,7 @@ def test_an_aws_secret_without_names_is_a_problem(store, content, cause):
 
     problem = only_problem(read_aws("prod"))
     assert str(problem) == (
-        f"ZCONFIG_AWS_SECRET (prod): AWS Secrets Manager could not be read ({cause}); "
+        f"ZCONFIG_AWS_SECRET (AWS Secrets Manager prod): could not be read ({cause}); "
         "store names and values in the secret, e.g. ZILLIZ_URI and ZILLIZ_TOKEN"
     )
 
@@ -197,7 +201,7 @@ def test_an_aws_secret_that_does_not_exist_is_a_problem(store):
     assert problem.origin == Origin("AWS Secrets Manager", "ZCONFIG_AWS_SECRET", "zilliz-prod-uri")
     assert (problem.code, problem.message, problem.remedy) == (
         "manager_failed",
-        "AWS Secrets Manager could not be read (ResourceNotFoundException)",
+        "could not be read (ResourceNotFoundException)",
         "correct the secret's name, or AWS_DEFAULT_REGION",
     )
 
@@ -323,8 +327,8 @@ def test_an_azure_secret_that_cannot_be_fetched_is_a_problem_and_the_others_are_
     assert values(reading) == {"ZILLIZ_URI": "x"}
     assert problem.code == "unreadable"
     assert str(problem) == (
-        f"zilliz-prod-token ({VAULT}): the value cannot be read (ResourceNotFoundError); "
-        "enable it, or grant access to it"
+        f"zilliz-prod-token (Azure Key Vault {VAULT}): the value cannot be read "
+        "(ResourceNotFoundError); enable it, or grant access to it"
     )
 
 
@@ -398,6 +402,8 @@ class FakeSecretManager(google.cloud.secretmanager.SecretManagerServiceClient):
     def access_secret_version(self, name):
         self.asked.append(("access", name))
         value = self.secrets[name.split("/")[3]]
+        if callable(value):
+            value = value()
         if isinstance(value, Exception):
             raise value
         return SimpleNamespace(payload=SimpleNamespace(data=value.encode()))
@@ -508,7 +514,8 @@ def test_a_missing_package_is_a_problem_with_the_command_that_installs_it(
     problem = only_problem(read("https://acme"))
     assert problem.code == "missing_extra"
     assert problem.remedy == f"run: pip install 'zilliz-zconfig[{extra}]'"
-    assert str(problem).startswith(f"{problem.origin.key} (https://acme): ")
+    where = f"{problem.origin.key} ({problem.origin.source} https://acme)"
+    assert str(problem).startswith(f"{where}: needs packages that are not installed; ")
 
 
 def test_the_managers_that_are_configured_are_read_in_order(store, vault, project):
@@ -528,6 +535,75 @@ def test_a_failing_manager_does_not_keep_the_others_from_being_read(vault, proje
     azure_reading, google_reading = manager_readings(None, VAULT, "acme")
     assert only_problem(azure_reading).code == "manager_failed"
     assert values(google_reading) == {"ZILLIZ_URI": "google"}
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """Wait for what never comes, but no longer than the test lasts."""
+    monkeypatch.setattr("zconfig.sources.bounded.LIMIT_S", 0.3)
+    over = Event()
+    yield over.wait
+    over.set()
+
+
+def hanging_aws(hanging, answering, vault, project):
+    answering(200, b"{}", before=hanging)
+    return read_aws
+
+
+def hanging_azure(hanging, answering, vault, project):
+    vault({}).list_properties_of_secrets = hanging
+    return read_azure
+
+
+def hanging_google(hanging, answering, vault, project):
+    project({"zilliz-uri": hanging})
+    return read_google
+
+
+@pytest.mark.parametrize("hang", [hanging_aws, hanging_azure, hanging_google])
+def test_a_manager_that_does_not_answer_is_given_up(hanging, answering, vault, project, hang):
+    read = hang(hanging, answering, vault, project)
+
+    started = time.monotonic()
+    problem = only_problem(read("acme"))
+    assert time.monotonic() - started < 5
+    assert (problem.code, problem.message) == (
+        "manager_failed",
+        "could not be read (no answer in 0.3 s)",
+    )
+    assert problem.origin.path == "acme"
+
+
+def test_a_manager_that_does_not_answer_leaves_the_other_aliases_usable(hanging, vault, tmp_path):
+    vault({}).list_properties_of_secrets = hanging
+    environ = {"ZCONFIG_AZURE_VAULT": VAULT, "ZILLIZ_URI": "http://db"}
+
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert [problem.code for problem in configuration.errors_required] == ["manager_failed"]
+    assert list(configuration.aliases) == ["default"]
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_sdk_that_wants_to_end_the_process_does_not(vault, raised):
+    vault({}, listing_fails=raised(SECRET))
+
+    assert f"({raised.__name__})" in only_problem(read_azure(VAULT)).message
+
+
+def test_an_option_in_a_manager_is_too_late(store, tmp_path):
+    options = {"ZCONFIG_STRICT": "1", "zconfig-odd": "1", "ZCONFIG_WAIT": ""}
+    store("prod", {**options, "ZILLIZ_TOKNE": "x"})
+
+    environ = {"ZCONFIG_AWS_SECRET": "prod"}
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    late = [each for each in configuration.problems if each.code == "option_too_late"]
+    assert [(str(each.origin), each.severity, each.remedy) for each in late] == [
+        (f"{key} (AWS Secrets Manager prod)", "warning", ANYWHERE_ELSE)
+        for key in ("ZCONFIG_STRICT", "zconfig-odd")
+    ]
+    assert configuration.options.strict is False
+    assert configuration.errors == ()
 
 
 def test_no_sdk_is_imported_before_its_manager_is_read():

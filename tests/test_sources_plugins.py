@@ -10,6 +10,7 @@ import pytest
 from tests.support.processes import run_python
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
+from zconfig.settings.load import load
 from zconfig.sources.mapping import read_mapping
 from zconfig.sources.plugins import GROUP, plugin_readings
 
@@ -128,19 +129,20 @@ def test_names_of_others_are_passed_over_and_their_values_not_asked_for(install)
 
 
 @pytest.mark.parametrize(
-    ("source", "fault"),
+    ("source", "cause"),
     [
-        (f"def read(environ): raise ValueError({SECRET!r})", "it failed (ValueError)"),
-        (f"raise RuntimeError({SECRET!r})", "it failed (RuntimeError)"),
-        ("import no_such_module_of_acme", "it failed (ModuleNotFoundError)"),
-        ("other = 1", "it failed (AttributeError)"),
-        ("read = 1", "it failed (TypeError)"),
-        (returning("None"), "it returned a value of type NoneType, not a mapping"),
-        (returning(f"[{SECRET!r}]"), "it returned a value of type list, not a mapping"),
-        (returning(f"{{1: {SECRET!r}}}"), "it failed (TypeError)"),
+        (f"def read(environ): raise ValueError({SECRET!r})", "ValueError"),
+        (f"raise RuntimeError({SECRET!r})", "RuntimeError"),
+        (f"def read(environ): raise SystemExit({SECRET!r})", "SystemExit"),
+        ("import no_such_module_of_acme", "ModuleNotFoundError"),
+        ("other = 1", "AttributeError"),
+        ("read = 1", "TypeError"),
+        (returning("None"), "it returned NoneType, not a mapping"),
+        (returning(f"[{SECRET!r}]"), "it returned list, not a mapping"),
+        (returning(f"{{1: {SECRET!r}}}"), "TypeError"),
     ],
 )
-def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, source, fault):
+def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, source, cause):
     install("broken", source, name="acme")
     install("sound", returning("{'ZILLIZ_URI': 'x'}"), name="zeta")
 
@@ -149,10 +151,38 @@ def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, sou
     assert (failed.name, failed.entries) == ("plugin acme", ())
     assert (problem.code, problem.severity, problem.alias) == ("plugin_failed", "error", None)
     assert str(problem) == (
-        f"zconfig.sources (plugin acme): {fault}; "
+        f"zconfig.sources (plugin acme): could not be read ({cause}); "
         "mend or uninstall the package that has broken:read"
     )
     assert keys(sound) == {"ZILLIZ_URI": "x"}
+
+
+def test_a_plugin_that_does_not_answer_is_given_up_and_the_others_are_read(install, monkeypatch):
+    install("silent", "import threading\nover = threading.Event()\ndef read(_): over.wait()\n")
+    install("sound", returning("{'ZILLIZ_URI': 'x'}"))
+    monkeypatch.setattr("zconfig.sources.bounded.LIMIT_S", 0.3)
+
+    silent, sound = plugin_readings({})
+    sys.modules["silent"].over.set()
+    [problem] = silent.problems
+    assert (problem.code, problem.message) == (
+        "plugin_failed",
+        "could not be read (no answer in 0.3 s)",
+    )
+    assert keys(sound) == {"ZILLIZ_URI": "x"}
+
+
+def test_an_option_of_a_plugin_is_too_late(install, tmp_path):
+    install("acme", returning("{'ZCONFIG_PROFILE': 'ci', 'ZILLIZ_URI': 'http://db'}"))
+
+    configuration = load({}, tmp_path, system_secrets=str(tmp_path / "none"))
+    [problem] = configuration.problems
+    assert (problem.code, problem.severity) == ("option_too_late", "warning")
+    assert str(problem) == (
+        "ZCONFIG_PROFILE (plugin acme): has no effect there: it is read too late; "
+        "set it in the environment, or in a .env file"
+    )
+    assert list(configuration.aliases) == ["default"]
 
 
 def test_a_value_that_is_no_string_is_a_problem_and_the_others_are_read(install):
@@ -185,6 +215,26 @@ def test_a_name_that_would_disturb_a_terminal_is_escaped():
 
     assert entry.key.isprintable()
     assert str(entry.origin).isprintable()
+
+
+def test_a_plugin_is_read_on_the_first_use_and_not_by_an_import(install, tmp_path):
+    install("acme", returning("{'ZILLIZ_PROD_URI': 'http://127.0.0.1:1'}"))
+
+    done = run_python(
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'acme')!r})\n"
+        "import zconfig\n"
+        "print('acme' in sys.modules, repr(zconfig.connections))\n"
+        "print(list(zconfig.connections), 'acme' in sys.modules)"
+    )
+    assert done.stdout.splitlines() == ["False <Connections {}>", "['prod'] True"]
+
+
+def test_what_may_need_the_network_is_left_alone_if_one_says_so(install, tmp_path):
+    install("acme", "raise SystemExit('imported')")
+
+    environ = {"ZCONFIG_AWS_SECRET": "prod"}
+    none = str(tmp_path / "none")
+    assert load(environ, tmp_path, system_secrets=none, remote=False).problems == ()
 
 
 def test_a_plugin_is_not_even_loaded_by_an_import_of_its_room(install, tmp_path):

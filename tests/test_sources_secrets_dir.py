@@ -228,6 +228,17 @@ def test_a_directory_of_others_that_this_user_may_not_list_is_theirs(open_direct
 
     assert values(reading) == {"ZILLIZ_URI": "value"}
     assert [p.code for p in reading.problems] == ["readable_by_others"]
+    assert FileSeen("/run/secrets/postgres", "refused") in reading.files
+
+
+def test_a_directory_of_ours_that_this_user_may_not_list_is_a_problem(open_directory):
+    write(open_directory / "zilliz-prod" / "token", SECRET)
+    (open_directory / "zilliz-prod").chmod(0o700)
+
+    with nobody():
+        [problem] = read(open_directory).problems
+
+    assert (problem.code, problem.origin.key) == ("unreadable", "/run/secrets/zilliz-prod")
 
 
 def test_a_name_that_would_disturb_a_terminal_is_escaped(tmp_path):

@@ -4,10 +4,13 @@ import os
 
 import pytest
 
+from tests.test_sources_files import nobody, open_directory, write
 from tests.test_sources_generation import Volume
 from zconfig.origin import Origin
 from zconfig.sources.entry import FileSeen
 from zconfig.sources.service_binding import read_service_bindings
+
+__all__ = ["open_directory"]  # a fixture
 
 SECRET = "s3cret-pa55"
 
@@ -177,6 +180,23 @@ def test_a_type_that_cannot_be_read_is_a_warning_since_the_binding_may_be_of_oth
     assert [(p.code, p.severity, p.origin.key) for p in reading.problems] == [
         ("not_regular", "warning", "/bindings/prod/type")
     ]
+
+
+def test_a_binding_that_this_user_may_not_list_is_a_warning(open_directory):
+    for name in ("good", "locked"):
+        (open_directory / name).mkdir()
+        write(open_directory / name / "type", "milvus", 0o444)
+        write(open_directory / name / "uri", "http://db", 0o444)
+    (open_directory / "locked").chmod(0o700)
+    (open_directory / "file").touch()
+
+    with nobody():
+        reading = read(open_directory)
+
+    assert values(reading) == {"ZILLIZ_GOOD_URI": "http://db"}
+    told = [(p.code, p.severity, p.origin.key) for p in reading.problems if p.origin.key[0] == "/"]
+    assert told == [("unreadable", "warning", "/bindings/locked")]
+    assert FileSeen("/bindings/locked", "refused") in reading.files
 
 
 def test_a_binding_that_never_stands_still_is_a_problem(tmp_path, bind, monkeypatch):

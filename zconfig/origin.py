@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Where a path stands in one of these, it needs no word about what it is.
+_TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -11,9 +14,10 @@ class Origin:
 
     Args:
         source: Kind of source: `environment`, `dotenv`, `secrets directory`,
-            `service binding`, `code`.
+            `service binding`, `code`; or the name of a secret manager or a plugin.
         key: The name as written there, e.g. `ZILLIZ_PROD_TOKEN`.
-        path: The file it stood in, as the user named it; `None` for the environment and code.
+        path: The file it stood in, as the user named it, or the secret, vault or project of a
+            secret manager; `None` for the environment.
         line: Line in that file, from 1; `None` where the file is the value.
         via: The file that a `_FILE` variable pointed to; `None` otherwise.
 
@@ -22,6 +26,8 @@ class Origin:
         'ZILLIZ_PROD_URI (.env:3)'
         >>> str(Origin("environment", "ZILLIZ_PROD_URI"))
         'ZILLIZ_PROD_URI (environment)'
+        >>> str(Origin("AWS Secrets Manager", "ZILLIZ_PROD_TOKEN", "prod/zilliz"))
+        'ZILLIZ_PROD_TOKEN (AWS Secrets Manager prod/zilliz)'
     """
 
     source: str
@@ -32,6 +38,8 @@ class Origin:
 
     def __str__(self) -> str:
         place = self.source if self.path is None else self.path
+        if self.path is not None and self.source not in _TOLD_BY_PATH:
+            place = f"{self.source} {self.path}"
         if self.line is not None:
             place = f"{place}:{self.line}"
         if self.via is not None:

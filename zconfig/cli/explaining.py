@@ -5,18 +5,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from zconfig.cli.drawing import Part, draw, new_table
+from zconfig.cli.drawing import Part, draw
 from zconfig.origin import Origin
-from zconfig.settings.explain import AliasExplanation, Explanation, FieldExplanation
+from zconfig.redaction import MASK
+from zconfig.registry.table import nothing_configured
+from zconfig.settings.explain import (
+    AliasExplanation,
+    Explanation,
+    FieldExplanation,
+    Shadowed,
+)
 
 
 def explanation_table(explanation: Explanation) -> str:
-    """Return a table for each alias, then the files, notes and problems."""
+    """Return what each alias is made of, then the notes, problems and files."""
     return draw(_parts(explanation))
 
 
@@ -28,42 +36,69 @@ def explanation_json(explanation: Explanation) -> str:
 def _parts(explanation: Explanation) -> Iterator[Part]:
     for alias in explanation.aliases:
         yield Text(alias.alias, style="bold")
-        yield _table(alias)
+        yield _fields(alias)
         yield from (Text(f"{each.severity}: {each}") for each in alias.problems)
         yield Text("")
+    if not explanation.aliases:
+        yield Text(str(nothing_configured()))
     yield from (Text(f"{note.origin} {note.message}") for note in explanation.notes)
     yield from (Text(f"{each.severity}: {each}") for each in explanation.problems)
-    if explanation.files:
-        yield Text("looked for, highest precedence first:")
-    yield from (Text(f"  {seen.path}: {seen.state}") for seen in explanation.files)
+    yield from (Text(line) for line in _files(explanation))
 
 
-def _table(alias: AliasExplanation) -> Table:
-    table = new_table("field", "value", "from", "instead of", wraps={"value", "from", "instead of"})
+def _fields(alias: AliasExplanation) -> Table:
+    """Return what there is to say of each field: its value, and below it where that is from."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for header in ("indent", "field", "told"):
+        table.add_column(header, overflow="fold", no_wrap=header != "told")
     for field in alias.fields:
-        if field.is_set or field.value is not None or field.empty:
-            table.add_row(Text(field.field), _value(field), _origin(field), Text(_instead(field)))
+        for number, told in enumerate(_told(field)):
+            table.add_row("", Text("" if number else field.field, style="bold"), told)
     return table
+
+
+def _told(field: FieldExplanation) -> list[Text]:
+    lines = [Text(f"from {field.origin}")] if field.origin else []
+    lines += [Text(f"not {_beaten(each, field)}", style="dim") for each in field.shadowed]
+    lines += [Text(f"not {origin}: it is empty", style="dim") for origin in field.empty]
+    if field.origin is None and field.value is None:
+        return [Text("not set", style="dim"), *lines] if lines else []
+    return [_value(field), *lines]
 
 
 def _value(field: FieldExplanation) -> Text:
     mark = field.fingerprint
-    if mark is None:
-        return Text(field.value or "", style="" if field.is_set else "dim")
-    line_end = ", its file ends in a line end" if mark.had_line_end else ""
-    return Text(f"{field.value} ({mark.length} characters, fingerprint {mark.digest}{line_end})")
+    if mark:
+        line_end = ", its file ends in a line end" if mark.had_line_end else ""
+        marked = f"{field.value} ({mark.length} characters, fingerprint {mark.digest}{line_end})"
+        return Text(marked)
+    if field.is_set:
+        return Text(field.value or "not valid")
+    return Text(f"{field.value} (default)", style="dim")
 
 
-def _origin(field: FieldExplanation) -> Text:
-    if field.origin is None:
-        return Text("default" if field.value is not None else "", style="dim")
-    return Text(str(field.origin))
+def _beaten(other: Shadowed, field: FieldExplanation) -> str:
+    """Return where a value stands that does not count, what it is, and why."""
+    value = other.value
+    if field.fingerprint and other.fingerprint:
+        same = field.fingerprint.digest == other.fingerprint.digest
+        value = "the same value" if same else "another value"
+    told = f", {value}" if value and value != MASK else ""
+    return f"{other.origin}{told}: {other.reason}"
 
 
-def _instead(field: FieldExplanation) -> str:
-    """Return what the value takes precedence over, and what is set but empty."""
-    empty = [f"{origin}, which is empty" for origin in field.empty]
-    return "\n".join([*map(str, field.shadowed), *empty])
+def _files(explanation: Explanation) -> Iterator[str]:
+    """Yield what was looked for, and the dotenv files that no profile and no option names."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        here = Path("a directory that is gone")
+    yield f"looked for in {here}, the highest rank first:"
+    yield "  environment"
+    yield from (f"  {seen.path}: {seen.state}" for seen in explanation.files)
+    known = {here / ".env.example", *(here / seen.path for seen in explanation.files)}
+    left = sorted(path.name for path in here.glob(".env*") if path not in known)
+    yield from (f"  {name}: not looked for" for name in left)
 
 
 def _plain(value: Any) -> Any:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from zconfig.settings.names import variable_name
+from zconfig.errors import ConfigurationError, Problem
+from zconfig.origin import Origin
+from zconfig.settings.names import Name, parse_name, variable_name
+from zconfig.sources.dotenv import read_dotenv
+from zconfig.sources.names import printable
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~-]+")
-_IGNORES = frozenset({".env", "/.env", ".env*", "/.env*", "*.env", ".env**"})
 _OWNER_ONLY = 0o600
 
 
@@ -42,36 +47,107 @@ def dotenv_lines(alias: str, fields: Mapping[str, str | None]) -> list[str]:
     return [dotenv_line(variable_name(alias, f), v) for f, v in fields.items() if v]
 
 
+def check_file(alias: str, path: Path) -> None:
+    """Make sure that a file can be added to, and does not declare an alias already.
+
+    Args:
+        alias: The alias in its folded form.
+        path: The file; it need not be there.
+
+    Raises:
+        ConfigurationError: It cannot be read, or declares the alias.
+    """
+    reading = read_dotenv(path, {})
+    if any(seen.state == "refused" for seen in reading.files):
+        raise ConfigurationError(reading.problems)
+    set_there = [entry.origin for entry in reading.entries if entry.value]
+    at_fault = [each.origin for each in reading.problems if each.origin]
+    for origin in (*set_there, *at_fault):
+        name = parse_name(origin.key)
+        if isinstance(name, Name) and name.alias == alias:
+            remedy = "edit the file, or choose another alias"
+            what = "declares it already"
+            raise ConfigurationError(
+                [Problem("already_declared", what, remedy, alias, None, origin)]
+            )
+
+
 def append_privately(path: Path, lines: list[str]) -> None:
     """Add lines to a file that only its owner can read, in one step.
 
     Args:
-        path: The file; what it holds stays, and it is made if it is not there.
+        path: The file; what it holds stays, and it is made if it is not there. A symbolic link
+            stays one.
         lines: What to add.
+
+    Raises:
+        ConfigurationError: It cannot be written.
     """
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if before and not before.endswith("\n"):
-        before += "\n"
+    target = Path(os.path.realpath(path))
+    try:
+        before = target.read_bytes() if target.exists() else b""
+        separator = b"" if not before or before.endswith(b"\n") else b"\n"
+        added = "".join(f"{line}\n" for line in lines).encode()
+        _replace_privately(target, before + separator + added)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+    else:
+        return
+    remedy = "correct the path, or let this user write there"
+    origin = Origin("dotenv", printable(str(path)))
+    what = f"cannot be written ({reason})"
+    raise ConfigurationError([Problem("not_writable", what, remedy, origin=origin)])
+
+
+def _replace_privately(path: Path, content: bytes) -> None:
     # A temporary file is its owner's alone from the start, and the rename leaves no half file.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
-        os.fchmod(descriptor, _OWNER_ONLY)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(before + "".join(f"{line}\n" for line in lines))
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, _OWNER_ONLY)
+            if path.exists():  # root, say, must not take it away from the application's user
+                os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
+            file.write(content)
         Path(name).replace(path)
     except BaseException:  # Ctrl-C too must not leave half a file with a secret behind
         Path(name).unlink(missing_ok=True)
         raise
 
 
-def ignore_in_git(directory: Path) -> bool:
-    """Add `.env` to the directory's `.gitignore`, if git is used there; tell whether it did."""
-    ignore = directory / ".gitignore"
-    if not ignore.exists() and not (directory / ".git").exists():
+def ignore_in_git(path: Path) -> bool:
+    """Add a file to the `.gitignore` beside it, where git is used and would not ignore it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it was added.
+    """
+    ignore = path.parent / ".gitignore"
+    if not (ignore.exists() or _in_repository(path.parent)) or _is_ignored(path, ignore):
         return False
-    text = ignore.read_text(encoding="utf-8") if ignore.exists() else ""
-    if _IGNORES & {line.strip() for line in text.splitlines()}:
-        return False
-    separator = "" if not text or text.endswith("\n") else "\n"
-    ignore.write_text(f"{text}{separator}.env\n", encoding="utf-8")
+    before = ignore.read_bytes() if ignore.exists() else b""
+    separator = "" if not before or before.endswith(b"\n") else "\n"
+    with ignore.open("a", encoding="utf-8") as file:
+        file.write(f"{separator}{path.name}\n")
     return True
+
+
+def _in_repository(directory: Path) -> bool:
+    here = directory.absolute()
+    return any((each / ".git").exists() for each in (here, *here.parents))
+
+
+def _is_ignored(path: Path, ignore: Path) -> bool:
+    """Ask git, which knows every form of a pattern and every place of one.
+
+    Without git, or outside a repository, look for the name in the file alone.
+    """
+    git = shutil.which("git")
+    if git:
+        command = [git, "check-ignore", "--quiet", "--no-index", "--", path.name]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, check=False)  # noqa: S603 - no shell, and a name of the user's own
+        if done.returncode in {0, 1}:
+            return done.returncode == 0
+    names = ignore.read_bytes().split() if ignore.exists() else []
+    return path.name.encode() in names

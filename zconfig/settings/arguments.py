@@ -7,14 +7,14 @@ The parameters are those of the documented `Connections` class; see `connections
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings
-from zconfig.settings.grouping import Declared, Fields, Layer
+from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.model import validate
 from zconfig.settings.names import Word, check_alias, fold
 from zconfig.settings.precedence import resolve
@@ -141,7 +141,8 @@ def from_arguments(
         raise ConfigurationError(odd)
     if not names_a_place(given):
         raise ConfigurationError([_placeless(alias, call)])
-    resolution = resolve([Layer(call, {alias: _declared(given, call)})], lambda *_: (None, ()))
+    layer = Layer(call, {alias: tuple(_declared(given, call))})
+    resolution = resolve([layer], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
     problems = (*resolution.problems, *invalid)
     if problems:
@@ -170,20 +171,18 @@ def _placeless(alias: str, call: str) -> Problem:
     return Problem("missing_uri", "is missing", remedy, alias, "uri", origin)
 
 
-def _declared(arguments: Mapping[str, Any], call: str) -> Fields:
+def _declared(arguments: Mapping[str, Any], call: str) -> Iterator[Declared]:
     """Take the arguments as a layer, so that they are treated as every other source."""
     place, uri = _place(arguments)
-    declared = {"uri": (_declare("uri", place, uri, call),)}
+    yield _declare("uri", place, uri, call)
     for name, value in arguments.items():
         if name not in PLACES | {"secure"} and not _is_default(name, value):
-            field = _RENAMED.get(name, name)
-            declared[field] = (*declared.get(field, ()), _declare(field, name, value, call))
-    return declared
+            yield _declare(_RENAMED.get(name, name), name, value, call)
 
 
 def _declare(field: str, name: str, value: Any, call: str) -> Declared:
     entry = Entry(name, Hidden(value), Origin("code", name, path=call))
-    return Declared(Word(field, is_file=False), entry)
+    return Declared(Word(field, is_file=False), entry, call)
 
 
 def _is_default(name: str, value: Any) -> bool:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
+from zconfig.redaction import Hidden
 from zconfig.settings.fields import ConnectionSettings
+from zconfig.settings.grouping import Declared
 from zconfig.settings.options import LoaderOptions
-from zconfig.settings.precedence import Provenance, Slot
+from zconfig.settings.precedence import Slot
 from zconfig.sources.entry import FileSeen
 
 
@@ -40,16 +42,19 @@ class Configuration:
         notes: What was passed over, and why.
         options: The loader's own options.
         optional: The aliases that are declared not to be required, right or wrong.
+        secrets: Every secret that was read, also of aliases that are wrong, and where it does not
+            count.
         elapsed_ms: How long reading took.
     """
 
     aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    provenance: Mapping[Slot, Provenance] = field(default_factory=dict)
+    provenance: Mapping[Slot, Declared] = field(default_factory=dict)
     files: tuple[FileSeen, ...] = ()
     notes: tuple[Note, ...] = ()
     options: LoaderOptions = field(default_factory=LoaderOptions)
     optional: frozenset[str] = frozenset()
+    secrets: tuple[Hidden, ...] = ()
     elapsed_ms: float = 0.0
 
     @property

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import MASK, redact_uri
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.settings.grouping import Declared
 from zconfig.settings.names import variable_name
 from zconfig.sources.entry import FileSeen
 
@@ -38,6 +42,24 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A value that is set and does not count.
+
+    Args:
+        origin: Where it stands.
+        reason: Why it does not count.
+        value: The value as it may be shown; `None` if it is not valid, or in a file that was
+            named and not opened.
+        fingerprint: Of a secret.
+    """
+
+    origin: Origin
+    reason: str
+    value: str | None = None
+    fingerprint: Fingerprint | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FieldExplanation:
     """One field of one alias.
 
@@ -47,7 +69,7 @@ class FieldExplanation:
         value: Its value as it may be shown; `None` if it has none, or is not valid.
         origin: Where the value stood; `None` for a default.
         layer: The layer it stood in.
-        shadowed: Where other values stood that it takes precedence over.
+        shadowed: What is set for it elsewhere, and does not count.
         empty: Where it is set but empty, which counts as unset.
         fingerprint: Of a secret.
     """
@@ -57,7 +79,7 @@ class FieldExplanation:
     value: str | None = None
     origin: Origin | None = None
     layer: str | None = None
-    shadowed: tuple[Origin, ...] = ()
+    shadowed: tuple[Shadowed, ...] = ()
     empty: tuple[Origin, ...] = ()
     fingerprint: Fingerprint | None = None
 
@@ -128,23 +150,76 @@ def _alias(configuration: Configuration, alias: str) -> AliasExplanation:
 def _fields(
     configuration: Configuration, alias: str, settings: ConnectionSettings | None
 ) -> Iterator[FieldExplanation]:
-    empty: Mapping[str, list[Origin]] = {}
-    for note in configuration.notes:
-        if note.slot and note.slot[0] == alias:
-            empty = {**empty, note.slot[1]: [*empty.get(note.slot[1], []), note.origin]}
+    empty = _empty(configuration, alias)
+    shadowed = _shadowed(configuration, alias, settings)
     for field in ConnectionSettings.model_fields:
-        provenance = configuration.provenance.get((alias, field))
-        value = getattr(settings, field) if settings else None
+        declared = configuration.provenance.get((alias, field))
+        value = getattr(settings, field) if settings else _alone(declared)
+        line_end = declared.had_line_end if declared else False
         yield FieldExplanation(
             field,
             variable_name(alias, field),
-            value=_shown(field, value, is_set=provenance is not None),
-            origin=provenance.origin if provenance else None,
-            layer=provenance.layer if provenance else None,
-            shadowed=provenance.shadowed if provenance else (),
-            empty=tuple(empty.get(field, ())),
-            fingerprint=_fingerprint(settings, field, value, provenance),
+            value=_shown(field, value, is_set=declared is not None),
+            origin=declared.origin if declared else None,
+            layer=declared.layer if declared else None,
+            shadowed=tuple(shadowed[field]),
+            empty=tuple(empty[field]),
+            fingerprint=_fingerprint(settings, field, value, had_line_end=line_end),
         )
+
+
+def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin]]:
+    """Return where fields of an alias are set but empty."""
+    origins: dict[str, list[Origin]] = defaultdict(list)
+    for note in configuration.notes:
+        if note.slot and note.slot[0] == alias:
+            origins[note.slot[1]].append(note.origin)
+    return origins
+
+
+def _shadowed(
+    configuration: Configuration, alias: str, settings: ConnectionSettings | None
+) -> Mapping[str, list[Shadowed]]:
+    """Return what does not count, by field: a token may well be shadowed by a user."""
+    found: dict[str, list[Shadowed]] = defaultdict(list)
+    for by in ConnectionSettings.model_fields:
+        winner = configuration.provenance.get((alias, by))
+        if winner:
+            for each in winner.shadowed:
+                found[each.word.field].append(_beaten(each, by, winner.layer, settings))
+    return found
+
+
+def _beaten(
+    declared: Declared, by: str, layer: str, settings: ConnectionSettings | None
+) -> Shadowed:
+    field, entry = declared.word.field, declared.entry
+    reason = f"{layer} ranks higher"
+    if field != by:
+        reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
+    value = None if declared.word.is_file else _validated(field, entry.value)
+    shown = None if value is None else _shown(field, value, is_set=True)
+    mark = _fingerprint(settings, field, value, had_line_end=entry.had_line_end)
+    return Shadowed(declared.origin, reason, shown, mark)
+
+
+def _alone(declared: Declared | None) -> Any:
+    """Return a value of an alias that is wrong, if this one is not."""
+    return _validated(declared.word.field, declared.entry.value) if declared else None
+
+
+def _validated(field: str, text: str) -> Any:
+    """Return a value by itself; `None` if it is not valid, since then it may be anything."""
+    with suppress(ValidationError):
+        return _adapter(field).validate_python(text)
+    return None
+
+
+@cache
+def _adapter(field: str) -> TypeAdapter[Any]:
+    info = ConnectionSettings.model_fields[field]
+    annotated: Any = Annotated[info.annotation, *info.metadata]
+    return TypeAdapter(annotated)
 
 
 def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
@@ -159,11 +234,11 @@ def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
 
 
 def _fingerprint(
-    settings: ConnectionSettings | None, field: str, value: Any, provenance: Any
+    settings: ConnectionSettings | None, field: str, value: Any, *, had_line_end: bool
 ) -> Fingerprint | None:
     if settings is None or not isinstance(value, SecretStr):
         return None
     secret = value.get_secret_value()
     salt = f"zconfig fingerprint {field} {settings.uri}".encode()
     digest = hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _ROUNDS).hex()[:_DIGITS]
-    return Fingerprint(digest, len(secret), provenance.had_line_end if provenance else False)
+    return Fingerprint(digest, len(secret), had_line_end)

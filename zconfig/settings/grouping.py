@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zconfig.errors import Problem, Severity
@@ -17,14 +17,29 @@ FOREIGN = "is no field of a connection; it is left to the application"
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One entry whose name was understood."""
+    """One entry whose name was understood; if its value counts, the provenance of its field.
+
+    Args:
+        word: The field, as it is spelt.
+        entry: What was read.
+        layer: The name of its layer.
+        shadowed: What it takes precedence over.
+    """
 
     word: Word
     entry: Entry
+    layer: str
+    shadowed: tuple[Declared, ...] = ()
 
+    @property
+    def origin(self) -> Origin:
+        """Where the value stood."""
+        return self.entry.origin
 
-Fields = Mapping[str, tuple[Declared, ...]]
-"""The fields of one alias in one layer; two spellings of a field stand side by side."""
+    @property
+    def had_line_end(self) -> bool:
+        """Whether its file ended in a line end, which is not part of it."""
+        return self.entry.had_line_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +48,13 @@ class Layer:
 
     Args:
         name: The source's name, e.g. `environment` or `.env`.
-        aliases: Fields by alias.
+        aliases: What is declared of each alias, in the order it stood.
         faults: What is wrong with one field of one alias, e.g. a file that cannot be read.
         passed_over: `ZILLIZ_*` names that are nobody's mistake, and why they declare nothing.
     """
 
     name: str
-    aliases: Mapping[str, Fields]
+    aliases: Mapping[str, Sequence[Declared]]
     faults: tuple[Problem, ...] = ()
     passed_over: tuple[tuple[Origin, str], ...] = ()
 
@@ -52,10 +67,10 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
         strict: Whether an unknown name is an error rather than a warning.
 
     Returns:
-        The layer, and the problems that concern no alias in particular: of the source as a
-        whole, and of each name that was not understood and looks like a typo.
+        The layer, and the problems that concern no field of an alias: of the source as a whole,
+        and of each name that was not understood and looks like a typo.
     """
-    aliases: dict[str, dict[str, tuple[Declared, ...]]] = defaultdict(dict)
+    aliases: dict[str, list[Declared]] = defaultdict(list)
     located = [_locate(problem) for problem in reading.problems]
     faults = tuple(problem for problem in located if problem.alias)
     problems = [problem for problem in located if not problem.alias]
@@ -63,9 +78,7 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
     for entry in reading.entries:
         name = parse_name(entry.key)
         if isinstance(name, Name):
-            fields = aliases[name.alias]
-            declared = Declared(name.word, entry)
-            fields[name.word.field] = (*fields.get(name.word.field, ()), declared)
+            aliases[name.alias].append(Declared(name.word, entry, reading.name))
         elif isinstance(name, Misnomer) and not _is_foreign(name):
             problems.append(_misnamed(name, entry.origin, strict=strict))
         elif is_ours(entry.key):
@@ -90,4 +103,4 @@ def _misnamed(name: Misnomer, origin: Origin, *, strict: bool) -> Problem:
     unknown = name.code == "unknown_name"
     remedy = f"did you mean {name.suggestion}?" if unknown else "choose another alias"
     severity: Severity = "error" if strict or not unknown else "warning"
-    return Problem(name.code, name.message, remedy, origin=origin, severity=severity)
+    return Problem(name.code, name.message, remedy, name.alias or None, None, origin, severity)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,24 +19,28 @@ from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
-from zconfig.settings.names import DEFAULT_ALIAS, VOCABULARY, fold, prefix_meant, variable_name
-from zconfig.settings.options import LoaderOptions, OptionsRead, read_options
-from zconfig.settings.precedence import Resolution, Values, resolve
+from zconfig.settings.names import VOCABULARY, prefix_meant, variable_name
+from zconfig.settings.options import (
+    LoaderOptions,
+    OptionsRead,
+    options_too_late,
+    read_options,
+)
+from zconfig.settings.precedence import Resolution, resolve
+from zconfig.settings.stray import judge_stray, without_control_plane_key
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import Entry, Reading
 from zconfig.sources.environment import read_environment
 from zconfig.sources.files import FileError, located, read_secret
 from zconfig.sources.managers import manager_readings
-from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.milvus_env import read_milvus_fallback, variable_in_place_of
 from zconfig.sources.plugins import has_plugins, plugin_readings
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
 
 SYSTEM_SECRETS = "/run/secrets"
-CONTROL_PLANE_KEY = "zilliz_api_key"
 
 EMPTY = "is set but empty, which counts as unset"
-ALONE = "is set without ZILLIZ_URI: a key of the control plane, which other tools read"
 
 
 def load(
@@ -72,10 +77,11 @@ def load(
     readings = [environment, *_read_dotenvs(environ, directory, early)]
     read = read_options((e for r in readings for e in r.entries), given)
     readings += _read_others(environ, read, system_secrets)
-    readings += _read_remote(environ, read.options) if remote else ()
-    readings.append(read_milvus_fallback(environ))
+    from_afar = _read_remote(environ, read.options) if remote else ()
+    readings += (*from_afar, read_milvus_fallback(environ))
+    late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
-    return _assemble(readings, replace(read, problems=(*read.problems, *misspelt)), started)
+    return _assemble(readings, replace(read, problems=(*read.problems, *late, *misspelt)), started)
 
 
 def _read_dotenvs(
@@ -116,7 +122,7 @@ def has_remote(options: LoaderOptions) -> bool:
     return any(managers) or has_plugins()
 
 
-def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> Iterable[Reading]:
+def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> tuple[Reading, ...]:
     managers = (options.aws_secret, options.azure_vault, options.google_project)
     return (*manager_readings(*managers), *plugin_readings(environ))
 
@@ -140,8 +146,9 @@ def _misspelt(
     environ: Mapping[str, str], readings: Iterable[Reading], *, strict: bool
 ) -> Iterable[Problem]:
     """Complain of variables that nobody reads because their prefix is misspelt."""
+    in_environment = (Origin("environment", key) for key in environ)
     in_files = (origin for reading in readings for origin in reading.foreign)
-    for origin in (*(Origin("environment", key) for key in environ), *in_files):
+    for origin in chain(in_environment, in_files):
         meant = prefix_meant(origin.key)
         if meant and meant not in environ:
             yield Problem(
@@ -156,11 +163,13 @@ def _misspelt(
 def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Configuration:
     grouped = [group(reading, strict=read.options.strict) for reading in readings]
     resolution = resolve((layer for layer, _ in grouped), _read_named_file)
-    resolution, notes = _set_aside(resolution)
-    notes += tuple(Note(*each) for layer, _ in grouped for each in layer.passed_over)
+    empty = (Note(origin, EMPTY, slot) for slot, origin in resolution.empty)
+    resolution, key = without_control_plane_key(resolution)
+    passed_over = (Note(*each) for layer, _ in grouped for each in layer.passed_over)
     settings, invalid = validate(resolution)
     general = (problem for _, each in grouped for problem in each)
-    found = [*read.problems, *general, *resolution.problems, *invalid]
+    judged = judge_stray(invalid, resolution, strict=read.options.strict)
+    found = [*read.problems, *general, *resolution.problems, *judged]
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
     return Configuration(
@@ -168,11 +177,19 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
         problems=tuple(found),
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),
-        notes=notes,
+        notes=(*empty, *key, *passed_over, *_milvus_in_files(readings)),
         options=read.options,
         optional=_optional(resolution),
+        secrets=resolution.secrets,
         elapsed_ms=(time.perf_counter() - started) * 1e3,
     )
+
+
+def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
+    for origin in (origin for reading in readings for origin in reading.foreign):
+        name = variable_in_place_of(origin.key)
+        if name:
+            yield Note(origin, f"counts in the environment only; in a file write {name}")
 
 
 def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
@@ -189,24 +206,6 @@ def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
 def _shown(path: str) -> str | None:
     """Return a path if something is there: people paste the secret itself in its place."""
     return str(path) if os.path.lexists(path) else None
-
-
-def _set_aside(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
-    """Pass over what is not meant for us, and say so."""
-    notes = [Note(origin, EMPTY, slot) for slot, origin in resolution.empty]
-    slots = [slot for slot in resolution.provenance if slot[0] == DEFAULT_ALIAS]
-    origins = [resolution.provenance[slot].origin for slot in slots]
-    alone = [fold(origin.key) for origin in origins] == [CONTROL_PLANE_KEY]
-    if not alone or (DEFAULT_ALIAS, "uri") in resolution.broken:
-        return resolution, tuple(notes)
-    others = tuple((name, _without(values, DEFAULT_ALIAS)) for name, values in resolution.layers)
-    provenance = {s: p for s, p in resolution.provenance.items() if s not in slots}
-    kept = replace(resolution, layers=others, provenance=provenance)
-    return kept, (*notes, Note(origins[0], ALONE))
-
-
-def _without(values: Values, alias: str) -> Values:
-    return {name: fields for name, fields in values.items() if name != alias}
 
 
 def _optional(resolution: Resolution) -> frozenset[str]:

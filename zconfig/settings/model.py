@@ -21,15 +21,15 @@ from pydantic_settings import (
 from zconfig.errors import Problem
 from zconfig.settings.complaints import problem_of
 from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.settings.grouping import Declared
 from zconfig.settings.names import variable_name
-from zconfig.settings.precedence import Provenance, Resolution, Slot, Values
+from zconfig.settings.precedence import Resolution, Slot, Values
 from zconfig.settings.spelling import nearest
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-    from zconfig.origin import Origin
 
 Contribution = tuple[str, Values]
 
@@ -128,27 +128,33 @@ def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterab
             yield problem_of(detail, variable, origin=origin, alias=alias, field=field)
 
 
-def _by_alias(provenance: Mapping[Slot, Provenance]) -> dict[str, dict[str, Origin]]:
-    declared: dict[str, dict[str, Origin]] = defaultdict(dict)
+def _by_alias(provenance: Mapping[Slot, Declared]) -> dict[str, dict[str, Declared]]:
+    declared: dict[str, dict[str, Declared]] = defaultdict(dict)
     for (alias, field), each in provenance.items():
-        declared[alias][field] = each.origin
+        declared[alias][field] = each
     return declared
 
 
-def _missing_uri(alias: str, declared: Mapping[str, Mapping[str, Origin]]) -> Problem:
+def _missing_uri(alias: str, declared: Mapping[str, Mapping[str, Declared]]) -> Problem:
     """Name what is set for the alias, and the alias that was probably meant."""
-    field, origin = next(iter(declared[alias].items()))
+    field, first = next(iter(declared[alias].items()))
     wanted = variable_name(alias, "uri")
     meant = _alias_meant(alias, field, declared)
     remedy = f"did you mean {variable_name(meant, field)}?" if meant else f"set {wanted}"
-    return Problem("missing_uri", f"is set, but {wanted} is not", remedy, alias, "uri", origin)
+    what = f"is set, but {wanted} is not"
+    return Problem("missing_uri", what, remedy, alias, "uri", first.origin)
 
 
 def _alias_meant(
-    alias: str, field: str, declared: Mapping[str, Mapping[str, Origin]]
+    alias: str, field: str, declared: Mapping[str, Mapping[str, Declared]]
 ) -> str | None:
-    """Return the alias whose name is near, and that has a URI but not this field."""
+    """Return the alias whose name is near, and that has a URI but not this field there."""
     if len(declared) > _FEW:
         return None
-    lacking = (a for a, fields in declared.items() if "uri" in fields and field not in fields)
+    layer = declared[alias][field].layer
+    lacking = (
+        other
+        for other, fields in declared.items()
+        if "uri" in fields and (field not in fields or fields[field].layer != layer)
+    )
     return nearest(alias, lacking)

@@ -25,6 +25,11 @@ _SERVICE_LINK = re.compile(
 )
 _NAMED_PORT = "_service_port_"
 
+# ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: names that people and other tools have for credentials.
+_SAYING_LITTLE = frozenset(
+    {DEFAULT_ALIAS, "access", "api", "auth", "cloud", "cluster", "db", "milvus"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
@@ -50,11 +55,13 @@ class Misnomer:
         code: `unknown_name`, `reserved_alias` or `bad_alias`.
         message: What is wrong with it.
         suggestion: The name that was probably meant; `None` if nothing is near.
+        alias: The alias that cannot be one; `None` if the name as a whole is unknown.
     """
 
     code: str
     message: str
     suggestion: str | None = None
+    alias: str | None = None
 
 
 def _vocabulary() -> dict[str, Word]:
@@ -139,16 +146,25 @@ def check_alias(alias: str) -> Misnomer | None:
         True
     """
     if alias in VOCABULARY:
-        return Misnomer("reserved_alias", f"`{alias}` is a field, and cannot be an alias")
+        message = f"`{alias}` is a field, and cannot be an alias"
+        return Misnomer("reserved_alias", message, alias=alias)
     if _NAMED_PORT in f"_{alias}_":
-        return Misnomer(
-            "reserved_alias", f"`{alias}` is what Kubernetes names the port of a service"
-        )
+        message = f"`{alias}` is what Kubernetes names the port of a service"
+        return Misnomer("reserved_alias", message, alias=alias)
     if not _ALIAS.fullmatch(alias):
-        return Misnomer(
-            "bad_alias", "the alias is not made of letters, digits and single underscores"
-        )
+        message = "the alias is not made of letters, digits and single underscores"
+        return Misnomer("bad_alias", message, alias=alias)
     return None
+
+
+def says_little(alias: str) -> bool:
+    """Tell whether an alias may be part of somebody's name for a field of another connection.
+
+    Example:
+        >>> says_little("api"), says_little("default"), says_little("prod")
+        (True, True, False)
+    """
+    return alias in _SAYING_LITTLE
 
 
 def variable_name(alias: str, field: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
@@ -172,13 +172,11 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
     values: dict[str, Any] = dict(given)
     origins = {option: Origin("code", option) for option in given}
     complaints: list[Problem] = []
-    for entry in entries:
-        if entry.key[: len(_NAMESPACE)].lower() != _NAMESPACE or not entry.value:
-            continue
-        option = fold(entry.key)[len(PREFIX) :]
-        complaint = _complaint(option, entry.origin)
-        if complaint:
-            complaints.append(complaint)
+    for option, entry in _options_in(entries):
+        if option not in LoaderOptions.model_fields:
+            complaints.append(_unknown(entry.origin))
+        elif option in ENVIRONMENT_ONLY and entry.origin.source != "environment":
+            complaints.append(_too_late(entry.origin, "set it in the environment"))
         elif option not in values:
             values[option] = str(entry.value)
             origins[option] = entry.origin
@@ -187,25 +185,31 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
     return OptionsRead(options, origins, (*strictly, *invalid))
 
 
-def _complaint(option: str, origin: Origin) -> Problem | None:
-    if option not in LoaderOptions.model_fields:
-        known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
-        return Problem(
-            "unknown_option",
-            "is not a known option",
-            f"use one of {known}",
-            origin=origin,
-            severity="warning",
-        )
-    if option in ENVIRONMENT_ONLY and origin.source != "environment":
-        return Problem(
-            "option_too_late",
-            "has no effect in a file",
-            "set it in the environment",
-            origin=origin,
-            severity="warning",
-        )
-    return None
+def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:
+    """Complain of options in what is read last: a secret manager or a plugin.
+
+    Args:
+        entries: What was read there; those that are no options are passed over.
+    """
+    remedy = "set it in the environment, or in a .env file"
+    return tuple(_too_late(entry.origin, remedy) for _, entry in _options_in(entries))
+
+
+def _options_in(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
+    for entry in entries:
+        if entry.key[: len(_NAMESPACE)].lower() == _NAMESPACE and entry.value:
+            yield fold(entry.key)[len(PREFIX) :], entry
+
+
+def _unknown(origin: Origin) -> Problem:
+    known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
+    message, remedy = "is not a known option", f"use one of {known}"
+    return Problem("unknown_option", message, remedy, origin=origin, severity="warning")
+
+
+def _too_late(origin: Origin, remedy: str) -> Problem:
+    message = "has no effect there: it is read too late"
+    return Problem("option_too_late", message, remedy, origin=origin, severity="warning")
 
 
 def _strictly(complaint: Problem) -> Problem:

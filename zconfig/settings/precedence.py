@@ -6,15 +6,16 @@ passed in, because a file whose variable a higher layer shadows must never be op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zconfig.endpoint import EndpointError, split_userinfo
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, secrets_in
 from zconfig.settings.fields import CREDENTIALS
-from zconfig.settings.grouping import Declared, Fields, Layer
+from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.names import Word
 from zconfig.sources.entry import Entry
 
@@ -24,25 +25,11 @@ Slot = tuple[str, str]
 Values = Mapping[str, Mapping[str, Hidden]]
 """Values by alias and field."""
 
+Candidates = Sequence[Declared]
+"""What one layer declares of one slot: more than one entry if it is spelt in several ways."""
+
 ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
 """Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """Where one field's value came from.
-
-    Args:
-        origin: Where the value that counts stood.
-        layer: The name of its layer.
-        shadowed: Where the values stood that it takes precedence over.
-        had_line_end: Whether its file ended in a line end, which is not part of it.
-    """
-
-    origin: Origin
-    layer: str
-    shadowed: tuple[Origin, ...] = ()
-    had_line_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +42,15 @@ class Resolution:
         empty: Entries that are set but empty, which counts as unset.
         broken: Slots whose value could not be had; no lower layer stands in for them.
         problems: What is wrong.
+        secrets: Every secret that was read, also where it does not count.
     """
 
     layers: tuple[tuple[str, Values], ...]
-    provenance: Mapping[Slot, Provenance]
+    provenance: Mapping[Slot, Declared]
     empty: tuple[tuple[Slot, Origin], ...]
     broken: frozenset[Slot]
     problems: tuple[Problem, ...]
+    secrets: tuple[Hidden, ...] = ()
 
 
 def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
@@ -79,6 +68,7 @@ def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
         tuple(resolver.empty),
         frozenset(resolver.broken),
         tuple(resolver.problems),
+        tuple(resolver.secrets),
     )
 
 
@@ -87,24 +77,23 @@ class _Resolver:
 
     def __init__(self, read_file: ReadFile) -> None:
         self._read_file = read_file
-        self.provenance: dict[Slot, Provenance] = {}
+        self.provenance: dict[Slot, Declared] = {}
         self.empty: list[tuple[Slot, Origin]] = []
         self.broken: set[Slot] = set()
         self.problems: list[Problem] = []
+        self.secrets: list[Hidden] = []
 
     def take(self, layer: Layer) -> Values:
         """Return what a layer contributes beyond all layers above it."""
         for fault in layer.faults:
             self._take_fault(fault)
         contribution = {}
-        for alias, fields in layer.aliases.items():
-            taken = self._take_alias(alias, dict(fields))
-            for field, entry in taken.items():
-                self.provenance[alias, field] = Provenance(
-                    entry.origin, layer.name, had_line_end=entry.had_line_end
-                )
+        for alias, declared in layer.aliases.items():
+            taken = self._take_alias(alias, _by_field(declared))
+            for field, each in taken.items():
+                self.provenance[alias, field] = each
             if taken:
-                contribution[alias] = {field: entry.value for field, entry in taken.items()}
+                contribution[alias] = {field: each.entry.value for field, each in taken.items()}
         return contribution
 
     def _take_fault(self, fault: Problem) -> None:
@@ -117,41 +106,45 @@ class _Resolver:
             self.broken.add(slot)
         self.problems.append(fault)
 
-    def _take_alias(self, alias: str, fields: dict[str, tuple[Declared, ...]]) -> dict[str, Entry]:
+    def _take_alias(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Declared]:
         """Take each field on its own, but the credentials as one value."""
         taken = self._take_uri(alias, fields)
         credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
         for field, candidates in fields.items():
-            entry = self._take_slot((alias, field), candidates)
-            if entry:
-                taken[field] = entry
+            declared = self._take_slot((alias, field), candidates)
+            if declared:
+                taken[field] = declared
         return taken | self._take_credentials(alias, credentials)
 
-    def _take_uri(self, alias: str, fields: dict[str, tuple[Declared, ...]]) -> dict[str, Entry]:
+    def _take_uri(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Declared]:
         """Take the URI; the credentials in it count as those of the same layer.
 
         `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
         stands beside it.
         """
-        entry = self._take_slot((alias, "uri"), fields.pop("uri", ()))
-        if entry is None or "@" not in entry.value:
-            return {"uri": entry} if entry else {}
+        declared = self._take_slot((alias, "uri"), fields.pop("uri", ()))
+        if declared is None or "@" not in declared.entry.value:
+            return {"uri": declared} if declared else {}
         try:
-            userinfo = split_userinfo(entry.value)
+            userinfo = split_userinfo(declared.entry.value)
         except EndpointError as error:
             complaint = error.code, error.message, error.remedy
         else:
             alone = userinfo.password is None and "password" not in fields
             user_field = "token" if alone else "user"
+            if userinfo.uri == declared.entry.value:
+                self._note_secrets(declared)  # none was recognised, in what may be no URI at all
             for field, text in ((user_field, userinfo.user), ("password", userinfo.password)):
                 if text is not None:
-                    part = Declared(Word(field, is_file=False), replace(entry, value=Hidden(text)))
-                    fields[field] = (*fields.get(field, ()), part)
-            return {"uri": replace(entry, value=Hidden(userinfo.uri))}
-        self._break((alias, "uri"), entry.origin, *complaint)
+                    fields[field] = (*fields.get(field, ()), _part(declared, field, text))
+            return {"uri": _part(declared, "uri", userinfo.uri)}
+        self._note_secrets(declared)
+        self._break((alias, "uri"), declared.origin, *complaint)
         return {}
 
-    def _take_credentials(self, alias: str, fields: Fields) -> dict[str, Entry]:
+    def _take_credentials(
+        self, alias: str, fields: Mapping[str, Candidates]
+    ) -> dict[str, Declared]:
         """Take a layer's credentials whole, or none of them if a higher layer has any."""
         if not fields:
             return {}
@@ -160,11 +153,11 @@ class _Resolver:
             for candidates in fields.values():
                 self._shadow((alias, settled[0]), candidates)
             return {}
-        found = {name: self._value((alias, name), each) for name, each in fields.items()}
-        entries = {name: entry for name, entry in found.items() if entry}
-        return {} if self._complain_of(alias, entries) else entries
+        values = {name: self._value((alias, name), each) for name, each in fields.items()}
+        found = {name: each for name, each in values.items() if each}
+        return {} if self._complain_of(alias, found) else found
 
-    def _complain_of(self, alias: str, found: Mapping[str, Entry]) -> bool:
+    def _complain_of(self, alias: str, found: Mapping[str, Declared]) -> bool:
         """Refuse two forms of credentials in one layer, and half of a pair."""
         if "token" in found and len(found) > 1:
             other = next(found[name] for name in ("user", "password") if name in found)
@@ -188,20 +181,20 @@ class _Resolver:
                 return True
         return False
 
-    def _take_slot(self, slot: Slot, candidates: tuple[Declared, ...]) -> Entry | None:
+    def _take_slot(self, slot: Slot, candidates: Candidates) -> Declared | None:
         if self._is_settled(slot):
             self._shadow(slot, candidates)
             return None
         return self._value(slot, candidates)
 
-    def _value(self, slot: Slot, candidates: tuple[Declared, ...]) -> Entry | None:
+    def _value(self, slot: Slot, candidates: Candidates) -> Declared | None:
         """Return the one value of a slot in one layer, where all spellings must agree."""
-        entries = [entry for each in candidates if (entry := self._read(slot, each))]
-        if slot in self.broken or not entries:
+        found = [read for each in candidates if (read := self._read(slot, each))]
+        if slot in self.broken or not found:
             return None
-        first, *others = entries
+        first, *others = found
         for other in others:
-            if other.value != first.value:
+            if other.entry.value != first.entry.value:
                 self._break(
                     slot,
                     other.origin,
@@ -212,31 +205,52 @@ class _Resolver:
                 return None
         return first
 
-    def _read(self, slot: Slot, declared: Declared) -> Entry | None:
-        """Return an entry with its file read, or `None` if it is empty or unreadable."""
-        entry = declared.entry
-        if declared.word.is_file and entry.value:
-            found, problems = self._read_file(entry)
+    def _read(self, slot: Slot, declared: Declared) -> Declared | None:
+        """Return what is declared with its file read, or `None` if it is empty or unreadable."""
+        if declared.word.is_file and declared.entry.value:
+            entry, problems = self._read_file(declared.entry)
             self.problems += [replace(p, alias=slot[0], field=slot[1]) for p in problems]
-            if found is None:
+            if entry is None:
                 self.broken.add(slot)
                 return None
-            entry = found
-        if not entry.value:
-            self.empty.append((slot, entry.origin))
+            declared = replace(declared, entry=entry)
+        if not declared.entry.value:
+            self.empty.append((slot, declared.origin))
             return None
-        return entry
+        if slot[1] != "uri":  # its parts are read on their own
+            self._note_secrets(declared)
+        return declared
+
+    def _note_secrets(self, declared: Declared) -> None:
+        """Note what no log should show, whether it counts or not."""
+        self.secrets += secrets_in({declared.word.field: declared.entry.value})
 
     def _is_settled(self, slot: Slot) -> bool:
         return slot in self.provenance or slot in self.broken
 
-    def _shadow(self, slot: Slot, candidates: tuple[Declared, ...]) -> None:
+    def _shadow(self, slot: Slot, candidates: Candidates) -> None:
         """Note what a value takes precedence over."""
+        beaten = tuple(each for each in candidates if each.entry.value)
+        for each in beaten:
+            if not each.word.is_file:
+                self._note_secrets(each)
         winner = self.provenance.get(slot)
         if winner:
-            origins = tuple(each.entry.origin for each in candidates if each.entry.value)
-            self.provenance[slot] = replace(winner, shadowed=(*winner.shadowed, *origins))
+            self.provenance[slot] = replace(winner, shadowed=(*winner.shadowed, *beaten))
 
     def _break(self, slot: Slot, origin: Origin, code: str, message: str, remedy: str) -> None:
         self.broken.add(slot)
         self.problems.append(Problem(code, message, remedy, slot[0], slot[1], origin))
+
+
+def _by_field(declared: Iterable[Declared]) -> dict[str, Candidates]:
+    fields: dict[str, list[Declared]] = defaultdict(list)
+    for each in declared:
+        fields[each.word.field].append(each)
+    return dict(fields)
+
+
+def _part(declared: Declared, field: str, text: str) -> Declared:
+    """Return a part of a URI as the value of a field."""
+    entry = replace(declared.entry, value=Hidden(text))
+    return replace(declared, word=Word(field, is_file=False), entry=entry)

@@ -24,6 +24,8 @@ _START = re.compile(
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
 _CLOSING = {quote: re.compile(rf"(?:\\.|[^{quote}\\])*{quote}") for quote in ("'", '"')}
 _AFTER_QUOTE = re.compile(r"\s*(?:#.*)?")
+_BLANKS = re.compile(r"\s+")
+_COMMENT = re.compile(r"\s#")
 
 UNBALANCED_QUOTE = Problem(
     "unbalanced_quote",
@@ -101,14 +103,23 @@ def _is_ours(line: Hidden) -> bool:
 
 
 def _parse(statement: Hidden, line: int) -> Assignment:
-    binding = next(parse_stream(io.StringIO(statement)))
+    start = _START.match(statement)
+    quote = start["quote"] if start else None
+    # For a row of blanks python-dotenv takes the square of its length, except within quotes.
+    text = statement if quote else Hidden(_BLANKS.sub(" ", statement))
+    binding = next(parse_stream(io.StringIO(text)))
     if binding.error or binding.key is None or _NAME.fullmatch(binding.key) is None:
         return _faulty(statement, line, _BAD_LINE)
     if binding.value is None:
         return _faulty(statement, line, _NO_EQUALS)
-    start = _START.match(statement)
-    literal = start is not None and start["quote"] == "'"
-    return Assignment(binding.key, Hidden(binding.value), line, literal)
+    value = binding.value if quote or not start else _unquoted(statement, start.end())
+    return Assignment(binding.key, Hidden(value), line, literal=quote == "'")
+
+
+def _unquoted(statement: Hidden, begin: int) -> Hidden:
+    """Return the value that begins somewhere, up to a comment: a `#` after white space."""
+    comment = _COMMENT.search(statement, begin - 1)
+    return Hidden(statement[begin : comment.start() if comment else None].rstrip())
 
 
 def _faulty(statement: Hidden, line: int, fault: Problem) -> Assignment:

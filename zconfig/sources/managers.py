@@ -1,8 +1,11 @@
 """Secret managers, read through the sources that pydantic-settings has for them.
 
 Each needs an extra of zconfig, whose packages are imported only when its manager is read. Reading
-uses the network, for as long as the manager's SDK sees fit: it belongs to the first use of a
+uses the network, and is given up when it takes too long: it belongs to the first use of a
 configuration, never to an import. Credentials are those that the SDK finds by itself.
+
+What an SDK logs is its own: `botocore` writes the bodies of responses, and so the secrets, to its
+log at level DEBUG. Leave that logger at INFO or above.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import redact_uri
+from zconfig.sources.bounded import read_in_time
 from zconfig.sources.entry import Reading
 from zconfig.sources.mapping import read_mapping
 from zconfig.sources.names import printable
@@ -135,7 +140,8 @@ def manager_readings(
         google_project: As `read_google` wants it, likewise.
 
     Returns:
-        One reading per manager, highest precedence first.
+        One reading per manager, highest precedence first. One that fails, or does not answer in
+        time, is one problem, and the others are read.
 
     Example:
         >>> manager_readings(None, None, None)
@@ -181,38 +187,45 @@ def read_google(project: str) -> Reading:
 
 def _read(manager: _Manager, subject: str, shown: str) -> Reading:
     shown = printable(shown)
+    return read_in_time(
+        partial(_read_patiently, manager, subject, shown), partial(_failed, manager, shown)
+    )
+
+
+def _read_patiently(manager: _Manager, subject: str, shown: str) -> Reading:
     try:
         with manager.opened(subject) as variables:
             return read_mapping(variables, source=manager.name, path=shown)
     except ImportError:
-        problem = _missing(manager, shown)
-    except Exception as error:  # noqa: BLE001 - the SDKs raise what they like
-        problem = _failed(manager, shown, _cause(error))
-    return Reading(manager.name, problems=(problem,))
+        return _missing(manager, shown)
+    except BaseException as error:  # noqa: BLE001 - the SDKs raise what they like
+        return _failed(manager, shown, _cause(error))
 
 
-def _missing(manager: _Manager, shown: str) -> Problem:
-    return Problem(
+def _missing(manager: _Manager, shown: str) -> Reading:
+    problem = Problem(
         "missing_extra",
-        f"{manager.name} needs packages that are not installed",
+        "needs packages that are not installed",
         f"run: pip install 'zilliz-zconfig[{manager.extra}]'",
         origin=Origin(manager.name, manager.option, shown),
     )
+    return Reading(manager.name, problems=(problem,))
 
 
-def _failed(manager: _Manager, shown: str, cause: str) -> Problem:
-    return Problem(
+def _failed(manager: _Manager, shown: str, cause: str) -> Reading:
+    problem = Problem(
         "manager_failed",
-        f"{manager.name} could not be read ({cause})",
+        f"could not be read ({cause})",
         manager.remedies.get(cause, manager.remedy),
         origin=Origin(manager.name, manager.option, shown),
     )
+    return Reading(manager.name, problems=(problem,))
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """Return the kind of a failure; its text may quote what was read."""
     response, status = getattr(error, "response", None), getattr(error, "status_code", None)
     # boto3 and the Azure SDK have one class for many causes.
     if isinstance(response, dict):
-        return str(response["Error"]["Code"])
+        return str(response.get("Error", {}).get("Code"))
     return type(error).__name__ if status is None else f"HTTP {status}"

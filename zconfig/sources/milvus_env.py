@@ -18,6 +18,16 @@ _KEYS = {
 }
 
 
+def variable_in_place_of(key: str) -> str | None:
+    """Return the variable that says in a file what a `MILVUS_*` one says in the environment.
+
+    Example:
+        >>> variable_in_place_of("MILVUS_URI"), variable_in_place_of("MILVUS_HOST")
+        ('ZILLIZ_URI', None)
+    """
+    return _KEYS.get(key)
+
+
 def read_milvus_fallback(environ: Mapping[str, str]) -> Reading:
     """Read `MILVUS_URI`, `MILVUS_TOKEN` and `MILVUS_DB_NAME`.
 

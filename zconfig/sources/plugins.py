@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
+from zconfig.sources.bounded import read_in_time
 from zconfig.sources.entry import Reading
 from zconfig.sources.mapping import read_mapping
 from zconfig.sources.names import printable
@@ -42,26 +44,37 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
         environ: The environment; a source can read it and not write to it.
 
     Returns:
-        One reading per source. A source that fails is one problem, and the others are read.
+        One reading per source. A source that fails, or does not answer in time, is one problem,
+        and the others are read.
     """
     # Two packages may use one name; their order must not depend on which was installed first.
     found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
-    return tuple(_reading(each, MappingProxyType(environ)) for each in found)
+    proxy = MappingProxyType(environ)
+    return tuple(
+        read_in_time(partial(_reading, each, proxy), partial(_failed, each)) for each in found
+    )
 
 
 def _reading(plugin: EntryPoint, environ: Mapping[str, str]) -> Reading:
-    layer = f"plugin {printable(plugin.name)}"
     try:
         variables = plugin.load()(environ)
         if isinstance(variables, Mapping):
-            return read_mapping(variables, source=layer)
-        fault = f"it returned a value of type {type(variables).__name__}, not a mapping"
-    except Exception as error:  # noqa: BLE001 - other people's code raises what it likes
+            return read_mapping(variables, source=_layer(plugin))
+    except BaseException as error:  # noqa: BLE001 - other people's code raises what it likes
         # Neither its text nor its traceback: they may quote a secret.
-        fault = f"it failed ({type(error).__name__})"
+        return _failed(plugin, type(error).__name__)
+    return _failed(plugin, f"it returned {type(variables).__name__}, not a mapping")
+
+
+def _layer(plugin: EntryPoint) -> str:
+    return f"plugin {printable(plugin.name)}"
+
+
+def _failed(plugin: EntryPoint, cause: str) -> Reading:
+    layer = _layer(plugin)
     problem = Problem(
         "plugin_failed",
-        fault,
+        f"could not be read ({cause})",
         f"mend or uninstall the package that has {printable(plugin.value)}",
         origin=Origin(layer, GROUP),
     )

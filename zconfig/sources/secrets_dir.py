@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig.origin import Origin
-from zconfig.sources.entry import Reading
+from zconfig.sources.entry import FileSeen, Reading
 from zconfig.sources.files import FileError
 from zconfig.sources.generation import list_names, read_generation
 from zconfig.sources.names import PREFIX, fold, printable
@@ -62,10 +62,11 @@ class _Tree:
         try:
             return read_generation(path, lambda current: self._fields(current, path.name))
         except FileError as error:
+            shown = self._shown(path.name)
             # A directory that cannot be listed is somebody else's, as far as can be told.
-            changing = error.code == "changing"
-            problem = error.problem(Origin(_SOURCE, self._shown(path.name)))
-            return Reading(path.name, problems=(problem,) if changing else ())
+            ours = error.code == "changing" or fold(path.name).startswith(PREFIX)
+            problems = (error.problem(Origin(_SOURCE, shown)),) if ours else ()
+            return Reading(path.name, problems=problems, files=(FileSeen(shown, "refused"),))
 
     def _fields(self, current: Path, name: str) -> Reading:
         prefix = f"{PREFIX}{fold(name).removeprefix(PREFIX)}_"

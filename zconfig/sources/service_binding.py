@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.sources.entry import Entry, Reading
+from zconfig.sources.entry import Entry, FileSeen, Reading
 from zconfig.sources.files import FileError, read_secret
 from zconfig.sources.generation import list_names, read_generation
 from zconfig.sources.names import PREFIX, fold, printable
@@ -82,10 +82,16 @@ class _Binding:
         try:
             return read_generation(self.path, self._generation)
         except FileError as error:
-            # A directory that cannot be listed is somebody else's, as far as can be told.
-            changing = error.code == "changing"
-            problem = error.problem(Origin(_SOURCE, self._shown("")))
-            return Reading(self.name, problems=(problem,) if changing else ())
+            return self._unread(error)
+
+    def _unread(self, error: FileError) -> Reading:
+        if error.code in {"not_directory", "missing"}:
+            return Reading(self.name)
+        problem = error.problem(Origin(_SOURCE, self._shown("")))
+        if error.code != "changing":  # it may be another service's
+            problem = replace(problem, severity="warning")
+        refused = FileSeen(self._shown(""), "refused")
+        return Reading(self.name, problems=(problem,), files=(refused,))
 
     def _generation(self, current: Path) -> Reading:
         names = list_names(current)
