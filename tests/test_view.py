@@ -400,14 +400,14 @@ def test_what_was_refused_is_asked_again_with_newer_credentials(address: str) ->
     assert holder.asked == 3
 
 
-def test_what_is_refused_twice_is_not_asked_a_third_time(address: str) -> None:
+def test_what_is_refused_again_and_again_is_not_asked_for_ever(address: str) -> None:
     with held(address) as (holder, view):
         for call in guarded(view):
             holder.newer = lambda: with_credentials(holder, "newer but wrong")
             with pytest.raises(grpc.RpcError) as caught:
                 call()
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert holder.asked == 3
+    assert holder.asked <= 12  # four a call
 
 
 def test_what_is_refused_stays_refused_where_nothing_newer_is_found(address: str) -> None:
@@ -706,7 +706,7 @@ def test_the_last_release_cancels_what_is_in_flight(address: str) -> None:
 def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) -> None:
     pool = CorePool()
     before = pool.acquire(address, PLAIN, None)
-    pool.forget()
+    pool.after_fork()
     after = pool.acquire(address, PLAIN, None)
     assert after.core is not before.core
     after.release()

@@ -22,6 +22,8 @@ from zconfig.errors import ClosedError
 
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
+_RENEWALS = 3  # credentials may be replaced once more while a call is made again
+
 T = TypeVar("T")
 _Given = dict[str, Any]  # the arguments of a call by name, but for the request
 
@@ -233,7 +235,7 @@ class _UnaryUnary(_UnaryResponse):
 
         def again(line: Line, error: grpc.RpcError) -> Any:
             newer = self._renewed(line, error, given["metadata"])
-            return newer and self._outcome(newer, request, _later(given, deadline))
+            return newer and self._outcome(newer, request, given, deadline)
 
         def begin(line: Line) -> Any:
             call = self._begin(line, request, given)
@@ -243,25 +245,36 @@ class _UnaryUnary(_UnaryResponse):
 
     def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
         deadline = _deadline(given["timeout"])
+        return self._on_line(
+            given["timeout"], lambda line: self._insist(line, how, request, given, deadline)
+        )
 
-        def ask(line: Line) -> Any:
+    def _outcome(self, line: Line, request: Any, given: _Given, deadline: float | None) -> Any:
+        """Return a call that has ended: the caller may be gRPC's thread, which must not wait."""
+        try:
+            _, call = self._insist(line, _with_call, request, given, deadline)
+        except grpc.RpcError as error:
+            return error  # it is a call as well
+        return call
+
+    def _insist(
+        self,
+        line: Line,
+        how: Callable[..., Any],
+        request: Any,
+        given: _Given,
+        deadline: float | None,
+    ) -> Any:
+        """Make a call, and again while its credentials were refused and others are found."""
+        for _ in range(_RENEWALS):
             try:
                 return self._once(line, how, request, given)
             except grpc.RpcError as error:
                 newer = self._renewed(line, error, given["metadata"])
                 if newer is None:
                     raise
-            return self._once(newer, how, request, _later(given, deadline))
-
-        return self._on_line(given["timeout"], ask)
-
-    def _outcome(self, line: Line, request: Any, given: _Given) -> Any:
-        """Return a call that has ended: the caller may be gRPC's thread, which must not wait."""
-        try:
-            _, call = self._once(line, _with_call, request, given)
-        except grpc.RpcError as error:
-            return error  # it is a call as well
-        return call
+            line, given = newer, _later(given, deadline)
+        return self._once(line, how, request, given)
 
     def _renewed(self, line: Line, error: grpc.RpcError, metadata: Any) -> Line | None:
         """Return a line with newer credentials, if it is ours that were refused."""

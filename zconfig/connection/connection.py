@@ -15,11 +15,13 @@ from zconfig.channel.milvus import Exchange, Health, Server, converse
 from zconfig.connection.lifecycle import Lifecycle, State
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint
-from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
+from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, ZConfigError
 from zconfig.settings.arguments import check_seconds
 from zconfig.spec import ConnectionSpec
 
 T = TypeVar("T")
+
+_TRIES = 4  # credentials may be replaced while a call is made again
 
 
 class Connection:
@@ -165,25 +167,31 @@ class Connection:
         timeout_s = self.spec.timeout_s if timeout is None else timeout
         check_seconds(self.alias, timeout=timeout_s)
         started = time.monotonic()
-        line = self._lifecycle.line or self._lifecycle.wake(timeout_s)
-        attempt = Attempt(self.spec, started, started + timeout_s).on(self._lifecycle.link.embedded)
-        try:
-            return self._timed(attempt, line, exchange())
-        except ConnectError as error:
-            if self.state is State.CLOSED:
-                raise ClosedError(self.alias) from None
-            newer = self._renewed(line, error)
-            if newer is None:
-                raise
-        return self._timed(attempt, newer, exchange())
+        deadline = started + timeout_s
+        line: Line | None = self._lifecycle.line or self._lifecycle.wake(timeout_s)
+        failure: ZConfigError = ClosedError(self.alias)
+        for _ in range(_TRIES):
+            if line is None:
+                break
+            attempt = Attempt(self.spec, started, deadline).on(self._lifecycle.embedded)
+            try:
+                return self._timed(attempt, line, exchange())
+            except (ClosedError, ConnectError) as error:
+                failure = error
+            line = self._line_after(line, failure, attempt.left_s)
+        raise failure
 
     def _timed(self, attempt: Attempt, line: Line, exchange: Exchange[T]) -> tuple[T, float]:
         begun = time.perf_counter()
         result = attempt.run(lambda left_s: converse(line.ask, exchange, left_s))
         return result, (time.perf_counter() - begun) * 1e3
 
-    def _renewed(self, line: Line, error: ConnectError) -> Line | None:
-        if isinstance(error, RejectedCredentialsError):
+    def _line_after(self, line: Line, failure: ZConfigError, left_s: float) -> Line | None:
+        """Return what to ask on after a failure, or `None` if there is no use in that."""
+        current = self._lifecycle.line
+        if current is None or current.core is not line.core:  # it was cut, perhaps for good
+            return current or self._lifecycle.wake(left_s)
+        if isinstance(failure, RejectedCredentialsError):
             return self._lifecycle.renew(line)
         self._lifecycle.doubt(line)
         return None

@@ -36,7 +36,7 @@ from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec, differences
 
 _LOOK_S = 5.0
-_BETWEEN_RENEWALS_S = 5.0
+_BETWEEN_RENEWALS_S = 1.0
 _BETWEEN_LOOKS_S = 1.0
 _BETWEEN_LOOKS_AT_THE_PERMANENT_S = 30.0
 
@@ -150,6 +150,12 @@ class Lifecycle:
         if link is None:
             raise ClosedError(self.alias)
         return link
+
+    @property
+    def embedded(self) -> str | None:
+        """Where its embedded server listens; `None` if there is none."""
+        link = self._link
+        return link.embedded if link else None
 
     # --- opening ----------------------------------------------------------------------------
 
@@ -331,7 +337,8 @@ class Lifecycle:
     def renew(self, line: Line) -> Line | None:
         """Return a line with newer credentials than one whose credentials were refused.
 
-        The sources are read again, by one thread for all, and at most once in a few seconds.
+        The sources are read again, by one thread for all; where nothing new was found, not again
+        at once.
         """
         reported: Sequence[events.Event] = ()
         with self._renewing:
@@ -339,6 +346,8 @@ class Lifecycle:
                 self._renewed_at = time.monotonic()
                 reported = self._home.renew(self)
             current = self.line if self._differs(line) else None
+            if current:
+                self._renewed_at = float("-inf")
         for event in reported:
             self._home.emit(event)
         return current

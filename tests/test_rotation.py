@@ -1,0 +1,310 @@
+"""New credentials: taken up without a reconnect, and without a failed call."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
+
+from tests.support.ears import Ears
+from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support.servers import CREDENTIALS, RealMilvus
+from zconfig import events
+from zconfig.connection import State, lifecycle
+from zconfig.errors import RejectedCredentialsError
+from zconfig.registry import Connections
+from zconfig.settings.load import load
+
+GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        fake.secrets = {"key-1"}
+        yield fake
+
+
+class Source:
+    """A `.env` with a URI, and a secret file that it names; counts how often they are read."""
+
+    def __init__(self, directory: Path, uri: str) -> None:
+        self._directory = directory
+        self.secret = directory / "token"
+        self.reads = 0
+        self.point_at(uri)
+
+    def point_at(self, uri: str) -> None:
+        text = f"ZILLIZ_PROD_URI={uri}\nZILLIZ_PROD_TOKEN_FILE={self.secret}\n"
+        (self._directory / ".env").write_text(text)
+
+    def write(self, secret: str) -> None:
+        """Write the secret anew, as those do who know how: never half of it."""
+        new = self.secret.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(f"{secret}\n")
+        new.rename(self.secret)
+
+    @contextmanager
+    def connections(self) -> Iterator[Connections]:
+        def read() -> Any:
+            self.reads += 1
+            return load({}, self._directory, system_secrets=str(self._directory / "none"))
+
+        registry = Connections(read)
+        try:
+            yield registry
+        finally:
+            registry.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path, server: FakeMilvus) -> Source:
+    source = Source(tmp_path, server.uri)
+    source.write("key-1")
+    return source
+
+
+def sent(server: FakeMilvus, method: str = "GetVersion") -> list[str]:
+    """Return the secrets that came along with the calls of a method."""
+    values = (call.metadata["authorization"] for call in server.of(method))
+    return [base64.b64decode(value).decode() for value in values]
+
+
+# --- a secret file that is rewritten --------------------------------------------------------
+
+
+def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeMilvus) -> None:
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        assert server.secrets
+        server.secrets.add("key-2")
+        source.write("key-2")
+        rotated = ears.wait_for(events.ConnectionRotated)
+        assert (rotated.alias, rotated.endpoint) == ("prod", server.uri)
+        assert str(source.secret) in rotated.origin
+        assert rotated.elapsed_ms > 0
+        connection.ping()
+    assert sent(server) == ["key-2"]
+    assert len(server.peers()) == 1
+    assert not ears.of(events.ConnectionLost)
+
+
+def test_the_swap_of_a_whole_directory_rotates(
+    source: Source, server: FakeMilvus, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        (tmp_path / f"..{number}").mkdir()
+        (tmp_path / f"..{number}" / "token").write_text(f"key-{number}")
+    (tmp_path / "..data").symlink_to("..1")
+    source.secret.unlink()
+    source.secret.symlink_to(Path("..data") / "token")
+    server.secrets = {"key-1", "key-2"}
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        (tmp_path / "..new").symlink_to("..2")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+        ears.wait_for(events.ConnectionRotated)
+        connection.ping()
+    assert sent(server) == ["key-2"]
+
+
+def test_wrong_new_credentials_are_refused_and_reported_once_and_the_old_stay(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        source.write("key-of-nobody")
+        problem = ears.wait_for(events.ConfigProblem)
+        assert (problem.code, problem.alias) == ("rotation_refused", "prod")
+        assert problem.origin
+        assert str(source.secret) in problem.origin
+        assert "key-of-nobody" not in problem.problem
+        assert connection.ping() > 0
+        assert connection.state is State.READY
+        assert sent(server, "Connect").count("key-of-nobody") == 1
+        assert len(ears.of(events.ConfigProblem)) == 1
+    assert sent(server) == ["key-1"]
+
+
+def test_credentials_for_another_endpoint_are_not_sent_to_this_one(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections, fake_milvus() as other:
+        connection = connections["prod"]
+        before = source.reads
+        source.point_at(other.uri)
+        source.write("key-of-the-other")
+        while source.reads == before:  # the keeper has read them
+            threading.Event().wait(0.01)
+        assert connection.ping() > 0
+        assert set(sent(server, "Connect")) == set(sent(server)) == {"key-1"}
+        connections.reload()
+        assert connections["prod"].ping() > 0
+        assert set(sent(other)) == {"key-of-the-other"}
+
+
+def test_what_code_configured_is_not_replaced_by_a_file(source: Source, server: FakeMilvus) -> None:
+    with source.connections() as connections:
+        connection = connections.connect("prod", token="key-1")
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        with pytest.raises(RejectedCredentialsError):
+            connection.ping()
+
+
+# --- credentials that are refused ------------------------------------------------------------
+
+
+def calls(connection: Any) -> list[Callable[[], object]]:
+    stub = connection.channel.unary_unary(GET_VERSION)
+    return [
+        connection.ping,
+        lambda: stub(b"", timeout=PATIENCE_S),
+        lambda: stub.with_call(b"", timeout=PATIENCE_S),
+        lambda: stub.future(b"", timeout=PATIENCE_S).result(),
+    ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "credentials_stamp", lambda _: ())  # the keeper sees nothing
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        calls(connection)[number]()
+        assert len(ears.of(events.ConnectionRotated)) == 1
+    assert sent(server) == ["key-1", "key-2"]
+
+
+def test_refused_credentials_are_read_again_once_and_not_for_each_call(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections, ThreadPoolExecutor(8) as pool:
+        connection = connections["prod"]
+        before = source.reads
+        server.secrets = set()
+
+        def fail(number: int) -> None:
+            with pytest.raises((RejectedCredentialsError, grpc.RpcError)):
+                calls(connection)[number % 4]()
+
+        list(pool.map(fail, range(200)))
+        assert source.reads == before + 1
+        assert len(sent(server)) == 200
+
+
+def test_a_connection_that_is_refused_for_good_is_lost_until_it_has_new_credentials(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        server.secrets = set()
+        connection._lifecycle.doubt(connection._lifecycle.line)  # type: ignore[arg-type] # open
+        assert ears.wait_for(events.ConnectionLost).cause == RejectedCredentialsError.cause
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        ears.wait_for(events.ConnectionRotated)
+        ears.wait_for(events.ConnectionRecovered)
+        assert connection.ping() > 0
+
+
+# --- the real server, under load -------------------------------------------------------------
+
+
+@pytest.fixture
+def change_password(milvus: RealMilvus) -> Iterator[Callable[[str, str], None]]:
+    """Have a user `turner` with the password `First-1`; return what changes it."""
+    secret = base64.b64encode(CREDENTIALS.encode()).decode()
+    metadata = (("authorization", secret),)
+    with grpc.insecure_channel(milvus.uri.removeprefix("http://")) as channel:
+        stub = milvus_pb2_grpc.MilvusServiceStub(channel)
+
+        def encoded(password: str) -> str:
+            return base64.b64encode(password.encode()).decode()
+
+        def change(old: str, new: str) -> None:
+            request = milvus_pb2.UpdateCredentialRequest(
+                username="turner", oldPassword=encoded(old), newPassword=encoded(new)
+            )
+            assert stub.UpdateCredential(request, timeout=10, metadata=metadata).code == 0
+
+        request = milvus_pb2.CreateCredentialRequest(username="turner", password=encoded("First-1"))
+        assert stub.CreateCredential(request, timeout=10, metadata=metadata).code == 0
+        yield change
+        gone = milvus_pb2.DeleteCredentialRequest(username="turner")
+        stub.DeleteCredential(gone, timeout=10, metadata=metadata)
+
+
+@contextmanager
+def under_load(connection: Any) -> Iterator[list[object]]:
+    """Call from four threads, in each way; return what failed."""
+    failures: list[object] = []
+    stop = threading.Event()
+
+    def call_until_stopped(call: Callable[[], object]) -> None:
+        while not stop.is_set():
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - each one counts
+                failures.append(error)
+
+    threads = [threading.Thread(target=call_until_stopped, args=[c]) for c in calls(connection)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failures
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+
+
+def test_a_changed_password_costs_no_call_under_load(
+    tmp_path: Path, milvus: RealMilvus, change_password: Callable[[str, str], None]
+) -> None:
+    source = Source(tmp_path, milvus.uri)
+    source.write("turner:First-1")
+    with source.connections() as connections:
+        ears = Ears(connections)
+        with under_load(connections["prod"]) as failures:
+            for number, (old, new) in enumerate([("First-1", "Second-2"), ("Second-2", "Third-3")]):
+                source.write(f"turner:{new}")
+                change_password(old, new)
+                ears.wait_for(events.ConnectionRotated, number + 1)
+        assert failures == []
+        assert ears.names().count("connected") == 1
+        assert not ears.of(events.ConnectionLost)
+
+
+def test_a_reload_rotates_without_a_failed_call_under_load(
+    tmp_path: Path, milvus: RealMilvus, change_password: Callable[[str, str], None]
+) -> None:
+    source = Source(tmp_path, milvus.uri)
+    source.write("turner:First-1")
+    with source.connections() as connections:
+        ears = Ears(connections)
+        with under_load(connections["prod"]) as failures:
+            for secret in (CREDENTIALS, "turner:First-1", CREDENTIALS):
+                source.write(secret)
+                connections.reload()
+        assert failures == []
+        assert ears.names().count("connected") == 1
+        assert connections.spec("prod").credentials is not None
+        assert connections.spec("prod").credentials.user == "root"  # type: ignore[union-attr] # above
