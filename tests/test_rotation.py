@@ -18,7 +18,7 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.connection import State, lifecycle
+from zconfig.connection import State, watch
 from zconfig.errors import RejectedCredentialsError
 from zconfig.registry import Connections
 from zconfig.settings.load import load
@@ -181,7 +181,7 @@ def calls(connection: Any) -> list[Callable[[], object]]:
 def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "credentials_stamp", lambda _: ())  # the keeper sees nothing
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]

@@ -229,6 +229,23 @@ class ConnectionRecovered(ConnectionEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionMoved(ConnectionEvent):
+    """Another member of a global cluster became its primary, and has accepted us.
+
+    Attributes:
+        previous: What was dialed before, as host and port.
+        target: What is dialed now.
+        elapsed_ms: Time since it was asked which member is the primary.
+    """
+
+    name: ClassVar[str] = "zconfig.connection.moved"
+
+    previous: str
+    target: str
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRotated(ConnectionEvent):
     """The server accepted new credentials; every later call carries them.
 

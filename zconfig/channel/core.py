@@ -35,6 +35,9 @@ _RECONNECT: Options = (
 )
 _PING_TIMEOUT_MS = 10_000
 _FREQUENT_S = 60.0
+_CONNECTIVITIES: dict[int | None, grpc.ChannelConnectivity] = {
+    each.value[0]: each for each in grpc.ChannelConnectivity
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,18 @@ class Core:
             return None
         return grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0] in states
 
+    def connectivity(self, *, dial: bool) -> grpc.ChannelConnectivity:
+        """Return the state of the first channel; ready where gRPC does not let us see it.
+
+        Args:
+            dial: Have a channel that is idle dial.
+        """
+        with self._lock:
+            if not self._is_open:
+                return grpc.ChannelConnectivity.IDLE
+            number = _state(self._channels[0], dial)
+        return _CONNECTIVITIES.get(number, grpc.ChannelConnectivity.READY)
+
     def _check(self) -> None:
         if not self._is_open:
             raise ValueError("the channels are closed")
@@ -195,7 +210,7 @@ class CorePool:
             self._cores[key] = core, borrowers + 1
         return Loan(core, lambda: self._release(key))
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """Forget all channels, in a child process: they belong to its parent.
 
         They are neither closed, which may hang, nor dropped, which would shut the parent's

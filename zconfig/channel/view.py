@@ -18,6 +18,7 @@ from zconfig.channel.core import Core
 from zconfig.channel.future import RenewableFuture
 from zconfig.channel.gate import GATE
 from zconfig.channel.line import AUTHORIZATION, Line
+from zconfig.channel.subscription import Subscription
 from zconfig.errors import ClosedError
 
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
@@ -67,6 +68,7 @@ class ChannelView(grpc.Channel):
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
+        self._subscriptions: list[Subscription] = []
 
     def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a unary method, as `grpc.Channel.unary_unary` does."""
@@ -89,14 +91,29 @@ class ChannelView(grpc.Channel):
         callback: Callable[[grpc.ChannelConnectivity], None],
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> None:
-        """Subscribe to the connectivity of the first of the channels there are now."""
+        """Have a callback told of the connectivity of the first of the channels.
+
+        It goes on over a reload; a forked child has to subscribe anew.
+        """
         line = self._owner.line or self._owner.wake(None)
-        line.core.first(lambda channel: channel.subscribe(callback, try_to_connect))
+        line.core.connectivity(dial=try_to_connect)
+        subscription = Subscription(callback, self._connectivity)
+        self._subscriptions.append(subscription)
+        subscription.start()
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         """Take a subscription back; harmless where there is none."""
+        for each in tuple(self._subscriptions):
+            if each.callback == callback:
+                each.end()
+                self._subscriptions.remove(each)
+                return
+
+    def _connectivity(self) -> grpc.ChannelConnectivity:
         if line := self._owner.line:
-            line.core.first(lambda channel: channel.unsubscribe(callback))
+            return line.core.connectivity(dial=False)
+        closed, cut = grpc.ChannelConnectivity.SHUTDOWN, grpc.ChannelConnectivity.IDLE
+        return closed if self._owner.is_closed else cut
 
     def close(self) -> None:
         """Do nothing: the channels belong to the connection, which closes them."""

@@ -173,7 +173,7 @@ class Connection:
         for _ in range(_TRIES):
             if line is None:
                 break
-            attempt = Attempt(self.spec, started, deadline).on(self._lifecycle.embedded)
+            attempt = self._lifecycle.aim(Attempt(self.spec, started, deadline))
             try:
                 return self._timed(attempt, line, exchange())
             except (ClosedError, ConnectError) as error:

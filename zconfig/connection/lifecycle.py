@@ -9,36 +9,30 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
 
 from zconfig import events
 from zconfig.channel.line import Line
-from zconfig.channel.milvus import Server, converse, greet
+from zconfig.channel.milvus import Server
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
+from zconfig.connection.flight import Flight
+from zconfig.connection.home import Home
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened, Opening
 from zconfig.connection.seam import Attempt
-from zconfig.connection.watch import Stamp, credentials_stamp
+from zconfig.connection.watch import Watch, prove
 from zconfig.errors import (
     ClosedError,
     ConflictError,
     ConnectError,
     Problem,
-    RejectedCredentialsError,
-    ServerSilentError,
     ZConfigError,
 )
 from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec, differences
 
-_LOOK_S = 5.0
 _BETWEEN_RENEWALS_S = 1.0
-_BETWEEN_LOOKS_S = 1.0
-_BETWEEN_LOOKS_AT_THE_PERMANENT_S = 30.0
 
 
 class State(StrEnum):
@@ -49,51 +43,6 @@ class State(StrEnum):
     READY = "ready"
     LOST = "lost"
     CLOSED = "closed"
-
-
-class Home(Protocol):
-    """Where a connection belongs."""
-
-    def emit(self, event: events.Event) -> None:
-        """Take a lifecycle event."""
-
-    def attend(self) -> None:
-        """Have connections looked after soon, in another thread; return at once."""
-
-    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
-        """Read the credentials of a connection again, rotate if they are new, and say so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A connect that is under way: one thread flies it, the others wait for its outcome."""
-
-    opening: Opening
-    outcome: Future[None] = field(default_factory=Future)
-
-    def join(self, patience: Patience) -> None:
-        """Wait for the outcome; return also if it is worth trying oneself.
-
-        Raises:
-            ConnectError: It failed, or takes too long.
-        """
-        try:
-            self.outcome.result(patience.left_s)
-        except TimeoutError:
-            pass
-        except ConnectError as error:
-            if error.permanent or not patience.outlasts(0.0):
-                raise
-            return
-        else:
-            return
-        spec = self.opening.spec
-        raise ServerSilentError(
-            spec.alias,
-            endpoint=str(spec.endpoint),
-            origin=str(spec.origin()),
-            detail="another thread is still connecting",
-        )
 
 
 class Lifecycle:
@@ -113,10 +62,7 @@ class Lifecycle:
         self._home = home
         self._link: Link | None = None
         self._flight: Flight | None = None
-        self._stamp: Stamp = ()
-        self._is_doubted = False
-        self._lost_at = 0.0
-        self._next_look_at = 0.0
+        self.watch = Watch(self, home)
         self._renewed_at = float("-inf")
         self._make_locks()
 
@@ -152,10 +98,19 @@ class Lifecycle:
         return link
 
     @property
-    def embedded(self) -> str | None:
-        """Where its embedded server listens; `None` if there is none."""
+    def held(self) -> Link | None:
+        """What it holds; `None` where it is not open."""
+        return self._link
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is open, and its server does not answer."""
+        return self.state is State.LOST
+
+    def aim(self, attempt: Attempt) -> Attempt:
+        """Return an attempt that knows where the connection really leads."""
         link = self._link
-        return link.embedded if link else None
+        return link.aim(attempt) if link else attempt
 
     # --- opening ----------------------------------------------------------------------------
 
@@ -230,9 +185,9 @@ class Lifecycle:
         opening = flight.opening
         try:
             self._home.emit(reports.connecting(opening.spec))
-            stamp = credentials_stamp(opening.spec)
+            self.watch.begin(opening.spec)
             opened = opening.run()
-            self._land(flight, opened, stamp)
+            self._land(flight, opened)
         except BaseException as error:  # whoever waits must hear of it, also of Ctrl-C
             self._crash(flight, error)
             raise
@@ -243,10 +198,10 @@ class Lifecycle:
             reports.connected(opening.spec, opened.server, opened.attempt, opening.started)
         )
 
-    def _land(self, flight: Flight, opened: Opened, stamp: Stamp) -> None:
+    def _land(self, flight: Flight, opened: Opened) -> None:
         with self._lock:
             if self._flight is flight:
-                self._flight, self._link, self._stamp = None, opened.link, stamp
+                self._flight, self._link = None, opened.link
                 self.server, self.state = opened.server, State.READY
                 self.line = opened.link.line(self.spec, opened.server)
                 return
@@ -323,15 +278,14 @@ class Lifecycle:
         """
         link, server, started = self.link, self.server, time.monotonic()
         is_rotated = spec.credentials != self.spec.credentials
-        self._stamp = credentials_stamp(spec)  # refused once, they are not tried again
+        self.watch.begin(spec)  # credentials that are refused are not tried again by themselves
         if is_rotated:
-            server = self._prove(link, spec, spec.timeout_s)
+            server = prove(link, spec, spec.timeout_s)
         with self._lock:
             if self._link is not link:
                 raise ClosedError(self.alias)
             self.spec, self.server = spec, server
             self.line = link.line(spec, server)
-            self._next_look_at = 0.0
         return [reports.rotated(spec, started)] if is_rotated else []
 
     def renew(self, line: Line) -> Line | None:
@@ -358,73 +312,42 @@ class Lifecycle:
     def _may_renew(self) -> bool:
         return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S
 
-    def _prove(self, link: Link, spec: ConnectionSpec, timeout_s: float) -> Server:
-        """Introduce ourselves over channels that are there already."""
-        line, now = link.line(spec), time.monotonic()
-        attempt = Attempt(spec, now, now + timeout_s).on(link.embedded)
-        return attempt.run(lambda left_s: converse(line.ask, greet(spec), left_s))
-
-    # --- looking after it -------------------------------------------------------------------
+    # --- lost and found ---------------------------------------------------------------------
 
     def doubt(self, line: Line) -> None:
         """Hear that a call on a line got no answer."""
-        if self.line is line and not self._is_doubted:
-            self._is_doubted = True
+        if self.line is line and self.watch.doubt():
             self._home.attend()
 
-    def needs_a_look(self) -> bool:
-        """Tell whether it may be lost, or back, or have new credentials. It makes no call."""
-        line = self.line
-        if line is None:
-            return False
-        if self._has_new_files() or (self._is_doubted and self.state is State.READY):
-            return True
-        is_failing = bool(line.core.is_failing())
-        if self.state is State.READY:
-            return is_failing
-        return not is_failing and time.monotonic() >= self._next_look_at
-
-    def look(self) -> None:
-        """Find out whether the server is there, and whether the credentials have changed."""
-        self._is_doubted = False
-        if self._has_new_files():
-            self._stamp = credentials_stamp(self.spec)
-            for event in self._home.renew(self):
-                self._home.emit(event)
-        link, line = self._link, self.line
-        if link is None or line is None:
-            return
-        try:
-            server = self._prove(link, self.spec, min(self.spec.timeout_s, _LOOK_S))
-        except ConnectError as error:
-            if not (isinstance(error, RejectedCredentialsError) and self.renew(line)):
-                self._lose(link, error)
-        except ClosedError:
-            return
-        else:
-            self._regain(link, server)
-
-    def _has_new_files(self) -> bool:
-        stamp = credentials_stamp(self.spec)
-        return None not in stamp and stamp != self._stamp
-
-    def _lose(self, link: Link, failure: ConnectError) -> None:
-        now = time.monotonic()
-        pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
+    def lose(self, link: Link) -> bool:
+        """Note that the server is lost; tell whether that is news."""
         with self._lock:
-            self._next_look_at = now + pause_s
             if self._link is not link or self.state is not State.READY:
-                return
-            self.state, self._lost_at = State.LOST, now
-        self._home.emit(reports.lost(self.spec, failure))
+                return False
+            self.state = State.LOST
+            return True
 
-    def _regain(self, link: Link, server: Server) -> None:
+    def regain(self, link: Link, server: Server) -> bool:
+        """Note that the server has accepted us again; tell whether that is news."""
         with self._lock:
             if self._link is not link or self.state is not State.LOST:
-                return
+                return False
             self.server, self.state = server, State.READY
             self.line = link.line(self.spec, server)
-        self._home.emit(reports.recovered(self.spec, server, self._lost_at))
+            return True
+
+    def move(self, old: Link, new: Link, server: Server) -> bool:
+        """Have a link taken the place of another one; tell whether it has.
+
+        What is not held afterwards is given back: calls in flight on the old one are cancelled.
+        """
+        with self._lock:
+            is_moved = self._link is old
+            if is_moved:
+                self._link, self.server = new, server
+                self.line = new.line(self.spec, server)
+        (old if is_moved else new).release()
+        return is_moved
 
 
 def _check_agreement(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:

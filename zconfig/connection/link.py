@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zconfig.channel.core import CorePool, Loan, Material, read_material
@@ -11,9 +13,11 @@ from zconfig.channel.lite import Lease, LiteError, acquire
 from zconfig.channel.milvus import Server
 from zconfig.connection.seam import Attempt, probe_target
 from zconfig.diagnosis import Verdict, check_material
-from zconfig.endpoint import Transport
+from zconfig.diagnosis.verdict import StageError
+from zconfig.endpoint import Endpoint, Family, Transport
 from zconfig.errors import EmbeddedServerError, TLSMaterialError
 from zconfig.spec import DEFAULT_DATABASE, ConnectionSpec
+from zconfig.topology import Follower, fetch_topology
 
 CORES = CorePool()
 """The core channels of this process."""
@@ -27,16 +31,44 @@ class Link:
         target: What gRPC dials.
         loan: The borrowed channels.
         lease: The borrowed embedded server; `None` for any other.
+        primary: The member of a global cluster that is dialed; `None` for any other.
+        follower: Knows which member is the primary; `None` where there is one server only.
     """
 
     target: str
     loan: Loan
     lease: Lease | None
+    primary: Endpoint | None = None
+    follower: Follower | None = None
 
     @property
-    def embedded(self) -> str | None:
-        """Where the embedded server listens; `None` for any other."""
-        return self.lease.address if self.lease else None
+    def follows(self) -> bool:
+        """Whether another server may become the one to dial."""
+        return self.follower is not None
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time to ask which server is the one to dial."""
+        return self.follower is not None and now >= self.follower.due
+
+    def has_moved(self, attempt: Attempt, *, at_once: bool) -> bool:
+        """Tell whether another server is the one to dial; what cannot be told has not changed.
+
+        Args:
+            attempt: What it is asked for.
+            at_once: Ask also before it is time.
+        """
+        if self.follower is None:
+            return False
+        if at_once or self.is_due(time.monotonic()):
+            with suppress(StageError):
+                self.follower.refresh(attempt.deadline)
+        topology = self.follower.topology
+        return topology is not None and topology.primary.endpoint != self.primary
+
+    def aim(self, attempt: Attempt) -> Attempt:
+        """Return an attempt that knows where this link really leads."""
+        embedded = self.lease.address if self.lease else None
+        return replace(attempt, embedded=embedded, dialed=self.primary)
 
     def line(self, spec: ConnectionSpec, server: Server | None = None) -> Line:
         """Return what calls go over.
@@ -55,8 +87,15 @@ class Link:
             self.lease.release()
 
 
-def make_link(attempt: Attempt) -> Link:
-    """Take what a connection needs; no server is spoken to yet, but an embedded one started.
+def make_link(attempt: Attempt, follower: Follower | None = None) -> Link:
+    """Take what a connection needs.
+
+    No server is spoken to yet, but an embedded one is started, and a global cluster is asked
+    which member is its primary.
+
+    Args:
+        attempt: What it is for.
+        follower: What knows the members already; for a global cluster a new one by default.
 
     Raises:
         ConnectError: A TLS file cannot be used, or the embedded server does not start.
@@ -65,8 +104,11 @@ def make_link(attempt: Attempt) -> Link:
     spec = attempt.spec
     material = _material(attempt)
     lease = _lease(attempt)
-    target = lease.address if lease else spec.endpoint.target
-    return Link(target, CORES.acquire(target, spec, material), lease)
+    if spec.endpoint.family is Family.GLOBAL_CLUSTER:
+        follower = follower or _follower(spec)
+    primary = attempt.primary(follower) if follower else None
+    target = lease.address if lease else (primary or spec.endpoint).target
+    return Link(target, CORES.acquire(target, spec, material), lease, primary, follower)
 
 
 def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:
@@ -89,6 +131,10 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
     if identifier:
         pairs.append(("identifier", str(identifier)))
     return tuple(pairs)
+
+
+def _follower(spec: ConnectionSpec) -> Follower:
+    return Follower(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))
 
 
 def _material(attempt: Attempt) -> Material | None:

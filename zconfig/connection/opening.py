@@ -17,6 +17,7 @@ from zconfig.endpoint import Transport
 from zconfig.errors import ClosedError, ConnectError
 from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec
+from zconfig.topology import Follower
 
 _FIRST_BACKOFF_S = 0.4
 _LONGEST_BACKOFF_S = 3.0
@@ -109,9 +110,9 @@ class Opening:
         ends = min(patience.deadline, time.monotonic() + patience.attempt_s)
         attempt = Attempt(self.spec, self.started, ends, number)
         try:
-            link = self._link or self._hold(attempt)
+            link = self._link_for(attempt)
             line = link.line(self.spec)
-            server = attempt.on(link.embedded).run(
+            server = link.aim(attempt).run(
                 lambda left_s: converse(line.ask, greet(self.spec), left_s)
             )
         except ConnectError as error:
@@ -122,9 +123,20 @@ class Opening:
             raise ClosedError(self.spec.alias)
         return failure
 
-    def _hold(self, attempt: Attempt) -> Link:
+    def _link_for(self, attempt: Attempt) -> Link:
+        """Return the link that there is, unless another server became the one to dial."""
+        link = self._link
+        if link is None:
+            return self._hold(attempt)
+        if not link.has_moved(attempt, at_once=attempt.number > 1):
+            return link
+        new = self._hold(attempt, link.follower)
+        link.release()
+        return new
+
+    def _hold(self, attempt: Attempt, follower: Follower | None = None) -> Link:
         """Keep a new link, unless it was cancelled while that was made."""
-        link = make_link(attempt)
+        link = make_link(attempt, follower)
         with self._lock:
             if not self._cancelled.is_set():
                 self._link = link

@@ -73,6 +73,13 @@ def recovered(spec: ConnectionSpec, server: Server, since: float) -> events.Conn
     )
 
 
+def moved(spec: ConnectionSpec, before: str, after: str, started: float) -> events.ConnectionMoved:
+    """Return the event of another server that is dialed now."""
+    return events.ConnectionMoved(
+        **_names(spec), previous=before, target=after, elapsed_ms=_ms_since(started)
+    )
+
+
 def rotated(spec: ConnectionSpec, started: float) -> events.ConnectionRotated:
     """Return the event of credentials that the server has accepted."""
     return events.ConnectionRotated(

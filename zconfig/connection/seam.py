@@ -19,15 +19,18 @@ from zconfig.diagnosis import (
     Surroundings,
     Verdict,
     diagnose,
+    hint,
     proxy_in_force,
     status_verdict,
 )
-from zconfig.endpoint import Transport
+from zconfig.diagnosis.verdict import StageError
+from zconfig.endpoint import Endpoint, Transport
 from zconfig.errors import ConnectError, OtherServiceError
 from zconfig.origin import Origin
 from zconfig.redaction import Masker
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
+from zconfig.topology import Follower
 
 T = TypeVar("T")
 
@@ -47,6 +50,7 @@ class Attempt:
         deadline: The monotonic instant at which this try must have ended.
         number: Which try it is, from 1.
         embedded: Where the embedded server listens, once it runs; `None` for any other.
+        dialed: The member of a global cluster that is dialed; `None` for any other.
     """
 
     spec: ConnectionSpec
@@ -54,15 +58,25 @@ class Attempt:
     deadline: float
     number: int = 1
     embedded: str | None = None
+    dialed: Endpoint | None = None
 
     @property
     def left_s(self) -> float:
         """Seconds until the deadline; never quite nothing, which gRPC refuses."""
         return max(self.deadline - time.monotonic(), 0.001)
 
-    def on(self, embedded: str | None) -> Attempt:
-        """Return the same attempt at an embedded server that listens there."""
-        return replace(self, embedded=embedded)
+    def primary(self, follower: Follower) -> Endpoint:
+        """Return the endpoint of a global cluster's primary.
+
+        Raises:
+            ConnectError: It cannot be told.
+        """
+        try:
+            return follower.primary(self.deadline)
+        except StageError as failed:
+            error, detail, field = failed.error, failed.detail, failed.field
+        seen = hint(error, probe_target(self.spec), self._surroundings())
+        raise self.error(Verdict(error, detail, hint=seen, field=field))
 
     def run(self, call: Callable[[float], T]) -> T:
         """Make a call.
@@ -107,16 +121,18 @@ class Attempt:
         return Masker(lambda: self.spec.secrets).mask(text)
 
     def _diagnose(self, code: grpc.StatusCode, details: str) -> Verdict:
-        target = probe_target(self.spec, self.embedded)
-        surroundings = self._surroundings()
+        target, surroundings = self._target(), self._surroundings()
         return diagnose(code, details, target, deadline=self.deadline, surroundings=surroundings)
 
     def _judge(self, status: Status) -> Verdict:
-        target = probe_target(self.spec, self.embedded)
-        surroundings = self._surroundings()
+        target, surroundings = self._target(), self._surroundings()
         return status_verdict(
             status.code, self._mask(status.reason), target, surroundings=surroundings
         )
+
+    def _target(self) -> ProbeTarget:
+        endpoint = self.dialed or self.spec.endpoint
+        return probe_target(replace(self.spec, endpoint=endpoint), self.embedded)
 
     def _surroundings(self) -> Surroundings:
         environ = process_environment()

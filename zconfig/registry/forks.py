@@ -11,45 +11,52 @@ import os
 import weakref
 from typing import Protocol
 
+from zconfig.channel.gate import GATE
+
 _LONGEST_WAIT_S = 1.0
 
 
 class Forkable(Protocol):
-    """What has connections to forget."""
+    """What holds something of its process."""
 
     def after_fork(self) -> None:
         """Forget, in the child, what belongs to the parent."""
-        ...
 
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _hooked = False
 
 
-def guard_forks(registry: Forkable) -> None:
-    """Have a registry told in every child that is forked from now on.
+def guard_forks(forkable: Forkable) -> None:
+    """Have something told in every child that is forked from now on.
 
-    Called on the first connect: until then there is nothing to forget, and importing the package
-    changes nothing in the process.
+    Called on the first use, before any lock is taken: until then there is nothing to forget, and
+    importing the package changes nothing in the process.
     """
     global _hooked  # noqa: PLW0603 - fork hooks are the process' own, and cannot be taken back
-    # Imported here and not in the child: a fork while another thread imports it would hang there.
-    from zconfig.channel.gate import GATE
-    from zconfig.connection import CORES
-
-    _guarded.add(registry)
+    _guarded.add(forkable)
     if _hooked:
         return
-    _hooked = True
-
-    def after_in_child() -> None:
-        GATE.renew()
-        CORES.forget()
-        for each in _guarded:
-            each.after_fork()
-
     os.register_at_fork(
         before=lambda: GATE.close(_LONGEST_WAIT_S),
         after_in_parent=GATE.open,
-        after_in_child=after_in_child,
+        after_in_child=_renew,
     )
+    _hooked = True  # not before: two threads that hook do less harm than one that relies on it
+
+
+def import_grpc() -> None:
+    """Import what connections need; a fork waits for that as for a call.
+
+    What a thread of the parent was importing just then, the child could never import: it would
+    wait for that thread.
+    """
+    with GATE:
+        from zconfig.connection import CORES
+    guard_forks(CORES)
+
+
+def _renew() -> None:
+    GATE.renew()
+    for each in _guarded:
+        each.after_fork()

@@ -66,10 +66,10 @@ class Keeper:
 
 def look_round(lifecycles: Sequence[Lifecycle]) -> None:
     """Look at each connection that needs it, several at a time: one may be slow to answer."""
-    needy = [each for each in lifecycles if each.needs_a_look()]
+    needy = [each for each in lifecycles if each.watch.is_due()]
     if len(needy) <= 1:
         for each in needy:
-            each.look()
+            each.watch.look()
         return
     with ThreadPoolExecutor(min(len(needy), _AT_ONCE), thread_name_prefix="zconfig-look") as pool:
-        list(pool.map(lambda each: each.look(), needy))
+        list(pool.map(lambda each: each.watch.look(), needy))

@@ -14,7 +14,7 @@ from zconfig.errors import ClosedError, ZConfigError
 from zconfig.patience import Patience
 from zconfig.redaction import Hidden
 from zconfig.registry.announce import announcements, removed, rotation_refused
-from zconfig.registry.forks import guard_forks
+from zconfig.registry.forks import guard_forks, import_grpc
 from zconfig.registry.keeper import Keeper
 from zconfig.registry.pool import Place, Pool
 from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
@@ -75,6 +75,7 @@ class Registry:
     def table(self) -> Table:
         """What is configured; on the first use also what only the network can tell."""
         if self._may_lack:
+            guard_forks(self)
             with self._reloading:
                 self._read_what_lacks()
         return self._scene.table
@@ -104,7 +105,7 @@ class Registry:
             timeout: Seconds for the connect; the alias' own by default.
         """
         self.announce()
-        guard_forks(self)
+        import_grpc()
         timeout_s = spec.timeout_s if timeout is None else timeout
         wait_s = self.table.configuration.options.wait if wait is None else wait
         check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
@@ -220,6 +221,7 @@ class Registry:
 
         Not on import: the application has not yet set up its logging then.
         """
+        guard_forks(self)
         _ = self.table
         while self._unannounced:
             with suppress(IndexError):  # another thread may have taken the last one

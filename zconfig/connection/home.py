@@ -1,0 +1,24 @@
+"""Where connections belong: what they need of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from zconfig import events
+
+if TYPE_CHECKING:
+    from zconfig.connection.lifecycle import Lifecycle
+
+
+class Home(Protocol):
+    """Takes events, has connections looked after, and reads credentials again."""
+
+    def emit(self, event: events.Event) -> None:
+        """Take a lifecycle event."""
+
+    def attend(self) -> None:
+        """Have connections looked after soon, in another thread; return at once."""
+
+    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
+        """Read the credentials of a connection again, rotate if they are new, and say so."""
