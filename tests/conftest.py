@@ -26,7 +26,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("zconfig")
 
-_FOREIGN = re.compile(r"(ZILLIZ|ZCONFIG|MILVUS)_|SERVICE_BINDING_ROOT$|.*_proxy$", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"(ZILLIZ|ZCONFIG|MILVUS|GRPC)_|SERVICE_BINDING_ROOT$|.*_proxy$", re.IGNORECASE
+)
 
 
 @contextmanager

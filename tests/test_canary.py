@@ -17,7 +17,6 @@ import logging
 import os
 import pickle
 import socket
-import ssl
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,10 +25,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import boto3  # type: ignore[import-untyped]  # it has no types of its own
 import grpc
 import pytest
 import structlog
 from click.testing import CliRunner
+from moto import mock_aws
 from pydantic import BaseModel
 from rich.traceback import Traceback
 
@@ -37,8 +38,10 @@ import zconfig
 from tests.support import faults
 from tests.support.certificates import Certificates
 from tests.support.fake_milvus import fake_milvus
+from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_python, run_zconfig
 from tests.support.servers import RealMilvus
+from zconfig import errors
 from zconfig.channel import messages
 from zconfig.cli.app import zconfig as command
 from zconfig.cli.explaining import explanation_json, explanation_table
@@ -47,12 +50,14 @@ from zconfig.cli.report import checked, listed
 from zconfig.connection.seam import Attempt, probe_target
 from zconfig.diagnosis import Surroundings
 from zconfig.endpoint import EndpointError, parse, split_userinfo
+from zconfig.redaction import MASK
 from zconfig.registry import Connections
 from zconfig.settings.load import load
 from zconfig.sources import plugins
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import Reading
 from zconfig.sources.environment import read_environment
+from zconfig.sources.managers import manager_readings
 from zconfig.sources.milvus_env import read_milvus_fallback
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
@@ -261,6 +266,8 @@ class Log(logging.Handler):
         self.names: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(("botocore.", "urllib3.", "moto.")):
+            return  # which at DEBUG show what they send and get, whoever asks them to
         self.names.add(record.name)
         self.texts.append(f"{self.format(record)} {record.getMessage()} {vars(record)!r}")
 
@@ -388,6 +395,23 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "entry_points", lambda **_: (found,))
 
 
+def aws(fields: Fields, directory: Path) -> Environ:
+    held = json.dumps(variables(fields))
+    boto3.client("secretsmanager").create_secret(Name="canary", SecretString=held)
+    return {"ZCONFIG_AWS_SECRET": "canary"}
+
+
+@pytest.fixture(autouse=True)
+def _cloud(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have the tests that say AWS find one of their own."""
+    if "AWS" not in request.node.name:
+        yield
+        return
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        yield
+
+
 AMBIENT: dict[str, Callable[[Fields, Path], Environ]] = {
     "environment": lambda fields, _: variables(fields),
     "_FILE": file_forms,
@@ -405,6 +429,7 @@ AMBIENT: dict[str, Callable[[Fields, Path], Environ]] = {
     "service binding": service_binding,
     "MILVUS_*": milvus_variables,
     "plugin": plugin,
+    "AWS Secrets Manager": aws,
 }
 
 
@@ -545,6 +570,24 @@ def test_no_source_shows_a_secret_that_fails(
         assert_no_canary(*printed_of(connections))
 
 
+@pytest.mark.parametrize("source", AMBIENT)
+def test_nothing_that_explains_or_lists_shows_a_secret(source: str, tmp_path: Path) -> None:
+    encoded = quote(CANARY, safe="")
+    fields = {
+        "uri": f"http://root:{encoded}@127.0.0.1:1",
+        "proxy": f"http://u:{encoded}@127.0.0.1:1",
+    }
+    environ = AMBIENT[source](fields, tmp_path)
+    connections = connections_of(environ, tmp_path, Log())
+    assert connections.configuration.errors == ()
+    assert MASK in explanation_table(connections.explain("default"))
+    assert MASK in explanation_json(connections.explain("default"))
+    assert_no_canary(*printed_of(connections), *shown_by(connections))
+    above = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_API_KEY": f"{CANARY}-2"}
+    connections = connections_of(environ | above, tmp_path, Log())
+    assert_no_canary(*printed_of(connections), *shown_by(connections))
+
+
 def test_what_pydantic_settings_logs_is_looked_at(log: Log, tmp_path: Path) -> None:
     connections_of({"ZILLIZ_URI": "./x.db", "ZILLIZ_TOKEN": CANARY}, tmp_path, log)
     assert any(name.startswith("pydantic_settings") for name in log.names)
@@ -560,6 +603,7 @@ def everything_read(environ: Environ, directory: Path) -> tuple[Reading, ...]:
         read_service_bindings(directory / "bindings"),
         read_milvus_fallback(environ),
         *plugins.plugin_readings(environ),
+        *manager_readings(environ.get("ZCONFIG_AWS_SECRET"), None, None),
     )
 
 
@@ -666,6 +710,14 @@ def in_a_circle(path: Path) -> None:
     path.symlink_to(path)
 
 
+def aws_holding(text: str) -> Declare:
+    def declare(_: Path) -> Environ:
+        boto3.client("secretsmanager").create_secret(Name="canary", SecretString=text)
+        return {**URI, "ZCONFIG_AWS_SECRET": "canary"}
+
+    return declare
+
+
 FAULTY: dict[str, Declare] = {
     "a path that is the secret": pasted(CANARY),
     "a path that is the secret, a pair": pasted(f"root:{CANARY}"),
@@ -745,6 +797,9 @@ FAULTY: dict[str, Declare] = {
         **URI,
         "PLUGIN": str(write(directory / "plugin.json", f'["{CANARY}"]')),
     },
+    "a secret of AWS that is no JSON": aws_holding(f'{{"ZILLIZ_TOKEN": "{CANARY}'),
+    "a secret of AWS that is a list": aws_holding(f'["{CANARY}"]'),
+    "a secret of AWS that holds another": aws_holding(f'{{"ZILLIZ_TOKEN": {{"x": "{CANARY}"}}}}'),
     "a private key as the path of its file": lambda _: {
         "ZILLIZ_URI": "https://127.0.0.1:1",
         "ZILLIZ_TLS_CERT": __file__,
@@ -772,22 +827,6 @@ def at(serve: Callable[[], contextlib.AbstractContextManager[int]], scheme: str 
     @contextlib.contextmanager
     def server(_: Certificates) -> Iterator[str]:
         with serve() as port:
-            yield f"{scheme}://127.0.0.1:{port}"
-
-    return server
-
-
-def plain(handle: faults.Handler, scheme: str = "http") -> Server:
-    return at(lambda: faults.listening(handle), scheme)
-
-
-def over_tls(handle: faults.Handler, scheme: str = "https") -> Server:
-    @contextlib.contextmanager
-    def server(certificates: Certificates) -> Iterator[str]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.server.cert, certificates.server.key)
-        context.set_alpn_protocols(["h2"])
-        with faults.listening(faults.over_tls(context, handle)) as port:
             yield f"{scheme}://127.0.0.1:{port}"
 
     return server
@@ -828,27 +867,7 @@ def base64_of(text: str) -> str:
 Code = grpc.StatusCode
 
 SERVERS: dict[str, Server] = {
-    "refused": at(faults.refused),
-    "black hole": at(faults.black_hole),
-    "silent": plain(faults.swallow),
-    "hangs up": plain(faults.hang_up),
-    "resets": plain(faults.reset),
-    "HTTP/1": plain(faults.http1),
-    "garbage": plain(faults.garbage),
-    "gateway 200": plain(faults.gateway(200)),
-    "gateway 403": plain(faults.gateway(403)),
-    "gateway 503": plain(faults.gateway(503)),
-    "plaintext, and we speak TLS": plain(faults.http1, "https"),
-    "TLS, and we do not": over_tls(faults.swallow, "http"),
-    "TLS that is not trusted": over_tls(faults.swallow),
-    "a name that does not exist": lambda _: contextlib.nullcontext("http://nowhere.invalid:1"),
     "a socket that does not exist": lambda _: contextlib.nullcontext("unix:/nowhere.sock"),
-    "never answers": answers(faults.never),
-    "another service": answers(faults.succeed, "SomethingElse"),
-    "no Milvus": answers(lambda *_: b"\xff\xff\xff"),
-    "rejects": answers(faults.failing(Code.UNAUTHENTICATED, "auth check failure")),
-    "denies": answers(faults.failing(Code.PERMISSION_DENIED, "permission deny")),
-    "is stopped": answers(faults.failing(Code.UNAVAILABLE, "under current cluster status")),
     "repeats it": says(Code.UNAUTHENTICATED),
     "repeats it, unavailable": says(Code.UNAVAILABLE),
     "repeats it, internal": says(Code.INTERNAL),
@@ -902,6 +921,48 @@ def test_no_failed_connect_shows_a_secret(
         report = checked(connections, (), wait=None, timeout=None)
     assert_no_canary(*(render(report) for render in (render_table, render_json, render_github)))
     assert "zconfig.connection.failed" in "".join(log.texts)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.name)
+def test_no_cause_of_a_failure_shows_a_secret(
+    cell: Cell, certificates: Certificates, tmp_path: Path, log: Log
+) -> None:
+    with cell.environ(certificates) as fields:
+        encoded = quote(CANARY, safe="")
+        environ = {name: text.replace("s3cret-canary", encoded) for name, text in fields.items()}
+        if cell.error is not errors.MissingCredentialsError:
+            environ["ZILLIZ_PROD_TOKEN"] = f"root:{CANARY}"
+        connections = connections_of(environ, tmp_path, log)
+        error = assert_fails_quietly(connections, log, connections.autoconnect)
+    assert isinstance(error, errors.AutoconnectError)
+    assert type(error.failures["prod"]) is cell.error
+
+
+MATERIAL: dict[str, tuple[Callable[[str], Environ], type[errors.ConnectError]]] = {
+    "as authorities": (
+        lambda path: {"ZILLIZ_URI": "https://127.0.0.1:1", "ZILLIZ_TLS_CA": path},
+        errors.TLSMaterialError,
+    ),
+    "as a certificate and its key": (
+        lambda path: {
+            "ZILLIZ_URI": "https://127.0.0.1:1",
+            "ZILLIZ_TLS_CERT": path,
+            "ZILLIZ_TLS_KEY": path,
+        },
+        errors.TLSMaterialError,
+    ),
+    "as a database": (lambda path: {"ZILLIZ_URI": path}, errors.EmbeddedServerError),
+}
+
+
+@pytest.mark.parametrize("material", MATERIAL)
+def test_no_file_that_is_opened_is_shown(material: str, tmp_path: Path, log: Log) -> None:
+    path = write(tmp_path / "x.db", f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n")
+    environ, expected = MATERIAL[material][0](str(path)), MATERIAL[material][1]
+    connections = connections_of({**environ, "ZILLIZ_TOKEN": CANARY}, tmp_path, log)
+    error = assert_fails_quietly(connections, log, connections.autoconnect)
+    assert isinstance(error, errors.AutoconnectError)
+    assert type(error.failures["default"]) is expected
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -996,6 +1057,13 @@ def test_a_live_connection_shows_no_secret(live: Connections, log: Log) -> None:
     for each in shown:
         assert_no_canary(f"{each!s} {each!r}", *everything_inside(each), *serialised(each))
     assert_no_canary(*shown_by(live), *printed_of(live), *log.texts)
+
+
+def test_an_alias_that_nothing_configures_is_told_without_a_secret(
+    live: Connections, log: Log
+) -> None:
+    error = assert_fails_quietly(live, log, lambda: live.connect("other", token=CANARY))
+    assert isinstance(error, errors.UnknownAliasError)
 
 
 def test_a_conflict_shows_no_secret(live: Connections, log: Log) -> None:
@@ -1096,6 +1164,8 @@ def everywhere(directory: Path, uri: str) -> Environ:
         ("check", "--format", "github", "--timeout", "2", "default", "b"),
         ("check", "--quiet"),
         ("list",),
+        ("doctor", "--timeout", "2"),
+        ("explain",),
         ("explain", "--format", "json"),
         ("explain", "default"),
     ],

@@ -241,6 +241,18 @@ def test_env_example_and_schema_are_printed() -> None:
     assert "ZILLIZ_URI" in json.loads(run_zconfig("schema").stdout)["properties"]
 
 
+@pytest.mark.parametrize(
+    "command", ["check", "doctor", "list", "explain", "init", "env-example", "schema"]
+)
+def test_the_examples_in_the_help_stand_a_line_each(command: str) -> None:
+    help_ = run_zconfig(command, "--help").stdout
+    assert "\\b" not in help_
+    if command != "schema":
+        assert f"  zconfig {command}" in help_.partition("Example")[2].splitlines()[1]
+    if command in {"check", "doctor", "list", "explain"}:
+        assert "\n    8  database missing\n" in help_
+
+
 def test_version_and_help() -> None:
     assert run_zconfig("--version").stdout.startswith("zconfig, version ")
     help_ = run_zconfig("check", "--help").stdout
@@ -286,10 +298,9 @@ def test_a_short_timeout_is_about_servers_not_about_starting_milvus_lite(lite_ur
 
 def test_a_secret_that_the_server_repeats_is_not_shown() -> None:
     def echo(request: bytes, context: grpc.ServicerContext) -> bytes:
-        sent = dict(context.invocation_metadata())["authorization"]
+        sent = str(dict(context.invocation_metadata())["authorization"])
         plain = base64.b64decode(sent).decode()
         context.abort(grpc.StatusCode.UNAUTHENTICATED, f"bad authorization {sent} = {plain}")
-        return b""
 
     with grpc_server({"Connect": echo}) as port:
         environ = {

@@ -17,27 +17,20 @@ from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
 from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, fake_milvus
+from tests.support.fake_milvus import PATIENCE_S
 from tests.support.faults import Listener, forward
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
-from zconfig import errors, events
+from zconfig import events
 from zconfig.errors import (
-    AuthenticationError,
     AutoconnectError,
-    ClientCertificateError,
     ClosedError,
     ConnectError,
     DatabaseMissingError,
     ExitCode,
-    HostnameMismatchError,
     MissingCredentialsError,
-    PlaintextServerError,
     RefusedError,
     RejectedCredentialsError,
-    TLSError,
-    TLSServerError,
-    UntrustedCertificateError,
 )
 from zconfig.interop.pymilvus import client_of
 
@@ -379,118 +372,6 @@ def test_the_channel_carries_the_credentials_for_any_stub(milvus: RealMilvus) ->
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-# --- TLS -----------------------------------------------------------------------------------
-
-
-def test_tls_with_the_authority(milvus_tls: RealMilvus, certificates: Certificates) -> None:
-    with registry(**prod(milvus_tls, TLS_CA=str(certificates.ca))) as connections:
-        connection = connections["prod"]
-        assert connection.endpoint.secure
-        assert connection.ping() > 0
-        assert isinstance(collections_of(connection), list)
-
-
-def test_an_authority_that_did_not_sign_is_not_trusted(
-    milvus_tls: RealMilvus, certificates: Certificates
-) -> None:
-    with registry(**prod(milvus_tls, TLS_CA=str(certificates.other_ca))) as connections:
-        error = connect_error(connections)
-    assert type(error) is UntrustedCertificateError
-    assert error.exit_code is ExitCode.TLS
-    assert error.origin == "ZILLIZ_PROD_TLS_CA (environment)"
-
-
-def test_the_systems_authorities_do_not_trust_a_private_one(milvus_tls: RealMilvus) -> None:
-    with registry(**prod(milvus_tls)) as connections:
-        assert type(connect_error(connections)) is UntrustedCertificateError
-
-
-def test_a_certificate_for_another_name_is_refused(
-    milvus_tls: RealMilvus, certificates: Certificates
-) -> None:
-    fields = {"TLS_CA": str(certificates.ca), "TLS_SERVER_NAME": "other.test"}
-    with registry(**prod(milvus_tls, **fields)) as connections:
-        assert type(connect_error(connections)) is HostnameMismatchError
-
-
-def test_the_name_in_the_certificate_may_be_given(certificates: Certificates) -> None:
-    pair = (certificates.other_host.key.read_bytes(), certificates.other_host.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        uri = f"https://127.0.0.1:{server.port}"
-        trust = {"ZILLIZ_PROD_URI": uri, "ZILLIZ_PROD_TLS_CA": str(certificates.ca)}
-        with registry(**trust) as connections:
-            assert type(connect_error(connections)) is HostnameMismatchError
-        with registry(**trust, ZILLIZ_PROD_TLS_SERVER_NAME="other.test") as connections:
-            assert connections["prod"].ping() > 0
-
-
-def test_plaintext_to_a_tls_server_says_so(
-    milvus_tls: RealMilvus,
-) -> None:
-    plain = milvus_tls.uri.replace("https", "http")
-    with registry(**prod(milvus_tls, URI=plain)) as connections:
-        assert type(connect_error(connections)) is TLSServerError
-
-
-def test_tls_to_a_plaintext_server_says_so(milvus: RealMilvus) -> None:
-    secure = milvus.uri.replace("http", "https")
-    with registry(**prod(milvus, URI=secure)) as connections:
-        assert type(connect_error(connections)) is PlaintextServerError
-
-
-def mtls(certificates: Certificates, **fields: str) -> dict[str, str]:
-    return {"TLS_CA": str(certificates.ca), **fields}
-
-
-def test_mutual_tls_with_a_client_certificate(
-    milvus_mtls: RealMilvus, certificates: Certificates
-) -> None:
-    pair = {"TLS_CERT": str(certificates.client.cert), "TLS_KEY": str(certificates.client.key)}
-    with registry(**prod(milvus_mtls, **mtls(certificates, **pair))) as connections:
-        assert connections["prod"].ping() > 0
-
-
-def test_mutual_tls_without_a_client_certificate(
-    milvus_mtls: RealMilvus, certificates: Certificates
-) -> None:
-    with registry(**prod(milvus_mtls, **mtls(certificates))) as connections:
-        error = connect_error(connections)
-    assert type(error) is ClientCertificateError
-    assert error.permanent
-
-
-def test_mutual_tls_with_another_authoritys_client_certificate(
-    milvus_mtls: RealMilvus, certificates: Certificates
-) -> None:
-    other = certificates.other_authority
-    pair = {"TLS_CERT": str(other.cert), "TLS_KEY": str(other.key)}
-    with registry(**prod(milvus_mtls, **mtls(certificates, **pair))) as connections:
-        assert type(connect_error(connections)) is ClientCertificateError
-
-
-def test_wrong_credentials_over_tls_are_not_a_tls_error(
-    milvus_mtls: RealMilvus, certificates: Certificates
-) -> None:
-    pair = {"TLS_CERT": str(certificates.client.cert), "TLS_KEY": str(certificates.client.key)}
-    fields = mtls(certificates, TOKEN=WRONG, **pair)
-    with registry(**prod(milvus_mtls, **fields)) as connections:
-        error = connect_error(connections)
-    assert isinstance(error, AuthenticationError)
-    assert not isinstance(error, TLSError)
-
-
-def test_a_key_of_another_certificate_is_found_before_anything_is_dialed(
-    milvus_mtls: RealMilvus, certificates: Certificates
-) -> None:
-    pair = {"TLS_CERT": str(certificates.client.cert), "TLS_KEY": str(certificates.server.key)}
-    with counted(milvus_mtls) as (uri, accepted):
-        secure = {"URI": uri.replace("http", "https"), **mtls(certificates, **pair)}
-        with registry(**prod(milvus_mtls, **secure)) as connections:
-            error = connect_error(connections)
-        assert accepted == []
-    assert type(error) is errors.TLSMaterialError
-
-
 # --- pymilvus ------------------------------------------------------------------------------
 
 
@@ -543,7 +424,7 @@ def test_a_client_works_through_our_channel_with_mutual_tls(
     milvus_mtls: RealMilvus, certificates: Certificates
 ) -> None:
     pair = {"TLS_CERT": str(certificates.client.cert), "TLS_KEY": str(certificates.client.key)}
-    with registry(**prod(milvus_mtls, **mtls(certificates, **pair))) as connections:
+    with registry(**prod(milvus_mtls, TLS_CA=str(certificates.ca), **pair)) as connections:
         assert isinstance(client_of(connections["prod"]).list_collections(), list)
 
 

@@ -101,6 +101,14 @@ def test_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in line
 
 
+def test_a_field_that_only_looks_like_an_event_is_no_event(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("json")
+    logging.getLogger("zconfig").warning("x", extra={"_zconfig_event": "ConnectionClosed()"})
+    assert json.loads(capsys.readouterr().err)["event"] == "x"
+
+
 def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("json")
     configure_logging("json")

@@ -30,6 +30,8 @@ from tests.support.processes import run_python
 from tests.test_redaction import FORMS, SECRETS, WHOLE_FORMS, inside
 from zconfig.masking import MaskedTraceback, MaskingFilter, MaskingProcessor
 from zconfig.redaction import MASK, Masker
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.load import load
 
 SECRET = 's3cr&t/with "every" kind\' of \\ char+$'
 URL = f"http://root:{quote(SECRET, safe='')}@db:9091/metrics"
@@ -583,7 +585,113 @@ def test_no_secret_survives_in_any_record(
     assert encoded not in log.lines()
 
 
+# --- every form in every place -------------------------------------------------------------------
+
+ALL_FORMS = FORMS | WHOLE_FORMS
+
+
+PLACES: dict[str, Callable[[logging.Logger, str], None]] = {
+    "the message": lambda log, text: log.info(text),
+    "an argument": lambda log, text: log.info("got %s", text),
+    "a field": lambda log, text: log.info("x", extra={"field": text}),
+    "a list in a dictionary": lambda log, text: log.info("x", extra={"field": {"a": [1, text]}}),
+    "the text of an exception": lambda log, text: log.info("got %s", ValueError(text)),
+    "a traceback": lambda log, text: log.error("x", exc_info=raised(text)),
+}
+
+
+def logged(secret: str, place: str, text: str) -> str:
+    """Return all that a record shows of a text in one of its places."""
+    log = stream_log(EveryField())
+    log.handler.addFilter(MaskingFilter(Masker(lambda: [f"root:{secret}"])))
+    PLACES[place](log.logger, text)
+    return log.lines()
+
+
+@pytest.mark.parametrize("form", ALL_FORMS)
+@pytest.mark.parametrize("place", PLACES)
+def test_every_form_is_masked_in_every_place(place: str, form: str) -> None:
+    lines = logged(SECRET, place, f"<{ALL_FORMS[form](SECRET)}>")
+    assert MASK in lines
+    assert gone(lines), lines
+
+
+@given(secret=SECRETS, form=FORM, place=st.sampled_from([*PLACES]))
+def test_no_secret_survives_in_any_place(
+    secret: str, form: Callable[[str], str], place: str
+) -> None:
+    encoded = form(secret)
+    lines = logged(secret, place, encoded)
+    assert MASK in lines
+    shown = (encoded, json.dumps(encoded)[1:-1], json.dumps(repr(encoded)[1:-1])[1:-1])
+    assert not [each for each in shown if each in lines], lines
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_secret_that_is_too_short_is_left_alone(place: str) -> None:
+    lines = logged("s3crt", place, "a s3crt b")
+    assert "a s3crt b" in lines
+    assert MASK not in lines
+
+
 # --- of the configured connections -------------------------------------------------------------
+
+U, OTHER = "http://127.0.0.1:1", "0ther-s3cret"
+
+WRONG: dict[str, dict[str, str]] = {
+    "right": {"URI": U, "TOKEN": SECRET},
+    "a bad URI": {"URI": "http://h:0", "TOKEN": SECRET},
+    "a bad URI with the password": {"URI": f"http://root:{quote(SECRET, safe='')}@h:0"},
+    "userinfo that is not encoded": {"URI": f"http://root:{SECRET}@h"},
+    "userinfo without a scheme": {"URI": f"root:{SECRET}@h"},
+    "a key as userinfo, not encoded": {"URI": f"http://{SECRET}@h"},
+    "no URI": {"TOKEN": SECRET},
+    "a password alone": {"URI": U, "PASSWORD": SECRET},
+    "a token beside a pair": {"URI": U, "TOKEN": OTHER, "USER": "root", "PASSWORD": SECRET},
+    "two spellings": {"URI": U, "TOKEN": OTHER, "API_KEY": SECRET},
+    "another field": {"URI": U, "TOKEN": SECRET, "TIMEOUT": "soon"},
+    "a proxy of another kind": {"URI": U, "PROXY": f"socks5://u:{quote(SECRET, safe='')}@h"},
+    "a proxy that is not encoded": {"URI": U, "PROXY": f"http://u:{SECRET}@h"},
+}
+
+
+def configured(directory: Path, **environ: str) -> Configuration:
+    return load(environ, directory, system_secrets=str(directory / "none"))
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_the_secret_of_an_alias_is_known_right_or_wrong(wrong: str, tmp_path: Path) -> None:
+    environ = {f"ZILLIZ_A_{field}": value for field, value in WRONG[wrong].items()}
+    configuration = configured(tmp_path, **environ)
+    assert bool(configuration.aliases) == (wrong == "right")
+    shown = Masker(lambda: configuration.secrets).mask(f"<{SECRET}> {URL}")
+    assert gone(shown), shown
+
+
+def test_the_secret_of_a_file_is_known_and_its_path_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "s3cret-file"
+    path.touch(0o600)
+    path.write_text(f"{SECRET}\n")
+    configuration = configured(tmp_path, ZILLIZ_URI="h", ZILLIZ_TOKEN_FILE=str(path))
+    assert [*configuration.secrets] == [SECRET]
+
+
+def test_a_secret_that_is_shadowed_is_known(tmp_path: Path) -> None:
+    (tmp_path / ".env").touch(0o600)
+    (tmp_path / ".env").write_text("ZILLIZ_TOKEN=from-the-file\nZILLIZ_URI=http://u:in-uri@h\n")
+    environ = {"ZILLIZ_URI": U, "ZILLIZ_USER": "root", "ZILLIZ_PASSWORD_FILE": "nowhere"}
+    assert {*configured(tmp_path, **environ).secrets} == {"from-the-file", "u:in-uri"}
+
+
+def test_what_is_no_secret_is_not_taken_for_one(tmp_path: Path) -> None:
+    environ = {
+        "ZILLIZ_URI": f"{tmp_path}/a@b/milvus.db",
+        "ZILLIZ_DB_NAME": "sales@home",
+        "ZILLIZ_B_URI": "http://db_admin@host",
+        "ZILLIZ_B_PASSWORD": SECRET,
+        "ZILLIZ_B_PROXY": "http://proxy:3128",
+    }
+    assert [*configured(tmp_path, **environ).secrets] == [SECRET]
 
 
 def test_the_configured_secrets_are_masked_and_change_with_a_reload(tmp_path: Path) -> None:

@@ -140,6 +140,12 @@ def reset(conn: socket.socket) -> None:
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+def reset_later(conn: socket.socket) -> None:
+    """Close with a RST once something was said."""
+    conn.recv(1)
+    reset(conn)
+
+
 def answering(answer: bytes) -> Handler:
     """Answer whatever comes first with these bytes, then hold the line."""
 
@@ -184,25 +190,27 @@ def header(name: str, value: str) -> bytes:
 
 
 def gateway(status: int) -> Handler:
-    """Answer the first call as a web server does: a bare status, with 200 also a page."""
-    answer = frame(
-        HEADERS, header(":status", str(status)), flags=END_HEADERS | END_STREAM, stream=1
-    )
-    if status == HTTPStatus.OK:
-        headers = header(":status", "200") + header("content-type", "text/html")
-        answer = frame(HEADERS, headers, flags=END_HEADERS, stream=1)
-        answer += frame(DATA, b"<html>", flags=END_STREAM, stream=1)
+    """Answer each call as a web server does: a bare status, with 200 also a page."""
 
     def handle(conn: socket.socket) -> None:
         conn.sendall(frame(SETTINGS))
         with conn.makefile("rb") as stream:
             stream.read(len(PREFACE))
-            while (head := stream.read(FRAME_HEADER)) and head[3] != HEADERS:
+            while head := stream.read(FRAME_HEADER):
                 stream.read(int.from_bytes(head[:3], "big"))
-        conn.sendall(answer)
-        swallow(conn)
+                if head[3] == HEADERS:
+                    conn.sendall(_web_answer(status, int.from_bytes(head[5:], "big")))
 
     return handle
+
+
+def _web_answer(status: int, stream: int) -> bytes:
+    bare = header(":status", str(status))
+    if status != HTTPStatus.OK:
+        return frame(HEADERS, bare, flags=END_HEADERS | END_STREAM, stream=stream)
+    headers = bare + header("content-type", "text/html")
+    page = frame(DATA, b"<html>", flags=END_STREAM, stream=stream)
+    return frame(HEADERS, headers, flags=END_HEADERS, stream=stream) + page
 
 
 # --- gRPC ----------------------------------------------------------------------------------
@@ -277,7 +285,35 @@ def connect_proxy(conn: socket.socket) -> None:
         forward(conn, upstream)
 
 
-connect_refused = answering(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+def tunnel_to(port: int) -> Handler:
+    """Open a tunnel to a port of this machine, as a proxy that finds every host there."""
+
+    def handle(conn: socket.socket) -> None:
+        conn.recv(CHUNK)
+        with socket.create_connection((LOOPBACK, port)) as upstream:
+            conn.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            forward(conn, upstream)
+
+    return handle
+
+
+def proxy_answering(status: int) -> Handler:
+    """Answer a CONNECT with a status, as a proxy that opens no tunnel."""
+    phrase = HTTPStatus(status).phrase
+    return answering(f"HTTP/1.1 {status} {phrase}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+connect_refused = proxy_answering(403)
+
+
+def tcp_forward(port: int) -> Handler:
+    """Carry everything to a port of this machine."""
+
+    def handle(conn: socket.socket) -> None:
+        with socket.create_connection((LOOPBACK, port)) as upstream:
+            forward(conn, upstream)
+
+    return handle
 
 
 def forward(one: socket.socket, other: socket.socket, latency_s: float = 0.0) -> None:

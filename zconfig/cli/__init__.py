@@ -1,5 +1,19 @@
 """The command `zconfig`: results on standard output, the log on standard error."""
 
-from zconfig.cli.app import main
+import os
+
+from zconfig.sources.process import process_environment
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command."""
+    # gRPC writes to standard error what the errors of the command say better; it looks for this
+    # when it is loaded.
+    if "GRPC_VERBOSITY" not in process_environment():
+        os.putenv("GRPC_VERBOSITY", "NONE")
+
+    from zconfig.cli.app import zconfig
+
+    zconfig(prog_name="zconfig")

@@ -28,25 +28,25 @@ def render_table(report: Report) -> str:
     for row in report.rows:
         table.add_row(*_cells(row, shows_server=shows_server))
     told = [row.failure.message for row in report.rows if row.failure]
-    told += [f"{p.severity}: {p}" for p in _untold(report)]
+    told += untold(report)
     parts = [table] if report.rows else []
     return draw([*parts, *(Text(line) for line in told)])
 
 
 def render_json(report: Report) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    rows = [_row(row) for row in report.rows]
-    problems = [_problem(problem) for problem in report.problems]
-    return json.dumps(
-        {
-            "ok": report.exit_code == 0,
-            "exit_code": int(report.exit_code),
-            "elapsed_ms": round(report.elapsed_ms, 3),
-            "aliases": rows,
-            "problems": problems,
-        },
-        indent=2,
-    )
+    return json.dumps(report_values(report), indent=2)
+
+
+def report_values(report: Report) -> dict[str, Any]:
+    """Return a report in JSON's own types."""
+    return {
+        "ok": report.exit_code == 0,
+        "exit_code": int(report.exit_code),
+        "elapsed_ms": round(report.elapsed_ms, 3),
+        "aliases": [_row(row) for row in report.rows],
+        "problems": [_problem(problem) for problem in report.problems],
+    }
 
 
 def render_github(report: Report) -> str:
@@ -75,18 +75,24 @@ def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
     yield Text(row.origin or "")
 
 
-def _untold(report: Report) -> Iterable[Problem]:
-    """Return the problems that no row's failure repeats."""
+def untold(report: Report) -> list[str]:
+    """Return the problems that no row's failure repeats, a line each."""
     failed = {row.alias for row in report.rows if row.failure and not row.endpoint}
-    return (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
+    left = (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
+    return [f"{problem.severity}: {problem}" for problem in left]
+
+
+def rounded(milliseconds: float | None) -> float | None:
+    """Return a duration with the digits that mean something."""
+    return None if milliseconds is None else round(milliseconds, 3)
 
 
 def _row(row: Row) -> dict[str, Any]:
     values = asdict(row)
-    if row.round_trip_ms is not None:
-        values["round_trip_ms"] = round(row.round_trip_ms, 3)
+    values["round_trip_ms"] = rounded(row.round_trip_ms)
     if row.failure:
         values["failure"]["exit_code"] = int(row.failure.exit_code)
+        values["failure"]["elapsed_ms"] = rounded(row.failure.elapsed_ms)
     return values
 
 

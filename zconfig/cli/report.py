@@ -32,6 +32,11 @@ class Failure:
         stage: How far the connect came; `None` for a wrong configuration.
         permanent: Whether trying again cannot help.
         remedy: One thing to do.
+        problem: What is wrong, in a few words.
+        detail: What was seen.
+        origin: Where the value at fault was set.
+        hint: An observation about the surroundings that makes the cause likelier.
+        elapsed_ms: Milliseconds from the start of the connect to this verdict.
     """
 
     cause: str
@@ -40,6 +45,11 @@ class Failure:
     stage: str | None = None
     permanent: bool = True
     remedy: str = ""
+    problem: str = ""
+    detail: str = ""
+    origin: str = ""
+    hint: str = ""
+    elapsed_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +185,20 @@ def _failure(error: ZConfigError) -> Failure:
             str(error.stage),
             error.permanent,
             error.remedy,
+            error.problem,
+            error.detail,
+            error.origin,
+            error.hint,
+            error.elapsed_ms,
         )
-    cause = error.problems[0].code if isinstance(error, ConfigurationError) else "missing_extra"
-    return Failure(cause, str(error), error.exit_code)
+    if not isinstance(error, ConfigurationError):
+        return Failure("missing_extra", str(error), error.exit_code)
+    first = error.problems[0]
+    return Failure(
+        first.code,
+        str(error),
+        error.exit_code,
+        remedy=first.remedy,
+        problem=first.message,
+        origin=str(first.origin or ""),
+    )

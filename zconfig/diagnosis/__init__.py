@@ -6,14 +6,16 @@ Everything here blocks for a second at most; call it from a thread where that is
 from __future__ import annotations
 
 from zconfig.diagnosis.material import check_material
-from zconfig.diagnosis.probe import StageResult, stages
-from zconfig.diagnosis.proxy import proxy_in_force
+from zconfig.diagnosis.proxy import PROXY_VARIABLES, proxy_in_force
 from zconfig.diagnosis.rules import diagnose, status_verdict
+from zconfig.diagnosis.stages import StageResult, stages
 from zconfig.diagnosis.surroundings import Surroundings, hint, observations
 from zconfig.diagnosis.target import ProbeTarget
 from zconfig.diagnosis.verdict import Verdict
+from zconfig.diagnosis.warnings import warnings
 
 __all__ = [
+    "PROXY_VARIABLES",
     "ProbeTarget",
     "StageResult",
     "Surroundings",
@@ -25,4 +27,5 @@ __all__ = [
     "proxy_in_force",
     "stages",
     "status_verdict",
+    "warnings",
 ]

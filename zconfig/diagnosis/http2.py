@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from zconfig.diagnosis.tls import TLSStream, tls_failure
@@ -21,31 +22,38 @@ _SETTINGS = 4
 _TLS_ALERT = b"\x15"
 
 
-def greets(stream: Stream | TLSStream) -> bool:
+class Ending(StrEnum):
+    """How a peer left that said nothing."""
+
+    CLOSED = "closed"
+    RESET = "reset"
+
+
+def greet(stream: Stream | TLSStream) -> Ending | None:
     """Send the preface; a server of HTTP/2 answers it with its SETTINGS.
 
     Args:
         stream: A connection, with or without TLS.
 
     Returns:
-        False if the peer closed the connection without a word.
+        `None` if it does, or how the peer left without a word.
 
     Raises:
         StageError: If it is silent, or answers with anything else.
     """
-    answer = _exchange(stream)
+    answer, ending = _exchange(stream)
     if answer.startswith(_TLS_ALERT):
         raise StageError(TLSServerError, "a TLS alert came back")
     if len(answer) == _FRAME_HEADER and answer[3] == _SETTINGS:
-        return True
+        return None
     if answer:
         seen = "HTTP/1" if answer.startswith(b"HTTP/1") else "bytes of another protocol"
         raise StageError(NotHTTP2Error, f"the server answered with {seen}")
-    return False
+    return ending
 
 
-def _exchange(stream: Stream | TLSStream) -> bytes:
-    """Send the preface and return the first frame's header, or what came instead."""
+def _exchange(stream: Stream | TLSStream) -> tuple[bytes, Ending]:
+    """Send the preface; return the first frame's header, or what came instead, and the end."""
     # Whoever hangs up before we have written may have said why: read in any case.
     with contextlib.suppress(OSError):
         stream.send(_PREFACE)
@@ -59,5 +67,5 @@ def _exchange(stream: Stream | TLSStream) -> bytes:
     except ssl.SSLError as error:
         raise tls_failure(error) from None
     except ConnectionError:
-        pass
-    return answer
+        return answer, Ending.RESET
+    return answer, Ending.CLOSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from zconfig.diagnosis.verdict import StageError, Verdict, evidence
 from zconfig.errors import TLSMaterialError
@@ -29,7 +29,7 @@ def check_material(target: ProbeTarget) -> Verdict | None:
     try:
         _load_files(_context(), target)
     except StageError as failed:
-        return Verdict(failed.error, evidence(failed.detail))
+        return Verdict(failed.error, evidence(failed.detail), field=failed.field)
     return None
 
 
@@ -69,42 +69,49 @@ def _context() -> ssl.SSLContext:
 
 def _load_files(context: ssl.SSLContext, target: ProbeTarget) -> None:
     if target.ca is not None:
-        _load_certificates(context, "TLS_CA", target.ca)
+        _load_certificates(context, _File("tls_ca", target.ca_from, target.ca))
     if target.cert is not None:
-        _load_certificates(_context(), "TLS_CERT", target.cert)
-    if target.cert is not None and target.key is not None:
-        _load_pair(context, target.cert, target.key)
+        cert = _File("tls_cert", "TLS_CERT", target.cert)
+        _load_certificates(_context(), cert)
+        if target.key is not None:
+            _load_pair(context, cert, _File("tls_key", "TLS_KEY", target.key))
 
 
-def _load_certificates(context: ssl.SSLContext, field: str, path: str) -> None:
-    _read(field, path)
+class _File(NamedTuple):
+    """A file, the setting that it belongs to, and the name that its path was given by."""
+
+    field: str
+    name: str
+    path: str
+
+    def unusable(self, seen: str) -> StageError:
+        return StageError(TLSMaterialError, f"{self.name} {self.path}: {seen}", self.field)
+
+    def check_readable(self) -> None:
+        try:
+            Path(self.path).read_bytes()
+        except OSError as error:
+            raise self.unusable(error.strerror or "cannot be read") from None
+
+
+def _load_certificates(context: ssl.SSLContext, file: _File) -> None:
+    file.check_readable()
     try:
-        context.load_verify_locations(path)
+        context.load_verify_locations(file.path)
     except ssl.SSLError:
-        raise _unusable(field, path, "not certificates in PEM form") from None
+        raise file.unusable("not certificates in PEM form") from None
 
 
-def _load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
+def _load_pair(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     def refuse() -> NoReturn:
-        raise _unusable("TLS_KEY", key, "encrypted, and gRPC takes no passphrase")
+        raise key.unusable("encrypted, and gRPC takes no passphrase")
 
-    _read("TLS_KEY", key)
+    key.check_readable()
     try:
         # Without a callback, OpenSSL would ask for the passphrase on the terminal.
-        context.load_cert_chain(cert, key, password=refuse)
+        context.load_cert_chain(cert.path, key.path, password=refuse)
     except ssl.SSLError as error:
         seen = "not a private key in PEM form"
         if error.reason in _MISMATCHES:
-            seen = "does not belong to the certificate in TLS_CERT"
-        raise _unusable("TLS_KEY", key, seen) from None
-
-
-def _read(field: str, path: str) -> None:
-    try:
-        Path(path).read_bytes()
-    except OSError as error:
-        raise _unusable(field, path, error.strerror or "cannot be read") from None
-
-
-def _unusable(field: str, path: str, seen: str) -> StageError:
-    return StageError(TLSMaterialError, f"{field} {path}: {seen}")
+            seen = f"does not belong to the certificate in {cert.name}"
+        raise key.unusable(seen) from None

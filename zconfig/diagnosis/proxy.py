@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from zconfig.diagnosis.verdict import StageError
-from zconfig.errors import ProxyError
+from zconfig.errors import ProxyAuthenticationError, ProxyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 """The variables gRPC reads, in its order; lower case only, whether TLS is used or not."""
 
 _DEFAULT_PORT = 443
+_AUTHENTICATION_REQUIRED = b"407"
 _LONGEST_ANSWER = 4096
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*")
 
@@ -65,6 +66,16 @@ def proxy_address(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or _DEFAULT_PORT
 
 
+def proxy_name(url: str) -> str:
+    """Return host and port of a proxy as one text, to be shown.
+
+    Example:
+        >>> proxy_name("http://user:pass@proxy")
+        'proxy:443'
+    """
+    return "{}:{}".format(*proxy_address(url))
+
+
 def open_tunnel(stream: Stream, authority: str, url: str) -> None:
     """Ask a proxy for a tunnel.
 
@@ -77,6 +88,13 @@ def open_tunnel(stream: Stream, authority: str, url: str) -> None:
         StageError: If the proxy does not open it.
     """
     try:
+        _open_tunnel(stream, authority, url)
+    except StageError as failed:
+        raise StageError(failed.error, f"proxy {proxy_name(url)}: {failed.detail}") from None
+
+
+def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
+    try:
         stream.send(_connect_request(authority, url))
         answer = _read_head(stream)
     except TimeoutError:
@@ -87,7 +105,8 @@ def open_tunnel(stream: Stream, authority: str, url: str) -> None:
     if status is None:
         raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
     if not status[1].startswith(b"2"):
-        raise StageError(ProxyError, f"answered {status[0].decode('ascii', 'replace')}")
+        cause = ProxyAuthenticationError if status[1] == _AUTHENTICATION_REQUIRED else ProxyError
+        raise StageError(cause, f"answered {status[0].decode('ascii', 'replace')}")
 
 
 def _is_usable(url: str) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from zconfig.diagnosis.probe import stages
+from zconfig.diagnosis.stages import stages
 from zconfig.diagnosis.surroundings import Surroundings, hint
 from zconfig.diagnosis.verdict import Verdict, evidence
 from zconfig.errors import (
@@ -30,6 +30,7 @@ from zconfig.errors import (
     NotPermittedError,
     OtherServiceError,
     PlaintextServerError,
+    ProxyAuthenticationError,
     ProxyError,
     RefusedError,
     RejectedCredentialsError,
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from zconfig.diagnosis.target import ProbeTarget
 
 _BUDGET_S = 1.0
-_GRACE_S = 0.25
+# With what a busy machine adds, a connect goes a quarter of a second over its deadline at most.
+_GRACE_S = 0.2
 _NO_SURROUNDINGS = Surroundings()
+_SOCKET_REMEDY = "start the server, or correct the path in the URI"
 
 _Cause = type[ConnectError]
 _Rules = tuple[tuple[str, _Cause], ...]
@@ -59,6 +62,7 @@ _SAID: _Rules = (
     (r"Received http2 header with status", NotGRPCError),
     (r"Stream removed \(Data frame", NotGRPCError),
     (r"^Stream removed$", ClosedByPeerError),
+    (r"HTTP proxy returned response code 407", ProxyAuthenticationError),
     (r"HTTP proxy returned response code", ProxyError),
     (r"under current cluster status STOPPED", ClusterStoppedError),
     (r"under current cluster status", ServerNotReadyError),
@@ -102,6 +106,9 @@ _WORDS: _Rules = (
     (r"Connection reset|Socket closed|Broken pipe|EOF", ClosedByPeerError),
 )
 
+# What gRPC says before what it has to say, which would be cut short otherwise.
+_PREAMBLE = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?")
+
 # Milvus' `merr` codes, from 2.3 on: pkg/util/merr/errors.go.
 _STATUS_CODES: dict[int, _Cause] = {
     1: ServerNotReadyError,
@@ -132,7 +139,8 @@ def diagnose(
         surroundings: What the process runs in, for the hint.
     """
     error, seen = _heard(code, details, target) or _probed(code, details, target, deadline)
-    return Verdict(error, evidence(seen), _hint(error, details, target, surroundings))
+    remedy = _SOCKET_REMEDY if error is RefusedError and target.unix_path else ""
+    return Verdict(error, evidence(seen), _hint(error, details, target, surroundings), remedy)
 
 
 def status_verdict(
@@ -187,7 +195,7 @@ def _probed(
     words = _first(_WORDS, details)
     # That the probe ran out of time says little about a call that failed before its own end.
     if last.error is None or (words and not timed_out and last.error in _RAN_OUT_OF_TIME):
-        return words or UnexplainedError, f"{code.name}: {details}"
+        return words or UnexplainedError, f"{code.name}: {_PREAMBLE.sub('', details)}"
     return last.error, last.detail
 
 

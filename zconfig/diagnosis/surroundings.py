@@ -11,10 +11,12 @@ from zconfig.diagnosis.target import ProbeTarget
 from zconfig.errors import (
     ConnectError,
     ConnectTimeoutError,
+    HostUnreachableError,
     NameNotFoundError,
     NameServerError,
     NameTimeoutError,
     NotMilvusError,
+    RefusedError,
     ServerSilentError,
     TLSError,
     UnreachableError,
@@ -49,13 +51,19 @@ class Surroundings:
 
 
 def observations(target: ProbeTarget, surroundings: Surroundings) -> tuple[str, ...]:
-    """Return everything about the surroundings that can make a connection fail.
+    """Return what about the surroundings is worth knowing, though a connection works.
+
+    Args:
+        target: The connection.
+        surroundings: What the process runs in.
 
     Example:
         >>> observations(ProbeTarget("db", 19530), Surroundings({"GRPC_DNS_RESOLVER": "ares"}))
         ('GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver of this machine',)
     """
-    return tuple(text for _, observe in _OBSERVERS if (text := observe(target, surroundings)))
+    # A loopback address that works is nothing to remark on.
+    observers = (observe for _, observe in _OBSERVERS if observe is not _loopback)
+    return tuple(text for observe in observers if (text := observe(target, surroundings)))
 
 
 def hint(error: type[ConnectError], target: ProbeTarget, surroundings: Surroundings) -> str:
@@ -105,7 +113,7 @@ _Observe = Callable[[ProbeTarget, Surroundings], str]
 _Concerned = tuple[type[ConnectError], ...]
 
 _OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
-    ((UnreachableError,), _loopback),
+    ((RefusedError, ConnectTimeoutError, HostUnreachableError), _loopback),
     ((UnreachableError, TLSError, NotMilvusError), _proxy),
     ((NameNotFoundError, NameServerError, NameTimeoutError), _resolver),
     ((NameTimeoutError, ConnectTimeoutError, ServerSilentError), _fork),

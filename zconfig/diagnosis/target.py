@@ -15,6 +15,7 @@ class ProbeTarget:
         port: TCP port.
         secure: Whether the connection uses TLS.
         ca: Path of the CA bundle that the channel uses; `None` for the system's.
+        ca_from: The name of the field or variable that gave it.
         cert: Path of the client certificate.
         key: Path of its private key.
         server_name: The name to verify, where it is not the host.
@@ -31,6 +32,7 @@ class ProbeTarget:
     port: int
     secure: bool = False
     ca: str | None = None
+    ca_from: str = "TLS_CA"
     cert: str | None = None
     key: str | None = None
     server_name: str | None = None
@@ -44,9 +46,17 @@ class ProbeTarget:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def certified_name(self) -> str:
+        """The name to find in the server's certificate.
+
+        A final dot says that a name is complete, and is no part of it: gRPC leaves it out, too.
+        """
+        return (self.server_name or self.host).removesuffix(".")
+
+    @property
     def is_loopback(self) -> bool:
         """Whether it leads to the very machine or container we run in."""
         try:
             return self.unix_path is None and ipaddress.ip_address(self.host).is_loopback
         except ValueError:
-            return self.host.lower() == "localhost"
+            return self.host.lower().removesuffix(".") == "localhost"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from zconfig.diagnosis.certificates import Validity, validity
 from zconfig.diagnosis.verdict import StageError
 from zconfig.errors import (
     ClientCertificateError,
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHUNK = 65536
+
+# RFC 5246: a record has a header of five bytes, a handshake message in it one of four. A server
+# that wants a client certificate says so in a message that TLS 1.3 encrypts, and 1.2 does not.
+_RECORD_HEADER, _MESSAGE_HEADER = 5, 4
+_HANDSHAKE, _CERTIFICATE_REQUEST = 22, 13
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
 _CERTIFICATE_FAULTS: dict[int, type[ConnectError]] = {
@@ -71,15 +76,30 @@ class TLSStream:
         self._stream = stream
         self._received = ssl.MemoryBIO()
         self._to_send = ssl.MemoryBIO()
+        self._heard = b""
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_name)
 
     def shake_hands(self) -> None:
         """Shake hands, and verify the certificate.
 
         Raises:
-            OSError: `ssl.SSLError` if the handshake fails; as the stream does.
+            StageError: If the handshake fails.
+            OSError: As the stream does; `ssl.SSLEOFError` if the peer closed.
         """
-        self._run(self._tls.do_handshake)
+        try:
+            self._run(self._tls.do_handshake)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # which one depends on the Python
+            raise
+        except ssl.SSLError as error:
+            failure = tls_failure(error)
+        else:
+            return
+        # OpenSSL's alert does not say what it is about; a server without a common cipher sends
+        # the same, but asks for nothing before.
+        if failure.error is TLSError and _asks_for_certificate(self._heard):
+            seen = f"asked for a client certificate, then {failure.detail}"
+            failure = StageError(ClientCertificateError, seen)
+        raise failure
 
     def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -107,18 +127,15 @@ class TLSStream:
         return self._tls.selected_alpn_protocol() == "h2"
 
     @property
-    def expiry(self) -> str:
-        """The day on which the peer's certificate expires, in UTC."""
-        seconds = ssl.cert_time_to_seconds(str(self._certificate()["notAfter"]))
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"
+    def validity(self) -> Validity:
+        """The time in which the peer's certificate is valid, whether or not it was verified."""
+        return validity(self._tls.getpeercert(binary_form=True) or b"")
 
     @property
     def names(self) -> str:
-        """The names that the peer's certificate is for."""
-        return ", ".join(str(name[1]) for name in self._certificate().get("subjectAltName", ()))
-
-    def _certificate(self) -> dict[str, Any]:
-        return dict(self._tls.getpeercert() or {})
+        """The names that the peer's certificate is for, if it was verified."""
+        certificate = self._tls.getpeercert() or {}
+        return ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
 
     def _run(self, step: Callable[[], T]) -> T:
         """Take a step of the protocol, carrying bytes until it is done."""
@@ -144,6 +161,20 @@ class TLSStream:
     def _feed(self) -> None:
         chunk = self._stream.receive(_CHUNK)
         if chunk:
+            self._heard += chunk
             self._received.write(chunk)
         else:
             self._received.write_eof()
+
+
+def _asks_for_certificate(records: bytes) -> bool:
+    """Tell whether a client certificate is asked for in what a server said in the clear."""
+    messages = b""
+    while records[:1] == bytes([_HANDSHAKE]):
+        end = _RECORD_HEADER + int.from_bytes(records[3:_RECORD_HEADER], "big")
+        messages, records = messages + records[_RECORD_HEADER:end], records[end:]
+    while messages:
+        if messages[0] == _CERTIFICATE_REQUEST:
+            return True
+        messages = messages[_MESSAGE_HEADER + int.from_bytes(messages[1:_MESSAGE_HEADER], "big") :]
+    return False

@@ -22,12 +22,14 @@ class Verdict:
         detail: What was seen, redacted, on one line.
         hint: An observation about the surroundings that makes the cause likelier; may be empty.
         remedy: One thing to do, where it is another than the error's own.
+        field: The setting at fault, e.g. `tls_key`, where more is known than the error itself says.
     """
 
     error: type[ConnectError]
     detail: str = ""
     hint: str = ""
     remedy: str = ""
+    field: str = ""
 
 
 class StageError(Exception):
@@ -36,11 +38,13 @@ class StageError(Exception):
     Args:
         error: The class that stands for the cause.
         detail: What was seen.
+        field: The setting at fault, where more is known than the error itself says.
     """
 
-    def __init__(self, error: type[ConnectError], detail: str) -> None:
+    def __init__(self, error: type[ConnectError], detail: str, field: str = "") -> None:
         self.error = error
         self.detail = detail
+        self.field = field
         super().__init__(error, detail)
 
 

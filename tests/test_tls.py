@@ -1,0 +1,261 @@
+"""TLS: authority, client certificate and server name, each on its own, against the real server."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.support import faults
+from tests.support.fake_milvus import fake_milvus
+from tests.support.processes import run_zconfig
+from tests.support.registries import registry
+from tests.support.servers import CREDENTIALS
+from zconfig.connection.seam import probe_target
+from zconfig.diagnosis import check_material, stages
+from zconfig.errors import (
+    ClientCertificateError,
+    ConnectError,
+    ExitCode,
+    HostnameMismatchError,
+    PlaintextServerError,
+    RejectedCredentialsError,
+    TLSServerError,
+    UntrustedCertificateError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.certificates import Certificates, KeyPair
+    from tests.support.servers import RealMilvus
+
+ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+
+
+def prod(server: RealMilvus, **fields: str) -> dict[str, str]:
+    given = {"URI": server.uri, "TOKEN": CREDENTIALS, **fields}
+    return {f"ZILLIZ_PROD_{name}": value for name, value in given.items()}
+
+
+def outcome(environ: dict[str, str]) -> type[ConnectError] | None:
+    """Connect the alias `prod`, and return why that failed; `None` if it did not."""
+    with registry(**environ) as connections:
+        became = connections.attempt("prod", wait=0)["prod"]
+        if isinstance(became, ConnectError):
+            return type(became)
+        assert connections["prod"].ping() > 0
+        return None
+
+
+def pair_of(pair: KeyPair) -> dict[str, str]:
+    return {"TLS_CERT": str(pair.cert), "TLS_KEY": str(pair.key)}
+
+
+# --- each on its own -----------------------------------------------------------------------
+
+
+@pytest.fixture(params=["milvus_tls", "milvus_mtls"])
+def server(request: pytest.FixtureRequest) -> RealMilvus:
+    """Serve TLS, without and with the demand for a client certificate."""
+    served: RealMilvus = request.getfixturevalue(request.param)
+    return served
+
+
+@pytest.fixture(params=["TLS_CA", "the system's authorities"])
+def authority(
+    request: pytest.FixtureRequest, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """Trust our authority: for one alias, or as OpenSSL and we with it let a variable say."""
+    if request.param == "TLS_CA":
+        return {"TLS_CA": str(certificates.ca)}
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    return {}
+
+
+@pytest.mark.parametrize("shows_certificate", [True, False])
+@pytest.mark.parametrize("name", [{}, {"TLS_SERVER_NAME": "localhost"}], ids=["address", "name"])
+def test_authority_client_certificate_and_server_name_are_independent(
+    server: RealMilvus,
+    authority: dict[str, str],
+    name: dict[str, str],
+    shows_certificate: bool,
+    certificates: Certificates,
+) -> None:
+    pair = pair_of(certificates.client) if shows_certificate else {}
+    assert server._tls
+    refused = server._tls.mode == 2 and not shows_certificate
+    expected = ClientCertificateError if refused else None
+    assert outcome(prod(server, **authority, **name, **pair)) is expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"TLS_SERVER_NAME": "localhost"}],
+    ids=["nothing", "a server name"],
+)
+def test_without_an_authority_a_private_one_is_not_trusted(
+    milvus_tls: RealMilvus, fields: dict[str, str]
+) -> None:
+    assert outcome(prod(milvus_tls, **fields)) is UntrustedCertificateError
+
+
+def test_a_client_certificate_alone_makes_no_authority_trusted(
+    milvus_mtls: RealMilvus, certificates: Certificates
+) -> None:
+    fields = pair_of(certificates.client)
+    assert outcome(prod(milvus_mtls, **fields)) is UntrustedCertificateError
+
+
+def test_an_authority_that_did_not_sign_is_not_trusted(
+    server: RealMilvus, certificates: Certificates
+) -> None:
+    fields = {"TLS_CA": str(certificates.other_ca), **pair_of(certificates.client)}
+    assert outcome(prod(server, **fields)) is UntrustedCertificateError
+
+
+def test_a_wrong_server_name_is_refused(server: RealMilvus, certificates: Certificates) -> None:
+    fields = {
+        "TLS_CA": str(certificates.ca),
+        "TLS_SERVER_NAME": "other.test",
+        **pair_of(certificates.client),
+    }
+    assert outcome(prod(server, **fields)) is HostnameMismatchError
+
+
+def test_the_name_in_the_certificate_may_be_given(certificates: Certificates) -> None:
+    pair = (certificates.other_host.key.read_bytes(), certificates.other_host.cert.read_bytes())
+    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+        uri = f"https://127.0.0.1:{server.port}"
+        trust = {"ZILLIZ_PROD_URI": uri, "ZILLIZ_PROD_TLS_CA": str(certificates.ca)}
+        assert outcome(trust) is HostnameMismatchError
+        assert outcome({**trust, "ZILLIZ_PROD_TLS_SERVER_NAME": "other.test"}) is None
+
+
+def test_a_stranger_s_client_certificate_is_refused(
+    milvus_mtls: RealMilvus, certificates: Certificates
+) -> None:
+    fields = {"TLS_CA": str(certificates.ca), **pair_of(certificates.other_authority)}
+    assert outcome(prod(milvus_mtls, **fields)) is ClientCertificateError
+
+
+def test_wrong_credentials_over_tls_are_not_a_tls_error(
+    milvus_mtls: RealMilvus, certificates: Certificates
+) -> None:
+    fields = {"TLS_CA": str(certificates.ca), **pair_of(certificates.client)}
+    assert outcome(prod(milvus_mtls, TOKEN="root:wrong", **fields)) is RejectedCredentialsError
+
+
+def test_plaintext_to_a_tls_server_says_so(milvus_tls: RealMilvus) -> None:
+    plain = milvus_tls.uri.replace("https", "http")
+    assert outcome(prod(milvus_tls, URI=plain)) is TLSServerError
+
+
+def test_tls_to_a_plaintext_server_says_so(milvus: RealMilvus) -> None:
+    secure = milvus.uri.replace("http", "https")
+    assert outcome(prod(milvus, URI=secure)) is PlaintextServerError
+
+
+# --- a name with a final dot ---------------------------------------------------------------
+
+
+@pytest.fixture
+def finds_every_host(milvus_tls: RealMilvus, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Reach `milvus_tls` under every host: a proxy resolves names itself."""
+    with faults.listening(faults.tunnel_to(milvus_tls.port)) as port:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        yield
+
+
+@pytest.mark.usefixtures("finds_every_host")
+@pytest.mark.parametrize(
+    ("host", "error"), [("localhost.", None), ("other.test.", HostnameMismatchError)]
+)
+def test_a_final_dot_is_no_part_of_the_name_in_the_certificate(
+    host: str,
+    error: type[ConnectError] | None,
+    milvus_tls: RealMilvus,
+    certificates: Certificates,
+) -> None:
+    uri = f"https://{host}:{milvus_tls.port}"
+    environ = prod(milvus_tls, URI=uri, TLS_CA=str(certificates.ca))
+    assert outcome(environ) is error
+    with registry(**environ) as connections:
+        *_, last = stages(probe_target(connections.spec("prod")), time.monotonic() + 10)
+    assert last.error is error
+
+
+@pytest.mark.usefixtures("finds_every_host")
+def test_a_server_name_may_end_in_a_dot_as_well(
+    milvus_tls: RealMilvus, certificates: Certificates
+) -> None:
+    uri = f"https://db.test:{milvus_tls.port}"
+    fields = {"TLS_CA": str(certificates.ca), "TLS_SERVER_NAME": "localhost."}
+    assert outcome(prod(milvus_tls, URI=uri, **fields)) is None
+
+
+# --- the authorities that gRPC is told of --------------------------------------------------
+# It reads the variable once a process, so each of these takes a process.
+
+
+def check(environ: dict[str, str]) -> tuple[int, str]:
+    done = run_zconfig("check", environ=environ)
+    return done.returncode, done.stdout
+
+
+def test_the_authorities_that_grpc_is_told_of_are_trusted(
+    milvus_tls: RealMilvus, certificates: Certificates
+) -> None:
+    code, shown = check(prod(milvus_tls) | {ROOTS: str(certificates.ca)})
+    assert code == ExitCode.OK, shown
+    done = run_zconfig("doctor", environ=prod(milvus_tls) | {ROOTS: str(certificates.ca)})
+    assert done.returncode == ExitCode.OK
+    assert f"{ROOTS} {certificates.ca}" in done.stdout
+    assert "failed" not in done.stdout
+
+
+def test_tls_ca_goes_before_them(milvus_tls: RealMilvus, certificates: Certificates) -> None:
+    fields = prod(milvus_tls, TLS_CA=str(certificates.ca))
+    code, shown = check(fields | {ROOTS: str(certificates.other_ca)})
+    assert code == ExitCode.OK, shown
+
+
+def test_where_they_did_not_sign_their_variable_is_at_fault(
+    milvus_tls: RealMilvus, certificates: Certificates
+) -> None:
+    code, shown = check(prod(milvus_tls) | {ROOTS: str(certificates.other_ca)})
+    assert code == ExitCode.TLS
+    assert "untrusted_certificate" in shown
+    assert f"set by {ROOTS} (environment)" in shown
+
+
+def test_what_is_no_authority_is_named_with_its_variable(
+    milvus_tls: RealMilvus, tmp_path: Path
+) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    code, shown = check(prod(milvus_tls) | {ROOTS: str(junk)})
+    assert code == ExitCode.TLS
+    assert f"{ROOTS} {junk}: not certificates in PEM form" in shown
+    assert f"set by {ROOTS} (environment)" in shown
+
+
+def test_a_missing_file_is_passed_over_as_grpc_does(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOTS, str(tmp_path / "none.pem"))
+    with registry(ZILLIZ_PROD_URI="https://127.0.0.1:1") as connections:
+        target = probe_target(connections.spec("prod"))
+    assert target.ca is None
+    assert check_material(target) is None
+
+
+def test_plaintext_needs_no_authorities(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ROOTS, str(certificates.ca))
+    with registry(ZILLIZ_PROD_URI="http://127.0.0.1:1") as connections:
+        assert probe_target(connections.spec("prod")).ca is None
