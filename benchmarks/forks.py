@@ -3,10 +3,10 @@
     python -m benchmarks.forks             # 1,000 forks a row, from the repository's root
     python -m benchmarks.forks 200 --real  # the real server besides
 
-In each row a process with a connection forks, while it is idle, while it waits for a server that is
-silent, or while four threads make calls. Each child makes calls through what it inherited: the
-connection, a stub, and `connections`. Where a call is not answered, each fork waits a second for it,
-so that the rows with a silent server have fewer.
+In each row a process with a connection forks: while it is idle, while it connects to a silent server
+as well, or while four threads make calls. Each child makes calls through what it inherited: the
+connection, a stub, and `connections`. A fork waits up to a second for the connect in flight, so the
+rows with a silent server have fewer.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def _unpack(
 ) -> MutableMapping[str, Any]:
     """Put an event's own fields in place of the line that was made of them."""
     event = getattr(event_dict["_record"], "_zconfig_event", None)
-    if event is not None:
+    if isinstance(event, Event):
         event_dict.update(_shown(event), event=event.name)
     return event_dict
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from itertools import groupby
 from typing import NoReturn, SupportsIndex
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MASK = "********"
 
@@ -22,6 +24,9 @@ Milvus takes no shorter password (measured: 2.3.5 answers `5 out of range 6 <= v
 # With this password every Milvus begins. Masking it would take the product's name out of every
 # text, and tell by that what the password is. The pair `root:Milvus` is masked.
 _PUBLIC = frozenset({"Milvus"})
+
+_SECRET = frozenset({"token", "api_key", "password"})
+_WITH_USERINFO = frozenset({"uri", "endpoint", "address", "host", "proxy"})
 
 _AUTHORITY = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<rest>.*)$", re.DOTALL)
 _QUERY = re.compile(r"([?#]).*$", re.DOTALL)
@@ -67,15 +72,72 @@ def redact_uri(text: str) -> str:
         >>> redact_uri("https://root:Milvus@db.example:19530/sales")
         'https://********@db.example:19530/sales'
     """
+    prefix, userinfo, rest = _at_userinfo(text)
+    rest = _QUERY.sub(rf"\1{MASK}", rest)
+    return rest if userinfo is None else f"{prefix}{MASK}@{rest}"
+
+
+def secrets_in(fields: Mapping[str, object]) -> Iterator[Hidden]:
+    """Yield what must not be shown of a connection's fields as they were written, right or wrong.
+
+    Args:
+        fields: Values by the names of fields, or of the parameters of a call.
+
+    Example:
+        >>> fields = {"uri": "http://root:p%40ss@db", "token": "s3cret", "db_name": "sales"}
+        >>> [str(secret) for secret in secrets_in(fields)]
+        ['root:p@ss', 's3cret']
+    """
+    for name, value in fields.items():
+        if isinstance(value, str) and name in _SECRET:
+            yield value if isinstance(value, Hidden) else Hidden(value)
+        elif isinstance(value, str) and name in _WITH_USERINFO:
+            before, userinfo, _ = _at_userinfo(value)
+            if userinfo and (before or ":" in userinfo):  # an @ may be part of a path as well
+                yield Hidden(unquote(userinfo))
+    if fields.get("user") and fields.get("password"):
+        yield Hidden(f"{fields['user']}:{fields['password']}")
+
+
+def _at_userinfo(text: str) -> tuple[str, Hidden | None, str]:
+    """Split a URI before and after its userinfo, which is `None` if there is none."""
     # A password may hold any unescaped delimiter, so the last `@` of the whole text is what
     # counts, and it is looked for before anything else is.
     head, at, rest = text.rpartition("@")
-    rest = _QUERY.sub(rf"\1{MASK}", rest)
     if not at:
-        return rest
+        return "", None, rest
     scheme = _AUTHORITY.match(head)
-    prefix = f"{scheme['scheme'] or ''}//" if scheme else ""
-    return f"{prefix}{MASK}@{rest}"
+    if scheme is None:
+        return "", Hidden(head), rest
+    return f"{scheme['scheme'] or ''}//", Hidden(scheme["rest"]), rest
+
+
+class RecentSecrets:
+    """The secrets that were met last, for a `Masker`.
+
+    One that was replaced opens doors until it is revoked, and one that was refused may be right
+    elsewhere.
+
+    Args:
+        most: How many are kept.
+
+    Example:
+        >>> recent = RecentSecrets(most=2)
+        >>> recent.add(["first", "second", "second", "third"])
+        >>> [str(secret) for secret in recent]
+        ['second', 'third']
+    """
+
+    def __init__(self, most: int = 1_000) -> None:
+        self._secrets: deque[Hidden] = deque(maxlen=most)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Take note of secrets."""
+        known = frozenset(self)
+        self._secrets.extend(Hidden(each) for each in dict.fromkeys(secrets) if each not in known)
+
+    def __iter__(self) -> Iterator[Hidden]:
+        return iter(self._secrets.copy())  # another thread may add one meanwhile
 
 
 class Masker:
@@ -116,16 +178,18 @@ class Masker:
 
 # --- the pattern of the secrets ------------------------------------------------------------
 
-# A quote in JSON that is quoted in JSON twice more has seven backslashes before it.
-_ESCAPES = 7
+# A quote in JSON that is quoted three times more has fifteen backslashes before it.
+_ESCAPES = 15
 _RUN = re.compile(r"(?P<backslashes>\\*)(?P<char>[^\\]?)", re.DOTALL)
 
 
 def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
     """Return what masks these secrets; not the pattern, whose `repr` would show them."""
     forms = {form for secret in secrets for form in _forms(secret)}
-    longest_first = sorted(forms, key=lambda form: (-len(form), form))
-    substitute = re.compile("|".join(map(_any_spelling, longest_first)) or "(?!)").subn
+    ordered = sorted(forms, key=lambda form: (form[0], -len(form), form))  # the longest first
+    # By their first characters: of a thousand secrets few are tried at any place of a text.
+    branches = (_branch(first, each) for first, each in groupby(ordered, lambda form: form[0]))
+    substitute = re.compile("|".join(branches) or "(?!)").subn
 
     def mask(text: str) -> str:
         masked, found = substitute(MASK, text)
@@ -144,11 +208,19 @@ def _forms(secret: str) -> Iterator[str]:
             yield base64.urlsafe_b64encode(content).decode("ascii").rstrip("=")
 
 
+def _branch(first: str, forms: Iterable[str]) -> str:
+    """Return a pattern of texts that begin alike; a backslash goes with what follows it."""
+    if first == "\\":
+        return "|".join(map(_any_spelling, forms))
+    return f"{_any_spelling(first)}(?:{'|'.join(_any_spelling(form[1:]) for form in forms)})"
+
+
 def _any_spelling(form: str) -> str:
     """Return a pattern of a text, any part of which may be escaped: encoders differ in that."""
     return "".join(_spellings(run["backslashes"], run["char"]) for run in _RUN.finditer(form))
 
 
+@lru_cache(maxsize=1_000)
 def _spellings(backslashes: str, char: str) -> str:
     """Return a pattern of one character, with the backslashes that come before it.
 

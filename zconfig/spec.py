@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from zconfig.endpoint import Endpoint, EndpointError, Family, Transport, split_userinfo
+from zconfig.endpoint import Endpoint, Family, Transport
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, secrets_in
 from zconfig.settings.fields import ConnectionSettings
 
 DEFAULT_DATABASE = "default"
@@ -72,6 +72,9 @@ class TLSFiles:
     server_name: str | None = None
 
 
+_NO_TLS_FILES = TLSFiles()
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionSpec:
     """Everything needed to open one alias, and nothing about whether it is open.
@@ -96,7 +99,7 @@ class ConnectionSpec:
     db_name: str = DEFAULT_DATABASE
     timeout_s: float = 10.0
     required: bool = True
-    tls: TLSFiles = TLSFiles()
+    tls: TLSFiles = _NO_TLS_FILES
     proxy: str | None = None
     keepalive_s: float = 30.0
     pool_size: int = 1
@@ -106,11 +109,7 @@ class ConnectionSpec:
     def secrets(self) -> tuple[Hidden, ...]:
         """What must not be shown: the credentials, and the password of a proxy."""
         own = (self.credentials.secret,) if self.credentials else ()
-        try:
-            password = split_userinfo(self.proxy or "").password
-        except EndpointError:  # gRPC takes it as it stands
-            return (*own, Hidden(self.proxy))
-        return (*own, password) if password else own
+        return (*own, *secrets_in({"proxy": self.proxy}))
 
     def origin(self, *names: str) -> Origin:
         """Return where the first of these that is set was set; else the URI's origin.
@@ -149,9 +148,7 @@ def to_spec(
         db_name=settings.db_name or endpoint.db_name or DEFAULT_DATABASE,
         timeout_s=settings.timeout,
         required=settings.required,
-        tls=TLSFiles(
-            settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_server_name
-        ),
+        tls=_tls(settings),
         proxy=settings.proxy,
         keepalive_s=keepalive_s,
         pool_size=settings.pool_size,
@@ -211,6 +208,11 @@ def _credentials(settings: ConnectionSettings) -> Credentials | None:
         password = settings.password.get_secret_value()
         return Credentials(Hidden(f"{settings.user}:{password}"), settings.user)
     return None
+
+
+def _tls(settings: ConnectionSettings) -> TLSFiles:
+    files = (settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_server_name)
+    return TLSFiles(*files) if any(files) else _NO_TLS_FILES
 
 
 def _absolute(endpoint: Endpoint) -> Endpoint:

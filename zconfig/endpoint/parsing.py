@@ -23,7 +23,7 @@ _CLOUD_DOMAINS = (
     ".zillizcloud.com",
 )
 
-_WHITE_SPACE = re.compile(r"\A\s|[^\S ]|\s\Z")
+_WHITE_SPACE = re.compile(r"[^\S ]")
 _QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
 _NETWORK = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
@@ -131,13 +131,14 @@ def parse(text: str) -> Endpoint:
 
 
 def _check_characters(text: str) -> None:
-    if not text.strip():
+    stripped, is_printable = text.strip(), text.isprintable()
+    if not stripped:
         raise EndpointError("empty_uri")
-    if _WHITE_SPACE.search(text):
+    if stripped != text or (not is_printable and _WHITE_SPACE.search(text)):
         raise EndpointError("whitespace")
     if text.startswith(_QUOTES) or text.endswith(_QUOTES):
         raise EndpointError("quoted_uri")
-    if not text.isprintable():
+    if not is_printable:
         raise EndpointError("control_character")
 
 
@@ -250,10 +251,10 @@ def _classify(transport: Transport, host: str) -> Family:
 def _cloud_name(host: str) -> str | None:
     """Return what stands before Zilliz Cloud's domain, or `None` for other domains."""
     absolute = f".{host.rstrip('.')}"
-    for domain in _CLOUD_DOMAINS:
-        if absolute.endswith(domain):
-            return absolute.removesuffix(domain).removeprefix(".")
-    return None
+    if not absolute.endswith(_CLOUD_DOMAINS):
+        return None
+    domain = next(each for each in _CLOUD_DOMAINS if absolute.endswith(each))
+    return absolute.removesuffix(domain).removeprefix(".")
 
 
 def _database(path: str) -> str | None:
@@ -272,6 +273,8 @@ def _credential(text: str) -> Hidden:
 
 
 def _decoded(text: str) -> str:
+    if "%" not in text:
+        return text
     if _BAD_ESCAPE.search(text):
         raise EndpointError("bad_escape")
     # Bytes that are not UTF-8 become surrogates, which no caller takes for printable.
