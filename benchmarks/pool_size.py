@@ -53,7 +53,9 @@ def compare(uri: str, seconds: float) -> None:
     print(f"{'message':>8}{'threads':>9}{'calls/s':>9}" + "".join(f"{s:>8}" for s in SIZES))
     with registry(**environ) as connections:
         connections.autoconnect()
-        stubs = {s: connections[f"p{s}"].channel.unary_unary(GET_VERSION) for s in SIZES}
+        stubs: dict[int, Any] = {
+            s: connections[f"p{s}"].channel.unary_unary(GET_VERSION) for s in SIZES
+        }
         for name, payload in PAYLOADS.items():
             for threads in THREADS:
                 rates = dict.fromkeys(SIZES, 0.0)

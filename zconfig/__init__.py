@@ -15,6 +15,7 @@ use.
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +212,9 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
 
 
 def __getattr__(name: str) -> Any:
-    """Import `Connection` when it is asked for: it needs grpc."""
+    """Import what needs grpc when it is asked for."""
+    if name == "aio":
+        return import_module("zconfig.aio")
     if name == "Connection":
         from zconfig.connection import Connection
 

@@ -158,17 +158,20 @@ class MissingExtraError(ZConfigError, ImportError):
 
 
 class ClosedError(ZConfigError):
-    """A connection was used after it was closed."""
+    """A connection was used after it was closed.
 
-    def __init__(self, alias: str) -> None:
+    Args:
+        alias: Its name.
+        remedy: How to get a live one, if not from `zconfig.connections`.
+    """
+
+    def __init__(self, alias: str, remedy: str | None = None) -> None:
         self.alias = alias
-        super().__init__(alias)
+        self.remedy = remedy or f"take a live one with zconfig.connections[{alias!r}]"
+        super().__init__(alias, remedy)
 
     def __str__(self) -> str:
-        return (
-            f"{self.alias}: this connection is closed; "
-            f"take a live one with zconfig.connections[{self.alias!r}]"
-        )
+        return f"{self.alias}: this connection is closed; {self.remedy}"
 
 
 class ConnectError(ZConfigError):

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import grpc
 
 from zconfig.channel.gate import GATE
+from zconfig.channel.gevent import refuse_gevent_alone
 from zconfig.endpoint import Transport
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec, TLSFiles
@@ -199,12 +200,15 @@ class CorePool:
             target: A gRPC target, e.g. `db:19530`.
             spec: The connection's specification.
             material: The TLS material; `None` for plaintext.
+
+        Raises:
+            ConfigurationError: Under gevent, if gRPC was not told of it.
         """
         options = channel_options(spec)
         key = (target, material.identity if material else None, options, spec.pool_size)
         with GATE, self._lock:
             core, borrowers = self._cores.get(key) or (
-                Core(_dial(target, options, material, spec.pool_size)),
+                self._make(target, options, material, spec.pool_size),
                 0,
             )
             self._cores[key] = core, borrowers + 1
@@ -220,6 +224,9 @@ class CorePool:
         self._inherited += [core for core, _ in self._cores.values()]
         self._cores = {}
 
+    def _make(self, target: str, options: Options, material: Material | None, count: int) -> Core:
+        return Core(dial(target, options, material, count))
+
     def _release(self, key: tuple[Any, ...]) -> None:
         with self._lock:
             if key not in self._cores:
@@ -232,18 +239,27 @@ class CorePool:
         core.close()
 
 
-def _dial(
-    target: str, options: Options, material: Material | None, count: int
-) -> tuple[grpc.Channel, ...]:
-    """Make channels; gRPC connects on the first call. An own argument keeps each to itself."""
+def dial(
+    target: str, options: Options, material: Material | None, count: int, maker: Any = grpc
+) -> tuple[Any, ...]:
+    """Make channels; gRPC connects on the first call. An own argument keeps each to itself.
+
+    Args:
+        target: A gRPC target, e.g. `db:19530`.
+        options: The channel arguments.
+        material: The TLS material; `None` for plaintext.
+        count: How many.
+        maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
+    """
+    refuse_gevent_alone()
     if material is None:
         return tuple(
-            grpc.insecure_channel(target, (*options, ("zconfig.member", member)))
+            maker.insecure_channel(target, (*options, ("zconfig.member", member)))
             for member in range(count)
         )
     credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
     return tuple(
-        grpc.secure_channel(target, credentials, (*options, ("zconfig.member", member)))
+        maker.secure_channel(target, credentials, (*options, ("zconfig.member", member)))
         for member in range(count)
     )
 

@@ -164,7 +164,7 @@ class Lifecycle:
             ConflictError: It is; the message names the fields that differ.
         """
         if self._flight or self.is_open:
-            _check_agreement(self.spec, spec)
+            check_agreement(self.spec, spec)
 
     def _board(self, patience: Patience, spec: ConnectionSpec | None) -> tuple[Flight | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
@@ -173,7 +173,7 @@ class Lifecycle:
                 raise ClosedError(self.alias)
             if self._flight or self.is_open:
                 if spec:
-                    _check_agreement(self.spec, spec)
+                    check_agreement(self.spec, spec)
                 return self._flight, False
             self.spec = spec or self.spec
             self.state = State.CONNECTING
@@ -350,7 +350,12 @@ class Lifecycle:
         return is_moved
 
 
-def _check_agreement(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
+def check_agreement(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
+    """Make sure that what is wanted is what is live.
+
+    Raises:
+        ConflictError: It is not; the message names the fields that differ.
+    """
     names = differences(spec, wanted)
     if names:
         raise ConflictError(

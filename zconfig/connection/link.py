@@ -87,7 +87,7 @@ class Link:
             self.lease.release()
 
 
-def make_link(attempt: Attempt, follower: Follower | None = None) -> Link:
+def make_link(attempt: Attempt, follower: Follower | None = None, cores: CorePool = CORES) -> Link:
     """Take what a connection needs.
 
     No server is spoken to yet, but an embedded one is started, and a global cluster is asked
@@ -96,6 +96,7 @@ def make_link(attempt: Attempt, follower: Follower | None = None) -> Link:
     Args:
         attempt: What it is for.
         follower: What knows the members already; for a global cluster a new one by default.
+        cores: Whose channels to share.
 
     Raises:
         ConnectError: A TLS file cannot be used, or the embedded server does not start.
@@ -108,7 +109,7 @@ def make_link(attempt: Attempt, follower: Follower | None = None) -> Link:
         follower = follower or _follower(spec)
     primary = attempt.primary(follower) if follower else None
     target = lease.address if lease else (primary or spec.endpoint).target
-    return Link(target, CORES.acquire(target, spec, material), lease, primary, follower)
+    return Link(target, cores.acquire(target, spec, material), lease, primary, follower)
 
 
 def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:

@@ -33,6 +33,10 @@ from zconfig.spec import ConnectionSpec
 from zconfig.topology import Follower
 
 T = TypeVar("T")
+Failure = grpc.RpcError | StatusError | WireError
+
+FAILURES = (grpc.RpcError, StatusError, WireError)
+"""What a call fails of."""
 
 _ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 
@@ -90,15 +94,19 @@ class Attempt:
         """
         try:
             return call(self.left_s)
-        except grpc.RpcError as error:
-            verdict = self._diagnose(error.code(), self._mask(error.details() or ""))
-        except StatusError as error:
-            verdict = self._judge(error.status)
-        except WireError as error:
-            verdict = Verdict(OtherServiceError, str(error))
+        except FAILURES as error:
+            failure = self.explain(error)
         # Outside the `except`: a chained gRPC error would repeat in its own words, at length,
         # what the verdict says.
-        raise self.error(verdict)
+        raise failure
+
+    def explain(self, failure: Failure) -> ConnectError:
+        """Return the error of what a call failed of; a probe may take until the deadline."""
+        if isinstance(failure, StatusError):
+            return self.error(self._judge(failure.status))
+        if isinstance(failure, WireError):
+            return self.error(Verdict(OtherServiceError, str(failure)))
+        return self.error(self._diagnose(failure.code(), self._mask(failure.details() or "")))
 
     def error(self, verdict: Verdict) -> ConnectError:
         """Return the error of a verdict, with all that is known of this attempt."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from zconfig.errors import AutoconnectError, ZConfigError
+from zconfig.registry.table import Table
+from zconfig.settings.arguments import as_alias
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection
+
+C = TypeVar("C")
 
 
 def open_all(
@@ -46,9 +50,25 @@ def open_all(
             raise
 
 
-def judge(
-    outcomes: dict[str, Connection | ZConfigError], optional: Collection[str]
-) -> dict[str, Connection]:
+def choose(table: Table, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
+    """Return the aliases to open, and which of them may fail.
+
+    Args:
+        table: What is configured.
+        aliases: Which ones, all of them required; without any, every configured alias.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+    """
+    names = tuple(as_alias(alias) for alias in aliases)
+    if names:
+        table.check(names)
+        return names, set()
+    table.check_all()
+    return tuple(table), {name for name in table if not table.spec(name).required}
+
+
+def judge(outcomes: dict[str, C | ZConfigError], optional: Collection[str]) -> dict[str, C]:
     """Return the connections, unless a required alias failed.
 
     Args:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
-from zconfig.registry.autoconnect import judge, open_all
+from zconfig.registry.autoconnect import choose, judge, open_all
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
 from zconfig.registry.reload import Changes
@@ -74,6 +74,8 @@ class Connections(Mapping[str, "Connection"]):
         """
         hidden = {alias: hide(each) for alias, each in connections.items()}
         del connections  # or a traceback that shows locals would show them
+        for each in hidden.values():
+            self._registry.remember(secrets_in(each))
         specs = _specs(hidden, "connections.add_connection")
         for spec in specs:
             self._pool.check(spec)
@@ -116,12 +118,8 @@ class Connections(Mapping[str, "Connection"]):
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
         del user, password, token, kwargs  # or a traceback that shows locals would show them
-        if names_a_place(given):
-            spec = _spec(name, given, call)
-        else:
-            spec = self._table.spec(name)
-            place = replace(spec.endpoint, db_name=None)
-            spec = override(spec, _spec(name, {**given, "uri": str(place)}, call))
+        self._registry.remember(secrets_in(given))
+        spec = wanted(self._table, name, given, call)
         connection = self._registry.open(spec)
         self._registry.add(spec)
         return connection
@@ -258,14 +256,8 @@ class Connections(Mapping[str, "Connection"]):
         self._registry.announce()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
-        names = [as_alias(alias) for alias in aliases]
-        if names:
-            self._table.check(names)
-        else:
-            self._table.check_all()
-        optional = {name for name in self._table if not self._table.spec(name).required}
-        outcomes = self.attempt(*(names or self._table), wait=wait, timeout=timeout)
-        return judge(outcomes, optional=set() if names else optional)
+        names, optional = choose(self._table, aliases)
+        return judge(self.attempt(*names, wait=wait, timeout=timeout), optional)
 
     def attempt(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -300,7 +292,7 @@ class Connections(Mapping[str, "Connection"]):
         return self._registry.reload()
 
     def secrets(self) -> tuple[Hidden, ...]:
-        """Return every secret that is configured or in use, for masking them in logs."""
+        """Return every secret that is configured, right or wrong, or was lately, for masking."""
         return self._registry.secrets()
 
     def close(self) -> None:
@@ -341,6 +333,25 @@ class Connections(Mapping[str, "Connection"]):
     @property
     def _pool(self) -> Pool:
         return self._registry.pool
+
+
+def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
+    """Return what the arguments of `connect` ask for, where need be with what is configured.
+
+    Args:
+        table: What is configured.
+        alias: The connection's name, folded.
+        arguments: As they were given, hidden.
+        call: Where they were given.
+
+    Raises:
+        ConfigurationError: They are wrong, or nothing configures the alias.
+    """
+    if names_a_place(arguments):
+        return _spec(alias, arguments, call)
+    spec = table.spec(alias)
+    place = replace(spec.endpoint, db_name=None)
+    return override(spec, _spec(alias, {**arguments, "uri": str(place)}, call))
 
 
 def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:

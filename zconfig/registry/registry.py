@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from zconfig import events
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.patience import Patience
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, RecentSecrets
 from zconfig.registry.announce import announcements, removed, rotation_refused
 from zconfig.registry.forks import guard_forks, import_grpc
 from zconfig.registry.keeper import Keeper
@@ -28,6 +30,21 @@ if TYPE_CHECKING:
     from zconfig.connection import Connection, Lifecycle
 
 
+class Live(Protocol):
+    """A connection that is open."""
+
+    @property
+    def spec(self) -> ConnectionSpec:
+        """What it was opened with."""
+
+
+class Loop(Protocol):
+    """What one event loop has open."""
+
+    def live(self) -> Sequence[Live]:
+        """Return everything that is open."""
+
+
 @dataclass(slots=True)
 class Scene:
     """What one configuration has: an override sets it aside, and puts it back.
@@ -36,11 +53,13 @@ class Scene:
         table: What is configured.
         pool: What is open.
         added: What code added to what was read.
+        loops: What is open on event loops, by loop; `zconfig.aio` keeps it.
     """
 
     table: Table
     pool: Pool
     added: dict[str, ConnectionSpec] = field(default_factory=dict)
+    loops: WeakKeyDictionary[Any, Loop] = field(default_factory=WeakKeyDictionary)
 
 
 class Registry:
@@ -64,7 +83,9 @@ class Registry:
         self._set_aside: list[Scene] = []
         self._reloading = threading.RLock()
         self._keeper = Keeper(self._live)
-        self._unannounced: deque[events.Event] = deque(announcements(self._scene.table))
+        self._recent = RecentSecrets()
+        self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
+        self._unannounced.append(partial(announcements, Table(self.known.configuration)))
 
     @property
     def pool(self) -> Pool:
@@ -90,9 +111,14 @@ class Registry:
         return self._dispatcher.subscribe(hook)
 
     def secrets(self) -> tuple[Hidden, ...]:
-        """Return every secret that is configured or in use."""
-        specs = (*map(self.known.spec, self.known), *(each.spec for each in self.pool.live()))
-        return tuple(secret for spec in specs for secret in spec.secrets)
+        """Return every secret that is configured, right or wrong, or was met lately."""
+        specs = map(self.known.spec, self.known)
+        configured = (secret for spec in specs for secret in spec.secrets)
+        return (*configured, *self.known.configuration.secrets, *self._recent)
+
+    def remember(self, secrets: Iterable[Hidden]) -> None:
+        """Take note of secrets that may never count, or soon count no longer."""
+        self._recent.add(secrets)
 
     def open(
         self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
@@ -106,10 +132,17 @@ class Registry:
         """
         self.announce()
         import_grpc()
+        return self.pool.open(spec, self.patience(spec, wait, timeout))
+
+    def patience(
+        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
+    ) -> Patience:
+        """Return how long to go on trying to open a connection; the arguments are `open`'s."""
         timeout_s = spec.timeout_s if timeout is None else timeout
         wait_s = self.table.configuration.options.wait if wait is None else wait
         check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
-        return self.pool.open(spec, Patience.from_now(timeout_s, wait_s))
+        self.remember(spec.secrets)
+        return Patience.from_now(timeout_s, wait_s)
 
     def add(self, spec: ConnectionSpec) -> None:
         """Take a specification from code; it replaces what was read for its alias."""
@@ -126,6 +159,7 @@ class Registry:
     @contextmanager
     def set_aside(self) -> Iterator[None]:
         """For the time of a `with` block, have nothing configured and nothing open."""
+        self.remember(self.secrets())
         self._set_aside.append(self._scene)
         self._scene = Scene(Table(Configuration()), Pool(self._make))
         try:
@@ -140,6 +174,7 @@ class Registry:
         """Read the configuration again, apply what changed, and return that."""
         self.announce()
         with self._reloading:
+            self.remember(self.secrets())
             old, scene = self.table, self._scene
             read = Table(self._load(), scene.added)
             kept = wrong_but_known(old, read)
@@ -186,13 +221,10 @@ class Registry:
         alias = lifecycle.alias
         with self._reloading:
             scene = self._scene
-            if alias in scene.added or scene.pool.lifecycle(alias) is not lifecycle:
+            if scene.pool.lifecycle(alias) is not lifecycle:
                 return ()
-            read = Table(self._load())
-            if alias not in read or not lifecycle.is_open:
-                return ()
-            spec = read.spec(alias)
-            if differences(lifecycle.spec, spec) != ("credentials",):
+            spec = self.newer(lifecycle.spec)
+            if spec is None or not lifecycle.is_open:
                 return ()
             try:
                 reported = lifecycle.take_up(spec)
@@ -203,10 +235,28 @@ class Registry:
             scene.table.add(spec)
         return reported
 
+    def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the sources again; return a specification with the newer credentials in them.
+
+        Args:
+            spec: What is live.
+
+        Returns:
+            `None` if there are none, or if more than the credentials is different.
+        """
+        if spec.alias in self._scene.added:
+            return None
+        read = Table(self._load())
+        if spec.alias not in read:
+            return None
+        newer = read.spec(spec.alias)
+        return newer if differences(spec, newer) == ("credentials",) else None
+
     def _read_what_lacks(self) -> None:
         if self._may_lack and has_remote(self.known.configuration.options):
             self._scene.table = Table(self._load(), self._scene.added)
-            self._unannounced = deque(announcements(self.known))
+            read = Table(self.known.configuration, self._scene.added)
+            self._unannounced = deque([partial(announcements, read)])
         self._may_lack = False
 
     # --- what connections need --------------------------------------------------------------
@@ -225,7 +275,8 @@ class Registry:
         _ = self.table
         while self._unannounced:
             with suppress(IndexError):  # another thread may have taken the last one
-                self._dispatcher.emit(self._unannounced.popleft())
+                for event in self._unannounced.popleft()():
+                    self._dispatcher.emit(event)
 
     def attend(self) -> None:
         """Have what is open looked after soon, in another thread; return at once."""
@@ -240,7 +291,7 @@ class Registry:
             forked += scene.pool.abandon()
             scene.table.after_fork()
         if forked:
-            self._unannounced.append(events.forked(tuple(forked)))
+            self._unannounced.append(lambda: (events.forked(tuple(forked)),))
 
     def _make(self, spec: ConnectionSpec) -> Place:
         # It needs grpc, which importing us must not.

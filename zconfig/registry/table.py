@@ -6,14 +6,16 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
-from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration
+from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.spec import ConnectionSpec, to_spec
 
 
 class Table:
     """The specifications of all aliases. It opens nothing.
+
+    What was read is converted when it is asked for: importing us waits for the names only.
 
     Args:
         configuration: What was read.
@@ -24,8 +26,8 @@ class Table:
         self, configuration: Configuration, besides: Mapping[str, ConnectionSpec] | None = None
     ) -> None:
         self.configuration = configuration
-        read = {spec.alias: spec for spec in specs_of(configuration)}
-        self._specs = {**read, **(besides or {})}
+        read: dict[str, ConnectionSpec | None] = dict.fromkeys(configuration.aliases)
+        self._specs = {**read, **(besides or {})}  # `None` until it is converted
         self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
 
     def __iter__(self) -> Iterator[str]:
@@ -44,9 +46,11 @@ class Table:
             ConfigurationError: What is configured for it is wrong.
             UnknownAliasError: Nothing configures it.
         """
-        spec = self._specs.get(alias)
-        if spec is None:
+        specs = self._specs  # a writer replaces it, and what is converted here is then forgotten
+        if alias not in specs:
             raise self.complaint(alias)
+        spec = specs[alias] or spec_of(alias, self.configuration)
+        specs[alias] = spec
         return spec
 
     def add(self, spec: ConnectionSpec) -> None:
@@ -57,7 +61,7 @@ class Table:
     def remove(self, alias: str) -> ConnectionSpec | None:
         """Take an alias out, and return what was configured for it."""
         with self._lock:
-            spec = self._specs.get(alias)
+            spec = self.spec(alias) if alias in self._specs else None
             self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
@@ -125,13 +129,12 @@ class Table:
         )
 
 
-def specs_of(configuration: Configuration) -> Iterator[ConnectionSpec]:
-    """Convert the settings of every alias."""
-    by_alias: dict[str, dict[str, Origin]] = {}
-    for (alias, field), provenance in configuration.provenance.items():
-        by_alias.setdefault(alias, {})[field] = provenance.origin
-    for alias, settings in configuration.aliases.items():
-        yield to_spec(alias, settings, by_alias.get(alias, {}))
+def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
+    """Convert the settings of an alias."""
+    slots = ((alias, field) for field in ConnectionSettings.model_fields)
+    declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
+    origins = {field: each.origin for field, each in declared.items() if each}
+    return to_spec(alias, configuration.aliases[alias], origins)
 
 
 def nothing_configured() -> Problem:
