@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from tests.support.certificates import Certificates
 from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import BreakableProxy, breakable_proxy
+from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from tests.support.topology import (
     PRIMARY,
@@ -213,3 +215,19 @@ def test_a_topology_that_comes_late_is_waited_for(cluster: Cluster) -> None:
     with registry(**cluster.environ) as connections:
         connections.autoconnect(wait=PATIENCE_S)
         assert connections["world"].ping() > 0
+
+
+def test_the_doctor_looks_at_the_way_to_the_primary(cluster: Cluster) -> None:
+    done = run_zconfig("doctor", "--format", "json", environ=cluster.environ)
+    assert done.returncode == 0, done.stderr
+    (examined,) = json.loads(done.stdout)["aliases"]
+    steps = {step["stage"]: step for step in examined["stages"]}
+    assert {step["state"] for step in steps.values()} == {"ok"}
+    assert MEMBERS[0] in steps["TCP"]["seen"]
+
+
+def test_the_doctor_says_why_there_is_no_primary(cluster: Cluster) -> None:
+    cluster.topology.answers = [answering_http(404)]
+    done = run_zconfig("doctor", environ=cluster.environ)
+    assert done.returncode == NotGlobalClusterError.exit_code
+    assert "404" in done.stdout

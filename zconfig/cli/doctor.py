@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
 from zconfig.cli.report import Failure, Report, Row, checked
 from zconfig.connection.seam import probe_target
 from zconfig.diagnosis import StageResult, Surroundings, stages, warnings
-from zconfig.endpoint import Transport
+from zconfig.diagnosis.verdict import StageError
+from zconfig.endpoint import Family, Transport
 from zconfig.errors import ConfigurationError, Stage
 from zconfig.registry import Connections
 from zconfig.settings.arguments import as_alias, check_seconds
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
+from zconfig.topology import fetch_topology
 
 State = Literal["ok", "failed", "skipped"]
 
@@ -113,7 +115,19 @@ def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, .
         return ()
     if spec.endpoint.transport is Transport.LITE:
         return ()
-    return stages(probe_target(spec), time.monotonic() + timeout_s)
+    deadline = time.monotonic() + timeout_s
+    try:
+        return stages(probe_target(_dialed(spec, deadline)), deadline)
+    except StageError:  # the connect asks as well, and says why
+        return ()
+
+
+def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
+    """Return a specification of what is really dialed: a global cluster's primary."""
+    if spec.endpoint.family is not Family.GLOBAL_CLUSTER:
+        return spec
+    topology = fetch_topology(spec, probe_target(spec), deadline)
+    return replace(spec, endpoint=topology.primary.endpoint)
 
 
 def _examination(
