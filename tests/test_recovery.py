@@ -88,11 +88,12 @@ def test_a_lost_connection_stays_what_it_is_and_works_again(path: BreakableProxy
         connection = connections["prod"]
         stub: Any = connection.channel.unary_unary(GET_VERSION)
         path.cut()
-        ears.wait_for(events.ConnectionLost)
+        lost = ears.wait_for(events.ConnectionLost)
         assert connections.has_connection("prod")
         assert connections["prod"] is connection
-        with pytest.raises(grpc.RpcError):
+        with pytest.raises(grpc.RpcError) as caught:
             stub(b"", timeout=PATIENCE_S)
+        assert lost.problem in (caught.value.details() or "")
         path.heal()
         until_it_succeeds(lambda: stub(b"", timeout=PATIENCE_S))
         assert connection.ping() > 0

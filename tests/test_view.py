@@ -129,9 +129,10 @@ class Holder:
             self.line = self.newer()
         return None if self.line is line else self.line
 
-    def doubt(self, line: Line) -> None:
+    def doubt(self, line: Line) -> str:
         assert line is self.line
         self.doubts += 1
+        return "the cable is out"
 
 
 def admit_the_new(_: bytes, context: Any) -> bytes:
@@ -480,6 +481,17 @@ def test_the_owner_hears_of_every_call_without_an_answer() -> None:
             with pytest.raises(grpc.RpcError):
                 call()
             until(lambda: holder.doubts == number)  # noqa: B023 - called in this turn
+
+
+def test_a_call_without_an_answer_says_why_if_that_is_known() -> None:
+    with faults.refused() as port, held(f"{LOOPBACK}:{port}") as (_, view):
+        for call in calls_of(view)[:3]:
+            with pytest.raises(grpc.RpcError) as caught:
+                call()
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            details = caught.value.details()
+            assert details.endswith("; the cable is out")
+            assert details.count("the cable is out") == 1
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -1,14 +1,18 @@
 """The gate that calls pass, and that a fork closes for a moment.
 
 A fork in the middle of another thread's gRPC call leaves the child with locks of gRPC's that
-nobody will ever open. So calls count themselves in and out, and a fork waits for those in flight
-while no new one begins.
+nobody will ever open, and with the parent's sockets: gRPC tidies up only where no thread is inside
+it. So calls count themselves in and out, and a fork waits for those in flight while no new one
+begins. Calls that may be made again give way to it at once.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 class Gate:
@@ -22,6 +26,7 @@ class Gate:
         self._changed = threading.Condition(threading.Lock())
         self._inside = 0
         self._closers = 0
+        self._yielding: list[Callable[[], object]] = []
 
     def enter(self) -> None:
         """Count oneself in, as soon as the gate is open."""
@@ -43,8 +48,41 @@ class Gate:
     def __exit__(self, *_: object) -> None:
         self.leave()
 
+    def start(self, begin: Callable[[], Any]) -> Any:
+        """Start a call that is waited for later; it is inside until gRPC is done with it.
+
+        Args:
+            begin: Starts it, and returns its future.
+        """
+        self.enter()
+        try:
+            future = begin()
+        except BaseException:
+            self.leave()
+            raise
+        future.add_done_callback(lambda _: self.leave())
+        return future
+
+    @contextmanager
+    def giving_way(self, cancel: Callable[[], object]) -> Iterator[None]:
+        """For the time of a `with` block, have a call cancelled when the gate closes.
+
+        Args:
+            cancel: Cancels it; called in another thread, and also where that is too late.
+        """
+        with self._changed:
+            self._yielding.append(cancel)
+            is_closed = self._closers > 0
+        try:
+            if is_closed:
+                cancel()
+            yield
+        finally:
+            with self._changed:
+                self._yielding.remove(cancel)
+
     def close(self, timeout_s: float) -> None:
-        """Let nobody in, and wait until all have left.
+        """Let nobody in, cancel what gives way, and wait until all have left.
 
         Args:
             timeout_s: Seconds to wait; who is inside longer than that stays there.
@@ -52,6 +90,10 @@ class Gate:
         deadline = time.monotonic() + timeout_s
         with self._changed:
             self._closers += 1
+            yielding = tuple(self._yielding)
+        for cancel in yielding:
+            cancel()
+        with self._changed:
             while self._inside and (left_s := deadline - time.monotonic()) > 0:
                 self._changed.wait(left_s)
 

@@ -36,7 +36,7 @@ def _is_patched() -> bool:
 
 def _is_told() -> bool:
     """Tell whether gRPC was told; nothing public says so. Where we cannot see it, it counts."""
-    from grpc._cython import cygrpc
+    from grpc._cython import cygrpc  # type: ignore[attr-defined] # not in the stubs
 
     told: bool = getattr(cygrpc, "g_gevent_activated", True)
     return told

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+import grpc
 
 from zconfig.channel.core import Core
 from zconfig.channel.gate import GATE
@@ -44,7 +48,7 @@ class Line:
         return (*given, *(pair for pair in self.metadata if pair[0] not in keys))
 
     def ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
-        """Make one unary call, in bytes.
+        """Make one unary call, in bytes; again, if it gave way to a fork.
 
         Args:
             method: Its full name, e.g. `/milvus.proto.milvus.MilvusService/Connect`.
@@ -55,12 +59,26 @@ class Line:
             grpc.RpcError: It failed.
             ClosedError: The channels were closed.
         """
+        deadline = time.monotonic() + timeout_s
         try:
-            with GATE:
-                # Without serializers gRPC passes bytes as they are.
-                call: Any = self.core.first(lambda channel: channel.unary_unary(method))
-                response: bytes = call(request, timeout=timeout_s, metadata=self.metadata)
-                return response
+            while True:
+                with suppress(grpc.FutureCancelledError):  # it gave way to a fork
+                    return self._ask(method, request, max(deadline - time.monotonic(), 0.001))
         except ValueError:  # what gRPC says of a closed channel
             pass
         raise ClosedError(self.alias)
+
+    def _ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        def begin() -> Any:
+            # Without serializers gRPC passes bytes as they are.
+            call: Any = self.core.first(lambda channel: channel.unary_unary(method))
+            return call.future(request, timeout=timeout_s, metadata=self.metadata)
+
+        future = GATE.start(begin)
+        with GATE.giving_way(future.cancel):
+            try:
+                response: bytes = future.result()
+            except BaseException:  # Ctrl-C too must not leave a call in flight
+                future.cancel()
+                raise
+            return response

@@ -55,8 +55,8 @@ class Owner(Protocol):
     def renew(self, line: Line) -> Line | None:
         """Return a line with newer credentials than one whose credentials were refused."""
 
-    def doubt(self, line: Line) -> None:
-        """Hear that a call got no answer; it must return at once."""
+    def doubt(self, line: Line) -> str:
+        """Hear that a call got no answer; return at once why, if that is known, or nothing."""
 
 
 class ChannelView(grpc.Channel):
@@ -188,9 +188,9 @@ class _Method:
         self._heed(line, future)
 
     def _heed(self, line: Line, call: Any) -> None:
-        """Tell the owner of a call that got no answer."""
-        if call.code() in _LOST:
-            self._owner.doubt(line)
+        """Tell the owner of a call that got no answer, and the caller what is known of that."""
+        if call.code() in _LOST and (why := self._owner.doubt(line)):
+            _add_to_details(call, why)
 
 
 class _Stream(_Method):
@@ -305,6 +305,13 @@ class _UnaryUnary(_UnaryResponse):
 def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _Given:
     """Return a call's arguments; metadata that can be read but once is kept for a second call."""
     return {"timeout": timeout, "metadata": tuple(metadata) if metadata else None, **rest}
+
+
+def _add_to_details(call: Any, why: str) -> None:
+    """Have a failed call say why, in the details that everybody shows; gRPC's own class stays."""
+    state = getattr(call, "_state", None)
+    if why not in (getattr(state, "details", None) or why):
+        state.details = f"{state.details}; {why}"
 
 
 def _plainly(method: Any, *args: Any, **kwargs: Any) -> Any:

@@ -58,6 +58,7 @@ class Lifecycle:
         self.state = State.IDLE
         self.line: Line | None = None
         self.server: Server | None = None
+        self.trouble = ""
         self.view = ChannelView(self)
         self._home = home
         self._link: Link | None = None
@@ -314,17 +315,18 @@ class Lifecycle:
 
     # --- lost and found ---------------------------------------------------------------------
 
-    def doubt(self, line: Line) -> None:
-        """Hear that a call on a line got no answer."""
+    def doubt(self, line: Line) -> str:
+        """Hear that a call on a line got no answer; return why, if that is known already."""
         if self.line is line and self.watch.doubt():
             self._home.attend()
+        return self.trouble if self.is_lost else ""
 
-    def lose(self, link: Link) -> bool:
-        """Note that the server is lost; tell whether that is news."""
+    def lose(self, link: Link, failure: ConnectError) -> bool:
+        """Note that the server is lost, and why; tell whether that is news."""
         with self._lock:
             if self._link is not link or self.state is not State.READY:
                 return False
-            self.state = State.LOST
+            self.state, self.trouble = State.LOST, str(failure)
             return True
 
     def regain(self, link: Link, server: Server) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Stamp = dict[str, tuple[int, int, int]]
 """The inode, modification time and size of each file that is there."""
 
-_LOOK_S = 5.0
+LOOK_S = 5.0
 _BETWEEN_LOOKS_S = 1.0
 _BETWEEN_LOOKS_AT_THE_PERMANENT_S = 30.0
 
@@ -75,7 +75,7 @@ class Watch:
         if link is None or line is None:
             return
         spec = self._lifecycle.spec
-        timeout_s = min(spec.timeout_s, _LOOK_S)
+        timeout_s = min(spec.timeout_s, LOOK_S)
         try:
             link = self._followed(link, is_doubted=is_doubted)
             server = prove(link, spec, timeout_s)
@@ -101,7 +101,7 @@ class Watch:
     def _followed(self, link: Link, *, is_doubted: bool) -> Link:
         """Return a link to the server that is the primary now, which may be the same."""
         spec, started = self._lifecycle.spec, time.monotonic()
-        attempt = Attempt(spec, started, started + min(spec.timeout_s, _LOOK_S))
+        attempt = Attempt(spec, started, started + min(spec.timeout_s, LOOK_S))
         if not link.has_moved(attempt, at_once=is_doubted or self._lifecycle.is_lost):
             return link
         new = make_link(attempt, link.follower)
@@ -119,7 +119,7 @@ class Watch:
         now = time.monotonic()
         pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
         self._next_look_at = now + pause_s
-        if self._lifecycle.lose(link):
+        if self._lifecycle.lose(link, failure):
             self._lost_at = now
             self._home.emit(reports.lost(self._lifecycle.spec, failure))
 
