@@ -335,7 +335,7 @@ def late(line: Line, wake: Callable[[float | None], Line]) -> Callable[[float | 
 
 def test_a_value_error_of_an_open_view_is_the_callers(address: str) -> None:
     class PickyChannel:
-        def unary_unary(self, method: str) -> Any:
+        def unary_unary(self, *_: object) -> Any:
             def call(request: bytes, timeout: float | None, metadata: Any) -> bytes:
                 raise ValueError("what the caller passed")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -75,11 +75,13 @@ class Server:
         version: Its release, e.g. `v2.3.5`, or `milvus_lite-3.2.2`.
         identifier: The session's number; `None` from servers that have none.
         deploy_mode: E.g. `STANDALONE`; empty where it does not say.
+        reply: Its whole answer to Connect, encoded; empty from servers that do not know it.
     """
 
     version: str
     identifier: int | None = None
     deploy_mode: str = ""
+    reply: bytes = field(default=b"", repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +182,15 @@ def list_databases() -> Exchange[tuple[str, ...]]:
 
 def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
     """Return the answer to Connect, or `None` from a server that does not know the call."""
-    request = Request(messages.CONNECT, _introduction(spec).encode())
     try:
-        reply = yield from _ask(request, ConnectReply.decode)
+        encoded = yield Request(messages.CONNECT, _introduction(spec).encode())
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
         raise
-    return Server(reply.server.build_tags, reply.identifier or None, reply.server.deploy_mode)
+    reply = _checked(ConnectReply.decode(encoded))
+    told = reply.server
+    return Server(told.build_tags, reply.identifier or None, told.deploy_mode, encoded)
 
 
 def _introduction(spec: ConnectionSpec) -> ConnectRequest:
@@ -218,7 +221,10 @@ def _databases() -> Exchange[tuple[str, ...]]:
 
 
 def _ask(request: Request, decode: Callable[[bytes], R]) -> Exchange[R]:
-    reply = decode((yield request))
+    return _checked(decode((yield request)))
+
+
+def _checked(reply: R) -> R:
     if not reply.status.ok:
         raise StatusError(reply.status)
     return reply

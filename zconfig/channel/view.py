@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 import grpc
@@ -18,6 +18,7 @@ from zconfig.channel.core import Core
 from zconfig.channel.future import RenewableFuture
 from zconfig.channel.gate import GATE
 from zconfig.channel.line import AUTHORIZATION, Line
+from zconfig.channel.remembered import Remembered
 from zconfig.channel.subscription import Subscription
 from zconfig.errors import ClosedError
 
@@ -64,15 +65,34 @@ class ChannelView(grpc.Channel):
 
     Args:
         owner: Who has the channels; they are not closed here.
+        known: Methods whose answer is known, with what returns the encoded response, or nothing if
+            the server has to be asked after all.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(
+        self, owner: Owner, known: Mapping[str, Callable[[], bytes]] | None = None
+    ) -> None:
         self._owner = owner
+        self._known = known or {}
         self._subscriptions: list[Subscription] = []
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+    def knowing(self, known: Mapping[str, Callable[[], bytes]]) -> ChannelView:
+        """Return a view of the same channels that does not ask the server what is known."""
+        return ChannelView(self._owner, known)
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         """Return a callable for a unary method, as `grpc.Channel.unary_unary` does."""
-        return _UnaryUnary(self._owner, lambda channel: channel.unary_unary(*args, **kwargs))
+        if method in self._known and (response := self._known[method]()):
+            return Remembered((response_deserializer or bytes)(response))
+        given = (method, request_serializer, response_deserializer, *args)
+        return _UnaryUnary(self._owner, lambda channel: channel.unary_unary(*given, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that answers with a stream."""
@@ -309,7 +329,7 @@ def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _G
 
 def _add_to_details(call: Any, why: str) -> None:
     """Have a failed call say why, in the details that everybody shows; gRPC's own class stays."""
-    state = getattr(call, "_state", None)
+    state: Any = getattr(call, "_state", None)
     if why not in (getattr(state, "details", None) or why):
         state.details = f"{state.details}; {why}"
 

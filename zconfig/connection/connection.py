@@ -7,11 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-import grpc
-
 from zconfig.channel import milvus
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Exchange, Health, Server, converse
+from zconfig.channel.view import ChannelView
 from zconfig.connection.lifecycle import Lifecycle, State
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint
@@ -78,7 +77,7 @@ class Connection:
         return server
 
     @property
-    def channel(self) -> grpc.Channel:
+    def channel(self) -> ChannelView:
         """A `grpc.Channel` that carries the credentials and the session on each call.
 
         Any Milvus stub works on it. Closing it closes nothing: the connection owns it.

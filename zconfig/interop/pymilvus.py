@@ -2,41 +2,95 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
+from zconfig.channel.messages import CONNECT
 from zconfig.channel.quiet import quiet_import
 from zconfig.connection import Connection
 from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
+from zconfig.registry.forks import guard_forks
 from zconfig.spec import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
+    import grpc
     from pymilvus import MilvusClient
 
 
 def client_of(connection: Connection, **options: Any) -> MilvusClient:
-    """Return a `MilvusClient` that calls through a connection's channel.
+    """Return the `MilvusClient` that calls through a connection's channel.
 
     Args:
         connection: An open connection.
-        **options: Passed on to `MilvusClient`.
+        **options: Passed on to `MilvusClient`; a client with options of its own is a new one.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
         ClosedError: The connection is not open.
     """
+    return _make(connection, **options) if options else _CLIENTS.of(connection)
+
+
+class _Clients:
+    """One client a connection and process, while somebody has the connection."""
+
+    def __init__(self) -> None:
+        self._clients: WeakKeyDictionary[Connection, tuple[str, MilvusClient]] = WeakKeyDictionary()
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child process: a client may have threads."""
+        self._lock = threading.Lock()
+        self._clients.clear()
+
+    def of(self, connection: Connection) -> MilvusClient:
+        """Return the client of a connection; another database asks for another client."""
+        guard_forks(self)
+        database = connection.spec.db_name
+        with self._lock:
+            known, client = self._clients.get(connection, ("", None))
+            if client is None or known != database:
+                client = _make(connection)
+                self._clients[connection] = database, client
+                self._forget_when_closed(connection, client)
+        return client
+
+    def _forget_when_closed(self, connection: Connection, client: Any) -> None:
+        close, known = client.close, weakref.ref(connection)
+
+        def close_and_forget() -> None:
+            if found := known():
+                self._clients.pop(found, None)
+            close()
+
+        client.close = close_and_forget
+
+
+_CLIENTS = _Clients()
+
+
+def _make(connection: Connection, **options: Any) -> MilvusClient:
     make, database = _client_class(), connection.spec.db_name
+    given = {"timeout": connection.spec.timeout_s, **options}
     client = make(
         uri=_uri(connection),
-        channel=connection.channel,
+        channel=_introduced(connection),
         db_name="" if database == DEFAULT_DATABASE else database,
         **_apart(),
-        **options,
+        **given,
     )
     _stay_on_the_channel(client)
     return client
+
+
+def _introduced(connection: Connection) -> grpc.Channel:
+    """Return a channel on which a client need not introduce itself: we have done so already."""
+    return connection.channel.knowing({CONNECT: lambda: connection.server.reply})
 
 
 def _client_class() -> type[MilvusClient]:

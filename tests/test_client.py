@@ -1,0 +1,127 @@
+"""pymilvus clients on our connections: one an alias, on the proven channel, through everything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pymilvus import MilvusException
+
+from tests.support.ears import Ears
+from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
+from tests.support.faults import LOOPBACK, breakable_proxy
+from tests.support.registries import registry
+from tests.support.servers import CREDENTIALS, RealMilvus
+from zconfig import events
+from zconfig.interop.pymilvus import client_of
+from zconfig.registry import Connections
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
+
+
+@pytest.fixture
+def prod(server: FakeMilvus) -> Iterator[Connections]:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        yield connections
+
+
+def test_an_alias_has_one_client_whoever_asks(prod: Connections) -> None:
+    connection = prod["prod"]
+    with ThreadPoolExecutor(16) as pool:
+        clients = set(pool.map(lambda _: id(client_of(connection)), range(64)))
+    assert len(clients) == 1
+
+
+def test_a_client_with_options_of_its_own_is_another_one(prod: Connections) -> None:
+    connection = prod["prod"]
+    assert client_of(connection, timeout=3.0) is not client_of(connection)
+
+
+def test_making_a_client_asks_the_server_nothing(prod: Connections, server: FakeMilvus) -> None:
+    connection = prod["prod"]
+    before = len(server.calls)
+    client = client_of(connection)
+    assert len(server.calls) == before
+    assert client.get_server_version() == VERSION
+    assert len(server.peers()) == 1
+
+
+def test_a_client_that_was_closed_is_replaced(prod: Connections) -> None:
+    client = client_of(prod["prod"])
+    client.close()
+    newer = client_of(prod["prod"])
+    assert newer is not client
+    assert newer.get_server_version() == VERSION
+
+
+def test_a_disconnect_drops_the_client_which_says_so(prod: Connections) -> None:
+    client = client_of(prod["prod"])
+    prod.disconnect("prod")
+    with pytest.raises(MilvusException, match="prod: this connection is closed"):
+        client.get_server_version()
+    newer = client_of(prod["prod"])
+    assert newer is not client
+    assert newer.get_server_version() == VERSION
+
+
+def test_a_clients_failure_names_the_cause(server: FakeMilvus) -> None:
+    with (
+        breakable_proxy(server.port) as path,
+        registry(ZILLIZ_PROD_URI=f"http://{LOOPBACK}:{path.port}") as connections,
+    ):
+        ears = Ears(connections)
+        client = client_of(connections["prod"])
+        path.cut()
+        lost = ears.wait_for(events.ConnectionLost)
+        with pytest.raises(MilvusException) as caught:
+            client.get_server_version(timeout=1.0)
+        assert lost.problem in str(caught.value)
+        assert "illegal connection params" not in str(caught.value)
+        path.heal()
+        ears.wait_for(events.ConnectionRecovered)
+        assert client.get_server_version() == VERSION
+
+
+def test_a_client_made_before_a_fork_works_in_the_child(
+    prod: Connections, server: FakeMilvus
+) -> None:
+    client = client_of(prod["prod"])
+    client.get_server_version()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            same = client.get_server_version(timeout=PATIENCE_S) == VERSION
+            newer = client_of(prod["prod"])
+            code = 0 if same and newer.get_server_version(timeout=PATIENCE_S) == VERSION else 2
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert client.get_server_version() == VERSION
+    assert len(server.of("Connect")) == 2
+
+
+def test_a_client_rotates_with_its_connection(milvus: RealMilvus, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.touch(mode=0o600)
+    secret.write_text("turned:First-1")
+    environ = {"ZILLIZ_TURNED_URI": milvus.uri, "ZILLIZ_TURNED_TOKEN_FILE": str(secret)}
+    with registry(ZILLIZ_URI=milvus.uri, ZILLIZ_TOKEN=CREDENTIALS, **environ) as connections:
+        root = client_of(connections.default)
+        root.create_user("turned", "First-1")
+        try:
+            client = client_of(connections["turned"])
+            client.list_collections()
+            secret.write_text("turned:Second-2")
+            root.update_password("turned", "First-1", "Second-2")
+            client.list_collections()
+            assert client_of(connections["turned"]) is client
+        finally:
+            root.drop_user("turned")

@@ -1,0 +1,98 @@
+"""A connection's specification → what frameworks pass on to a `MilvusClient`. Pure.
+
+LangChain and Haystack take the parameters as `connection_args`, LlamaIndex as keywords, and each
+hands them to pymilvus as they are (read in langchain-milvus 0.4.0, llama-index-vector-stores-milvus
+1.2.0 and milvus-haystack 0.1.0). So there is one shape, which is pymilvus' own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NoReturn, SupportsIndex
+
+from zconfig.errors import ConfigurationError, Problem
+from zconfig.redaction import Hidden
+from zconfig.settings.names import variable_name
+from zconfig.spec import DEFAULT_DATABASE, ConnectionSpec
+
+
+class UsableToken(Hidden):
+    """A token that shows itself to nobody, and still works in a copy.
+
+    Frameworks copy what they were given, and a copy of a `Hidden` is a mask.
+
+    Example:
+        >>> import copy
+        >>> args = copy.deepcopy({"token": UsableToken("root:Milvus")})
+        >>> args, str(args["token"])
+        ({'token': <hidden>}, 'root:Milvus')
+    """
+
+    __slots__ = ()
+
+    def __copy__(self) -> UsableToken:
+        return self
+
+    def __deepcopy__(self, memo: object) -> UsableToken:
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
+        raise TypeError("a token is not pickled: call zconfig.connection_args() in each process")
+
+
+def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
+    """Return the parameters of a `MilvusClient` for a connection.
+
+    Args:
+        spec: What the connection is configured with.
+
+    Raises:
+        ConfigurationError: It has what pymilvus cannot be told.
+
+    Example:
+        >>> from zconfig.endpoint import parse
+        >>> connection_args_of(ConnectionSpec("prod", parse("http://db/sales"), db_name="sales"))
+        {'uri': 'http://db:19530', 'timeout': 10.0, 'db_name': 'sales'}
+    """
+    # The database is named by its own parameter alone: from the path, versions read it differently.
+    args: dict[str, Any] = {
+        "uri": replace(spec.endpoint, db_name=None).uri,
+        "timeout": spec.timeout_s,
+    }
+    if spec.credentials:
+        args["token"] = UsableToken(spec.credentials.secret)
+    if spec.db_name != DEFAULT_DATABASE:
+        args["db_name"] = spec.db_name
+    return args | (_tls_args(spec) if spec.endpoint.secure else {})
+
+
+def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
+    """Return the TLS files as pymilvus wants them.
+
+    It reads `server_pem_path` or, if that is missing, the three others, all of them or none
+    (`GrpcHandler._setup_grpc_channel` in 2.4.0 to 3.0.2): an authority alone is a
+    `server_pem_path`.
+    """
+    tls = spec.tls
+    name = {"server_name": tls.server_name} if tls.server_name else {}
+    if not (tls.cert and tls.key):
+        return {**name, **({"server_pem_path": tls.ca} if tls.ca else {})}
+    if not tls.ca:
+        raise ConfigurationError([_no_authority(spec)])
+    return {
+        **name,
+        "ca_pem_path": tls.ca,
+        "client_pem_path": tls.cert,
+        "client_key_path": tls.key,
+    }
+
+
+def _no_authority(spec: ConnectionSpec) -> Problem:
+    return Problem(
+        "certificate_without_ca",
+        "pymilvus shows a client certificate only where it is told the authority as well",
+        f"set {variable_name(spec.alias, 'tls_ca')}",
+        spec.alias,
+        "tls_ca",
+        spec.origin("tls"),
+    )
