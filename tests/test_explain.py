@@ -64,7 +64,7 @@ def test_a_shadowed_secret_is_masked_and_can_be_compared(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("field", "shadowed", "shown"),
     [
-        ("uri", f"https://root:{SECRET}@db", "https://db:443"),
+        ("uri", f"https://root:{SECRET}@db", "https://********@db"),
         ("uri", SECRET, None),
         ("proxy", f"http://root:{SECRET}@proxy:3128", "http://********@proxy:3128"),
         ("timeout", SECRET, None),
@@ -202,9 +202,12 @@ prod
              from ZILLIZ_PROD_TOKEN (environment)
              not ZILLIZ_PROD_TOKEN (.env.local:1), the same value: environment ranks higher
              not ZILLIZ_PROD_TOKEN (.env:3), another value: environment ranks higher
+  db_name    default (default)
   timeout    10.0 (default)
              not ZILLIZ_PROD_TIMEOUT (.env.local:2): it is empty
   required   true (default)
+  proxy      as gRPC reads the environment (default)
+  keepalive  30 (default)
   pool_size  1 (default)
 
 looked for in {}, the highest rank first:
@@ -260,7 +263,7 @@ def test_variables_of_pymilvus_in_a_file_are_noted(tmp_path: Path) -> None:
 
 def test_the_command_says_what_to_do_where_nothing_is_configured() -> None:
     done = run_zconfig("explain")
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert "no connection is configured; set ZILLIZ_URI in the environment" in done.stdout
     assert "  .env: absent" in done.stdout.splitlines()
 
@@ -273,3 +276,62 @@ def test_names_that_declare_nothing_are_noted_with_the_reason(tmp_path: Path) ->
         ("ZILLIZ_PROD_SERVICE_HOST", "is what Kubernetes sets for a service"),
         ("ZILLIZ_COLLECTION_NAME", "is no field of a connection"),
     ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"TOKEN_FILE": "/no/such/file"},
+        {"TOKEN": SECRET, "API_KEY": "another"},
+        {"USER": "root"},
+        {"TOKEN": SECRET, "USER": "root"},
+    ],
+    ids=["no file", "a conflict", "half a pair", "two forms"],
+)
+def test_what_was_edited_in_vain_is_named_though_what_ranks_higher_is_wrong(
+    wrong: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_PROD_TOKEN=edited-here\n")
+    environ = {"ZILLIZ_PROD_URI": URI, **{f"ZILLIZ_PROD_{k}": v for k, v in wrong.items()}}
+    [shadowed] = field_of(tmp_path, "token", **environ).shadowed
+    assert str(shadowed.origin) == "ZILLIZ_PROD_TOKEN (.env:1)"
+    assert shadowed.reason == "what ranks higher is wrong, and nothing stands in for it"
+    told = run_zconfig("explain", environ=environ, directory=tmp_path).stdout
+    assert "not ZILLIZ_PROD_TOKEN (.env:1)" in told
+    assert "edited-here" not in told
+
+
+def test_credentials_in_a_uri_that_does_not_count_are_said_to_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"ZILLIZ_PROD_URI=http://root:{SECRET}@db\n")
+    [shadowed] = field_of(tmp_path, "uri", ZILLIZ_PROD_URI=URI).shadowed
+    assert shadowed.value == "http://********@db"
+    assert shadowed.reason.endswith("the credentials in it go with it")
+
+
+@pytest.mark.parametrize(
+    ("uri", "field", "shown"),
+    [
+        ("http://db", "keepalive", "30"),
+        ("https://in03-x.serverless.aws-eu-central-1.vectordb.zillizcloud.com", "keepalive", "300"),
+        ("http://db", "db_name", "default"),
+        ("http://db/sales", "db_name", "sales"),
+        ("https://db", "tls_server_name", "db"),
+        ("http://db", "tls_server_name", None),
+        ("https://db", "tls_ca", "the system's authorities"),
+        ("http://db", "proxy", "as gRPC reads the environment"),
+        ("./x.db", "proxy", None),
+    ],
+)
+def test_a_default_that_depends_on_the_endpoint_is_shown(
+    uri: str, field: str, shown: str | None, tmp_path: Path
+) -> None:
+    found = field_of(tmp_path, field, ZILLIZ_PROD_URI=uri)
+    assert (found.value, found.is_set) == (shown, False)
+
+
+def test_files_that_variables_name_are_among_those_looked_for(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text(SECRET)
+    environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN_FILE": str(secret)}
+    files = connections_of(tmp_path, **environ).explain().files
+    assert (files[-1].path, files[-1].state) == (str(secret), "read")

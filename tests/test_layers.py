@@ -26,7 +26,7 @@ ROOMS = (
     {"log"},
     {"interop", "testing", "health"},
     {"cli"},
-    {""},
+    {"", "__main__"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -9,22 +9,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
-from zconfig.endpoint import Endpoint, Family, Transport
+from zconfig.endpoint import Endpoint, Transport
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, secrets_in
-from zconfig.settings.fields import ConnectionSettings
-
-DEFAULT_DATABASE = "default"
-
-# Milvus takes a ping every 5 s. Managed endpoints behind a gateway are only sure to take what
-# gRPC servers take by default, one in five minutes (grpc/proposal A8, A9).
-_KEEPALIVE_S = {
-    Family.MILVUS: 30.0,
-    Family.DEDICATED: 30.0,
-    Family.LITE: 0.0,
-}
-_CAUTIOUS_KEEPALIVE_S = 300.0
-
+from zconfig.settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
 
 # The settings that a field of a specification is made of, where their names differ.
 _SETTINGS = {
@@ -140,7 +128,7 @@ def to_spec(
     endpoint = settings.uri
     keepalive_s = settings.keepalive
     if keepalive_s is None:
-        keepalive_s = _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
+        keepalive_s = default_keepalive_s(endpoint)
     return ConnectionSpec(
         alias=alias,
         endpoint=_absolute(endpoint),

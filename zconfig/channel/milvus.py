@@ -26,7 +26,8 @@ from zconfig.channel.messages import (
     VersionReply,
 )
 from zconfig.endpoint import Transport
-from zconfig.spec import DEFAULT_DATABASE, ConnectionSpec
+from zconfig.settings.fields import DEFAULT_DATABASE
+from zconfig.spec import ConnectionSpec
 
 DATABASE_NOT_FOUND = 800
 """Milvus' code of a database that is missing: `ErrDatabaseNotFound` of its package `merr`."""

@@ -163,7 +163,7 @@ def explain(connections: Connections, alias: str | None, format_: str) -> None:
     click.echo(_EXPLAINERS[format_](explanation))
     problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
     wrong = any(problem.severity == "error" for problem in problems)
-    sys.exit(ExitCode.CONFIGURATION if wrong else ExitCode.OK)
+    sys.exit(ExitCode.CONFIGURATION if wrong or not explanation.aliases else ExitCode.OK)
 
 
 @zconfig.command(

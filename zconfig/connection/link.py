@@ -16,7 +16,8 @@ from zconfig.diagnosis import Verdict, check_material
 from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import Endpoint, Family, Transport
 from zconfig.errors import EmbeddedServerError, TLSMaterialError
-from zconfig.spec import DEFAULT_DATABASE, ConnectionSpec
+from zconfig.settings.fields import DEFAULT_DATABASE
+from zconfig.spec import ConnectionSpec
 from zconfig.topology import Follower, fetch_topology
 
 CORES = CorePool()

@@ -11,14 +11,14 @@ from weakref import WeakKeyDictionary
 
 from zconfig.channel.messages import CONNECT
 from zconfig.channel.quiet import quiet_import
+from zconfig.channel.view import ChannelView
 from zconfig.connection import Connection
 from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
 from zconfig.registry.forks import guard_forks
-from zconfig.spec import DEFAULT_DATABASE
+from zconfig.settings.fields import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
-    import grpc
     from pymilvus import MilvusClient
 
 
@@ -34,6 +34,39 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
         ClosedError: The connection is not open.
     """
     return _make(connection, **options) if options else _CLIENTS.of(connection)
+
+
+def install(*aliases: str) -> dict[str, Connection]:
+    """Connect aliases, and register them in pymilvus' own registry, for code on its ORM.
+
+    After that `Collection("docs", using="prod")` calls through the alias' channel, with whatever
+    credentials it has by then. Call it again after an alias was added, or disconnected.
+
+    Args:
+        *aliases: Which ones, all of them required; without any, every configured alias, of
+            which only the `REQUIRED` ones must succeed.
+
+    Returns:
+        The connections that were registered, by alias.
+
+    Raises:
+        MissingExtraError: pymilvus is not installed.
+        ConfigurationError: pymilvus has no such registry any more (3.1), or an alias is not
+            configured, or wrongly.
+        AutoconnectError: With every alias that failed.
+
+    Example:
+        >>> from zconfig.interop.pymilvus import install
+        >>> install("prod")  # doctest: +SKIP
+        >>> Collection("docs", using="prod").num_entities  # doctest: +SKIP
+    """
+    import zconfig
+    from zconfig.interop.orm import find_registry, register
+
+    registry = find_registry()
+    opened = zconfig.connections.autoconnect(*aliases)
+    register(registry, opened)
+    return opened
 
 
 class _Clients:
@@ -88,7 +121,7 @@ def _make(connection: Connection, **options: Any) -> MilvusClient:
     return client
 
 
-def _introduced(connection: Connection) -> grpc.Channel:
+def _introduced(connection: Connection) -> ChannelView:
     """Return a channel on which a client need not introduce itself: we have done so already."""
     return connection.channel.knowing({CONNECT: lambda: connection.server.reply})
 

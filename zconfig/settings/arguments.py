@@ -35,6 +35,14 @@ _RENAMED = {
 }
 _KNOWN = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
 
+_INSTEAD = {
+    "_async": "use zconfig.aio, whose connections are asynchronous",
+    "_unbind_with_db": "use zconfig.client, which has the alias' database",
+    "grpc_options": "use the parameters keepalive, proxy, pool_size and server_name",
+    "option": "leave it out",
+}
+"""What pymilvus takes and we don't, unless it is its default, with what is there instead."""
+
 
 def as_alias(alias: object) -> str:
     """Return an alias from code in its folded form; it may be one that nobody can configure.
@@ -132,11 +140,12 @@ def from_arguments(
     Raises:
         ConfigurationError: With everything that is wrong with them.
     """
+    arguments = {name: each for name, each in arguments.items() if name not in _INSTEAD or each}
     unknown = [_unknown(alias, name, call) for name in arguments if name not in _KNOWN]
     if unknown:
         raise ConfigurationError(unknown)
     given = {name: each for name, each in arguments.items() if each is not None and each != ""}
-    odd = [_odd(alias, name, call) for name, each in given.items() if not _is_scalar(each)]
+    odd = [*_odd(alias, given, call)]
     if odd:
         raise ConfigurationError(odd)
     if not names_a_place(given):
@@ -151,18 +160,21 @@ def from_arguments(
 
 
 def _unknown(alias: str, name: str, call: str) -> Problem:
-    known = ", ".join(sorted(_KNOWN))
+    remedy = _INSTEAD.get(name) or f"use {', '.join(sorted(_KNOWN))}"
     origin = Origin("code", name, path=call)
-    return Problem("unknown_argument", "is not a parameter", f"use {known}", alias, None, origin)
+    return Problem("unknown_argument", "is not a parameter", remedy, alias, None, origin)
 
 
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (str, int, float, os.PathLike))
-
-
-def _odd(alias: str, name: str, call: str) -> Problem:
-    origin = Origin("code", name, path=call)
-    return Problem("bad_argument", "is not text or a number", "pass a str", alias, None, origin)
+def _odd(alias: str, arguments: Mapping[str, Any], call: str) -> Iterator[Problem]:
+    """Yield what is wrong with the types: `secure="false"` would switch TLS on."""
+    for name, value in arguments.items():
+        origin = Origin("code", name, path=call)
+        if name == "secure" and not isinstance(value, bool):
+            what, remedy = "is not True or False", "pass secure=True, or use https:// in the URI"
+            yield Problem("bad_argument", what, remedy, alias, None, origin)
+        elif not isinstance(value, (str, int, float, os.PathLike)):
+            what, remedy = "is not text or a number", "pass a str"
+            yield Problem("bad_argument", what, remedy, alias, None, origin)
 
 
 def _placeless(alias: str, call: str) -> Problem:
@@ -202,7 +214,7 @@ def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
         uri = Hidden(arguments["uri"])
         scheme, separator, rest = uri.partition("://")
         upgrade = secure and separator and scheme.lower() in {"http", "tcp", "grpc"}
-        return "uri", Hidden(f"https://{rest}") if upgrade else uri
+        return "uri", Hidden(f"https://{_with_port(rest)}") if upgrade else uri
     host, port = arguments.get("host", _DEFAULT_HOST), arguments.get("port", _DEFAULT_PORT)
     address = Hidden(arguments.get("address", f"{host}:{port}"))
     names = [name for name in ("host", "port") if name in arguments]
@@ -210,3 +222,11 @@ def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
     if address.startswith("unix:"):
         return name, address
     return name, Hidden(f"{'https' if secure else 'http'}://{address}")
+
+
+def _with_port(rest: str) -> str:
+    """Return a URI's part after the scheme with the port that it has without TLS."""
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    has_port = ":" in host.rpartition("]")[2]  # not those of an IPv6 address
+    return f"{authority}{'' if has_port else f':{_DEFAULT_PORT}'}{slash}{path}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zconfig.errors import Problem
@@ -44,6 +44,7 @@ class Configuration:
         optional: The aliases that are declared not to be required, right or wrong.
         secrets: Every secret that was read, also of aliases that are wrong, and where it does not
             count.
+        passed_over: What is set for fields whose value is wrong where it ranks higher.
         elapsed_ms: How long reading took.
     """
 
@@ -55,6 +56,7 @@ class Configuration:
     options: LoaderOptions = field(default_factory=LoaderOptions)
     optional: frozenset[str] = frozenset()
     secrets: tuple[Hidden, ...] = ()
+    passed_over: Mapping[Slot, Sequence[Declared]] = field(default_factory=dict)
     elapsed_ms: float = 0.0
 
     @property

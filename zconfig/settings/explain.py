@@ -16,10 +16,15 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import MASK, redact_uri
 from zconfig.settings.configuration import Configuration, Note
-from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.settings.fields import (
+    DEFAULT_DATABASE,
+    ConnectionSettings,
+    Variable,
+    default_keepalive_s,
+)
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import variable_name
-from zconfig.sources.entry import FileSeen
+from zconfig.sources.entry import FileSeen, FileState
 
 _ROUNDS = 100_000
 _DIGITS = 8
@@ -135,10 +140,19 @@ def explain(configuration: Configuration, alias: str | None = None) -> Explanati
     wanted = [each for each in known if alias in {None, each}]
     return Explanation(
         aliases=tuple(_alias(configuration, each) for each in wanted),
-        files=configuration.files,
+        files=(*configuration.files, *_named_files(configuration)),
         notes=tuple(note for note in configuration.notes if note.slot is None),
         problems=tuple(each for each in configuration.problems if each.alias is None),
     )
+
+
+def _named_files(configuration: Configuration) -> Iterator[FileSeen]:
+    """Yield the files that `_FILE` variables name."""
+    read = (each.origin.via for each in configuration.provenance.values())
+    refused = (each.origin.via for each in configuration.errors if each.origin)
+    states: dict[str, FileState] = {path: "refused" for path in refused if path}
+    states |= {path: "read" for path in read if path}
+    yield from (FileSeen(path, state) for path, state in states.items())
 
 
 def _alias(configuration: Configuration, alias: str) -> AliasExplanation:
@@ -159,13 +173,28 @@ def _fields(
         yield FieldExplanation(
             field,
             variable_name(alias, field),
-            value=_shown(field, value, is_set=declared is not None),
+            value=_shown(field, value, is_set=declared is not None) or _default(field, settings),
             origin=declared.origin if declared else None,
             layer=declared.layer if declared else None,
             shadowed=tuple(shadowed[field]),
             empty=tuple(empty[field]),
             fingerprint=_fingerprint(settings, field, value, had_line_end=line_end),
         )
+
+
+def _default(field: str, settings: ConnectionSettings | None) -> str | None:
+    """Return what counts where a field is not set, and depends on the endpoint."""
+    if settings is None or getattr(settings, field) is not None:
+        return None
+    endpoint = settings.uri
+    defaults = {
+        "db_name": endpoint.db_name or DEFAULT_DATABASE,
+        "keepalive": f"{default_keepalive_s(endpoint):g}",
+        "tls_server_name": endpoint.host if endpoint.secure else None,
+        "tls_ca": "the system's authorities" if endpoint.secure else None,
+        "proxy": "as gRPC reads the environment" if endpoint.host else None,
+    }
+    return defaults.get(field)
 
 
 def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin]]:
@@ -187,18 +216,28 @@ def _shadowed(
         if winner:
             for each in winner.shadowed:
                 found[each.word.field].append(_beaten(each, by, winner.layer, settings))
+    for (owner, by), beaten in configuration.passed_over.items():
+        for each in beaten if owner == alias else ():
+            found[each.word.field].append(_beaten(each, by, None, settings))
     return found
 
 
 def _beaten(
-    declared: Declared, by: str, layer: str, settings: ConnectionSettings | None
+    declared: Declared, by: str, layer: str | None, settings: ConnectionSettings | None
 ) -> Shadowed:
     field, entry = declared.word.field, declared.entry
-    reason = f"{layer} ranks higher"
-    if field != by:
-        reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
+    if layer is None:
+        reason = "what ranks higher is wrong, and nothing stands in for it"
+    else:
+        reason = f"{layer} ranks higher"
+        if field != by:
+            reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
+    if field == "uri" and "@" in entry.value:
+        reason = f"{reason}; the credentials in it go with it"
     value = None if declared.word.is_file else _validated(field, entry.value)
     shown = None if value is None else _shown(field, value, is_set=True)
+    if shown and field == "uri":
+        shown = redact_uri(entry.value)  # so that credentials in it show as masked
     mark = _fingerprint(settings, field, value, had_line_end=entry.had_line_end)
     return Shadowed(declared.origin, reason, shown, mark)
 

@@ -22,7 +22,7 @@ from pydantic import (
     field_validator,
 )
 
-from zconfig.endpoint import Endpoint
+from zconfig.endpoint import Endpoint, Family
 from zconfig.redaction import redact_uri
 from zconfig.settings.checks import (
     refuse,
@@ -69,6 +69,24 @@ Printable = Annotated[str, AfterValidator(to_printable)]
 FilePath = Annotated[str, AfterValidator(to_path)]
 LONGEST_S = 86_400
 """A day: no connect is worth more, and gRPC does not take every number."""
+
+DEFAULT_DATABASE = "default"
+"""Milvus' database where none is named."""
+
+# Milvus takes a ping every 5 s. Managed endpoints behind a gateway are only sure to take what
+# gRPC servers take by default, one in five minutes (grpc/proposal A8, A9).
+_KEEPALIVE_S = {
+    Family.MILVUS: 30.0,
+    Family.DEDICATED: 30.0,
+    Family.LITE: 0.0,
+}
+_CAUTIOUS_KEEPALIVE_S = 300.0
+
+
+def default_keepalive_s(endpoint: Endpoint) -> float:
+    """Return the seconds between HTTP/2 pings that an endpoint's family is sure to take."""
+    return _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
+
 
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 PEM = "the path of a PEM file"
@@ -194,7 +212,8 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     keepalive: Annotated[
-        Annotated[float, Field(allow_inf_nan=False), AfterValidator(to_keepalive)] | None,
+        Annotated[float, Field(le=LONGEST_S, allow_inf_nan=False), AfterValidator(to_keepalive)]
+        | None,
         Variable(
             meaning="seconds between HTTP/2 pings, 0 for none; "
             "by default what the kind of endpoint tolerates",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from zconfig.errors import Problem
+from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
@@ -23,6 +23,7 @@ from zconfig.settings.names import VOCABULARY, prefix_meant, variable_name
 from zconfig.settings.options import (
     LoaderOptions,
     OptionsRead,
+    option_meant,
     options_too_late,
     read_options,
 )
@@ -98,8 +99,26 @@ def _read_dotenvs(
         return
     profile = options.profile
     layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
-    for name in layered if profile else [".env.local", ".env"]:
-        yield read_dotenv(directory / name, environ, shown=name)
+    readings = [
+        read_dotenv(directory / name, environ, shown=name)
+        for name in (layered if profile else [".env.local", ".env"])
+    ]
+    yield from _with_profile(readings, read) if profile else readings
+
+
+def _with_profile(readings: Sequence[Reading], read: OptionsRead) -> Iterable[Reading]:
+    """Warn of a profile that no file is for: it may be misspelt."""
+    local, _, shared, _ = readings
+    if all(seen.state == "absent" for reading in (local, shared) for seen in reading.files):
+        problem = Problem(
+            "unknown_profile",
+            f"names a profile for which there is neither {shared.name} nor {local.name}",
+            "correct it, or create one of them",
+            origin=read.origins["profile"],
+            severity="warning",
+        )
+        local = replace(local, problems=(*local.problems, problem))
+    return (local, *readings[1:])
 
 
 def _read_others(
@@ -113,7 +132,8 @@ def _read_others(
     yield read_secrets_dir(Path(system_secrets), field_names=frozenset())
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
-        yield read_service_bindings(Path(root))
+        option = Origin("environment", "SERVICE_BINDING_ROOT")
+        yield _expected(read_service_bindings(Path(root)), option, severity="warning")
 
 
 def has_remote(options: LoaderOptions) -> bool:
@@ -127,7 +147,7 @@ def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> tuple[Re
     return (*manager_readings(*managers), *plugin_readings(environ))
 
 
-def _expected(reading: Reading, option: Origin) -> Reading:
+def _expected(reading: Reading, option: Origin, severity: Severity = "error") -> Reading:
     """Complain of a file that was named and is not there."""
     absent = [seen.path for seen in reading.files if seen.state == "absent"]
     complaints = tuple(
@@ -136,6 +156,7 @@ def _expected(reading: Reading, option: Origin) -> Reading:
             "names what does not exist",
             "correct the path, or create it",
             origin=replace(option, via=path),
+            severity=severity,
         )
         for path in absent
     )
@@ -149,7 +170,7 @@ def _misspelt(
     in_environment = (Origin("environment", key) for key in environ)
     in_files = (origin for reading in readings for origin in reading.foreign)
     for origin in chain(in_environment, in_files):
-        meant = prefix_meant(origin.key)
+        meant = prefix_meant(origin.key) or option_meant(origin.key)
         if meant and meant not in environ:
             yield Problem(
                 "misspelt_prefix",
@@ -181,6 +202,7 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
         options=read.options,
         optional=_optional(resolution),
         secrets=resolution.secrets,
+        passed_over=MappingProxyType(dict(resolution.passed_over)),
         elapsed_ms=(time.perf_counter() - started) * 1e3,
     )
 

@@ -15,6 +15,7 @@ from zconfig.settings.checks import refuse
 from zconfig.settings.complaints import problem_of
 from zconfig.settings.fields import LONGEST_S, Variable
 from zconfig.settings.names import check_alias, fold
+from zconfig.settings.spelling import nearest
 from zconfig.sources.entry import Entry
 
 PREFIX = "ZCONFIG_"
@@ -185,6 +186,20 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
     return OptionsRead(options, origins, (*strictly, *invalid))
 
 
+def option_meant(key: str) -> str | None:
+    """Return the option that was meant by a name whose prefix is misspelt, or `None`.
+
+    Example:
+        >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
+        ('ZCONFIG_STRICT', None)
+    """
+    prefix, _, rest = fold(key).partition("_")
+    right = _NAMESPACE.removesuffix("_")
+    if prefix == right or rest not in LoaderOptions.model_fields or not nearest(prefix, [right]):
+        return None
+    return f"{PREFIX}{rest.upper()}"
+
+
 def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:
     """Complain of options in what is read last: a secret manager or a plugin.
 
@@ -202,8 +217,10 @@ def _options_in(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
 
 
 def _unknown(origin: Origin) -> Problem:
+    meant = nearest(fold(origin.key)[len(PREFIX) :], LoaderOptions.model_fields)
     known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
-    message, remedy = "is not a known option", f"use one of {known}"
+    remedy = f"did you mean {PREFIX}{meant.upper()}?" if meant else f"use one of {known}"
+    message = "is not a known option"
     return Problem("unknown_option", message, remedy, origin=origin, severity="warning")
 
 

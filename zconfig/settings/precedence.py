@@ -6,6 +6,7 @@ passed in, because a file whose variable a higher layer shadows must never be op
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,6 +44,7 @@ class Resolution:
         broken: Slots whose value could not be had; no lower layer stands in for them.
         problems: What is wrong.
         secrets: Every secret that was read, also where it does not count.
+        passed_over: What lower layers have for slots that are broken, in the order of the layers.
     """
 
     layers: tuple[tuple[str, Values], ...]
@@ -51,6 +53,7 @@ class Resolution:
     broken: frozenset[Slot]
     problems: tuple[Problem, ...]
     secrets: tuple[Hidden, ...] = ()
+    passed_over: Mapping[Slot, Candidates] = dataclasses.field(default_factory=dict)
 
 
 def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
@@ -69,6 +72,7 @@ def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
         frozenset(resolver.broken),
         tuple(resolver.problems),
         tuple(resolver.secrets),
+        resolver.passed_over,
     )
 
 
@@ -82,6 +86,7 @@ class _Resolver:
         self.broken: set[Slot] = set()
         self.problems: list[Problem] = []
         self.secrets: list[Hidden] = []
+        self.passed_over: dict[Slot, Candidates] = {}
 
     def take(self, layer: Layer) -> Values:
         """Return what a layer contributes beyond all layers above it."""
@@ -237,6 +242,8 @@ class _Resolver:
         winner = self.provenance.get(slot)
         if winner:
             self.provenance[slot] = replace(winner, shadowed=(*winner.shadowed, *beaten))
+        elif beaten:
+            self.passed_over[slot] = (*self.passed_over.get(slot, ()), *beaten)
 
     def _break(self, slot: Slot, origin: Origin, code: str, message: str, remedy: str) -> None:
         self.broken.add(slot)

@@ -13,6 +13,7 @@ from zconfig.redaction import Hidden
 MAX_EXPANDED = 64 * 1024
 """Characters; a few lines that refer to one another could otherwise fill the memory."""
 
+_CUSTOMARY = re.compile(r"[A-Z_][A-Z0-9_]*")
 _TOKEN = re.compile(
     r"(?P<escaped>\$\$\{)"
     r"|(?P<open>\$\{)(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<operator>:?[-?+]|(?=\})))?"
@@ -117,10 +118,13 @@ def _substitute_absent(level: _Level, found: Expanded | None, origin: Origin) ->
 
 def _undefined(level: _Level, origin: Origin) -> Expanded:
     empty = " or is empty" if level.operator == ":?" else ""
+    # Anything else may be a part of a secret that has a `$` in it.
+    name = level.name if _CUSTOMARY.fullmatch(level.name) else "a variable"
+    default = level.name if name == level.name else "NAME"
     problem = Problem(
         "undefined_variable",
-        f"{level.name} is not defined{empty}",
-        f"set {level.name}, write ${{{level.name}:-default}}, "
+        f"{name} is not defined{empty}",
+        f"set {'it' if name != level.name else name}, write ${{{default}:-default}}, "
         "or put the value in single quotes to have it literally",
         origin=origin,
     )

@@ -221,6 +221,8 @@ def explain(error: OSError) -> FileError:
 
 def _explain(error: OSError) -> Problem:
     known = _BY_ERRNO.get(error.errno or 0)
+    if error.errno == errno.ENAMETOOLONG:
+        return Problem("unreadable", "this is no path: it is too long", "write the path of a file")
     reason = os.strerror(error.errno or 0).lower()
     return known or Problem("unreadable", f"it cannot be read ({reason})", "let this user read it")
 

@@ -33,6 +33,7 @@ UNBALANCED_QUOTE = Problem(
     "close it; a quote inside the value is written with a backslash before it",
 )
 _BAD_LINE = Problem("bad_line", "the line is not of the form KEY=value", "correct it")
+_UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
 _NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write KEY=value")
 
 
@@ -111,7 +112,9 @@ def _parse(statement: Hidden, line: int) -> Assignment:
     if binding.error or binding.key is None or _NAME.fullmatch(binding.key) is None:
         return _faulty(statement, line, _BAD_LINE)
     if binding.value is None:
-        return _faulty(statement, line, _NO_EQUALS)
+        # All of it may be a secret that was pasted there; variables are upper case by custom.
+        name = _UPPER.match(binding.key)
+        return Assignment(name[0] if name else "", Hidden(""), line, fault=_NO_EQUALS)
     value = binding.value if quote or not start else _unquoted(statement, start.end())
     return Assignment(binding.key, Hidden(value), line, literal=quote == "'")
 

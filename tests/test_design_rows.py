@@ -1,0 +1,119 @@
+"""Limits and refusals of the configuration contract that no other test is near enough to see."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import run
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.load import load
+from zconfig.sources.files import FileError, read_secret
+
+
+def read(directory: Path, fields: Mapping[str, str]) -> Configuration:
+    environ = {f"ZILLIZ_{field}": value for field, value in fields.items()}
+    return load(environ, directory, system_secrets=str(directory / "none"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    [
+        ("TIMEOUT", "86401", "bad_timeout"),
+        ("KEEPALIVE", "inf", "bad_keepalive"),
+        ("KEEPALIVE", "3000000", "bad_keepalive"),
+        ("KEEPALIVE", "nan", "bad_keepalive"),
+        ("PROXY", "http://proxy:3128/path", "bad_proxy"),
+        ("TOKEN", "cl\u00e9-secr\u00e8te", "not_printable"),
+        ("TOKEN", "root:it\u2019s", "not_printable"),
+    ],
+)
+def test_a_value_beyond_its_limit_is_refused(
+    field: str, value: str, code: str, tmp_path: Path
+) -> None:
+    configuration = read(tmp_path, {"URI": "https://db", field: value})
+    assert [(each.field, each.code) for each in configuration.problems] == [(field.lower(), code)]
+    assert value not in str(configuration.problems)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("TIMEOUT", "86400", 86_400.0),
+        ("PROXY", "https://proxy:3128", "https://proxy:3128"),
+        ("PROXY", "http://proxy:3128/", "http://proxy:3128/"),
+    ],
+)
+def test_a_value_at_its_limit_is_taken(
+    field: str, value: str, expected: object, tmp_path: Path
+) -> None:
+    configuration = read(tmp_path, {"URI": "https://db", field: value})
+    assert configuration.problems == ()
+    assert getattr(configuration.aliases["default"], field.lower()) == expected
+
+
+@pytest.mark.parametrize("uri", ["http://db", "tcp://db", "grpc://db", "unix:/x", "./x.db"])
+def test_every_tls_field_of_a_uri_without_tls_is_a_problem_of_its_own(
+    uri: str, tmp_path: Path
+) -> None:
+    fields = {"TLS_CA": "a", "TLS_CERT": "c", "TLS_KEY": "k", "TLS_SERVER_NAME": "n"}
+    problems = read(tmp_path, {"URI": uri, **fields}).problems
+    assert {each.code for each in problems} == {"tls_on_plaintext"}
+    assert [each.field for each in problems] == [field.lower() for field in fields]
+
+
+def test_a_symlink_that_appears_after_the_check_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, outside = tmp_path / "secrets", tmp_path / "outside"
+    directory.mkdir()
+    outside.write_text("of others")
+    outside.chmod(0o600)
+    link = directory / "token"
+    link.symlink_to(outside)
+    monkeypatch.setattr(os.path, "realpath", os.fspath)  # the check sees the file there was before
+    with pytest.raises(FileError) as caught:
+        read_secret(link, directory=directory)
+    assert caught.value.code == "loop"
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "remedy"),
+    [
+        ({"ZCONFIG_STIRCT": "1"}, "unknown_option", "did you mean ZCONFIG_STRICT?"),
+        ({"ZCONFG_STRICT": "1"}, "misspelt_prefix", "did you mean ZCONFIG_STRICT?"),
+        ({"ZCONFIG_PROFILE": "prodution"}, "unknown_profile", "correct it"),
+        ({"SERVICE_BINDING_ROOT": "/no/such/place"}, "missing_file", "correct the path"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_an_option_that_does_nothing_is_a_warning(
+    environ: dict[str, str], code: str, remedy: str, tmp_path: Path
+) -> None:
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert [(each.code, each.severity) for each in configuration.problems] == [(code, "warning")]
+    assert configuration.problems[0].remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("line", ["ZILLIZ_TOKEN-s3cret", "ZILLIZ_TOKEN=a${s3cret}b"])
+def test_a_part_of_a_secret_in_a_line_that_is_wrong_is_not_shown(line: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"{line}\n")
+    configuration = load({}, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert configuration.problems
+    assert "s3cret" not in " ".join(map(str, configuration.problems))
+
+
+def test_a_secret_in_place_of_a_path_is_not_called_unreadable(tmp_path: Path) -> None:
+    configuration = read(tmp_path, {"URI": "https://db", "TOKEN_FILE": "s3cret" * 60})
+    (problem,) = configuration.problems
+    assert problem.remedy == "write the path of a file"
+    assert "s3cret" not in str(problem)
+
+
+def test_the_package_runs_as_the_command(tmp_path: Path) -> None:
+    done = run([sys.executable, "-m", "zconfig", "--version"], directory=tmp_path)
+    assert (done.returncode, done.stdout[:8]) == (0, "zconfig,")
