@@ -16,7 +16,7 @@ demo: $(VENV)/demo/.made
 	@cd examples/quickstart && ../../$(VENV)/demo/bin/python quickstart.py
 
 test: $(VENV)/test/.made
-	$(VENV)/test/bin/python -m pytest
+	$(VENV)/test/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .

@@ -16,7 +16,7 @@ from tests.support.processes import REPOSITORY, run, run_zconfig
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KNOWN = {"sh", "ini", "python", "text", "console"}
+KNOWN = {"sh", "ini", "python", "text", "console", "diff"}
 
 
 @dataclass(frozen=True)
