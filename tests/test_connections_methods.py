@@ -385,7 +385,6 @@ def methods_of_one_alias(connections: Connections) -> list[Callable[[Any], Any]]
         connections.remove_connection,
         connections.get_connection_addr,
         connections.has_connection,
-        connections.spec,
         connections.autoconnect,
     ]
 
@@ -396,6 +395,13 @@ def test_an_alias_that_is_no_string_is_an_error_everywhere(prod: Connections, al
         with pytest.raises(ConfigurationError, match="an alias is a string"):
             method(alias)
     assert alias not in prod
+
+
+@pytest.mark.parametrize("alias", [5, b"prod", ("prod",)])
+def test_the_specification_of_what_is_no_string_is_an_error(prod: Connections, alias: Any) -> None:
+    with pytest.raises(ConfigurationError, match="an alias is a string"):
+        prod.spec(alias)
+    assert prod.spec() == prod.spec("prod")
 
 
 @pytest.mark.parametrize("spelling", ["EU-Prod", "eu.prod", "Eu_PROD"])

@@ -192,6 +192,30 @@ def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     assert sent(server) == ["key-1", "key-2"]
 
 
+def test_credentials_that_were_replaced_before_the_first_connect_are_found(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections, ThreadPoolExecutor(8) as pool:
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        found = set(pool.map(lambda _: id(connections["prod"]), range(8)))
+        assert found == {id(connections["prod"])}
+        assert connections.autoconnect()["prod"].ping() > 0
+        assert source.reads == 2
+    assert sent(server, "Connect") == ["key-1", "key-2"]
+
+
+def test_a_connect_that_is_refused_reads_the_sources_once_more_and_gives_up(
+    source: Source, server: FakeMilvus
+) -> None:
+    server.secrets = set()
+    with source.connections() as connections:
+        with pytest.raises(RejectedCredentialsError):
+            connections["prod"]
+        assert source.reads == 2
+    assert sent(server, "Connect") == ["key-1"]
+
+
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
     source: Source, server: FakeMilvus
 ) -> None:

@@ -72,6 +72,7 @@ __all__ = [
     "autoconnect",
     "client",
     "configure_logging",
+    "connection_args",
     "connections",
     "events",
     "explain",
@@ -211,10 +212,44 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
     return client_of(connections.default if alias is None else connections[alias], **options)
 
 
+def connection_args(alias: str | None = None) -> dict[str, Any]:
+    """Return what LangChain, LlamaIndex and Haystack want to know of a connection.
+
+    LangChain's and Haystack's stores take it as `connection_args`, LlamaIndex's as keywords, and
+    a `MilvusClient` takes the same. Nothing is dialed: the store opens a connection of its own.
+
+    Args:
+        alias: The connection's name; without it, the default alias.
+
+    Returns:
+        A new mapping with `uri`, `timeout` (seconds) and, where they are configured, `token`,
+        `db_name`, `server_name` and the paths of PEM files. It holds the secret, which is what it
+        is for: the token is masked in a `repr` and refuses to be pickled, and is otherwise a
+        string like any other, so do not write the mapping as JSON or YAML.
+
+    Raises:
+        ConfigurationError: The alias is not configured, or wrongly; or has a client certificate
+            without `TLS_CA`, which pymilvus cannot be told.
+
+    Example:
+        >>> import zconfig
+        >>> one = {"docs": {"uri": "http://localhost", "token": "root:Milvus"}}
+        >>> with zconfig.connections.override(one):
+        ...     zconfig.connection_args("docs")
+        {'uri': 'http://localhost:19530', 'timeout': 10.0, 'token': <hidden>}
+    """
+    from zconfig.interop.connection_args import connection_args_of
+
+    return connection_args_of(connections.spec(alias))
+
+
 def __getattr__(name: str) -> Any:
     """Import what needs grpc when it is asked for."""
     if name == "aio":
         return import_module("zconfig.aio")
+    if name == "interop":
+        import_module("zconfig.interop.pymilvus")
+        return import_module("zconfig.interop")
     if name == "Connection":
         from zconfig.connection import Connection
 

@@ -58,7 +58,9 @@ class Tally:
         failed: How many saw a call fail.
         calls: How many calls the parent made meanwhile.
         failed_calls: How many of them failed.
+        longest_call_ms: The longest of them.
         longest_fork_ms: The longest that the parent was held up by a fork.
+        forking_ms: How long it was held up by all of them.
         reasons: What was said of failures.
     """
 
@@ -68,7 +70,9 @@ class Tally:
     failed: int = 0
     calls: int = 0
     failed_calls: int = 0
+    longest_call_ms: float = 0.0
     longest_fork_ms: float = 0.0
+    forking_ms: float = 0.0
     reasons: list[str] = field(default_factory=list)
 
     @property
@@ -162,13 +166,14 @@ def _dial_in_vain() -> None:
 
 
 def _call(use: Callable[[], Any], tally: Tally) -> None:
-    reasons = []
+    reasons, begun = [], time.monotonic()
     try:
         use()
     except Exception as error:  # noqa: BLE001 - whatever it is, it counts
         reasons.append(f"parent: {error!r}")
     with _counting:
         tally.calls += 1
+        tally.longest_call_ms = max(tally.longest_call_ms, (time.monotonic() - begun) * 1e3)
         tally.failed_calls += len(reasons)
         tally.reasons += reasons
 
@@ -180,7 +185,9 @@ def _fork(state: State, uses: list[Callable[[], Any]], number: int, tally: Tally
     if pid == 0:
         _live(state, uses, number)
     tally.forks += 1
-    tally.longest_fork_ms = max(tally.longest_fork_ms, (time.monotonic() - begun) * 1e3)
+    took_ms = (time.monotonic() - begun) * 1e3
+    tally.longest_fork_ms = max(tally.longest_fork_ms, took_ms)
+    tally.forking_ms += took_ms
     return pid
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from zconfig import events
+from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig.connection.lifecycle import Lifecycle
@@ -19,6 +20,9 @@ class Home(Protocol):
 
     def attend(self) -> None:
         """Have connections looked after soon, in another thread; return at once."""
+
+    def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the sources again; return a specification with the newer credentials in them."""
 
     def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
         """Read the credentials of a connection again, rotate if they are new, and say so."""

@@ -27,6 +27,7 @@ from zconfig.errors import (
     ConflictError,
     ConnectError,
     Problem,
+    RejectedCredentialsError,
     ZConfigError,
 )
 from zconfig.patience import Patience
@@ -128,6 +129,7 @@ class Lifecycle:
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
+        has_reread = False
         while True:
             flight, is_ours = self._board(patience, spec)
             if flight is None:
@@ -140,6 +142,11 @@ class Lifecycle:
             except ClosedError:  # by whom had a new specification for it, perhaps
                 if self.state is State.CLOSED:
                     raise
+            except RejectedCredentialsError:
+                spec = None if has_reread else self._newer_than(flight.opening.spec)
+                if spec is None:
+                    raise
+                has_reread = True
 
     def wake(self, timeout_s: float | None = None) -> Line:
         """Return the line, after dialing anew where a fork or a reload has cut it.
@@ -306,6 +313,19 @@ class Lifecycle:
         for event in reported:
             self._home.emit(event)
         return current
+
+    def _newer_than(self, refused: ConnectionSpec) -> ConnectionSpec | None:
+        """Return what has other credentials than those that a connect was refused with.
+
+        They may have been replaced since the configuration was read, which a child of an old
+        process would otherwise never learn.
+        """
+        with self._renewing:
+            if self.spec.credentials != refused.credentials:
+                return self.spec
+            newer = self._home.reread(refused)
+            self.spec = newer or self.spec
+            return newer
 
     def _differs(self, line: Line) -> bool:
         return self.line is not None and self.line.authorization != line.authorization

@@ -12,8 +12,9 @@ from typing import Any, NoReturn, SupportsIndex
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.redaction import Hidden
+from zconfig.settings.fields import DEFAULT_DATABASE
 from zconfig.settings.names import variable_name
-from zconfig.spec import DEFAULT_DATABASE, ConnectionSpec
+from zconfig.spec import ConnectionSpec
 
 
 class UsableToken(Hidden):

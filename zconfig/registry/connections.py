@@ -227,13 +227,17 @@ class Connections(Mapping[str, "Connection"]):
             raise self._table.complaint(as_alias(alias))
         return explanation
 
-    def spec(self, alias: str) -> ConnectionSpec:
+    def spec(self, alias: str | None = None) -> ConnectionSpec:
         """Return what an alias is configured with.
+
+        Args:
+            alias: The connection's name; without it, the default alias.
 
         Raises:
             ConfigurationError: It is not configured, or wrongly.
         """
-        return self._table.spec(as_alias(alias))
+        table = self._table
+        return table.spec(table.default() if alias is None else as_alias(alias))
 
     def autoconnect(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None

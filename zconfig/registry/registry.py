@@ -88,6 +88,11 @@ class Registry:
         self._unannounced.append(partial(announcements, Table(self.known.configuration)))
 
     @property
+    def scene(self) -> Scene:
+        """What there is now."""
+        return self._scene
+
+    @property
     def pool(self) -> Pool:
         """What is open."""
         return self._scene.pool
@@ -251,6 +256,18 @@ class Registry:
             return None
         newer = read.spec(spec.alias)
         return newer if differences(spec, newer) == ("credentials",) else None
+
+    def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the sources again, and have newer credentials count from now on; return them.
+
+        Args:
+            spec: What was refused.
+        """
+        with self._reloading:
+            newer = self.newer(spec)
+            if newer:
+                self._scene.table.add(newer)
+            return newer
 
     def _read_what_lacks(self) -> None:
         if self._may_lack and has_remote(self.known.configuration.options):

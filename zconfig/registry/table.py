@@ -53,6 +53,10 @@ class Table:
         specs[alias] = spec
         return spec
 
+    def find(self, alias: str) -> ConnectionSpec | None:
+        """Return the specification of an alias, if anything configures it."""
+        return self.spec(alias) if alias in self._specs else None
+
     def add(self, spec: ConnectionSpec) -> None:
         """Take a specification from code; it replaces what was read for its alias."""
         with self._lock:
