@@ -114,6 +114,7 @@ def test_the_public_names_are_these() -> None:
             "autoconnect",
             "client",
             "configure_logging",
+            "connection_args",
             "connections",
             "events",
             "explain",

@@ -1,0 +1,37 @@
+"""Other people's packages: what is not installed here is not collected; noxfile.py installs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from uuid import uuid4
+
+import pytest
+
+import zconfig
+from tests.support.servers import CREDENTIALS
+
+_NEEDS = {
+    "test_pymilvus.py": "pymilvus",
+    "test_langchain.py": "langchain_milvus",
+    "test_llamaindex.py": "llama_index",
+    "test_haystack.py": "milvus_haystack",
+}
+collect_ignore = [name for name, package in _NEEDS.items() if find_spec(package) is None]
+
+
+@pytest.fixture(params=["lite", "server"])
+def docs(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have an alias of zconfig's that leads to Milvus Lite, or to the real server."""
+    if request.param == "lite":
+        docs = {"uri": request.getfixturevalue("lite_uri")}
+    else:
+        docs = {"uri": request.getfixturevalue("milvus").uri, "token": CREDENTIALS}
+    with zconfig.connections.override({"docs": docs}):
+        yield "docs"
+
+
+@pytest.fixture
+def name() -> str:
+    """Return the name of a collection of this test's own."""
+    return f"c_{uuid4().hex[:12]}"

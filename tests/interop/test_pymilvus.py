@@ -1,0 +1,327 @@
+"""pymilvus on our channels, in whatever version is installed: its clients, and its ORM."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from uuid import uuid4
+
+import grpc
+import pytest
+
+import zconfig
+from tests.support.certificates import Certificates
+from tests.support.faults import LOOPBACK, breakable_proxy
+from tests.support.processes import run_python
+from tests.support.registries import registry
+from tests.support.servers import CREDENTIALS, RealMilvus
+from zconfig.channel.quiet import quiet_import
+from zconfig.connection import Connection
+from zconfig.errors import AutoconnectError, ClosedError, ConfigurationError
+from zconfig.interop.connection_args import connection_args_of
+from zconfig.interop.orm import find_registry, register
+from zconfig.interop.pymilvus import client_of, install
+from zconfig.registry import Connections
+from zconfig.settings.load import load
+
+with quiet_import():
+    import pymilvus
+    from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, db, utility
+    from pymilvus.client import grpc_handler
+
+# The ORM warns that it is going, in 3.0.
+pytestmark = pytest.mark.filterwarnings("ignore:.*ORM-style:FutureWarning")
+
+VERSION = tuple(int(part) for part in version("pymilvus").split(".")[:3])
+# Milvus Lite 3 serves pymilvus' own messages, and needs a field that 2.6.0 does not have.
+HAS_LITE = VERSION >= (2, 6, 1) and find_spec("milvus_lite") is not None
+VECTORS = [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]
+FIRST_PASSWORD, SECOND_PASSWORD = "password-1", "password-2"
+CALL_S = 10
+RECOVERY_S = 40  # up to 1.67, gRPC may take 16 s to dial a Milvus server again, also without us
+# pymilvus raises one or the other, by method and version.
+REFUSALS = (pymilvus.MilvusException, grpc.RpcError)
+
+
+@pytest.fixture(params=["lite", "server"] if HAS_LITE else ["server"])
+def prod(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A connection to each kind of server that there is for this version."""
+    if request.param == "lite":
+        environ = {"ZILLIZ_PROD_URI": request.getfixturevalue("lite_uri")}
+    else:
+        environ = settings(request.getfixturevalue("milvus"))
+    with registry(**environ) as connections:
+        yield connections["prod"]
+
+
+def settings(server: RealMilvus, alias: str = "prod", token: str = CREDENTIALS) -> dict[str, str]:
+    stem = f"ZILLIZ_{alias.upper()}"
+    return {f"{stem}_URI": server.uri, f"{stem}_TOKEN": token}
+
+
+@contextmanager
+def in_the_registry(**connections: Connection) -> Iterator[None]:
+    """Have connections in pymilvus' registry, and nothing afterwards."""
+    register(find_registry(), connections)
+    try:
+        yield
+    finally:
+        for alias in connections:
+            pymilvus.connections.remove_connection(alias)
+
+
+@pytest.fixture
+def root(milvus: RealMilvus) -> Iterator[str]:
+    """Have an alias in pymilvus' registry that may do everything on the server."""
+    with registry(**settings(milvus, "root")) as connections, in_the_registry(**connections):
+        yield "root"
+
+
+@pytest.fixture
+def user(root: str) -> Iterator[str]:
+    """Have a user on the server who may do nothing but look, with `FIRST_PASSWORD`."""
+    name = new_name("u")
+    utility.create_user(name, FIRST_PASSWORD, using=root)
+    yield name
+    utility.delete_user(name, using=root)
+
+
+def new_name(prefix: str) -> str:
+    return f"{prefix}_{uuid4().hex[:12]}"
+
+
+# --- the arguments that frameworks are given ---------------------------------------------------
+
+
+def arguments_work(environ: dict[str, str]) -> bool:
+    """Have pymilvus dial by itself with the arguments of an alias, as frameworks do."""
+    with registry(**environ) as connections:
+        client = pymilvus.MilvusClient(**connection_args_of(connections.spec("prod")))
+        return bool(client.list_collections(timeout=CALL_S) is not None)
+
+
+def test_the_arguments_connect_with_credentials(milvus: RealMilvus) -> None:
+    assert arguments_work(settings(milvus))
+
+
+def test_the_arguments_connect_with_an_authority(
+    milvus_tls: RealMilvus, certificates: Certificates
+) -> None:
+    assert arguments_work(settings(milvus_tls) | {"ZILLIZ_PROD_TLS_CA": str(certificates.ca)})
+
+
+def test_the_arguments_connect_with_a_client_certificate(
+    milvus_mtls: RealMilvus, certificates: Certificates
+) -> None:
+    files = {
+        "ca": certificates.ca,
+        "cert": certificates.client.cert,
+        "key": certificates.client.key,
+    }
+    tls = {f"ZILLIZ_PROD_TLS_{name.upper()}": str(path) for name, path in files.items()}
+    assert arguments_work(settings(milvus_mtls) | tls)
+
+
+def test_the_arguments_lead_to_the_database(milvus: RealMilvus, root: str, name: str) -> None:
+    database = new_name("d")
+    db.create_database(database, using=root)
+    environ = settings(milvus) | {"ZILLIZ_PROD_DB_NAME": database}
+    with registry(**environ) as connections:
+        args = connection_args_of(connections.spec("prod"))
+        client_of(connections["prod"]).create_collection(name, dimension=4)
+        assert pymilvus.MilvusClient(**args).list_collections() == [name]
+        client_of(connections["prod"]).drop_collection(name)
+    db.drop_database(database, using=root)
+
+
+# --- a client ------------------------------------------------------------------------------
+
+
+def test_a_client_creates_inserts_and_searches(prod: Connection, name: str) -> None:
+    client = client_of(prod)
+    client.create_collection(name, dimension=4, metric_type="COSINE", consistency_level="Strong")
+    client.insert(name, [{"id": i, "vector": each} for i, each in enumerate(VECTORS)])
+    hits = client.search(name, data=[[0.1, 0.9, 0.0, 0.0]], limit=2)
+    assert [hit["id"] for hit in hits[0]] == [1, 0]
+    client.drop_collection(name)
+    assert name not in client.list_collections()
+
+
+def test_a_client_dials_nothing_itself(prod: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_dialing(monkeypatch)
+    client_of(prod).list_collections()
+
+
+def forbid_dialing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise AssertionError("pymilvus dialed by itself")
+
+    theirs = types.ModuleType("grpc")
+    theirs.__dict__.update(vars(grpc), insecure_channel=refuse, secure_channel=refuse)
+    monkeypatch.setattr(grpc_handler, "grpc", theirs)
+
+
+def test_two_aliases_of_a_server_stay_two_users(milvus: RealMilvus, user: str, name: str) -> None:
+    environ = settings(milvus) | settings(milvus, "look", f"{user}:{FIRST_PASSWORD}")
+    with registry(**environ) as connections:
+        look, prod = client_of(connections["look"]), client_of(connections["prod"])
+        for _ in range(2):
+            with pytest.raises(REFUSALS, match="permission deny"):
+                look.create_collection(name, dimension=4, timeout=CALL_S)
+            prod.create_collection(name, dimension=4, timeout=CALL_S)
+            prod.drop_collection(name)
+
+
+def test_an_alias_works_in_its_database(milvus: RealMilvus, root: str, name: str) -> None:
+    database = new_name("d")
+    db.create_database(database, using=root)
+    environ = settings(milvus, "there") | {"ZILLIZ_THERE_DB_NAME": database}
+    with registry(**environ) as connections, in_the_registry(**connections):
+        client = client_of(connections["there"])
+        client.create_collection(name, dimension=4)
+        assert client.list_collections() == [name]
+        assert utility.list_collections(using="there") == [name]
+        assert name not in utility.list_collections(using=root)
+        client.drop_collection(name)
+    db.drop_database(database, using=root)
+
+
+# --- new credentials, and an outage -----------------------------------------------------------
+
+CALLS = {
+    "client": lambda connection: client_of(connection).list_collections,
+    "orm": lambda _: lambda **options: utility.list_collections(using="prod", **options),
+}
+Calls = Callable[[Connection], Callable[..., list[str]]]
+both = pytest.mark.parametrize("calls", CALLS.values(), ids=CALLS)
+
+
+@both
+def test_new_credentials_are_taken_up_without_a_failed_call(
+    calls: Calls, milvus: RealMilvus, root: str, user: str
+) -> None:
+    environ = settings(milvus, "prod", f"{user}:{FIRST_PASSWORD}")
+    nowhere = Path("no secrets")
+    connections = Connections(lambda: load(environ, Path.cwd(), system_secrets=str(nowhere)))
+    with closing(connections), in_the_registry(**connections):
+        call = calls(connections["prod"])
+        call()
+        environ |= settings(milvus, "prod", f"{user}:{SECOND_PASSWORD}")
+        utility.update_password(user, FIRST_PASSWORD, SECOND_PASSWORD, using=root)
+        call()
+
+
+@both
+def test_after_an_outage_the_same_client_works_on_the_same_channel(
+    calls: Calls, milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with breakable_proxy(milvus.port) as path:
+        uri = f"http://{LOOPBACK}:{path.port}"
+        with (
+            registry(**settings(milvus) | {"ZILLIZ_PROD_URI": uri}) as connections,
+            in_the_registry(prod=connections["prod"]),
+        ):
+            call = calls(connections["prod"])
+            forbid_dialing(monkeypatch)
+            call()
+            path.cut()
+            with pytest.raises(REFUSALS):
+                call(timeout=1)  # 2.4.0 heeds whole numbers only, and goes on for minutes
+            path.heal()
+            call(timeout=RECOVERY_S)
+
+
+# --- the ORM -------------------------------------------------------------------------------
+
+
+def test_a_collection_of_the_orm_inserts_and_searches(prod: Connection, name: str) -> None:
+    with in_the_registry(prod=prod):
+        fields = [
+            FieldSchema("id", DataType.INT64, is_primary=True),
+            FieldSchema("vector", DataType.FLOAT_VECTOR, dim=4),
+        ]
+        collection = Collection(
+            name, CollectionSchema(fields), using="prod", consistency_level="Strong"
+        )
+        collection.insert([[0, 1, 2], VECTORS])
+        index = {"index_type": "FLAT", "metric_type": "COSINE", "params": {}}
+        collection.create_index("vector", index)
+        collection.load()
+        parameters = {"metric_type": "COSINE", "params": {}}
+        hits = collection.search([[0.1, 0.9, 0.0, 0.0]], "vector", parameters, limit=2)
+        assert list(hits[0].ids) == [1, 0]
+        collection.drop()
+        assert not utility.has_collection(name, using="prod")
+
+
+def test_install_registers_every_alias_and_again_what_was_closed(milvus: RealMilvus) -> None:
+    one = {"uri": milvus.uri, "token": CREDENTIALS}
+    with zconfig.connections.override({"one": one, "other": one}):
+        opened = install()
+        assert list(opened) == ["one", "other"]
+        assert install()["one"] is opened["one"]
+        zconfig.connections.disconnect("one")
+        with pytest.raises((ClosedError, pymilvus.MilvusException), match="connection is closed"):
+            utility.list_collections(using="one")
+        utility.list_collections(using="other")
+        install("one")
+        utility.list_collections(using="one")
+    for alias in opened:
+        pymilvus.connections.remove_connection(alias)
+
+
+def test_install_takes_over_what_pymilvus_knew_by_that_name(milvus: RealMilvus) -> None:
+    pymilvus.connections.add_connection(one={"host": LOOPBACK, "port": 1})
+    one = {"uri": milvus.uri, "token": CREDENTIALS}
+    with zconfig.connections.override({"one": one}):
+        install()
+        utility.list_collections(using="one")
+    pymilvus.connections.remove_connection("one")
+
+
+def test_install_says_why_an_alias_cannot_be_connected() -> None:
+    one = {"uri": f"http://{LOOPBACK}:1"}
+    with (
+        zconfig.connections.override({"one": one}),
+        pytest.raises(AutoconnectError, match="connection refused"),
+    ):
+        install()
+    assert not pymilvus.connections.has_connection("one")
+
+
+def test_install_without_a_registry_names_what_to_use_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(pymilvus, "connections")
+    with pytest.raises(ConfigurationError, match=r"use zconfig\.client\(alias\)"):
+        install()
+
+
+# --- what an import does -------------------------------------------------------------------
+
+PROGRAM = """
+import io, logging, os
+theirs = logging.StreamHandler(io.StringIO())
+logging.getLogger().addHandler(theirs)
+before = dict(os.environ)
+import zconfig
+from zconfig.interop.pymilvus import install
+zconfig.client("prod").list_collections()
+install("prod")
+from pymilvus import utility
+utility.list_collections(using="prod")
+assert dict(os.environ) == before
+assert logging.getLogger().handlers == [theirs]
+logging.getLogger("pymilvus.x").error("heard")
+assert "heard" in theirs.stream.getvalue()
+"""
+
+
+def test_another_milvus_uri_and_the_import_of_pymilvus_change_nothing(milvus: RealMilvus) -> None:
+    environ = settings(milvus) | {"MILVUS_URI": f"http://{LOOPBACK}:1"}
+    done = run_python(PROGRAM, environ=environ, warnings="ignore")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
