@@ -1,0 +1,117 @@
+"""The example for FastAPI, as uvicorn runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.support import faults
+from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
+from tests.support.processes import REPOSITORY
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
+
+
+@contextmanager
+def uvicorn(*options: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the example with the log of zconfig on standard error, one JSON document a line."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "uvicorn", "fastapi_app:app", *options],
+        cwd=REPOSITORY / "examples",
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "ZCONFIG_LOG_FORMAT": "json", **environ},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind((faults.LOOPBACK, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def fetch(process: subprocess.Popen[str], port: int, path: str) -> tuple[int, Any]:
+    """Return the status and the answer, as soon as somebody answers."""
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+        except urllib.error.URLError:
+            time.sleep(0.05)
+    raise AssertionError(ended(process))
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, log = process.communicate(timeout=3 * PATIENCE_S)
+    return process.returncode, log
+
+
+def events_in(log: str) -> list[str]:
+    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+    return [line["event"].rpartition(".")[2] for line in lines]
+
+
+def test_it_connects_at_the_start_and_closes_at_the_end(server: FakeMilvus) -> None:
+    port = free_port()
+    with uvicorn(f"--port={port}", ZILLIZ_URI=server.uri) as process:
+        status, answer = fetch(process, port, "/health/default")
+        assert (status, answer["version"]) == (200, VERSION)
+        assert answer["milliseconds"] > 0
+        assert server.count("Connect") == 1
+        status, answer = fetch(process, port, "/health/nobody")
+        assert status == 503
+        assert "set ZILLIZ_NOBODY_URI" in answer["error"]
+        process.send_signal(signal.SIGTERM)
+        code, log = ended(process)
+    assert code in (0, -signal.SIGTERM)  # uvicorn hands the signal on, since 0.29
+    events = events_in(log)
+    assert (events.count("connected"), events[-1]) == (1, "closed")
+    assert "Traceback" not in log
+
+
+def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -> None:
+    with (
+        faults.refused() as port,
+        uvicorn(f"--port={free_port()}", ZILLIZ_URI=f"http://127.0.0.1:{port}") as process,
+    ):
+        code, log = ended(process)
+    assert code == 3  # uvicorn's, for an application that does not start
+    assert "start the server, or correct the port in the URI" in log
+    assert events_in(log)[-1] == "failed"
+    assert "Task" not in log
+
+
+def test_each_worker_has_connections_of_its_own(server: FakeMilvus) -> None:
+    port = free_port()
+    with uvicorn(f"--port={port}", "--workers=2", ZILLIZ_URI=server.uri) as process:
+        server.wait_for(2)
+        assert fetch(process, port, "/health/default")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        ended(process)
+    assert len({call.peer for call in server.of("Connect")}) == 2

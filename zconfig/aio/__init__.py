@@ -1,0 +1,38 @@
+"""Connections on asyncio, from the same configuration: the same verbs, awaited.
+
+    from zconfig import aio
+
+    await aio.autoconnect()                     # every alias, concurrently
+    await aio.ping("analytics")                 # milliseconds
+    app = FastAPI(lifespan=aio.lifespan)        # connects at the start, closes at the end
+
+Each event loop has connections of its own, which end with it.
+"""
+
+from __future__ import annotations
+
+import zconfig
+from zconfig.aio.connection import AsyncConnection
+from zconfig.aio.connections import AsyncConnections
+
+__all__ = [
+    "AsyncConnection",
+    "AsyncConnections",
+    "autoconnect",
+    "close",
+    "connect",
+    "disconnect",
+    "get",
+    "lifespan",
+    "ping",
+]
+
+_connections = AsyncConnections(zconfig.connections)
+
+autoconnect = _connections.autoconnect
+connect = _connections.connect
+get = _connections.get
+ping = _connections.ping
+disconnect = _connections.disconnect
+close = _connections.close
+lifespan = _connections.lifespan

@@ -1,0 +1,139 @@
+"""How a connection of an event loop follows what is configured for its alias."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from zconfig.aio.flight import still_busy
+from zconfig.aio.ground import Ground
+from zconfig.aio.opening import prove
+from zconfig.channel.line import Line
+from zconfig.connection import reports
+from zconfig.errors import ClosedError, ZConfigError
+from zconfig.registry.announce import rotation_refused
+from zconfig.registry.reload import reopens
+from zconfig.spec import ConnectionSpec
+
+if TYPE_CHECKING:
+    from zconfig.aio.lifecycle import AsyncLifecycle
+
+_BETWEEN_RENEWALS_S = 1.0
+
+
+class Following:
+    """Takes up what is configured: at once, after a proof, or by opening the connection anew.
+
+    A reload, or code, may change that in any thread. It is looked at before each use, which costs
+    no more than a look into a dictionary.
+
+    Args:
+        lifecycle: The connection.
+        ground: What it stands on.
+    """
+
+    def __init__(self, lifecycle: AsyncLifecycle, ground: Ground) -> None:
+        self._lifecycle = lifecycle
+        self._ground = ground
+        self._heeded = ground.configured(lifecycle.alias)
+        self._changing = asyncio.Lock()
+        self._renewed_at = float("-inf")
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something else is configured than was heeded last."""
+        return self._ground.configured(self._lifecycle.alias) is not self._heeded
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Take up what is configured now; one task does so for all.
+
+        Args:
+            timeout_s: Seconds that the caller has.
+
+        Raises:
+            ServerSilentError: That takes longer.
+            ClosedError: Nothing is configured any more, and so it was closed.
+        """
+        if not self.is_behind:
+            return
+        try:
+            async with asyncio.timeout(timeout_s), self._changing:
+                await self._heed(self._ground.configured(self._lifecycle.alias))
+        except TimeoutError:
+            pass
+        else:
+            return
+        raise still_busy(self._lifecycle.spec)
+
+    async def renew(self, line: Line) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused.
+
+        The sources are read again, by one task for all; where nothing new was found, not again
+        at once.
+        """
+        async with self._changing:
+            if not self._differs(line) and self._may_renew():
+                self._renewed_at = time.monotonic()
+                await self._reread()
+            if not self._differs(line):
+                return None
+            self._renewed_at = float("-inf")
+            return self._lifecycle.line
+
+    async def reread(self) -> None:
+        """Read the sources again, and take up credentials that are new."""
+        async with self._changing:
+            await self._reread()
+
+    async def _heed(self, wanted: ConnectionSpec | None) -> None:
+        if wanted is None and self._heeded is not None:
+            self._lifecycle.close()
+            raise self._lifecycle.closed_error()
+        if wanted is not None and wanted != self._lifecycle.spec:
+            if not self._lifecycle.is_open or reopens(self._lifecycle.spec, wanted):
+                self._lifecycle.reopen_with(wanted)
+            elif not await self._rotate(wanted):
+                wanted = self._ground.configured(self._lifecycle.alias)
+        self._heeded = wanted
+
+    async def _reread(self) -> None:
+        newer = await self._ground.newer(self._lifecycle.spec)
+        if newer and self._lifecycle.is_open and await self._rotate(newer):
+            self._ground.keep(newer)
+            self._heeded = newer
+
+    async def _rotate(self, spec: ConnectionSpec) -> bool:
+        """Take up a specification that needs no other channel; tell whether that was done.
+
+        New credentials are taken up once the server has accepted them. Until then, and if it does
+        not, the old ones are in use, and are what is configured.
+        """
+        try:
+            await self._take_up(spec)
+        except ClosedError:
+            return False
+        except ZConfigError as error:
+            self._ground.keep(self._lifecycle.spec)
+            self._ground.emit(rotation_refused(self._lifecycle.alias, error))
+            return False
+        return True
+
+    async def _take_up(self, spec: ConnectionSpec) -> None:
+        lifecycle, link, started = self._lifecycle, self._lifecycle.held, time.monotonic()
+        if link is None:
+            raise lifecycle.closed_error()
+        server, is_rotated = lifecycle.server, spec.credentials != lifecycle.spec.credentials
+        lifecycle.watch.begin(spec)  # what is refused is not tried again by itself
+        if is_rotated:
+            server = await prove(link, spec, spec.timeout_s)
+        lifecycle.switch(link, spec, server)
+        if is_rotated:
+            self._ground.emit(reports.rotated(spec, started))
+
+    def _differs(self, line: Line) -> bool:
+        current = self._lifecycle.line
+        return current is not None and current.authorization != line.authorization
+
+    def _may_renew(self) -> bool:
+        return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S

@@ -1,0 +1,133 @@
+"""A fork in a process that uses asyncio.
+
+gRPC's asyncio has one thread for all event loops, which runs while there is any channel. A child
+has it no more, and gRPC does not notice: what uses asyncio there hangs or crashes. So before a fork
+all channels are let go of, once no call needs them, and the parent's next call makes new ones.
+Where a call takes too long to be waited for they stay, and the child can use the blocking face
+alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+import weakref
+from typing import Protocol
+
+from zconfig.errors import ConfigurationError, Problem
+
+LONGEST_WAIT_S = 1.0
+PAUSE_S = 0.002
+_GRACE_S = 0.05
+_POLLER = "(_poll_wrapper)"  # what Python appends to the name of gRPC's thread
+
+
+class LoopHome(Protocol):
+    """What has channels on an event loop."""
+
+    def stand_still(self, deadline: float, go_on: threading.Event) -> bool:
+        """Have the event loop wait for an event, once no call is in flight.
+
+        Args:
+            deadline: The monotonic instant to stop trying at.
+            go_on: What to wait for.
+
+        Returns:
+            Whether no call is in flight.
+        """
+
+    def drop_channels(self) -> None:
+        """Let go of the channels."""
+
+    def abandon(self) -> None:
+        """Forget, in the child, what belongs to the parent."""
+
+
+class _Forks:
+    """What forks do to this process."""
+
+    def __init__(self) -> None:
+        self.homes: weakref.WeakSet[LoopHome] = weakref.WeakSet()
+        self.is_hooked = False
+        self.is_under_way = False
+        self.is_spoiled = False
+        self._one_at_a_time = threading.Lock()
+        self._go_on = threading.Event()
+        self._leaves_poller = False
+        self._inherited: list[LoopHome] = []
+
+    def before(self) -> None:
+        self._one_at_a_time.acquire()
+        self.is_under_way = True
+        self._go_on = threading.Event()
+        homes, deadline = tuple(self.homes), time.monotonic() + LONGEST_WAIT_S
+        # Not one by one: an event loop may hear of gRPC while another ends it.
+        if all(home.stand_still(deadline, self._go_on) for home in homes):
+            for home in homes:
+                home.drop_channels()
+        if homes and _polls():
+            gc.collect()  # a call that has ended may be left in a cycle
+        self._leaves_poller = _polls()
+
+    def after_in_parent(self) -> None:
+        self.is_under_way = False
+        self._go_on.set()
+        self._one_at_a_time.release()
+
+    def after_in_child(self) -> None:
+        self.is_under_way = False
+        self._one_at_a_time = threading.Lock()
+        self.is_spoiled = self.is_spoiled or self._leaves_poller
+        # They are kept: a channel that is let go of here waits for a thread that is the parent's.
+        self._inherited += self.homes
+        self.homes = weakref.WeakSet()
+        for home in self._inherited:
+            home.abandon()
+
+
+_forks = _Forks()
+
+
+def guard(home: LoopHome) -> None:
+    """Have what is on an event loop let go of before every fork from now on.
+
+    Raises:
+        ConfigurationError: This process was forked in the middle of its parent's calls.
+    """
+    if _forks.is_spoiled:
+        raise ConfigurationError([_spoiled()])
+    _forks.homes.add(home)
+    if not _forks.is_hooked:
+        _forks.is_hooked = True
+        os.register_at_fork(
+            before=_forks.before,
+            after_in_parent=_forks.after_in_parent,
+            after_in_child=_forks.after_in_child,
+        )
+
+
+async def no_fork() -> None:
+    """Wait while another thread forks: it waits for the calls that are in flight."""
+    # Any thread forks, and an event of asyncio would belong to one loop of many.
+    while _forks.is_under_way:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(PAUSE_S)
+
+
+def _polls() -> bool:
+    """Tell whether gRPC's asyncio has a channel anywhere in this process, ours or another's."""
+    pollers = [each for each in threading.enumerate() if each.name.endswith(_POLLER)]
+    for thread in pollers:
+        thread.join(_GRACE_S)  # it may be about to end: whoever let go of the last channel is quick
+    return any(thread.is_alive() for thread in pollers)
+
+
+def _spoiled() -> Problem:
+    return Problem(
+        "forked_amid_asyncio",
+        "this process was forked while its parent had gRPC channels of asyncio in use, after which"
+        " asyncio and gRPC do not work together in it",
+        "call `await zconfig.aio.close()` before the fork, or start processes with `spawn`",
+    )

@@ -1,0 +1,43 @@
+"""What connections of an event loop stand on: what they need of its home, and of the registry."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from zconfig import events
+from zconfig.aio.core import AsyncCores
+from zconfig.connection.link import Link
+from zconfig.spec import ConnectionSpec
+
+
+class Ground(Protocol):
+    """Has the channels of an event loop, takes events, and knows what is configured."""
+
+    @property
+    def cores(self) -> AsyncCores:
+        """The channels of the event loop."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the event loop that runs now is its own."""
+
+    def emit(self, event: events.Event) -> None:
+        """Take a lifecycle event."""
+
+    def attend(self) -> None:
+        """Have connections looked after from now on."""
+
+    def release(self, link: Link) -> None:
+        """Give a link back, and not wait for that."""
+
+    async def settle(self) -> None:
+        """Wait until what was given back is gone."""
+
+    def configured(self, alias: str) -> ConnectionSpec | None:
+        """Return what an alias is configured with now, if with anything."""
+
+    async def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the sources again; return a specification with newer credentials."""
+
+    def keep(self, spec: ConnectionSpec) -> None:
+        """Have this configured for its alias."""

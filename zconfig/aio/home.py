@@ -1,0 +1,264 @@
+"""What one event loop has open, for one configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import NamedTuple
+
+from zconfig import events
+from zconfig.aio.connection import AsyncConnection
+from zconfig.aio.core import AsyncCores
+from zconfig.aio.forks import LONGEST_WAIT_S, PAUSE_S, guard
+from zconfig.aio.lifecycle import AsyncLifecycle
+from zconfig.aio.threads import in_thread
+from zconfig.aio.watch import Rounds
+from zconfig.connection.link import Link
+from zconfig.patience import Patience
+from zconfig.registry.registry import Registry, Scene
+from zconfig.spec import ConnectionSpec
+
+
+class Place(NamedTuple):
+    """What stands for an alias.
+
+    Args:
+        lifecycle: Opens, keeps and closes its connection.
+        connection: What is handed out.
+    """
+
+    lifecycle: AsyncLifecycle
+    connection: AsyncConnection
+
+
+class LoopHome:
+    """The connections of the event loop that runs when it is made.
+
+    They end with it: `asyncio.run` closes them before it closes the loop. What a loop leaves that
+    was closed in another way is let go of.
+
+    Args:
+        registry: Reads the configuration, and tells hooks of events.
+        scene: The configuration.
+    """
+
+    def __init__(self, registry: Registry, scene: Scene) -> None:
+        self._registry = registry
+        self._scene = scene
+        self._loop = weakref.ref(asyncio.get_running_loop())
+        self._thread = threading.get_ident()
+        self._places: dict[str, Place] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._rounds = Rounds(self.live)
+        self._end: AsyncGenerator[None, None] | None = None
+        self.cores = AsyncCores(self.spawn)
+        self.is_over = False
+        guard(self)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the event loop that runs now is its own."""
+        return not self.is_over and asyncio.get_running_loop() is self._loop()
+
+    def find(self, alias: str) -> AsyncConnection | None:
+        """Return the connection of an alias if it is open with what is configured now."""
+        place = self._places.get(alias)
+        return place.connection if place and place.lifecycle.is_current else None
+
+    async def open(
+        self, spec: ConnectionSpec, patience: Patience, *, in_code: bool = False
+    ) -> AsyncConnection:
+        """Return the open connection of an alias, opening it if there is none.
+
+        Args:
+            spec: What to connect to.
+            patience: How long to go on trying.
+            in_code: Whether just this is wanted, whatever is configured.
+
+        Raises:
+            ConflictError: The alias is live with another specification.
+            ConnectError: It cannot be opened; its class names the cause.
+            ClosedError: It was closed while it was opened.
+        """
+        if self._end is None:
+            self._end = self._until_shutdown()
+            await anext(self._end)
+        place = self._place(spec)
+        await place.lifecycle.open(patience, spec if in_code else None)
+        return place.connection
+
+    def live(self) -> Sequence[AsyncLifecycle]:
+        """Return everything that is open."""
+        places = tuple(self._places.values())
+        return [place.lifecycle for place in places if place.lifecycle.is_open]
+
+    async def close(self, *aliases: str) -> None:
+        """Close aliases, be they live or being opened; all of them if none is named."""
+        named = aliases or tuple(self._places)
+        closing = [self._places.pop(alias).lifecycle for alias in named if alias in self._places]
+        for lifecycle in closing:
+            self._rounds.pass_over(lifecycle)
+            lifecycle.close()
+        for lifecycle in closing:
+            await lifecycle.settle()
+
+    async def settle(self) -> None:
+        """Wait until what was given back is gone."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def let_go(self) -> None:
+        """Forget all: the event loop is closed, and nothing that is awaited would end there."""
+        links = [place.lifecycle.held for place in self._places.values()]
+        self.abandon()
+        self.cores.drop()
+        for lease in [link.lease for link in links if link and link.lease]:
+            threading.Thread(target=lease.release, name="zconfig-aio", daemon=True).start()
+
+    # --- what connections need --------------------------------------------------------------
+
+    def emit(self, event: events.Event) -> None:
+        """Hand an event to every hook."""
+        self._registry.emit(event)
+
+    def attend(self) -> None:
+        """Have what is open looked after from now on."""
+        self._rounds.call()
+
+    def configured(self, alias: str) -> ConnectionSpec | None:
+        """Return what an alias is configured with now, if with anything."""
+        return self._scene.table.find(alias)
+
+    async def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the sources again; return a specification with newer credentials."""
+        return await in_thread(partial(self._registry.newer, spec))
+
+    def keep(self, spec: ConnectionSpec) -> None:
+        """Have this configured for its alias."""
+        self._scene.table.add(spec)
+
+    def release(self, link: Link) -> None:
+        """Give a link back, and not wait for that; stopping an embedded server takes long."""
+        if link.lease is None or self._loop_is_over():
+            link.release()
+            return
+        link.loan.release()
+        self.spawn(in_thread(link.lease.release))
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Have something done on the event loop, later."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- forks ------------------------------------------------------------------------------
+
+    def stand_still(self, deadline: float, go_on: threading.Event) -> bool:
+        """Have the event loop wait for an event, once no call is in flight.
+
+        Args:
+            deadline: The monotonic instant to stop trying at.
+            go_on: What to wait for; it need not where it does not run, or in this thread.
+
+        Returns:
+            Whether no call is in flight.
+        """
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return True
+        if not loop.is_running() or self._thread == threading.get_ident():
+            return self.cores.are_idle
+        while not self._stands_still(loop, deadline, go_on):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(PAUSE_S)
+        return True
+
+    def _stands_still(
+        self, loop: asyncio.AbstractEventLoop, deadline: float, go_on: threading.Event
+    ) -> bool:
+        seen: Future[bool] = Future()
+
+        def stand() -> None:
+            is_idle = self.cores.are_idle
+            seen.set_result(is_idle)
+            if is_idle:
+                go_on.wait(LONGEST_WAIT_S)
+
+        try:
+            loop.call_soon_threadsafe(stand)
+            return seen.result(max(deadline - time.monotonic(), 0.0))
+        except (RuntimeError, TimeoutError):  # it was closed, or is busy with something else
+            return False
+
+    def drop_channels(self) -> None:
+        """Let go of the channels; the next call makes new ones."""
+        self.cores.drop()
+
+    def abandon(self) -> None:
+        """Forget, in a child process, what belongs to the parent; the channels stay as they are."""
+        self.is_over = True
+        for place in self._places.values():
+            place.lifecycle.abandon()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _place(self, spec: ConnectionSpec) -> Place:
+        place = self._places.get(spec.alias)
+        if place is None or place.lifecycle.is_closed:
+            lifecycle = AsyncLifecycle(spec, self)
+            place = self._places[spec.alias] = Place(lifecycle, AsyncConnection(lifecycle))
+        return place
+
+    def _loop_is_over(self) -> bool:
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    async def _until_shutdown(self) -> AsyncGenerator[None, None]:
+        """Close everything when the event loop ends its asynchronous generators.
+
+        `asyncio.run` and its like do so before they close the loop, and nothing else tells of it.
+        """
+        try:
+            yield
+        finally:
+            await self.close()
+
+
+class Homes:
+    """The homes of all event loops, for the configurations of one registry.
+
+    Args:
+        registry: Reads the configuration.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def find(self) -> LoopHome | None:
+        """Return the home of the running event loop, if it has one."""
+        home = self._registry.scene.loops.get(asyncio.get_running_loop())
+        return home if isinstance(home, LoopHome) and not home.is_over else None
+
+    def home(self) -> LoopHome:
+        """Return the home of the running event loop.
+
+        Raises:
+            ConfigurationError: There can be none in this process.
+        """
+        return self.find() or self._make()
+
+    def _make(self) -> LoopHome:
+        scene = self._registry.scene
+        for loop, home in tuple(scene.loops.items()):
+            if loop.is_closed() and isinstance(home, LoopHome):
+                home.let_go()
+                del scene.loops[loop]
+        home = LoopHome(self._registry, scene)
+        scene.loops[asyncio.get_running_loop()] = home
+        return home

@@ -1,0 +1,269 @@
+"""The life of one alias' connection on one event loop, as `zconfig.connection.lifecycle`.
+
+Nothing here is called from another thread, so there are no locks but those that span an await.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from zconfig.aio.flight import AsyncFlight
+from zconfig.aio.following import Following
+from zconfig.aio.ground import Ground
+from zconfig.aio.opening import AsyncOpening
+from zconfig.aio.view import AsyncChannelView
+from zconfig.aio.watch import AsyncWatch
+from zconfig.channel.line import Line
+from zconfig.channel.milvus import Server
+from zconfig.connection import State, reports
+from zconfig.connection.lifecycle import check_agreement
+from zconfig.connection.link import Link
+from zconfig.connection.opening import Opened
+from zconfig.connection.seam import Attempt
+from zconfig.errors import ClosedError, ConnectError
+from zconfig.patience import Patience
+from zconfig.spec import ConnectionSpec
+
+
+class AsyncLifecycle:
+    """One alias' connection, from the first attempt to the close.
+
+    Args:
+        spec: What to connect to.
+        ground: What it stands on.
+    """
+
+    def __init__(self, spec: ConnectionSpec, ground: Ground) -> None:
+        self.spec = spec
+        self.state = State.IDLE
+        self.line: Line | None = None
+        self.server: Server | None = None
+        self.trouble = ""
+        self.view = AsyncChannelView(self)
+        self.watch = AsyncWatch(self, ground)
+        self._ground = ground
+        self._link: Link | None = None
+        self._flight: AsyncFlight | None = None
+        self._ending: asyncio.Task[Opened] | None = None
+        self.following = Following(self, ground)
+
+    @property
+    def alias(self) -> str:
+        """The connection's name."""
+        return self.spec.alias
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made; they fail while the server is lost."""
+        return self.line is not None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self.state is State.CLOSED
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is open, and its server does not answer."""
+        return self.state is State.LOST
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is open with what is configured now."""
+        return self.is_open and not self.following.is_behind
+
+    @property
+    def held(self) -> Link | None:
+        """What it holds; `None` where it is not open."""
+        return self._link
+
+    def aim(self, attempt: Attempt) -> Attempt:
+        """Return an attempt that knows where the connection really leads."""
+        return self._link.aim(attempt) if self._link else attempt
+
+    def closed_error(self) -> ClosedError:
+        """Return the error of one who uses it though it is closed, or of another event loop."""
+        return ClosedError(
+            self.alias, f"take a live one with `await zconfig.aio.get({self.alias!r})`"
+        )
+
+    # --- opening ----------------------------------------------------------------------------
+
+    async def open(self, patience: Patience, spec: ConnectionSpec | None = None) -> None:
+        """Connect, or wait for the task that does so already.
+
+        Args:
+            patience: How long to go on trying.
+            spec: What is wanted; what is configured by default.
+
+        Raises:
+            ConflictError: It is open, or being opened, with another specification.
+            ConnectError: What the last attempt failed of.
+            MissingExtraError: If Milvus Lite is wanted and not installed.
+            ClosedError: If it is closed, also meanwhile.
+        """
+        while True:
+            if self.is_closed or not self._ground.is_here:
+                raise self.closed_error()
+            await self.following.catch_up(patience.left_s)
+            if spec and (self._flight or self.is_open):
+                check_agreement(self.spec, spec)
+            if self.is_open:
+                return
+            others = self._flight
+            flight = others or self._take_off(patience, spec)
+            try:
+                await flight.join(patience)
+            except ConnectError as error:
+                # What others gave up is worth another try for one with more patience.
+                if not others or error.permanent or not patience.outlasts(0.0):
+                    raise
+            except ClosedError:  # by whom had a new specification for it, perhaps
+                if self.is_closed:
+                    raise self.closed_error() from None
+
+    async def ready(self, timeout_s: float | None = None) -> Line:
+        """Return the line, after dialing anew, or proving new credentials, where that is due.
+
+        Args:
+            timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
+
+        Raises:
+            ConnectError: The server cannot be reached, or does not accept us.
+            ClosedError: It is closed, or belongs to another event loop.
+        """
+        line = self.line
+        if line and self._ground.is_here and not self.following.is_behind:
+            return line
+        own_s = self.spec.timeout_s
+        await self.open(Patience.from_now(own_s if timeout_s is None else min(own_s, timeout_s)))
+        return self.at_once()
+
+    def at_once(self) -> Line:
+        """Return the line for a call that cannot wait.
+
+        Raises:
+            ClosedError: It is closed, not open just now, or belongs to another event loop.
+        """
+        line = self.line
+        if line is None or not self._ground.is_here:
+            raise self.closed_error()
+        return line
+
+    def _take_off(self, patience: Patience, spec: ConnectionSpec | None) -> AsyncFlight:
+        self.spec = spec or self.spec
+        self.state = State.CONNECTING
+        opening = AsyncOpening(self.spec, patience, self._ground)
+        task = asyncio.get_running_loop().create_task(self._fly(opening))
+        self._flight = AsyncFlight(self.spec, task)
+        task.add_done_callback(self._end)  # it may be cancelled before it has begun
+        return self._flight
+
+    def _end(self, task: asyncio.Task[Opened] | None) -> None:
+        if self._flight and self._flight.task is task:
+            self._flight, self.state = None, State.IDLE
+
+    async def _fly(self, opening: AsyncOpening) -> Opened:
+        """Connect; where it was ended meanwhile, this task is cancelled."""
+        spec = opening.spec
+        try:
+            self._ground.emit(reports.connecting(spec))
+            self.watch.begin(spec)
+            opened = await opening.run()
+        except BaseException as error:
+            self._end(asyncio.current_task())
+            if isinstance(error, ConnectError):
+                self._ground.emit(reports.failed(error))
+            raise
+        self._flight, self._link = None, opened.link
+        self.server, self.state = opened.server, State.READY
+        self.line = opened.link.line(spec, opened.server)
+        self._ground.attend()
+        # Not before: a hook may look the alias up.
+        self._ground.emit(reports.connected(spec, opened.server, opened.attempt, opening.started))
+        return opened
+
+    # --- closing ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close it for good; a connect under way ends."""
+        self._cut(State.CLOSED, self.spec)
+
+    async def settle(self) -> None:
+        """Wait until nothing of what was closed is left."""
+        if self._ending:
+            await asyncio.wait([self._ending])
+        await self._ground.settle()
+
+    def reopen_with(self, spec: ConnectionSpec) -> None:
+        """Close it until its next use, which opens it with another specification."""
+        self._cut(State.IDLE, spec)
+
+    def abandon(self) -> None:
+        """Forget all, and close nothing: the event loop is over, or another process'."""
+        self.line = self._link = self._flight = None
+        self.state = State.CLOSED
+
+    def _cut(self, state: State, spec: ConnectionSpec) -> None:
+        if self.is_closed:
+            return
+        before, was_open = self.spec, self.is_open
+        link, flight = self._link, self._flight
+        self.line = self._link = self._flight = None
+        self.state, self.spec = state, spec
+        if flight:
+            flight.task.cancel()
+            self._ending = flight.task
+        if link:
+            self._ground.release(link)
+        if was_open:
+            self._ground.emit(reports.closed(before))
+
+    # --- what is configured -----------------------------------------------------------------
+
+    async def renew(self, line: Line) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused."""
+        return await self.following.renew(line)
+
+    def switch(self, link: Link, spec: ConnectionSpec, server: Server | None) -> None:
+        """Have calls go over the same link with another specification from now on.
+
+        Raises:
+            ClosedError: The link is not held any more.
+        """
+        if self._link is not link:
+            raise self.closed_error()
+        self.spec, self.server = spec, server
+        self.line = link.line(spec, server)
+
+    # --- lost and found ---------------------------------------------------------------------
+
+    def doubt(self, line: Line) -> str:
+        """Hear that a call on a line got no answer; return why, if that is known already."""
+        if self.line is line and self.watch.doubt():
+            self._ground.attend()
+        return self.trouble if self.is_lost else ""
+
+    def lose(self, link: Link, failure: ConnectError) -> bool:
+        """Note that the server is lost, and why; tell whether that is news."""
+        is_news = self._link is link and self.state is State.READY
+        if is_news:
+            self.state, self.trouble = State.LOST, str(failure)
+        return is_news
+
+    def regain(self, link: Link, server: Server) -> bool:
+        """Note that the server has accepted us again; tell whether that is news."""
+        is_news = self._link is link and self.is_lost
+        if is_news:
+            self.server, self.state = server, State.READY
+            self.line = link.line(self.spec, server)
+        return is_news
+
+    def move(self, old: Link, new: Link, server: Server) -> bool:
+        """Have a link taken the place of another one; tell whether it has."""
+        is_moved = self._link is old
+        if is_moved:
+            self._link, self.server = new, server
+            self.line = new.line(self.spec, server)
+        self._ground.release(old if is_moved else new)
+        return is_moved

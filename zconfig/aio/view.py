@@ -1,0 +1,262 @@
+"""A `grpc.aio.Channel` that speaks for one alias, over channels that somebody else owns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, Self
+
+import grpc
+
+from zconfig.aio.calls import Reply, UnaryUnaryCall, outcome, through, with_reason
+from zconfig.aio.core import core_of
+from zconfig.aio.forks import no_fork
+from zconfig.channel.line import AUTHORIZATION, Line
+
+_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_RENEWALS = 3  # credentials may be replaced while a call is made again
+
+
+class Owner(Protocol):
+    """Who has the channels that a view looks at."""
+
+    @property
+    def alias(self) -> str:
+        """For whom calls are made."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+
+    @property
+    def line(self) -> Line | None:
+        """What calls go over just now; `None` where it is closed, or has yet to dial."""
+
+    def at_once(self) -> Line:
+        """Return the line for a call that cannot wait.
+
+        Raises:
+            ClosedError: It is closed, not open just now, or belongs to another event loop.
+        """
+
+    async def ready(self, timeout_s: float | None) -> Line:
+        """Return the line, after dialing if need be.
+
+        Raises:
+            ClosedError: It is closed, or belongs to another event loop.
+            ConnectError: The server cannot be reached.
+        """
+
+    async def renew(self, line: Line) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused."""
+
+    def doubt(self, line: Line) -> str:
+        """Hear that a call got no answer; return at once why, if that is known, or nothing."""
+
+
+class AsyncChannelView(grpc.aio.Channel):
+    """One alias' view of the channels to its server, on one event loop.
+
+    Interceptors that are appended to its lists, as pymilvus does, see the unary calls that are
+    made from then on.
+
+    Args:
+        owner: Who has the channels; they are not closed here.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._unary_unary_interceptors: list[Any] = []
+        self._unary_stream_interceptors: list[Any] = []
+        self._stream_unary_interceptors: list[Any] = []
+        self._stream_stream_interceptors: list[Any] = []
+
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        **_: Any,  # newer versions register generated methods, which saves them little
+    ) -> Any:
+        """Return a callable for a unary method, as `grpc.aio.Channel.unary_unary` does."""
+        serializers = request_serializer, response_deserializer
+        return _UnaryUnary(self._owner, method, serializers, self._unary_unary_interceptors)
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a callable for a method that answers with a stream."""
+        return _Stream(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a callable for a method that takes a stream."""
+        return _Stream(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a callable for a method that takes and answers with a stream."""
+        return _Stream(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
+
+    def get_state(
+        self,
+        try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
+    ) -> grpc.ChannelConnectivity:
+        """Return the connectivity of the first of the channels there are now."""
+        if line := self._owner.line:
+            return line.core.connectivity(dial=try_to_connect)
+        closed, cut = grpc.ChannelConnectivity.SHUTDOWN, grpc.ChannelConnectivity.IDLE
+        return closed if self._owner.is_closed else cut
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Wait until the connectivity of the first channel is another one."""
+        line = await self._owner.ready(None)
+        channel: Any = line.core.first(lambda it: it)
+        await channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Wait until the first channel is connected."""
+        line = await self._owner.ready(None)
+        channel: Any = line.core.first(lambda it: it)
+        await channel.channel_ready()
+
+    async def close(self, grace: float | None = None) -> None:
+        """Do nothing: the channels belong to the connection, which closes them."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def __deepcopy__(self, memo: object) -> AsyncChannelView:
+        """Return the view itself: pymilvus copies its arguments, and a channel cannot be."""
+        return self
+
+    def __repr__(self) -> str:
+        return f"<AsyncChannelView of {self._owner.alias!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a call is made with.
+
+    Args:
+        request: What is asked.
+        metadata: The call's own.
+        rest: Its other arguments, by name.
+        deadline: The monotonic instant it must have ended at, if there is one.
+    """
+
+    request: Any
+    metadata: tuple[Any, ...]
+    rest: dict[str, Any]
+    deadline: float | None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the deadline; never quite nothing, which gRPC refuses."""
+        return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.001)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
+    """A method with one request and one response: what was refused can be asked again."""
+
+    def __init__(
+        self, owner: Owner, method: str, serializers: tuple[Any, Any], interceptors: list[Any]
+    ) -> None:
+        self._owner = owner
+        self._method = method
+        self._serializers = serializers
+        self._interceptors = interceptors
+
+    def __call__(
+        self, request: Any, *, timeout: float | None = None, metadata: Any = None, **kwargs: Any
+    ) -> UnaryUnaryCall:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        asked = _Asked(request, tuple(metadata or ()), kwargs, deadline)
+        if not self._interceptors:
+            return self._make(asked)
+
+        def behind(details: grpc.aio.ClientCallDetails, request: Any) -> UnaryUnaryCall:
+            metadata = tuple(details.metadata or ())
+            return self._make(replace(asked, request=request, metadata=metadata))
+
+        details = grpc.aio.ClientCallDetails(
+            self._method,
+            timeout,
+            grpc.aio.Metadata(*asked.metadata),
+            kwargs.get("credentials"),
+            kwargs.get("wait_for_ready"),
+        )
+        passing = through(tuple(self._interceptors), details, request, behind)
+        return UnaryUnaryCall(passing, deadline)
+
+    def _make(self, asked: _Asked) -> UnaryUnaryCall:
+        return UnaryUnaryCall(self._insist(asked), asked.deadline)
+
+    async def _insist(self, asked: _Asked) -> Reply:
+        """Make a call, and again while its credentials were refused and others are found."""
+        line = await self._owner.ready(asked.left_s)
+        for _ in range(_RENEWALS):
+            try:
+                return await self._on_line(line, asked)
+            except grpc.aio.AioRpcError as error:
+                newer = await self._renewed(line, error, asked.metadata)
+                if newer is None:
+                    raise
+            line = newer
+        return await self._on_line(line, asked)
+
+    async def _on_line(self, line: Line, asked: _Asked) -> Reply:
+        """Make a call; if the line is closed before it begins, on the one that comes after it."""
+        while True:
+            try:
+                return await self._once(line, asked)
+            except ValueError:  # what a closed core says, and gRPC of a wrong argument
+                if self._owner.line is line:
+                    raise
+            line = await self._owner.ready(asked.left_s)
+
+    async def _once(self, line: Line, asked: _Asked) -> Reply:
+        await no_fork()
+        core = core_of(line)
+        with core.in_use():
+            method = core.take_turn(lambda it: it.unary_unary(self._method, *self._serializers))
+            merged = line.merge(asked.metadata)
+            call = method(asked.request, timeout=asked.left_s, metadata=merged, **asked.rest)
+            try:
+                return await outcome(call)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _LOST and (why := self._owner.doubt(line)):
+                    raise with_reason(error, why) from None
+                raise
+
+    async def _renewed(
+        self, line: Line, error: grpc.aio.AioRpcError, metadata: tuple[Any, ...]
+    ) -> Line | None:
+        """Return a line with newer credentials, if it is ours that were refused."""
+        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
+            return None
+        if any(key == AUTHORIZATION for key, _ in metadata):
+            return None
+        return await self._owner.renew(line)
+
+
+class _Stream:
+    """A method with streams. A call of it begins at once, so the connection must be open.
+
+    Args:
+        owner: Who has the channels.
+        make: Makes the method of a channel.
+    """
+
+    def __init__(self, owner: Owner, make: Callable[[Any], Any]) -> None:
+        self._owner = owner
+        self._make = make
+
+    def __call__(self, *args: Any, metadata: Any = None, **kwargs: Any) -> Any:
+        line = self._owner.at_once()
+        core = core_of(line)
+        method = core.take_turn(self._make)
+        call = method(*args, metadata=line.merge(metadata), **kwargs)
+        core.enter()
+        call.add_done_callback(lambda _: core.leave())
+        return call

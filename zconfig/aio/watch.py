@@ -1,0 +1,111 @@
+"""Looks after the open connections of an event loop, as `zconfig.connection.watch`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from zconfig.aio.ground import Ground
+from zconfig.aio.opening import has_moved, introduce, prove, take_link
+from zconfig.connection import reports
+from zconfig.connection.link import Link
+from zconfig.connection.seam import Attempt
+from zconfig.connection.watch import LOOK_S, Watch
+from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
+
+if TYPE_CHECKING:
+    from zconfig.aio.lifecycle import AsyncLifecycle
+
+_BETWEEN_ROUNDS_S = 0.5
+
+
+class AsyncWatch(Watch):
+    """Notices what happens to a connection while nobody calls, or because a call failed.
+
+    Args:
+        lifecycle: The connection.
+        ground: What it stands on.
+    """
+
+    def __init__(self, lifecycle: Any, ground: Any) -> None:
+        super().__init__(lifecycle, ground)
+        self._own: AsyncLifecycle = lifecycle
+        self._ground: Ground = ground
+
+    async def inspect(self) -> None:
+        """Find out, and take up what is found; as `look` does."""
+        is_doubted, self._is_doubted = self._is_doubted, False
+        if self._has_new_files():
+            await self._own.following.reread()
+        link, line = self._own.held, self._own.line
+        if link is None or line is None:
+            return
+        spec = self._own.spec
+        try:
+            link = await self._on_primary(link, is_doubted=is_doubted)
+            server = await prove(link, spec, min(spec.timeout_s, LOOK_S))
+        except ConnectError as error:
+            is_refused = isinstance(error, RejectedCredentialsError)
+            if not (is_refused and await self._own.renew(line)):
+                self._lose(link, error)
+        except ClosedError:
+            return
+        else:
+            self._regain(link, server)
+
+    async def _on_primary(self, link: Link, *, is_doubted: bool) -> Link:
+        """Return a link to the server that is the primary now, which may be the same."""
+        spec, started = self._own.spec, time.monotonic()
+        attempt = Attempt(spec, started, started + min(spec.timeout_s, LOOK_S))
+        if not await has_moved(link, attempt, at_once=is_doubted or self._own.is_lost):
+            return link
+        new = await take_link(self._ground, attempt, link.follower)
+        try:
+            server = await introduce(new, attempt)
+        except BaseException:
+            self._ground.release(new)
+            raise
+        if not self._own.move(link, new, server):
+            raise ClosedError(spec.alias)
+        self._ground.emit(reports.moved(spec, link.target, new.target, started))
+        return new
+
+
+class Rounds:
+    """Looks at every connection that needs it, twice a second, while any is open.
+
+    Made of timers, which an event loop that is closed lets go of without a word.
+
+    Args:
+        live: Returns what is open now.
+    """
+
+    def __init__(self, live: Callable[[], Sequence[AsyncLifecycle]]) -> None:
+        self._live = live
+        self._next: asyncio.Handle | None = None
+        self._looks: dict[AsyncLifecycle, asyncio.Task[None]] = {}
+
+    def call(self) -> None:
+        """Have the next round made at once."""
+        if self._next:
+            self._next.cancel()
+        self._next = asyncio.get_running_loop().call_soon(self._make)
+
+    def pass_over(self, lifecycle: AsyncLifecycle) -> None:
+        """End the look at a connection that is under way."""
+        if look := self._looks.get(lifecycle):
+            look.cancel()
+
+    def _make(self) -> None:
+        live, loop = self._live(), asyncio.get_running_loop()
+        for each in live:
+            if each not in self._looks and each.watch.is_due():
+                look = self._looks[each] = loop.create_task(each.watch.inspect())
+                look.add_done_callback(partial(self._end, each))
+        self._next = loop.call_later(_BETWEEN_ROUNDS_S, self._make) if live else None
+
+    def _end(self, lifecycle: AsyncLifecycle, _: asyncio.Task[None]) -> None:
+        del self._looks[lifecycle]
