@@ -19,6 +19,7 @@ from zconfig.errors import (
     ClosedError,
     ConnectError,
     RefusedError,
+    RejectedCredentialsError,
     ServerSilentError,
     UnknownAliasError,
 )
@@ -283,6 +284,42 @@ def test_credentials_are_not_replaced_where_code_configured_them(
     with source.connections() as connections:
         face = faces_of(connections)
         asyncio.run(main())
+
+
+def test_a_connect_that_is_refused_reads_the_credentials_once_more(
+    source: Source, server: FakeMilvus
+) -> None:
+    async def main() -> None:
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        before = source.reads
+        opened = await asyncio.gather(*(face.aio.get("prod") for _ in range(8)))
+        assert len(set(opened)) == 1
+        assert source.reads == before + 1
+        await face.aio.close()
+        server.secrets = {"key-of-another"}
+        with pytest.raises(RejectedCredentialsError):
+            await face.aio.get("prod")
+        assert source.reads == before + 2
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
+    assert sent(server, "Connect")[:2] == ["key-1", "key-2"]
+
+
+def test_credentials_from_code_that_are_refused_are_not_replaced(
+    source: Source, server: FakeMilvus
+) -> None:
+    async def main() -> None:
+        with pytest.raises(RejectedCredentialsError):
+            await face.aio.connect("prod", token="wrong")
+        assert await face.aio.ping("prod") > 0
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
+    assert sent(server, "Connect") == ["wrong", "key-1"]
 
 
 # --- a server that goes away ----------------------------------------------------------------

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from pymilvus import MilvusException
+from pymilvus import AsyncMilvusClient, MilvusException
 
 from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy
+from tests.support.loops import faces
+from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.interop.pymilvus import client_of
+from zconfig.errors import ClosedError
+from zconfig.interop.pymilvus import async_client_of, client_of
 from zconfig.registry import Connections
 
 
@@ -125,3 +129,50 @@ def test_a_client_rotates_with_its_connection(milvus: RealMilvus, tmp_path: Path
             assert client_of(connections["turned"]) is client
         finally:
             root.drop_user("turned")
+
+
+# --- asyncio -------------------------------------------------------------------------------
+
+
+def test_an_alias_has_one_asynchronous_client_an_event_loop(server: FakeMilvus) -> None:
+    async def use() -> AsyncMilvusClient:
+        connection = await face.aio.get("prod")
+        client = async_client_of(connection)
+        assert async_client_of(connection) is client
+        assert async_client_of(connection, timeout=3.0) is not client
+        assert await client.get_server_version() == VERSION
+        await client.close()
+        newer = async_client_of(connection)
+        assert newer is not client
+        assert await newer.get_server_version() == VERSION
+        return newer
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        clients = [asyncio.run(use()) for _ in range(2)]
+    assert clients[0] is not clients[1]
+
+
+def test_an_asynchronous_client_of_a_closed_alias_says_so(server: FakeMilvus) -> None:
+    async def use() -> None:
+        client = async_client_of(await face.aio.get("prod"))
+        await face.aio.disconnect("prod")
+        with pytest.raises((MilvusException, ClosedError), match="prod: this connection is closed"):
+            await client.get_server_version()
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(use())
+
+
+def test_the_package_hands_out_asynchronous_clients(server: FakeMilvus) -> None:
+    source = """
+        import asyncio, zconfig
+
+        async def main():
+            client = await zconfig.async_client()
+            print(await client.get_server_version())
+            await zconfig.aio.close()
+
+        asyncio.run(main())
+    """
+    done = run_python(source, environ={"ZILLIZ_URI": server.uri}, warnings="default")
+    assert done.stdout == f"{VERSION}\n", done.stderr

@@ -47,7 +47,7 @@ from zconfig.settings.load import load
 from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from pymilvus import AsyncMilvusClient, MilvusClient
 
     from zconfig.connection import Connection
 
@@ -69,6 +69,7 @@ __all__ = [
     "UnreachableError",
     "ZConfigError",
     "__version__",
+    "async_client",
     "autoconnect",
     "client",
     "configure_logging",
@@ -210,6 +211,26 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
     from zconfig.interop.pymilvus import client_of
 
     return client_of(connections.default if alias is None else connections[alias], **options)
+
+
+async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusClient:
+    """Return a pymilvus `AsyncMilvusClient` on the asyncio connection of an alias.
+
+    One for each alias and event loop; it calls through the connection's own channel.
+
+    Args:
+        alias: The connection's name; without it, the default alias.
+        **options: Passed on to `AsyncMilvusClient`; then the client is a new one.
+
+    Raises:
+        MissingExtraError: pymilvus is not installed, or too old to have it.
+        ConfigurationError: The alias is not configured, or wrongly.
+        ConnectError: The server cannot be reached, or does not accept us.
+    """
+    from zconfig import aio
+    from zconfig.interop.pymilvus import async_client_of
+
+    return async_client_of(await aio.get(alias), **options)
 
 
 def connection_args(alias: str | None = None) -> dict[str, Any]:

@@ -81,6 +81,16 @@ class Following:
             self._renewed_at = float("-inf")
             return self._lifecycle.line
 
+    async def is_outdated(self, refused: ConnectionSpec) -> bool:
+        """Tell whether other credentials are configured than those a connect was refused with.
+
+        The sources are read again: they may have been replaced since the configuration was read.
+        """
+        async with self._changing:
+            if self.is_behind or self._lifecycle.spec.credentials != refused.credentials:
+                return True
+            return await self._ground.reread(refused)
+
     async def reread(self) -> None:
         """Read the sources again, and take up credentials that are new."""
         async with self._changing:

@@ -39,5 +39,8 @@ class Ground(Protocol):
     async def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Read the sources again; return a specification with newer credentials."""
 
+    async def reread(self, spec: ConnectionSpec) -> bool:
+        """Read the sources again, have newer credentials count; tell whether there were any."""
+
     def keep(self, spec: ConnectionSpec) -> None:
         """Have this configured for its alias."""

@@ -138,6 +138,10 @@ class LoopHome:
         """Read the sources again; return a specification with newer credentials."""
         return await in_thread(partial(self._registry.newer, spec))
 
+    async def reread(self, spec: ConnectionSpec) -> bool:
+        """Read the sources again, have newer credentials count; tell whether there were any."""
+        return await in_thread(partial(self._registry.reread, spec)) is not None
+
     def keep(self, spec: ConnectionSpec) -> None:
         """Have this configured for its alias."""
         self._scene.table.add(spec)

@@ -20,7 +20,7 @@ from zconfig.connection.lifecycle import check_agreement
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened
 from zconfig.connection.seam import Attempt
-from zconfig.errors import ClosedError, ConnectError
+from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec
 
@@ -102,25 +102,27 @@ class AsyncLifecycle:
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
+        may_reread = spec is None  # what code gave is not replaced by what stands elsewhere
         while True:
-            if self.is_closed or not self._ground.is_here:
-                raise self.closed_error()
+            self._check_place()
             await self.following.catch_up(patience.left_s)
-            if spec and (self._flight or self.is_open):
-                check_agreement(self.spec, spec)
+            self._check(spec)
             if self.is_open:
                 return
             others = self._flight
             flight = others or self._take_off(patience, spec)
             try:
                 await flight.join(patience)
+            except RejectedCredentialsError:
+                if not (may_reread and await self.following.is_outdated(flight.spec)):
+                    raise
+                may_reread = False
             except ConnectError as error:
                 # What others gave up is worth another try for one with more patience.
                 if not others or error.permanent or not patience.outlasts(0.0):
                     raise
             except ClosedError:  # by whom had a new specification for it, perhaps
-                if self.is_closed:
-                    raise self.closed_error() from None
+                self._check_place()
 
     async def ready(self, timeout_s: float | None = None) -> Line:
         """Return the line, after dialing anew, or proving new credentials, where that is due.
@@ -150,8 +152,17 @@ class AsyncLifecycle:
             raise self.closed_error()
         return line
 
+    def _check_place(self) -> None:
+        if self.is_closed or not self._ground.is_here:
+            raise self.closed_error()
+
+    def _check(self, spec: ConnectionSpec | None) -> None:
+        if spec and (self._flight or self.is_open):
+            check_agreement(self.spec, spec)
+
     def _take_off(self, patience: Patience, spec: ConnectionSpec | None) -> AsyncFlight:
-        self.spec = spec or self.spec
+        # What was wanted last may have been refused, and so was never configured.
+        self.spec = spec or self._ground.configured(self.alias) or self.spec
         self.state = State.CONNECTING
         opening = AsyncOpening(self.spec, patience, self._ground)
         task = asyncio.get_running_loop().create_task(self._fly(opening))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zconfig.channel.quiet import quiet_import
 from zconfig.connection import Connection
 from zconfig.errors import ConfigurationError, MissingExtraError, Problem
-from zconfig.interop.pymilvus import _introduced, _uri
+from zconfig.interop.pymilvus import introduced, uri_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -53,8 +53,8 @@ def register(registry: Any, connections: Mapping[str, Connection]) -> None:
             # told where, and with a channel it neither dials nor needs a token.
             registry.connect(
                 alias,
-                uri=_uri(connection),
-                channel=_introduced(connection),
+                uri=uri_of(connection),
+                channel=introduced(connection),
                 db_name=connection.spec.db_name,
                 timeout=connection.spec.timeout_s,
             )

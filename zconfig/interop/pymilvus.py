@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,14 @@ from zconfig.registry.forks import guard_forks
 from zconfig.settings.fields import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
-    from pymilvus import MilvusClient
+    from collections.abc import Callable
+
+    from pymilvus import AsyncMilvusClient, MilvusClient
+
+    from zconfig.aio import AsyncConnection
+
+C = TypeVar("C", bound="Connection | AsyncConnection")
+M = TypeVar("M")
 
 
 def client_of(connection: Connection, **options: Any) -> MilvusClient:
@@ -69,11 +76,30 @@ def install(*aliases: str) -> dict[str, Connection]:
     return opened
 
 
-class _Clients:
-    """One client a connection and process, while somebody has the connection."""
+def async_client_of(connection: AsyncConnection, **options: Any) -> AsyncMilvusClient:
+    """Return the `AsyncMilvusClient` that calls through an asyncio connection's channel.
 
-    def __init__(self) -> None:
-        self._clients: WeakKeyDictionary[Connection, tuple[str, MilvusClient]] = WeakKeyDictionary()
+    Args:
+        connection: An open connection of the running event loop.
+        **options: Passed on to the client; one with options of its own is a new one.
+
+    Raises:
+        MissingExtraError: pymilvus is not installed, or has no such client.
+        ClosedError: The connection is not open.
+    """
+    return _make_async(connection, **options) if options else _ASYNC_CLIENTS.of(connection)
+
+
+class _Clients(Generic[C, M]):
+    """One client a connection and process, while somebody has the connection.
+
+    Args:
+        make: Makes a client.
+    """
+
+    def __init__(self, make: Callable[[C], M]) -> None:
+        self._make = make
+        self._clients: WeakKeyDictionary[C, tuple[str, M]] = WeakKeyDictionary()
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -81,52 +107,67 @@ class _Clients:
         self._lock = threading.Lock()
         self._clients.clear()
 
-    def of(self, connection: Connection) -> MilvusClient:
+    def of(self, connection: C) -> M:
         """Return the client of a connection; another database asks for another client."""
         guard_forks(self)
         database = connection.spec.db_name
         with self._lock:
-            known, client = self._clients.get(connection, ("", None))
-            if client is None or known != database:
-                client = _make(connection)
-                self._clients[connection] = database, client
-                self._forget_when_closed(connection, client)
+            known = self._clients.get(connection)
+            if known and known[0] == database:
+                return known[1]
+            client = self._make(connection)
+            self._clients[connection] = database, client
+            self._forget_when_closed(connection, client)
         return client
 
-    def _forget_when_closed(self, connection: Connection, client: Any) -> None:
+    def _forget_when_closed(self, connection: C, client: Any) -> None:
         close, known = client.close, weakref.ref(connection)
 
-        def close_and_forget() -> None:
+        def close_and_forget() -> Any:
             if found := known():
                 self._clients.pop(found, None)
-            close()
+            return close()
 
         client.close = close_and_forget
 
 
-_CLIENTS = _Clients()
-
-
 def _make(connection: Connection, **options: Any) -> MilvusClient:
-    make, database = _client_class(), connection.spec.db_name
-    given = {"timeout": connection.spec.timeout_s, **options}
-    client = make(
-        uri=_uri(connection),
-        channel=_introduced(connection),
-        db_name="" if database == DEFAULT_DATABASE else database,
-        **_apart(),
-        **given,
-    )
+    make = _class(
+        "MilvusClient"
+    )  # first: whatever asks for pymilvus' version imports it, unshielded
+    given = {**_arguments(connection), **_apart(), **options}
+    client: MilvusClient = make(channel=introduced(connection), **given)
     _stay_on_the_channel(client)
     return client
 
 
-def _introduced(connection: Connection) -> ChannelView:
+def _make_async(connection: AsyncConnection, **options: Any) -> AsyncMilvusClient:
+    make = _class("AsyncMilvusClient")
+    given = {**_arguments(connection), **_apart(), **options}
+    client: AsyncMilvusClient = make(channel=connection.channel, **given)
+    _stay_on_the_channel(client)
+    return client
+
+
+_CLIENTS = _Clients(_make)
+_ASYNC_CLIENTS = _Clients(_make_async)
+
+
+def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
+    database = connection.spec.db_name
+    return {
+        "uri": uri_of(connection),
+        "db_name": "" if database == DEFAULT_DATABASE else database,
+        "timeout": connection.spec.timeout_s,
+    }
+
+
+def introduced(connection: Connection) -> ChannelView:
     """Return a channel on which a client need not introduce itself: we have done so already."""
     return connection.channel.knowing({CONNECT: lambda: connection.server.reply})
 
 
-def _client_class() -> type[MilvusClient]:
+def _class(name: str) -> Any:
     try:
         with quiet_import():
             import pymilvus
@@ -134,12 +175,12 @@ def _client_class() -> type[MilvusClient]:
         if error.name != "pymilvus":
             raise
     else:
-        client: type[MilvusClient] = pymilvus.MilvusClient
-        return client
+        if found := getattr(pymilvus, name, None):
+            return found
     raise MissingExtraError("pymilvus", "pymilvus")
 
 
-def _uri(connection: Connection) -> str:
+def uri_of(connection: Connection | AsyncConnection) -> str:
     """Return an address that pymilvus can parse and show; it dials none beside a channel."""
     endpoint = connection.endpoint
     if endpoint.transport is Transport.UNIX:
