@@ -216,6 +216,16 @@ def test_a_connect_that_is_refused_reads_the_sources_once_more_and_gives_up(
     assert sent(server, "Connect") == ["key-1"]
 
 
+def test_credentials_in_code_that_are_refused_are_not_replaced(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections:
+        with pytest.raises(RejectedCredentialsError):
+            connections.connect("prod", token="wrong")
+        assert connections["prod"].ping() > 0
+    assert sent(server, "Connect") == ["wrong", "key-1"]
+
+
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
     source: Source, server: FakeMilvus
 ) -> None:
