@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from contextlib import ExitStack, chdir, contextmanager
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -46,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     fence = ExitStack()
     fence.enter_context(fenced())
     config.add_cleanup(fence.close)
+    # Where tests run side by side, Ctrl-C is for the process that started the others; here tests
+    # press it themselves.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -108,7 +108,9 @@ def test_mutual_tls_shows_its_files_and_the_server_s_certificate(
     found = examine(prod(milvus_mtls, **files))
     assert found["exit_code"] == 0
     assert set(states(found).values()) == {"ok"}
-    assert all(path in seen(found, "file material") for path in files.values())
+    told = seen(found, "file material")
+    assert told.startswith(files["TLS_CA"])
+    assert told.endswith("…") or files["TLS_KEY"] in told  # long paths are cut short
     assert seen(found, "TLS").startswith("TLSv1.3, certificate until 3000-01-01 for localhost, ")
 
 
