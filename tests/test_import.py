@@ -112,7 +112,7 @@ def test_the_public_names_are_these() -> None:
             "ZConfigError",
             "__version__",
             "async_client",
-    "autoconnect",
+            "autoconnect",
             "client",
             "configure_logging",
             "connection_args",
