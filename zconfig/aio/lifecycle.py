@@ -181,7 +181,7 @@ class AsyncLifecycle:
             self._ground.emit(reports.connecting(spec))
             self.watch.begin(spec)
             opened = await opening.run()
-        except BaseException as error:
+        except BaseException as error:  # whoever waits must hear of it, also of a cancellation
             self._end(asyncio.current_task())
             if isinstance(error, ConnectError):
                 self._ground.emit(reports.failed(error))

@@ -50,7 +50,7 @@ class AsyncOpening:
         """
         try:
             return await self._try_until_ready()
-        except BaseException:
+        except BaseException:  # a cancellation too must not leave a channel half open
             self._keep(None)
             raise
 

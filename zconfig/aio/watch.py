@@ -65,7 +65,7 @@ class AsyncWatch(Watch):
         new = await take_link(self._ground, attempt, link.follower)
         try:
             server = await introduce(new, attempt)
-        except BaseException:
+        except BaseException:  # a cancellation too must not leave the new channels behind
             self._ground.release(new)
             raise
         if not self._own.move(link, new, server):

@@ -57,7 +57,7 @@ class Gate:
         self.enter()
         try:
             future = begin()
-        except BaseException:
+        except BaseException:  # Ctrl-C too must leave the gate
             self.leave()
             raise
         future.add_done_callback(lambda _: self.leave())

@@ -197,7 +197,7 @@ class _Method:
         GATE.enter()
         try:
             future = self._start(line, _future, request, given)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must leave the gate
             GATE.leave()
             raise
         future.add_done_callback(lambda done: self._done(line, done))

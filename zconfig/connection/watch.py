@@ -107,7 +107,7 @@ class Watch:
         new = make_link(attempt, link.follower)
         try:
             server = prove(new, spec, attempt.left_s)
-        except BaseException:
+        except BaseException:  # Ctrl-C too must not leave the new channels behind
             new.release()
             raise
         if not self._lifecycle.move(link, new, server):
