@@ -199,3 +199,24 @@ def test_the_real_server_is_lost_and_recovered_and_nobody_reconnects(
         ears.wait_for(events.ConnectionRecovered)
         assert connection.ping() > 0
         assert ears.names().count("connected") == 1
+
+
+def test_one_connection_that_cannot_be_looked_after_costs_no_other(
+    path: BreakableProxy, server: FakeMilvus, caplog: pytest.LogCaptureFixture
+) -> None:
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=uri(path)) as connections:
+        ears = Ears(connections)
+        connections.autoconnect()
+        lifecycle = connections._pool.lifecycle("a")
+        assert lifecycle
+        lifecycle.watch.look = failing  # type: ignore[method-assign] # a source that raises
+        lifecycle.watch.doubt()
+        connections._registry.attend()
+        while "looking after a failed" not in caplog.text:
+            time.sleep(0.01)
+        path.cut()
+        assert ears.wait_for(events.ConnectionLost).alias == "b"
+
+
+def failing() -> None:
+    raise RuntimeError("a plugin's own")

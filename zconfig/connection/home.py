@@ -22,7 +22,7 @@ class Home(Protocol):
         """Have connections looked after soon, in another thread; return at once."""
 
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Read the sources again; return a specification with the newer credentials in them."""
+        """Return a specification with other credentials than those that were refused."""
 
     def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
         """Read the credentials of a connection again, rotate if they are new, and say so."""

@@ -116,12 +116,16 @@ class Lifecycle:
 
     # --- opening ----------------------------------------------------------------------------
 
-    def open(self, patience: Patience, spec: ConnectionSpec | None = None) -> None:
+    def open(
+        self, patience: Patience, spec: ConnectionSpec | None = None, *, may_reread: bool = True
+    ) -> None:
         """Connect, or wait for the thread that does so already.
 
         Args:
             patience: How long to go on trying.
             spec: What is wanted; what it was made for by default.
+            may_reread: Whether credentials that are refused may be replaced by newer ones: those
+                that a child of an old process knows may be out of date.
 
         Raises:
             ConflictError: It is open, or being opened, with another specification.
@@ -129,7 +133,6 @@ class Lifecycle:
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
-        has_reread = False
         while True:
             flight, is_ours = self._board(patience, spec)
             if flight is None:
@@ -143,10 +146,10 @@ class Lifecycle:
                 if self.state is State.CLOSED:
                     raise
             except RejectedCredentialsError:
-                spec = None if has_reread else self._newer_than(flight.opening.spec)
+                spec = self._home.reread(flight.opening.spec) if may_reread else None
                 if spec is None:
                     raise
-                has_reread = True
+                may_reread = False
 
     def wake(self, timeout_s: float | None = None) -> Line:
         """Return the line, after dialing anew where a fork or a reload has cut it.
@@ -313,19 +316,6 @@ class Lifecycle:
         for event in reported:
             self._home.emit(event)
         return current
-
-    def _newer_than(self, refused: ConnectionSpec) -> ConnectionSpec | None:
-        """Return what has other credentials than those that a connect was refused with.
-
-        They may have been replaced since the configuration was read, which a child of an old
-        process would otherwise never learn.
-        """
-        with self._renewing:
-            if self.spec.credentials != refused.credentials:
-                return self.spec
-            newer = self._home.reread(refused)
-            self.spec = newer or self.spec
-            return newer
 
     def _differs(self, line: Line) -> bool:
         return self.line is not None and self.line.authorization != line.authorization

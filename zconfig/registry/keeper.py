@@ -5,6 +5,7 @@ gRPC reconnects by itself, but tells nobody, and nobody reads a secret file that
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -69,7 +70,14 @@ def look_round(lifecycles: Sequence[Lifecycle]) -> None:
     needy = [each for each in lifecycles if each.watch.is_due()]
     if len(needy) <= 1:
         for each in needy:
-            each.watch.look()
+            _look(each)
         return
     with ThreadPoolExecutor(min(len(needy), _AT_ONCE), thread_name_prefix="zconfig-look") as pool:
-        list(pool.map(lambda each: each.watch.look(), needy))
+        list(pool.map(_look, needy))
+
+
+def _look(lifecycle: Lifecycle) -> None:
+    try:
+        lifecycle.watch.look()
+    except Exception:  # sources of third parties are read in it; the others are looked after still
+        logging.getLogger("zconfig").exception("looking after %s failed", lifecycle.alias)

@@ -42,8 +42,15 @@ class Pool:
         place = self._places.get(alias)
         return place.connection if place and place.lifecycle.is_open else None
 
-    def open(self, spec: ConnectionSpec, patience: Patience) -> Connection:
+    def open(
+        self, spec: ConnectionSpec, patience: Patience, *, may_reread: bool = False
+    ) -> Connection:
         """Return the open connection of a specification, opening it if there is none.
+
+        Args:
+            spec: What to connect to.
+            patience: How long to go on trying.
+            may_reread: Whether credentials that are refused may be replaced by newer ones.
 
         Raises:
             ConflictError: The alias is live with another specification.
@@ -51,7 +58,7 @@ class Pool:
             ClosedError: It was closed while it was opened.
         """
         place = self._place(spec)
-        place.lifecycle.open(patience, spec)
+        place.lifecycle.open(patience, spec, may_reread=may_reread)
         return place.connection
 
     def check(self, spec: ConnectionSpec) -> None:

@@ -137,7 +137,9 @@ class Registry:
         """
         self.announce()
         import_grpc()
-        return self.pool.open(spec, self.patience(spec, wait, timeout))
+        patience = self.patience(spec, wait, timeout)
+        # What code gave is not replaced by what stands elsewhere.
+        return self.pool.open(spec, patience, may_reread=self.known.find(spec.alias) == spec)
 
     def patience(
         self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
@@ -258,14 +260,19 @@ class Registry:
         return newer if differences(spec, newer) == ("credentials",) else None
 
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Read the sources again, and have newer credentials count from now on; return them.
+        """Return a specification with other credentials than those that were refused.
+
+        The sources are read again, unless another thread has done so; what is found counts.
 
         Args:
             spec: What was refused.
         """
         with self._reloading:
-            if self.known.find(spec.alias) != spec:
-                return None  # code gave these credentials: no others stand in for them
+            current = self.known.find(spec.alias)
+            if current is None:
+                return None
+            if current != spec:
+                return current if differences(spec, current) == ("credentials",) else None
             newer = self.newer(spec)
             if newer:
                 self._scene.table.add(newer)
