@@ -212,7 +212,9 @@ def test_one_connection_that_cannot_be_looked_after_costs_no_other(
         lifecycle.watch.look = failing  # type: ignore[method-assign] # a source that raises
         lifecycle.watch.doubt()
         connections._registry.attend()
+        deadline = time.monotonic() + PATIENCE_S
         while "looking after a failed" not in caplog.text:
+            assert time.monotonic() < deadline
             time.sleep(0.01)
         path.cut()
         assert ears.wait_for(events.ConnectionLost).alias == "b"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from zconfig import events
@@ -30,21 +30,6 @@ if TYPE_CHECKING:
     from zconfig.connection import Connection, Lifecycle
 
 
-class Live(Protocol):
-    """A connection that is open."""
-
-    @property
-    def spec(self) -> ConnectionSpec:
-        """What it was opened with."""
-
-
-class Loop(Protocol):
-    """What one event loop has open."""
-
-    def live(self) -> Sequence[Live]:
-        """Return everything that is open."""
-
-
 @dataclass(slots=True)
 class Scene:
     """What one configuration has: an override sets it aside, and puts it back.
@@ -59,7 +44,7 @@ class Scene:
     table: Table
     pool: Pool
     added: dict[str, ConnectionSpec] = field(default_factory=dict)
-    loops: WeakKeyDictionary[Any, Loop] = field(default_factory=WeakKeyDictionary)
+    loops: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary)
 
 
 class Registry:
