@@ -74,7 +74,7 @@ def test_connections_are_closed_before_their_event_loop_is(face: Faces) -> None:
     connection = asyncio.run(opened(face))
     assert connection.state is State.CLOSED
     assert face.ears.names()[-1] == "closed"
-    assert pollers() == 0
+    wait_for(lambda: pollers() == 0)
 
 
 def test_a_connection_of_another_event_loop_is_refused(face: Faces, server: FakeMilvus) -> None:
@@ -233,7 +233,7 @@ def test_event_loops_in_turn_leave_nothing(face: Faces, closing: bool) -> None:
     for _ in range(100):
         asyncio.run(main())
     nothing_more_than(before)
-    assert pollers() == 0
+    wait_for(lambda: pollers() == 0)
 
 
 def test_failed_connects_leave_nothing() -> None:

@@ -12,13 +12,16 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support.servers import RealMilvus
 from zconfig import events
 from zconfig.registry import Connections
+from zconfig.registry.keeper import Keeper
 from zconfig.settings.load import load
 
 Write = Callable[..., None]
 
 
 @pytest.fixture
-def connections(tmp_path: Path) -> Iterator[Connections]:
+def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
+    # Or it may notice a new file before the test asks for it.
+    monkeypatch.setattr(Keeper, "call", lambda _: None)
     registry = Connections(lambda: load({}, tmp_path, system_secrets=str(tmp_path / "none")))
     yield registry
     registry.close()

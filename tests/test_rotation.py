@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from zconfig import events
 from zconfig.connection import State, watch
 from zconfig.errors import RejectedCredentialsError
 from zconfig.registry import Connections
+from zconfig.registry.keeper import Keeper, look_round
 from zconfig.settings.load import load
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -40,6 +41,7 @@ class Source:
         self._directory = directory
         self.secret = directory / "token"
         self.reads = 0
+        self.on_read: Callable[[], object] = lambda: None
         self.point_at(uri)
 
     def point_at(self, uri: str) -> None:
@@ -57,6 +59,8 @@ class Source:
     def connections(self) -> Iterator[Connections]:
         def read() -> Any:
             self.reads += 1
+            if self.reads > 1:
+                self.on_read()
             return load({}, self._directory, system_secrets=str(self._directory / "none"))
 
         registry = Connections(read)
@@ -202,7 +206,43 @@ def test_credentials_that_were_replaced_before_the_first_connect_are_found(
         assert found == {id(connections["prod"])}
         assert connections.autoconnect()["prod"].ping() > 0
         assert source.reads == 2
-    assert sent(server, "Connect") == ["key-1", "key-2"]
+    # Who had looked the alias up before the others read again may have tried the old one once more.
+    tried = sent(server, "Connect")
+    assert (tried[0], set(tried[:-1]), tried[-1]) == ("key-1", {"key-1"}, "key-2")
+
+
+def test_who_looked_an_alias_up_before_its_rotation_gets_its_connection(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections:
+        registry = connections._registry
+        looked_up = registry.table.spec("prod")
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        connection = connections["prod"]
+        assert registry.open(looked_up) is connection
+
+
+def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
+    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with source.connections() as connections:
+        ears = Ears(connections)
+        monkeypatch.setattr(Keeper, "call", lambda _: None)
+        connections["prod"]
+        reading, noticed = threading.Event(), threading.Event()
+        source.on_read = lambda: (reading.set(), noticed.wait(PATIENCE_S))
+        source.write("wrong")
+        with ThreadPoolExecutor(2) as pool:
+            reloaded = pool.submit(connections.reload)
+            assert reading.wait(PATIENCE_S)
+            looked = pool.submit(look_round, connections._registry._live())
+            wait([looked], 0.2)  # it has seen the new file, and waits for who reads it
+            noticed.set()
+            assert reloaded.result().kept == ("prod",)
+            looked.result()
+        assert source.reads == 2
+        assert len(ears.of(events.ConfigProblem)) == 1
 
 
 def test_a_connect_that_is_refused_reads_the_sources_once_more_and_gives_up(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zconfig.aio.flight import still_busy
@@ -91,10 +92,15 @@ class Following:
                 return True
             return await self._ground.reread(refused)
 
-    async def reread(self) -> None:
-        """Read the sources again, and take up credentials that are new."""
+    async def reread(self, is_due: Callable[[], bool]) -> None:
+        """Read the sources again, and take up credentials that are new.
+
+        Args:
+            is_due: Whether it is still wanted, asked once no other task reads.
+        """
         async with self._changing:
-            await self._reread()
+            if is_due():
+                await self._reread()
 
     async def _heed(self, wanted: ConnectionSpec | None) -> None:
         if wanted is None and self._heeded is not None:

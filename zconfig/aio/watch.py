@@ -13,7 +13,7 @@ from zconfig.aio.opening import has_moved, introduce, prove, take_link
 from zconfig.connection import reports
 from zconfig.connection.link import Link
 from zconfig.connection.seam import Attempt
-from zconfig.connection.watch import LOOK_S, Watch
+from zconfig.connection.watch import LOOK_S, Watch, credentials_stamp
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class AsyncWatch(Watch):
     async def inspect(self) -> None:
         """Find out, and take up what is found; as `look` does."""
         is_doubted, self._is_doubted = self._is_doubted, False
-        if self._has_new_files():
-            await self._own.following.reread()
+        await self._read_new_files()
         link, line = self._own.held, self._own.line
         if link is None or line is None:
             return
@@ -55,6 +54,14 @@ class AsyncWatch(Watch):
             return
         else:
             self._regain(link, server)
+
+    async def _read_new_files(self) -> None:
+        if not self._has_new_files():
+            return
+        stamp = credentials_stamp(self._own.spec)
+        # A reload may have read them meanwhile: what it was refused with is not tried once more.
+        await self._own.following.reread(self._has_new_files)
+        self._stamp = stamp
 
     async def _on_primary(self, link: Link, *, is_doubted: bool) -> Link:
         """Return a link to the server that is the primary now, which may be the same."""

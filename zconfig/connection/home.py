@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from zconfig import events
@@ -24,5 +24,12 @@ class Home(Protocol):
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Return a specification with other credentials than those that were refused."""
 
-    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
-        """Read the credentials of a connection again, rotate if they are new, and say so."""
+    def renew(
+        self, lifecycle: Lifecycle, is_due: Callable[[], bool] = ...
+    ) -> Sequence[events.Event]:
+        """Read the credentials of a connection again, rotate if they are new, and say so.
+
+        Args:
+            lifecycle: The connection.
+            is_due: Whether it is still wanted, asked once no other thread reads.
+        """

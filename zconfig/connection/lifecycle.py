@@ -117,24 +117,32 @@ class Lifecycle:
     # --- opening ----------------------------------------------------------------------------
 
     def open(
-        self, patience: Patience, spec: ConnectionSpec | None = None, *, may_reread: bool = True
+        self,
+        patience: Patience,
+        spec: ConnectionSpec | None = None,
+        *,
+        is_firm: bool = False,
+        may_reread: bool = True,
     ) -> None:
         """Connect, or wait for the thread that does so already.
 
         Args:
             patience: How long to go on trying.
             spec: What is wanted; what it was made for by default.
+            is_firm: Whether just that is wanted. What was read may be out of date by now.
             may_reread: Whether credentials that are refused may be replaced by newer ones: those
                 that a child of an old process knows may be out of date.
 
         Raises:
-            ConflictError: It is open, or being opened, with another specification.
+            ConflictError: It is open, or being opened, with another specification than the one
+                that is firmly wanted.
             ConnectError: What the last attempt failed of.
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
+        newest: ConnectionSpec | None = None
         while True:
-            flight, is_ours = self._board(patience, spec)
+            flight, is_ours = self._board(patience, spec, is_firm=is_firm)
             if flight is None:
                 return
             try:
@@ -146,10 +154,12 @@ class Lifecycle:
                 if self.state is State.CLOSED:
                     raise
             except RejectedCredentialsError:
-                spec = self._home.reread(flight.opening.spec) if may_reread else None
-                if spec is None:
+                refused = flight.opening.spec
+                if not may_reread or refused == newest:
                     raise
-                may_reread = False
+                newest = spec = self._home.reread(refused)
+                if newest is None:
+                    raise
 
     def wake(self, timeout_s: float | None = None) -> Line:
         """Return the line, after dialing anew where a fork or a reload has cut it.
@@ -177,13 +187,15 @@ class Lifecycle:
         if self._flight or self.is_open:
             check_agreement(self.spec, spec)
 
-    def _board(self, patience: Patience, spec: ConnectionSpec | None) -> tuple[Flight | None, bool]:
+    def _board(
+        self, patience: Patience, spec: ConnectionSpec | None, *, is_firm: bool
+    ) -> tuple[Flight | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
         with self._lock:
             if self.state is State.CLOSED:
                 raise ClosedError(self.alias)
             if self._flight or self.is_open:
-                if spec:
+                if spec and is_firm:
                     check_agreement(self.spec, spec)
                 return self._flight, False
             self.spec = spec or self.spec

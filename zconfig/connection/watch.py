@@ -89,10 +89,13 @@ class Watch:
             self._regain(link, server)
 
     def _take_up_new_files(self) -> None:
-        if self._has_new_files():
-            self._stamp = credentials_stamp(self._lifecycle.spec)
-            for event in self._home.renew(self._lifecycle):
-                self._home.emit(event)
+        if not self._has_new_files():
+            return
+        stamp = credentials_stamp(self._lifecycle.spec)
+        # A reload may have read them meanwhile: what it was refused with is not tried once more.
+        for event in self._home.renew(self._lifecycle, self._has_new_files):
+            self._home.emit(event)
+        self._stamp = stamp
 
     def _has_new_files(self) -> bool:
         stamp = credentials_stamp(self._lifecycle.spec)

@@ -120,7 +120,7 @@ class Connections(Mapping[str, "Connection"]):
         del user, password, token, kwargs  # or a traceback that shows locals would show them
         self._registry.remember(secrets_in(given))
         spec = wanted(self._table, name, given, call)
-        connection = self._registry.open(spec)
+        connection = self._registry.open(spec, in_code=True)
         self._registry.add(spec)
         return connection
 

@@ -43,22 +43,23 @@ class Pool:
         return place.connection if place and place.lifecycle.is_open else None
 
     def open(
-        self, spec: ConnectionSpec, patience: Patience, *, may_reread: bool = False
+        self, spec: ConnectionSpec, patience: Patience, *, is_firm: bool, may_reread: bool
     ) -> Connection:
-        """Return the open connection of a specification, opening it if there is none.
+        """Return the open connection of an alias, opening it if there is none.
 
         Args:
             spec: What to connect to.
             patience: How long to go on trying.
+            is_firm: Whether just this is wanted, whatever is open.
             may_reread: Whether credentials that are refused may be replaced by newer ones.
 
         Raises:
-            ConflictError: The alias is live with another specification.
+            ConflictError: The alias is live with another specification than is firmly wanted.
             ConnectError: It cannot be opened; its class names the cause.
             ClosedError: It was closed while it was opened.
         """
         place = self._place(spec)
-        place.lifecycle.open(patience, spec, may_reread=may_reread)
+        place.lifecycle.open(patience, spec, is_firm=is_firm, may_reread=may_reread)
         return place.connection
 
     def check(self, spec: ConnectionSpec) -> None:

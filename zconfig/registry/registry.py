@@ -111,7 +111,12 @@ class Registry:
         self._recent.add(secrets)
 
     def open(
-        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
+        self,
+        spec: ConnectionSpec,
+        wait: float | None = None,
+        timeout: float | None = None,
+        *,
+        in_code: bool = False,
     ) -> Connection:
         """Open a connection, unless it is open.
 
@@ -119,12 +124,14 @@ class Registry:
             spec: What to connect to.
             wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
             timeout: Seconds for the connect; the alias' own by default.
+            in_code: Whether just this is wanted, whatever is configured.
         """
         self.announce()
         import_grpc()
         patience = self.patience(spec, wait, timeout)
         # What code gave is not replaced by what stands elsewhere.
-        return self.pool.open(spec, patience, may_reread=self.known.find(spec.alias) == spec)
+        may_reread = not in_code or self.known.find(spec.alias) == spec
+        return self.pool.open(spec, patience, is_firm=in_code, may_reread=may_reread)
 
     def patience(
         self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
@@ -205,15 +212,21 @@ class Registry:
                 reported.append(rotation_refused(alias, error))
         return refused, reported
 
-    def renew(self, lifecycle: Lifecycle) -> Sequence[events.Event]:
+    def renew(
+        self, lifecycle: Lifecycle, is_due: Callable[[], bool] = lambda: True
+    ) -> Sequence[events.Event]:
         """Read the credentials of a connection again, rotate if they are new, and say so.
 
         Nothing else is taken up: credentials that came with another endpoint are for that one.
+
+        Args:
+            lifecycle: The connection.
+            is_due: Whether it is still wanted, asked once no other thread reads.
         """
         alias = lifecycle.alias
         with self._reloading:
             scene = self._scene
-            if scene.pool.lifecycle(alias) is not lifecycle:
+            if scene.pool.lifecycle(alias) is not lifecycle or not is_due():
                 return ()
             spec = self.newer(lifecycle.spec)
             if spec is None or not lifecycle.is_open:
