@@ -93,6 +93,7 @@ def test_the_public_names_are_these() -> None:
         "AsyncConnection",
         "AsyncConnections",
         "get",
+        "keep_trying",
         "lifespan",
         "ping",
     }

@@ -24,11 +24,10 @@ from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milv
 from tests.support.matrix import CELLS, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors, events
-from zconfig.connection.opening import backoff_s
 from zconfig.diagnosis import ProbeTarget, StageResult, diagnose, stages
 from zconfig.diagnosis.network import Address
 from zconfig.errors import ClosedError, ConnectError, NotHTTP2Error, RefusedError, Stage
-from zconfig.patience import Patience
+from zconfig.patience import Patience, backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -268,7 +267,7 @@ def test_a_pause_is_drawn_from_nothing_up_to_a_ceiling_that_doubles(number: int)
         return high
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zconfig.connection.opening.random.uniform", draw)
+        patch.setattr("zconfig.patience.random.uniform", draw)
         pause_s = backoff_s(number)
     assert drawn == [(0, pause_s)]
     assert pause_s == min(0.4 * 2 ** min(number - 1, 10), 3.0)

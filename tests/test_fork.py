@@ -100,6 +100,33 @@ print("parent", inherited.ping() > 0)
     assert [ping.metadata["identifier"] for ping in pings] == ["2", "1"]
 
 
+def test_a_child_counts_for_itself_and_tries_what_its_parent_was_trying(
+    server: FakeMilvus,
+) -> None:
+    script = """
+from threading import Event
+
+started = Event()
+connections.subscribe(lambda event: event.name.endswith("retrying") and started.set())
+
+def in_child():
+    started.clear()
+    assert {a: s.state for a, s in connections.stats().items()} == {
+        "default": "idle", "extra": "retrying"
+    }
+    assert connections.stats()["default"].connects == 0
+    connections.default.ping()
+    assert started.wait(10)
+    print("child", connections.stats()["default"].connects)
+
+connections.autoconnect()
+forked(in_child)
+print("parent", connections.stats()["default"].connects)
+"""
+    extra = {"ZILLIZ_EXTRA_URI": "http://127.0.0.1:1", "ZILLIZ_EXTRA_REQUIRED": "false"}
+    assert run(script, ZILLIZ_URI=server.uri, **extra) == ["child 1", "parent 1"]
+
+
 def test_what_the_parent_handed_out_dials_anew_in_the_child(server: FakeMilvus) -> None:
     script = """
 connection = connections.default

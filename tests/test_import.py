@@ -94,6 +94,7 @@ def test_the_public_names_are_these() -> None:
     source = "import zconfig; print(json.dumps(sorted(zconfig.__all__)))"
     assert printed(source) == sorted(
         [
+            "AliasStats",
             "AuthenticationError",
             "AutoconnectError",
             "ClosedError",
@@ -106,6 +107,7 @@ def test_the_public_names_are_these() -> None:
             "MissingExtraError",
             "NotMilvusError",
             "Problem",
+            "RoundTrips",
             "TLSError",
             "UnknownAliasError",
             "UnreachableError",

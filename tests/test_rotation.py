@@ -21,7 +21,7 @@ from zconfig import events
 from zconfig.connection import State, watch
 from zconfig.errors import RejectedCredentialsError
 from zconfig.registry import Connections
-from zconfig.registry.keeper import Keeper, look_round
+from zconfig.registry.keeper import Keeper
 from zconfig.settings.load import load
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -236,7 +236,8 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
         with ThreadPoolExecutor(2) as pool:
             reloaded = pool.submit(connections.reload)
             assert reading.wait(PATIENCE_S)
-            looked = pool.submit(look_round, connections._registry._live())
+            (chore,) = connections._registry._chores()
+            looked = pool.submit(chore.look)
             wait([looked], 0.2)  # it has seen the new file, and waits for who reads it
             noticed.set()
             assert reloaded.result().kept == ("prod",)

@@ -40,6 +40,7 @@ from zconfig.diagnosis import ProbeTarget
 from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import parse
 from zconfig.errors import ConnectError, Stage
+from zconfig.patience import backoff_s
 from zconfig.redaction import Hidden
 from zconfig.spec import ConnectionSpec, Credentials
 from zconfig.topology import (
@@ -51,7 +52,6 @@ from zconfig.topology import (
     fetch_topology,
     parse_topology,
 )
-from zconfig.topology.fetch import _backoff_s
 from zconfig.topology.request import _exchange
 
 if TYPE_CHECKING:
@@ -531,7 +531,7 @@ def test_no_pause_outlasts_the_deadline(
 
 def test_the_pauses_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random, "uniform", lambda low, high: (low, high))
-    assert [_backoff_s(number) for number in (1, 2)] == [(0, 0.4), (0, 0.8)]
+    assert [backoff_s(number) for number in (1, 2)] == [(0, 0.4), (0, 0.8)]
 
 
 # --- the answer, as it is read -------------------------------------------------------------

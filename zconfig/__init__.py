@@ -40,7 +40,7 @@ from zconfig.errors import (
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.masking import MaskingFilter, MaskingProcessor
 from zconfig.redaction import Masker
-from zconfig.registry import Changes, Connections
+from zconfig.registry import AliasStats, Changes, Connections, RoundTrips
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.explain import Explanation
 from zconfig.settings.load import load
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from zconfig.connection import Connection
 
 __all__ = [
+    "AliasStats",
     "AuthenticationError",
     "AutoconnectError",
     "ClosedError",
@@ -64,6 +65,7 @@ __all__ = [
     "MissingExtraError",
     "NotMilvusError",
     "Problem",
+    "RoundTrips",
     "TLSError",
     "UnknownAliasError",
     "UnreachableError",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+_FIRST_BACKOFF_S = 0.4
+_LONGEST_BACKOFF_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +18,13 @@ class Patience:
         deadline: The instant at which it must have ended.
         retry_until: The instant until which transient failures are retried.
         attempt_s: Seconds for one attempt.
+        goes_on: Whether it is tried again later, so that no failure is the end.
     """
 
     deadline: float
     retry_until: float
     attempt_s: float
+    goes_on: bool = False
 
     @classmethod
     def from_now(cls, timeout_s: float, wait_s: float = 0.0) -> Patience:
@@ -34,7 +40,7 @@ class Patience:
 
     def later(self, by_s: float) -> Patience:
         """Return the same patience, begun some seconds later."""
-        return Patience(self.deadline + by_s, self.retry_until + by_s, self.attempt_s)
+        return replace(self, deadline=self.deadline + by_s, retry_until=self.retry_until + by_s)
 
     @property
     def left_s(self) -> float:
@@ -44,3 +50,17 @@ class Patience:
     def outlasts(self, pause_s: float) -> bool:
         """Tell whether a transient failure is worth another try after a pause of seconds."""
         return time.monotonic() + pause_s < min(self.retry_until, self.deadline)
+
+
+def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:
+    """Return a pause after an attempt, in seconds: exponential, with full jitter.
+
+    Full jitter keeps many clients of a server that comes back from arriving together
+    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
+
+    Args:
+        number: Which attempt failed, from 1.
+        longest_s: What the pause does not grow beyond.
+    """
+    ceiling_s = min(longest_s, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
+    return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret

@@ -23,6 +23,7 @@ __all__ = [
     "connect",
     "disconnect",
     "get",
+    "keep_trying",
     "lifespan",
     "ping",
 ]
@@ -33,6 +34,7 @@ autoconnect = _connections.autoconnect
 connect = _connections.connect
 get = _connections.get
 ping = _connections.ping
+keep_trying = _connections.keep_trying
 disconnect = _connections.disconnect
 close = _connections.close
 lifespan = _connections.lifespan

@@ -117,6 +117,7 @@ class AsyncConnection:
             ClosedError: If the connection was closed.
         """
         _, round_trip_ms = await self._ask(milvus.get_version, timeout)
+        self._lifecycle.note_round_trip(round_trip_ms)
         return round_trip_ms
 
     async def health(self, timeout: float | None = None) -> Health:  # noqa: ASYNC109 - likewise

@@ -13,7 +13,7 @@ from zconfig.aio.home import Homes
 from zconfig.aio.threads import in_thread
 from zconfig.errors import ZConfigError
 from zconfig.registry import Connections
-from zconfig.registry.autoconnect import choose, judge
+from zconfig.registry.autoconnect import choose, failures, judge
 from zconfig.registry.connections import wanted
 from zconfig.registry.forks import import_grpc
 from zconfig.registry.table import Table
@@ -71,8 +71,11 @@ set ZILLIZ_URI in the environment or in a .env file
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names, optional = choose(table, aliases)
-        outcomes = await asyncio.gather(*(self._attempt(name, wait, timeout) for name in names))
-        return judge(dict(zip(names, outcomes, strict=True)), optional)
+        found = await asyncio.gather(*(self._attempt(name, wait, timeout) for name in names))
+        outcomes = dict(zip(names, found, strict=True))
+        connected = judge(outcomes, optional)
+        self._homes.home().keep_trying(failures(outcomes))
+        return connected
 
     async def connect(
         self,
@@ -147,6 +150,18 @@ set ZILLIZ_URI in the environment or in a .env file
         if timeout is not None:
             timeout = max(timeout - (time.monotonic() - started), 0.001)
         return await connection.ping(timeout)
+
+    async def keep_trying(self, *aliases: str) -> None:
+        """Have aliases connected in the background; see `zconfig.connections.keep_trying`.
+
+        Args:
+            *aliases: Which ones; without any, every configured alias.
+
+        Raises:
+            ConfigurationError: With everything that is wrong with them.
+        """
+        names, _ = choose(await self._read(), aliases)
+        self._homes.home().keep_trying(dict.fromkeys(names))
 
     async def disconnect(self, alias: str) -> None:
         """Close an alias on this event loop; no error if it is not connected.

@@ -36,6 +36,9 @@ class Ground(Protocol):
     def configured(self, alias: str) -> ConnectionSpec | None:
         """Return what an alias is configured with now, if with anything."""
 
+    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+
     async def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Read the sources again; return a specification with newer credentials."""
 

@@ -6,8 +6,9 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -17,10 +18,13 @@ from zconfig.aio.core import AsyncCores
 from zconfig.aio.forks import LONGEST_WAIT_S, PAUSE_S, guard
 from zconfig.aio.lifecycle import AsyncLifecycle
 from zconfig.aio.threads import in_thread
-from zconfig.aio.watch import Rounds
+from zconfig.aio.watch import AsyncChore, Rounds
 from zconfig.connection.link import Link
+from zconfig.errors import ZConfigError
 from zconfig.patience import Patience
-from zconfig.registry.registry import Registry, Scene
+from zconfig.registry.registry import Registry
+from zconfig.registry.retry import Retries, Retry
+from zconfig.registry.scene import Scene
 from zconfig.spec import ConnectionSpec
 
 
@@ -34,6 +38,14 @@ class Place(NamedTuple):
 
     lifecycle: AsyncLifecycle
     connection: AsyncConnection
+
+
+class AsyncRetry(Retry):
+    """When an alias is tried again on an event loop."""
+
+    async def inspect(self) -> None:
+        """Try once more."""
+        await self._again(self)
 
 
 class LoopHome:
@@ -54,7 +66,8 @@ class LoopHome:
         self._thread = threading.get_ident()
         self._places: dict[str, Place] = {}
         self._tasks: set[asyncio.Future[None]] = set()
-        self._rounds = Rounds(self.live)
+        self.retries = Retries(partial(AsyncRetry, again=self._try_again))
+        self._rounds = Rounds(self._chores)
         self._end: AsyncGenerator[None, None] | None = None
         self.cores = AsyncCores(self.spawn)
         self.is_over = False
@@ -92,6 +105,40 @@ class LoopHome:
         await place.lifecycle.open(patience, spec if in_code else None)
         return place.connection
 
+    def keep_trying(self, failures: Mapping[str, ZConfigError | None]) -> None:
+        """Have aliases opened in the background, tried until they can be; return at once.
+
+        Args:
+            failures: By alias, why it could not be opened just now, if it was tried.
+        """
+        for alias, error in failures.items():
+            self.retries.begin(alias, error)
+        if failures:
+            self._rounds.call()
+
+    async def _try_again(self, retry: Retry) -> None:
+        alias = retry.alias
+        try:
+            spec = self._registry.table.spec(alias)
+            patience = replace(self._registry.patience(spec, wait=0), goes_on=True)
+            await self.open(spec, patience)
+        except ZConfigError as error:
+            if self.retries.find(alias) is retry:
+                event = retry.put_off(error)
+                if event:
+                    self.emit(event)
+        else:
+            self.retries.end(alias)
+
+    def _chores(self) -> Sequence[AsyncChore]:
+        watches = [each.watch for each in self.live()]
+        return [*watches, *self.retries.outstanding(self.find)]
+
+    def lifecycle(self, alias: str) -> AsyncLifecycle | None:
+        """Return what opens and closes the connection of an alias, if it ever was opened."""
+        place = self._places.get(alias)
+        return place.lifecycle if place else None
+
     def live(self) -> Sequence[AsyncLifecycle]:
         """Return everything that is open."""
         places = tuple(self._places.values())
@@ -100,9 +147,12 @@ class LoopHome:
     async def close(self, *aliases: str) -> None:
         """Close aliases, be they live or being opened; all of them if none is named."""
         named = aliases or tuple(self._places)
+        for alias in aliases or self.retries.aliases():
+            if retry := self.retries.end(alias):
+                self._rounds.pass_over(retry)
         closing = [self._places.pop(alias).lifecycle for alias in named if alias in self._places]
         for lifecycle in closing:
-            self._rounds.pass_over(lifecycle)
+            self._rounds.pass_over(lifecycle.watch)
             lifecycle.close()
         for lifecycle in closing:
             await lifecycle.settle()
@@ -141,6 +191,10 @@ class LoopHome:
     async def reread(self, spec: ConnectionSpec) -> bool:
         """Read the sources again, have newer credentials count; tell whether there were any."""
         return await in_thread(partial(self._registry.reread, spec)) is not None
+
+    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+        self._registry.note_round_trip(alias, round_trip_ms)
 
     def keep(self, spec: ConnectionSpec) -> None:
         """Have this configured for its alias."""

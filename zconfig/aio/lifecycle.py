@@ -20,12 +20,13 @@ from zconfig.connection.lifecycle import check_agreement
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened
 from zconfig.connection.seam import Attempt
+from zconfig.connection.state import Stateful
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec
 
 
-class AsyncLifecycle:
+class AsyncLifecycle(Stateful):
     """One alias' connection, from the first attempt to the close.
 
     Args:
@@ -34,11 +35,10 @@ class AsyncLifecycle:
     """
 
     def __init__(self, spec: ConnectionSpec, ground: Ground) -> None:
+        super().__init__()
         self.spec = spec
-        self.state = State.IDLE
         self.line: Line | None = None
         self.server: Server | None = None
-        self.trouble = ""
         self.view = AsyncChannelView(self)
         self.watch = AsyncWatch(self, ground)
         self._ground = ground
@@ -183,7 +183,7 @@ class AsyncLifecycle:
             opened = await opening.run()
         except BaseException as error:  # whoever waits must hear of it, also of a cancellation
             self._end(asyncio.current_task())
-            if isinstance(error, ConnectError):
+            if isinstance(error, ConnectError) and not opening.goes_on:
                 self._ground.emit(reports.failed(error))
             raise
         self._flight, self._link = None, opened.link
@@ -193,6 +193,10 @@ class AsyncLifecycle:
         # Not before: a hook may look the alias up.
         self._ground.emit(reports.connected(spec, opened.server, opened.attempt, opening.started))
         return opened
+
+    def note_round_trip(self, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+        self._ground.note_round_trip(self.alias, round_trip_ms)
 
     # --- closing ----------------------------------------------------------------------------
 

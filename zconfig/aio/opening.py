@@ -14,11 +14,11 @@ from zconfig.aio.threads import in_thread
 from zconfig.channel.milvus import Server, converse_async, greet
 from zconfig.connection import reports
 from zconfig.connection.link import Link, make_link
-from zconfig.connection.opening import Opened, backoff_s
+from zconfig.connection.opening import Opened
 from zconfig.connection.seam import FAILURES, Attempt
 from zconfig.endpoint import Transport
 from zconfig.errors import ConnectError
-from zconfig.patience import Patience
+from zconfig.patience import Patience, backoff_s
 from zconfig.spec import ConnectionSpec
 from zconfig.topology import Follower
 
@@ -37,6 +37,7 @@ class AsyncOpening:
     def __init__(self, spec: ConnectionSpec, patience: Patience, ground: Ground) -> None:
         self.spec = spec
         self.started = time.monotonic()
+        self.goes_on = patience.goes_on
         self._patience = patience
         self._ground = ground
         self._link: Link | None = None
@@ -64,7 +65,7 @@ class AsyncOpening:
             delay_s = backoff_s(number)
             if outcome.permanent or not patience.outlasts(delay_s):
                 raise outcome
-            self._ground.emit(reports.retrying(self.spec, outcome, delay_s))
+            self._ground.emit(reports.retrying(outcome, delay_s))
             await asyncio.sleep(delay_s)
             number += 1
 

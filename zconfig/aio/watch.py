@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zconfig.aio.ground import Ground
 from zconfig.aio.opening import has_moved, introduce, prove, take_link
@@ -81,19 +81,29 @@ class AsyncWatch(Watch):
         return new
 
 
+class AsyncChore(Protocol):
+    """Something to look after."""
+
+    def is_due(self) -> bool:
+        """Tell whether there is anything to do. It is asked often, and makes no call."""
+
+    async def inspect(self) -> None:
+        """Do it."""
+
+
 class Rounds:
-    """Looks at every connection that needs it, twice a second, while any is open.
+    """Does what is due, twice a second, while there is anything to look after.
 
     Made of timers, which an event loop that is closed lets go of without a word.
 
     Args:
-        live: Returns what is open now.
+        chores: Returns what there is to look after now.
     """
 
-    def __init__(self, live: Callable[[], Sequence[AsyncLifecycle]]) -> None:
-        self._live = live
+    def __init__(self, chores: Callable[[], Sequence[AsyncChore]]) -> None:
+        self._chores = chores
         self._next: asyncio.Handle | None = None
-        self._looks: dict[AsyncLifecycle, asyncio.Task[None]] = {}
+        self._looks: dict[AsyncChore, asyncio.Task[None]] = {}
 
     def call(self) -> None:
         """Have the next round made at once."""
@@ -101,18 +111,18 @@ class Rounds:
             self._next.cancel()
         self._next = asyncio.get_running_loop().call_soon(self._make)
 
-    def pass_over(self, lifecycle: AsyncLifecycle) -> None:
-        """End the look at a connection that is under way."""
-        if look := self._looks.get(lifecycle):
+    def pass_over(self, chore: AsyncChore) -> None:
+        """End what is being done for one."""
+        if look := self._looks.get(chore):
             look.cancel()
 
     def _make(self) -> None:
-        live, loop = self._live(), asyncio.get_running_loop()
-        for each in live:
-            if each not in self._looks and each.watch.is_due():
-                look = self._looks[each] = loop.create_task(each.watch.inspect())
+        chores, loop = self._chores(), asyncio.get_running_loop()
+        for each in chores:
+            if each not in self._looks and each.is_due():
+                look = self._looks[each] = loop.create_task(each.inspect())
                 look.add_done_callback(partial(self._end, each))
-        self._next = loop.call_later(_BETWEEN_ROUNDS_S, self._make) if live else None
+        self._next = loop.call_later(_BETWEEN_ROUNDS_S, self._make) if chores else None
 
-    def _end(self, lifecycle: AsyncLifecycle, _: asyncio.Task[None]) -> None:
-        del self._looks[lifecycle]
+    def _end(self, chore: AsyncChore, _: asyncio.Task[None]) -> None:
+        del self._looks[chore]

@@ -11,8 +11,9 @@ from zconfig.channel import milvus
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Exchange, Health, Server, converse
 from zconfig.channel.view import ChannelView
-from zconfig.connection.lifecycle import Lifecycle, State
+from zconfig.connection.lifecycle import Lifecycle
 from zconfig.connection.seam import Attempt
+from zconfig.connection.state import State
 from zconfig.endpoint import Endpoint
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, ZConfigError
 from zconfig.settings.arguments import check_seconds
@@ -120,6 +121,7 @@ class Connection:
             ClosedError: If the connection was closed.
         """
         _, self._round_trip_ms = self._ask(milvus.get_version, timeout)
+        self._lifecycle.note_round_trip(self._round_trip_ms)
         return self._round_trip_ms
 
     def health(self, timeout: float | None = None) -> Health:

@@ -21,6 +21,9 @@ class Home(Protocol):
     def attend(self) -> None:
         """Have connections looked after soon, in another thread; return at once."""
 
+    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Return a specification with other credentials than those that were refused."""
 

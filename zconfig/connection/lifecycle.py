@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 
 from zconfig import events
 from zconfig.channel.line import Line
@@ -21,6 +20,7 @@ from zconfig.connection.home import Home
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened, Opening
 from zconfig.connection.seam import Attempt
+from zconfig.connection.state import State, Stateful
 from zconfig.connection.watch import Watch, prove
 from zconfig.errors import (
     ClosedError,
@@ -36,17 +36,7 @@ from zconfig.spec import ConnectionSpec, differences
 _BETWEEN_RENEWALS_S = 1.0
 
 
-class State(StrEnum):
-    """What a connection is doing."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    READY = "ready"
-    LOST = "lost"
-    CLOSED = "closed"
-
-
-class Lifecycle:
+class Lifecycle(Stateful):
     """One alias' connection, from the first attempt to the close.
 
     Args:
@@ -55,11 +45,10 @@ class Lifecycle:
     """
 
     def __init__(self, spec: ConnectionSpec, home: Home) -> None:
+        super().__init__()
         self.spec = spec
-        self.state = State.IDLE
         self.line: Line | None = None
         self.server: Server | None = None
-        self.trouble = ""
         self.view = ChannelView(self)
         self._home = home
         self._link: Link | None = None
@@ -235,7 +224,7 @@ class Lifecycle:
         with self._lock:
             if self._flight is flight:
                 self._flight, self.state = None, State.IDLE
-        if isinstance(error, ConnectError):
+        if isinstance(error, ConnectError) and not flight.opening.goes_on:
             self._home.emit(reports.failed(error))
         known = isinstance(error, ZConfigError)
         flight.outcome.set_exception(error if known else ClosedError(self.alias))
@@ -334,6 +323,10 @@ class Lifecycle:
 
     def _may_renew(self) -> bool:
         return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S
+
+    def note_round_trip(self, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+        self._home.note_round_trip(self.alias, round_trip_ms)
 
     # --- lost and found ---------------------------------------------------------------------
 

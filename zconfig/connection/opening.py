@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -15,12 +14,9 @@ from zconfig.connection.link import Link, make_link
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Transport
 from zconfig.errors import ClosedError, ConnectError
-from zconfig.patience import Patience
+from zconfig.patience import Patience, backoff_s
 from zconfig.spec import ConnectionSpec
 from zconfig.topology import Follower
-
-_FIRST_BACKOFF_S = 0.4
-_LONGEST_BACKOFF_S = 3.0
 
 
 class Opened(NamedTuple):
@@ -51,6 +47,7 @@ class Opening:
     ) -> None:
         self.spec = spec
         self.started = time.monotonic()
+        self.goes_on = patience.goes_on
         self._patience = patience
         self._emit = emit
         self._lock = threading.Lock()
@@ -89,7 +86,7 @@ class Opening:
             delay_s = backoff_s(number)
             if outcome.permanent or not patience.outlasts(delay_s):
                 raise outcome
-            self._emit(reports.retrying(self.spec, outcome, delay_s))
+            self._emit(reports.retrying(outcome, delay_s))
             if self._cancelled.wait(delay_s):
                 raise ClosedError(self.spec.alias)
             number += 1
@@ -143,16 +140,3 @@ class Opening:
                 return link
         link.release()
         raise ClosedError(self.spec.alias)
-
-
-def backoff_s(number: int) -> float:
-    """Return a pause after an attempt, in seconds: exponential, with full jitter.
-
-    Full jitter keeps many clients of a server that comes back from arriving together
-    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
-
-    Args:
-        number: Which attempt failed, from 1.
-    """
-    ceiling_s = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
-    return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret

@@ -15,10 +15,11 @@ def connecting(spec: ConnectionSpec) -> events.ConnectionConnecting:
     return events.ConnectionConnecting(**_names(spec), origin=str(spec.origin()))
 
 
-def retrying(spec: ConnectionSpec, error: ConnectError, delay_s: float) -> events.Event:
+def retrying(error: ConnectError, delay_s: float) -> events.ConnectionRetrying:
     """Return the event of an attempt that failed, and of the pause before the next."""
     return events.ConnectionRetrying(
-        **_names(spec),
+        alias=error.alias,
+        endpoint=error.endpoint,
         attempt=error.attempts,
         cause=error.cause,
         remedy=error.remedy,

@@ -42,6 +42,11 @@ class Watch:
         self._lost_at = 0.0
         self._next_look_at = 0.0
 
+    @property
+    def alias(self) -> str:
+        """The connection's name."""
+        return self._lifecycle.alias
+
     def begin(self, spec: ConnectionSpec) -> None:
         """Begin anew, with the credentials of a specification."""
         self._stamp = credentials_stamp(spec)

@@ -2,5 +2,6 @@
 
 from zconfig.registry.connections import Connections
 from zconfig.registry.reload import Changes
+from zconfig.registry.stats import AliasStats, RoundTrips
 
-__all__ = ["Changes", "Connections"]
+__all__ = ["AliasStats", "Changes", "Connections", "RoundTrips"]

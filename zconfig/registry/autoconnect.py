@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
@@ -79,7 +79,16 @@ def judge(outcomes: dict[str, C | ZConfigError], optional: Collection[str]) -> d
         AutoconnectError: With every failure, also those of optional aliases.
     """
     connected = {a: each for a, each in outcomes.items() if not isinstance(each, ZConfigError)}
-    failures = {a: each for a, each in outcomes.items() if isinstance(each, ZConfigError)}
-    if failures.keys() - set(optional):
-        raise AutoconnectError(failures, connected)
+    failed = failures(outcomes)
+    if failed.keys() - set(optional):
+        raise AutoconnectError(failed, connected)
     return connected
+
+
+def failures(outcomes: Mapping[str, object]) -> dict[str, ZConfigError]:
+    """Return why aliases could not be opened.
+
+    Args:
+        outcomes: What became of each alias.
+    """
+    return {alias: each for alias, each in outcomes.items() if isinstance(each, ZConfigError)}

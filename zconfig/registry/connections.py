@@ -11,10 +11,11 @@ from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
-from zconfig.registry.autoconnect import choose, judge, open_all
+from zconfig.registry.autoconnect import choose, failures, judge, open_all
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
 from zconfig.registry.reload import Changes
+from zconfig.registry.stats import AliasStats
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
     as_alias,
@@ -130,7 +131,7 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             ConfigurationError: The alias is not a string.
         """
-        self._pool.close(as_alias(alias))
+        self._registry.close(as_alias(alias))
 
     def remove_connection(self, alias: str) -> None:
         """Close an alias, and forget its configuration; no error if there is none.
@@ -193,8 +194,7 @@ class Connections(Mapping[str, "Connection"]):
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        known, find = self._registry.known, self._pool.find
-        states = (f"{alias}: {'connected' if find(alias) else 'idle'}" for alias in known)
+        states = (f"{alias}: {self._registry.state(alias)}" for alias in self._registry.known)
         return f"<Connections {{{', '.join(states)}}}>"
 
     # --- beyond it --------------------------------------------------------------------------
@@ -261,7 +261,10 @@ class Connections(Mapping[str, "Connection"]):
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names, optional = choose(self._table, aliases)
-        return judge(self.attempt(*names, wait=wait, timeout=timeout), optional)
+        outcomes = self.attempt(*names, wait=wait, timeout=timeout)
+        connected = judge(outcomes, optional)
+        self._registry.keep_trying(failures(outcomes))
+        return connected
 
     def attempt(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -282,6 +285,42 @@ class Connections(Mapping[str, "Connection"]):
 
         return open_all(aliases, open_one, self._pool.cancel)
 
+    def keep_trying(self, *aliases: str) -> None:
+        """Have aliases connected in the background, tried until they can be; return at once.
+
+        That is what becomes of optional aliases which `autoconnect` could not connect. The pauses
+        between attempts grow to 30 seconds; each attempt that fails is told as the event
+        `zconfig.connection.retrying`. It ends with the connect, whoever makes it, and with
+        `disconnect`, `remove_connection` and `close`.
+
+        Args:
+            *aliases: Which ones; without any, every configured alias.
+
+        Raises:
+            ConfigurationError: With everything that is wrong with them.
+
+        Example:
+            >>> from zconfig import connections
+            >>> with connections.override({"docs": {"uri": "http://127.0.0.1:9"}}):
+            ...     connections.keep_trying("docs")
+            ...     connections.stats()["docs"].state
+            'retrying'
+        """
+        self._registry.announce()
+        names, _ = choose(self._table, aliases)
+        self._registry.keep_trying(dict.fromkeys(names))
+
+    def stats(self) -> dict[str, AliasStats]:
+        """Return how it goes with every configured alias, from what is known; nothing is dialed.
+
+        Example:
+            >>> from zconfig import connections
+            >>> with connections.override({"docs": {"uri": "http://localhost:19530"}}):
+            ...     connections.stats()["docs"].state
+            'idle'
+        """
+        return {alias: self._registry.stats(alias) for alias in self._table}
+
     def reload(self) -> Changes:
         """Read the configuration again, and apply what changed.
 
@@ -301,7 +340,7 @@ class Connections(Mapping[str, "Connection"]):
 
     def close(self) -> None:
         """Close every connection; the configuration stays, and an alias opens again on use."""
-        self._pool.close_all()
+        self._registry.close_all()
 
     def subscribe(self, hook: events.Hook) -> Callable[[], None]:
         """Have a hook called with every lifecycle event.

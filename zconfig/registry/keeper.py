@@ -1,4 +1,4 @@
-"""A thread that looks after live connections: are they lost, back, are there new credentials?
+"""A thread that looks after connections: are they lost, back, are there new credentials?
 
 gRPC reconnects by itself, but tells nobody, and nobody reads a secret file that was rewritten.
 """
@@ -9,28 +9,40 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from zconfig.connection import Lifecycle
+from typing import Protocol
 
 _BETWEEN_ROUNDS_S = 0.5
-_AT_ONCE = 8
+_AT_ONCE = 16
+
+
+class Chore(Protocol):
+    """Something to look after."""
+
+    @property
+    def alias(self) -> str:
+        """The connection's name."""
+
+    def is_due(self) -> bool:
+        """Tell whether there is anything to do. It is asked often, and makes no call."""
+
+    def look(self) -> object:
+        """Do it; that may take long."""
 
 
 class Keeper:
     """Makes rounds while there is anything to look after; its thread ends with the last of it.
 
+    What is due is done in a thread of its own, so that a server that is silent keeps nobody else
+    waiting, nor the end of the process.
+
     Args:
-        live: Returns what is open now. The thread does not keep its owner alive.
+        chores: Returns what there is to look after now. The thread does not keep its owner alive.
     """
 
-    def __init__(self, live: Callable[[], Sequence[Lifecycle]]) -> None:
-        self._live = weakref.WeakMethod(live)
-        self._lock = threading.Lock()
-        self._called = threading.Event()
+    def __init__(self, chores: Callable[[], Sequence[Chore]]) -> None:
+        self._chores = weakref.WeakMethod(chores)
         self._thread: threading.Thread | None = None
+        self._begin()
 
     def call(self) -> None:
         """Have the next round made at once."""
@@ -44,13 +56,23 @@ class Keeper:
 
     def after_fork(self) -> None:
         """Begin anew, in a child process, which has no thread but the one that forked."""
-        self._lock, self._called, self._thread = threading.Lock(), threading.Event(), None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock, self._called = threading.Lock(), threading.Event()
+        self._thread = None
+        self._doing: set[Chore] = set()
 
     def _make_rounds(self) -> None:
         while self._goes_on():
             self._called.wait(_BETWEEN_ROUNDS_S)
             self._called.clear()
-            look_round(self._everything())
+            for chore in self._everything():
+                if chore not in self._doing and len(self._doing) < _AT_ONCE and chore.is_due():
+                    self._doing.add(chore)
+                    threading.Thread(
+                        target=self._do, args=(chore,), name="zconfig-look", daemon=True
+                    ).start()
 
     def _goes_on(self) -> bool:
         """Tell whether there is anything to look after; if not, the thread is done."""
@@ -60,24 +82,14 @@ class Keeper:
             self._thread = None
             return False
 
-    def _everything(self) -> Sequence[Lifecycle]:
-        live = self._live()
-        return live() if live else ()
+    def _everything(self) -> Sequence[Chore]:
+        chores = self._chores()
+        return chores() if chores else ()
 
-
-def look_round(lifecycles: Sequence[Lifecycle]) -> None:
-    """Look at each connection that needs it, several at a time: one may be slow to answer."""
-    needy = [each for each in lifecycles if each.watch.is_due()]
-    if len(needy) <= 1:
-        for each in needy:
-            _look(each)
-        return
-    with ThreadPoolExecutor(min(len(needy), _AT_ONCE), thread_name_prefix="zconfig-look") as pool:
-        list(pool.map(_look, needy))
-
-
-def _look(lifecycle: Lifecycle) -> None:
-    try:
-        lifecycle.watch.look()
-    except Exception:  # sources of third parties are read in it; the others are looked after still
-        logging.getLogger("zconfig").exception("looking after %s failed", lifecycle.alias)
+    def _do(self, chore: Chore) -> None:
+        try:
+            chore.look()
+        except Exception:  # sources of third parties are read in it; it is looked after still
+            logging.getLogger("zconfig").exception("looking after %s failed", chore.alias)
+        finally:
+            self._doing.discard(chore)

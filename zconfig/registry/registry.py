@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 from zconfig import events
 from zconfig.errors import ClosedError, ZConfigError
@@ -17,9 +16,12 @@ from zconfig.patience import Patience
 from zconfig.redaction import Hidden, RecentSecrets
 from zconfig.registry.announce import announcements, removed, rotation_refused
 from zconfig.registry.forks import guard_forks, import_grpc
-from zconfig.registry.keeper import Keeper
+from zconfig.registry.keeper import Chore, Keeper
 from zconfig.registry.pool import Place, Pool
 from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
+from zconfig.registry.retry import Retries, Retry
+from zconfig.registry.scene import Scene, situation
+from zconfig.registry.stats import AliasState, AliasStats, Bookkeeper
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import check_seconds
 from zconfig.settings.configuration import Configuration
@@ -28,23 +30,6 @@ from zconfig.spec import ConnectionSpec, differences
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection, Lifecycle
-
-
-@dataclass(slots=True)
-class Scene:
-    """What one configuration has: an override sets it aside, and puts it back.
-
-    Args:
-        table: What is configured.
-        pool: What is open.
-        added: What code added to what was read.
-        loops: What is open on event loops, by loop; `zconfig.aio` keeps it.
-    """
-
-    table: Table
-    pool: Pool
-    added: dict[str, ConnectionSpec] = field(default_factory=dict)
-    loops: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary)
 
 
 class Registry:
@@ -64,10 +49,12 @@ class Registry:
         self._load = load
         self._may_lack = at_first is not None
         self._dispatcher = events.Dispatcher()
-        self._scene = Scene(Table((at_first or load)()), Pool(self._make))
+        self._bookkeeper = Bookkeeper()
+        self._dispatcher.subscribe(self._bookkeeper)
+        self._scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
         self._reloading = threading.RLock()
-        self._keeper = Keeper(self._live)
+        self._keeper = Keeper(self._chores)
         self._recent = RecentSecrets()
         self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
         self._unannounced.append(partial(announcements, Table(self.known.configuration)))
@@ -117,6 +104,7 @@ class Registry:
         timeout: float | None = None,
         *,
         in_code: bool = False,
+        goes_on: bool = False,
     ) -> Connection:
         """Open a connection, unless it is open.
 
@@ -125,10 +113,11 @@ class Registry:
             wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
             timeout: Seconds for the connect; the alias' own by default.
             in_code: Whether just this is wanted, whatever is configured.
+            goes_on: Whether it is tried again later.
         """
         self.announce()
         import_grpc()
-        patience = self.patience(spec, wait, timeout)
+        patience = replace(self.patience(spec, wait, timeout), goes_on=goes_on)
         # What code gave is not replaced by what stands elsewhere.
         may_reread = not in_code or self.known.find(spec.alias) == spec
         return self.pool.open(spec, patience, is_firm=in_code, may_reread=may_reread)
@@ -148,9 +137,20 @@ class Registry:
         self._scene.added[spec.alias] = spec
         self.table.add(spec)
 
+    def close(self, alias: str) -> None:
+        """Close an alias; it is tried in the background no longer."""
+        self._scene.retries.end(alias)
+        self.pool.close(alias)
+
+    def close_all(self) -> None:
+        """Close every alias."""
+        for alias in self._scene.retries.aliases():
+            self._scene.retries.end(alias)
+        self.pool.close_all()
+
     def remove(self, alias: str) -> None:
         """Close an alias, and forget what is configured for it."""
-        self.pool.close(alias)
+        self.close(alias)
         self._scene.added.pop(alias, None)
         if spec := self.table.remove(alias):
             self.emit(removed(spec))
@@ -160,12 +160,58 @@ class Registry:
         """For the time of a `with` block, have nothing configured and nothing open."""
         self.remember(self.secrets())
         self._set_aside.append(self._scene)
-        self._scene = Scene(Table(Configuration()), Pool(self._make))
+        self._scene = self._make_scene(Configuration())
         try:
             yield
         finally:
-            self.pool.close_all()
+            self.close_all()
             self._scene = self._set_aside.pop()
+
+    # --- in the background ------------------------------------------------------------------
+
+    def keep_trying(self, failures: Mapping[str, ZConfigError | None]) -> None:
+        """Have aliases opened in the background, tried until they can be; return at once.
+
+        Args:
+            failures: By alias, why it could not be opened just now, if it was tried.
+        """
+        for alias, error in failures.items():
+            self._scene.retries.begin(alias, error)
+        if failures:
+            self._keeper.call()
+
+    def _try_again(self, retry: Retry) -> None:
+        scene, alias = self._scene, retry.alias
+        try:
+            self.open(self.table.spec(alias), wait=0, goes_on=True)
+        except ZConfigError as error:
+            if scene.retries.find(alias) is retry:
+                event = retry.put_off(error)
+                if event:
+                    self.emit(event)
+        else:
+            scene.retries.end(alias)
+
+    def _chores(self) -> Sequence[Chore]:
+        scenes = (*self._set_aside, self._scene)
+        watches = [each.watch for scene in scenes for each in scene.pool.live()]
+        return [*watches, *self._scene.retries.outstanding(self.pool.find)]
+
+    # --- how it goes ------------------------------------------------------------------------
+
+    def state(self, alias: str) -> AliasState:
+        """Return what an alias is doing."""
+        return situation(self.scene, alias).state
+
+    def stats(self, alias: str) -> AliasStats:
+        """Return how it goes with an alias, on whatever it is open."""
+        state, since, trouble = situation(self.scene, alias)
+        required = self.known.spec(alias).required
+        return self._bookkeeper.stats(alias, state, since, trouble, required=required)
+
+    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
+        """Take note of what a ping took, in milliseconds."""
+        self._bookkeeper.note_round_trip(alias, round_trip_ms)
 
     # --- reading again ----------------------------------------------------------------------
 
@@ -183,6 +229,7 @@ class Registry:
             scene.table = Table(read.configuration, {**kept, **scene.added})
             changes = compare(old, scene.table, tuple(kept))
         for alias in changes.removed:
+            scene.retries.end(alias)
             scene.pool.close(alias)
             reported.append(removed(old.spec(alias)))
         told = announcements(scene.table, only=(*changes.added, *changes.changed))
@@ -310,6 +357,7 @@ class Registry:
         """Forget, in a child process, what its parent opened; it opens again on use."""
         self._reloading = threading.RLock()
         self._keeper.after_fork()
+        self._bookkeeper.after_fork()
         forked: list[str] = []
         for scene in (*self._set_aside, self._scene):
             forked += scene.pool.abandon()
@@ -324,5 +372,6 @@ class Registry:
         lifecycle = Lifecycle(spec, self)
         return Place(lifecycle, Connection(lifecycle))
 
-    def _live(self) -> Sequence[Lifecycle]:
-        return [each for scene in (*self._set_aside, self._scene) for each in scene.pool.live()]
+    def _make_scene(self, configuration: Configuration) -> Scene:
+        retries = Retries(partial(Retry, again=self._try_again))
+        return Scene(Table(configuration), Pool(self._make), retries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from zconfig.errors import (
     TopologyRefusedError,
     TopologyUnavailableError,
 )
+from zconfig.patience import backoff_s
 from zconfig.redaction import Hidden, Masker
 from zconfig.topology.parsing import message_of, parse_topology
 from zconfig.topology.request import Answer, get_topology
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from zconfig.spec import ConnectionSpec
 
 _TRIES = 3
-_FIRST_BACKOFF_S = 0.4
 
 _BY_STATUS: dict[int, type[ConnectError]] = {
     HTTPStatus.UNAUTHORIZED: RejectedCredentialsError,
@@ -62,7 +61,7 @@ def fetch_topology(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -
         outcome = _ask(spec, target, deadline)
         if isinstance(outcome, Topology):
             return outcome
-        pause_s = _backoff_s(number)
+        pause_s = backoff_s(number)
         is_last = number == _TRIES or time.monotonic() + pause_s >= deadline
         if outcome.error.permanent or is_last:
             raise StageError(outcome.error, outcome.detail, outcome.field)
@@ -96,8 +95,3 @@ def _topology_in(answer: Answer, *, has_token: bool) -> Topology:
         error = MissingCredentialsError
     said = " ".join(filter(None, (answer.reason, message_of(answer.body))))
     raise StageError(error or MalformedTopologyError, f"HTTP {answer.status} {said}")
-
-
-def _backoff_s(number: int) -> float:
-    """Return a pause after a try: exponential, with full jitter, as a connect's."""
-    return random.uniform(0, _FIRST_BACKOFF_S * 2 ** (number - 1))  # noqa: S311 - spreads load
