@@ -4,20 +4,23 @@
     ZILLIZ_URI=http://localhost:19530 uvicorn fastapi_app:app
 
 It does not start while a required connection cannot be made, and says which, why, and what to do.
+`/ready` is for a readiness probe: it dials nobody, and tells what is known already.
 """
 
 from __future__ import annotations
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.routing import Route
 
-from zconfig import ZConfigError, aio
+from zconfig import ZConfigError, aio, health
 
 app = FastAPI(lifespan=aio.lifespan)
+app.router.routes.append(Route("/ready", health.asgi))
 
 
 @app.get("/health/{alias}")
-async def health(alias: str) -> dict[str, str | float]:
+async def ask(alias: str) -> dict[str, str | float]:
     """Tell whether the server of an alias answers, and how fast."""
     connection = await aio.get(alias)
     milliseconds = await connection.ping(timeout=2)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from zconfig import errors, events
+from zconfig.cli.options import EXIT_CODES
 from zconfig.settings.reference import (
     connection_entries,
     env_example,
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
+_EXIT_CODE = re.compile(r"^ *(\d+) +(\S.*)$", re.MULTILINE)
 NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
 
 
@@ -77,6 +79,25 @@ def error_reference() -> str:
     return "\n".join(rows) + "\n"
 
 
+def exit_code_reference() -> str:
+    """Return the reference of the command's exit codes."""
+    rows = [
+        f"{NOTICE}# Exit codes\n\nThe command's exit code says what failed. A program ends with the "
+        "same one by `sys.exit(error.exit_code)`, which every `ZConfigError` has. The codes do not "
+        "change.\n",
+        "| code | when | errors |",
+        "| --- | --- | --- |",
+    ]
+    for code, meaning in _EXIT_CODE.findall(EXIT_CODES):
+        raised = [each for each in descendants(errors.ConnectError) if each.exit_code == int(code)]
+        causes = ", ".join(f"`{each.cause}`" for each in raised if "problem" in vars(each))
+        rows.append(f"| {code} | {meaning} | {causes} |")
+    order = ", ".join(str(int(code)) for code in errors.EXIT_ORDER)
+    rows.append(f"\nWhere several aliases fail for different reasons, the first of {order} counts.")
+    rows.append("[Errors and remedies](errors.md) says of each cause what to do.")
+    return "\n".join(rows) + "\n"
+
+
 def descendants(base: type[T]) -> Iterator[type[T]]:
     """Yield the classes below one, depth first."""
     for each in base.__subclasses__():
@@ -112,6 +133,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/variables.md": variables,
     "docs/events.md": event_reference,
     "docs/errors.md": error_reference,
+    "docs/exit-codes.md": exit_code_reference,
     "docs/schema.json": lambda: json.dumps(json_schema(), indent=2) + "\n",
 }
 

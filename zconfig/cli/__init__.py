@@ -1,13 +1,14 @@
 """The command `zconfig`: results on standard output, the log on standard error."""
 
 import os
+from typing import NoReturn
 
 from zconfig.sources.process import process_environment
 
 __all__ = ["main"]
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command."""
     # gRPC writes to standard error what the errors of the command say better; it looks for this
     # when it is loaded.
@@ -15,5 +16,6 @@ def main() -> None:
         os.putenv("GRPC_VERBOSITY", "NONE")
 
     from zconfig.cli.app import zconfig
+    from zconfig.cli.ending import run
 
-    zconfig(prog_name="zconfig")
+    run(zconfig)

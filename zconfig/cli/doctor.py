@@ -93,11 +93,14 @@ def examined(
     specs = {
         alias: connections.spec(alias) for alias in named or connections if alias in connections
     }
-    with ThreadPoolExecutor(max(len(specs), 1), thread_name_prefix="zconfig-doctor") as executor:
+    executor = ThreadPoolExecutor(max(len(specs), 1), thread_name_prefix="zconfig-doctor")
+    try:
         probes = {alias: executor.submit(_probed, spec, timeout) for alias, spec in specs.items()}
         wait(probes.values(), _HEAD_START_S)
         report = checked(connections, named, wait=0, timeout=timeout)
         results = {alias: probe.result() for alias, probe in probes.items()}
+    finally:
+        executor.shutdown(wait=False)  # Ctrl-C must not wait for a probe that hangs
     load_ms = connections.configuration.elapsed_ms
     examinations = (
         _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)

@@ -1,4 +1,4 @@
-"""What the doctor found → a table a connection for people, JSON for programs."""
+"""What the doctor found → tables for people, JSON for programs, annotations and JUnit for CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.text import Text
 
 from zconfig.cli.doctor import Examination, Findings, Step
 from zconfig.cli.drawing import Part, draw, new_table
-from zconfig.cli.render import report_values, rounded, untold
+from zconfig.cli.junit import render_junit
+from zconfig.cli.render import annotation, github_lines, report_values, rounded, untold
 from zconfig.cli.report import Report, Row
 from zconfig.errors import Stage
 
@@ -31,6 +32,29 @@ def findings_json(findings: Findings) -> str:
         row["stages"] = [_step_values(step) for step in examination.steps]
         row["warnings"] = list(examination.warnings)
     return json.dumps(values, indent=2)
+
+
+def findings_github(findings: Findings) -> str:
+    """Return the annotations of `check`, and one for each warning."""
+    warnings = (
+        annotation("warning", f"{each.row.alias}: {warning}")
+        for each in findings.examinations
+        for warning in each.warnings
+    )
+    return "\n".join((*github_lines(findings.report), *warnings))
+
+
+def findings_junit(findings: Findings) -> str:
+    """Return the test cases of `check`, with the stages and warnings as their output."""
+    outputs = {each.row.alias: "\n".join(_lines(each)) for each in findings.examinations}
+    return render_junit(findings.report, "doctor", outputs)
+
+
+def _lines(examination: Examination) -> Iterator[str]:
+    for step in examination.steps:
+        told = (_name(step.stage), step.state, _time(step), step.seen)
+        yield "  ".join(filter(None, told))
+    yield from (f"warning  {warning}" for warning in examination.warnings)
 
 
 def _parts(findings: Findings) -> Iterator[Part]:

@@ -6,8 +6,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from zconfig.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("table", "json", "github", "junit")
 
 EXIT_CODES = """
 \b
@@ -39,12 +44,62 @@ def epilog(*examples: str, exit_codes: bool = True) -> str:
     return "\n".join(lines) + (f"\n{EXIT_CODES}" if exit_codes else "")
 
 
+def global_options(*, hidden: bool = False) -> list[click.Parameter]:
+    """Return the options that stand before the name of a command, or after it.
+
+    Args:
+        hidden: Whether the help leaves them out.
+    """
+    common: dict[str, Any] = {"expose_value": False, "callback": _choose, "hidden": hidden}
+    path: dict[str, Any] = {"multiple": True, "type": click.Path(), "metavar": "PATH"}
+    return [
+        click.Option(["--env-file"], help="Read this .env file; repeatable.", **path, **common),
+        click.Option(["--profile"], metavar="NAME", help="Read .env.NAME as well.", **common),
+        click.Option(["--secrets-dir"], help="Read secret files there, too.", **path, **common),
+        click.Option(
+            ["--strict"], is_flag=True, help="Take unknown ZILLIZ_* names for errors.", **common
+        ),
+        click.Option(
+            ["--format"],
+            type=click.Choice(FORMATS),
+            help="How results are written; not every command has every format.",
+            **common,
+        ),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Print nothing but failures.", **common),
+        click.Option(
+            ["--verbose", "-v"], is_flag=True, help="Show the lifecycle events.", **common
+        ),
+    ]
+
+
+def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep a global option; one after the command's name replaces the same before it."""
+    session = context.ensure_object(Session)
+    if value and parameter.name:
+        session.chosen[parameter.name] = value
+
+
 def which_aliases(command: F) -> F:
     """Add the ways to name aliases; the command takes them as `aliases` and `more`."""
     command = click.option(
-        "--alias", "more", multiple=True, metavar="ALIAS", help="As the argument."
+        "--alias",
+        "more",
+        multiple=True,
+        metavar="ALIAS",
+        help="As the argument.",
+        shell_complete=complete_alias,
     )(command)
-    return click.argument("aliases", nargs=-1)(command)
+    return click.argument("aliases", nargs=-1, shell_complete=complete_alias)(command)
+
+
+def complete_alias(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of an alias, without reading anything from the network."""
+    configuration = context.ensure_object(Session).configuration(remote=False)
+    wrong = (problem.alias for problem in configuration.errors if problem.alias)
+    names = dict.fromkeys((*configuration.aliases, *wrong))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def with_timeout(command: F) -> F:
@@ -54,17 +109,31 @@ def with_timeout(command: F) -> F:
 
 
 def output(*formats: str) -> Callable[[F], F]:
-    """Return a decorator that adds the choice of a format."""
+    """Return a decorator that adds the choice of a format; the first is the default."""
+
+    def settle(context: click.Context, _: click.Parameter, value: str | None) -> str:
+        chosen = value or context.ensure_object(Session).format or formats[0]
+        if chosen in formats:
+            return chosen
+        known = f"{', '.join(formats[:-1])} and {formats[-1]}"
+        raise click.BadParameter(f"`{context.info_name}` has no {chosen}; it has {known}")
+
     return click.option(
         "--format",
         "format_",
         type=click.Choice(formats),
-        default=formats[0],
-        show_default=True,
-        help="How the result is written.",
+        callback=settle,
+        help=f"How the result is written; {formats[0]} by default.",
     )
 
 
 def with_quiet(command: F) -> F:
-    """Add the option to print nothing but failures."""
-    return click.option("--quiet", "-q", is_flag=True, help="Print nothing but failures.")(command)
+    """Show the global option `--quiet` among the command's own."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=_choose,
+        help="Print nothing but failures.",
+    )(command)

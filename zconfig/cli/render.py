@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.text import Text
 
 from zconfig.cli.drawing import draw, new_table
-from zconfig.cli.report import Report, Row
+from zconfig.cli.report import Report, Row, place
 from zconfig.errors import Problem
+from zconfig.sources.process import process_environment
 
-Format = Literal["table", "json", "github"]
+Format = Literal["table", "json", "github", "junit"]
 
 _LONG = {"endpoint", "state", "configured by"}
-_STYLES = {"connected": "green", "failed": "red", "configured": ""}
+_STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": "yellow"}
 
 
 def render_table(report: Report) -> str:
@@ -50,17 +53,63 @@ def report_values(report: Report) -> dict[str, Any]:
 
 
 def render_github(report: Report) -> str:
-    """Return GitHub Actions' workflow commands: an annotation for each thing that is wrong.
+    """Return GitHub Actions' workflow commands: an annotation for each thing that is wrong."""
+    return "\n".join(github_lines(report))
 
-    Source: GitHub Docs, "Workflow commands for GitHub Actions".
-    """
-    lines = [_annotation(p.severity, str(p), p) for p in report.problems]
+
+def github_lines(report: Report) -> Iterator[str]:
+    """Yield an annotation for each thing that is wrong, and a line for each that is connected."""
+    told = {problem.alias for problem in report.problems if problem.severity == "error"}
+    for problem in report.problems:
+        yield annotation(problem.severity, str(problem), *place(problem.origin))
     for row in report.rows:
-        if row.failure and row.endpoint:
-            lines.append(_annotation("error" if row.required else "warning", row.failure.message))
+        failure = row.failure
+        if failure and (row.endpoint or row.alias not in told):
+            severity = "error" if row.required else "warning"
+            yield annotation(severity, failure.message, failure.file, failure.line)
         elif row.state == "connected":
-            lines.append(f"{row.alias}: connected to {row.endpoint} ({row.server_version})")
-    return "\n".join(lines)
+            yield f"{row.alias}: connected to {row.endpoint} ({row.server_version})"
+
+
+def annotation(
+    severity: str, message: str, file: str | None = None, line: int | None = None
+) -> str:
+    """Return one workflow command, escaped as the runner reads it.
+
+    Source: GitHub Docs, "Workflow commands for GitHub Actions"; actions/toolkit,
+    packages/core/src/command.ts.
+
+    Args:
+        severity: `error`, `warning` or `notice`.
+        message: What is wrong; it may have several lines.
+        file: Where, if it is in a file.
+        line: The line in it.
+
+    Example:
+        >>> annotation("error", "50% is no port", "a,b.env", 2)
+        '::error file=a%2Cb.env,line=2::50%25 is no port'
+    """
+    path = _in_workspace(file) if file else None
+    properties = (("file", path), ("line", line if path else None))
+    given = (f"{name}={_escaped_property(str(each))}" for name, each in properties if each)
+    return f"::{severity} {','.join(given)}".rstrip() + f"::{_escaped(message)}"
+
+
+def _in_workspace(file: str) -> str:
+    """Return a path as a job knows it: its steps may run in another directory."""
+    workspace = process_environment().get("GITHUB_WORKSPACE")
+    path = Path(os.path.abspath(file))  # noqa: PTH100 - pathlib's does not take `..` away
+    if workspace and path.is_relative_to(workspace):
+        return str(path.relative_to(workspace))
+    return file
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
 def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
@@ -97,11 +146,6 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _problem(problem: Problem) -> dict[str, Any]:
-    return {**asdict(problem), "origin": str(problem.origin) if problem.origin else None}
-
-
-def _annotation(severity: str, message: str, problem: Problem | None = None) -> str:
-    origin = problem.origin if problem else None
-    place = f" file={origin.path},line={origin.line}" if origin and origin.line else ""
-    escaped = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{severity}{place}::{escaped}"
+    file, line = place(problem.origin)
+    origin = str(problem.origin) if problem.origin else None
+    return {**asdict(problem), "origin": origin, "file": file, "line": line}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zconfig.connection import Connection
 from zconfig.errors import (
+    ClosedError,
     ConfigurationError,
     ConnectError,
     ExitCode,
@@ -15,10 +16,17 @@ from zconfig.errors import (
     ZConfigError,
     worst,
 )
+from zconfig.origin import Origin
 from zconfig.registry import Connections
 from zconfig.registry.table import nothing_configured
 from zconfig.settings.arguments import as_alias
 from zconfig.spec import ConnectionSpec
+
+Outcome = Connection | ZConfigError | None
+"""What became of an alias; `None` if it was not dialed."""
+Outcomes = Mapping[str, Outcome]
+
+_FILES = frozenset({"dotenv", "secrets directory", "service binding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,8 @@ class Failure:
         origin: Where the value at fault was set.
         hint: An observation about the surroundings that makes the cause likelier.
         elapsed_ms: Milliseconds from the start of the connect to this verdict.
+        file: The file in which the value at fault was set; `None` if it was set in none.
+        line: The line in that file, from 1; `None` where the file is the value.
     """
 
     cause: str
@@ -50,6 +60,8 @@ class Failure:
     origin: str = ""
     hint: str = ""
     elapsed_ms: float | None = None
+    file: str | None = None
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +74,8 @@ class Row:
         db_name: The database.
         required: Whether its failure counts.
         origin: Where its URI was set.
-        state: `configured`, `connected` or `failed`.
+        state: `configured` (it was not dialed), `connected`, `failed`, or `given up`: another
+            failed for good, and it was not waited for.
         server_version: What the server calls itself.
         round_trip_ms: The time of one ping.
         failure: Why it is not connected.
@@ -120,11 +133,28 @@ def checked(
         wait: Seconds for which transient failures are retried.
         timeout: Seconds for each connect.
     """
+
+    def attempt(names: Sequence[str]) -> Outcomes:
+        return connections.attempt(*names, wait=wait, timeout=timeout)
+
+    return reported(connections, aliases, attempt)
+
+
+def reported(
+    connections: Connections, aliases: Iterable[str], attempt: Callable[[Sequence[str]], Outcomes]
+) -> Report:
+    """Report what becomes of aliases, by default of all.
+
+    Args:
+        connections: The registry.
+        aliases: Which ones; all of them count as required then.
+        attempt: Connects them.
+    """
     started = time.perf_counter()
     named = tuple(dict.fromkeys(as_alias(alias) for alias in aliases))
     configuration = connections.configuration
     wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
-    outcomes = connections.attempt(*(named or (*connections, *wrong)), wait=wait, timeout=timeout)
+    outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))))
     rows = tuple(_row(connections, a, each, forced=bool(named)) for a, each in outcomes.items())
     problems = configuration.problems
     if named:
@@ -146,20 +176,23 @@ def listed(connections: Connections) -> Report:
     return Report(tuple(rows), problems, configuration.elapsed_ms)
 
 
-def _row(
-    connections: Connections, alias: str, outcome: Connection | ZConfigError, *, forced: bool
-) -> Row:
+def _row(connections: Connections, alias: str, outcome: Outcome, *, forced: bool) -> Row:
     """Report what became of one alias; a server that stops answering at once has failed, too."""
     if isinstance(outcome, Connection):
         try:
             return _connected(outcome, required=forced or outcome.spec.required)
         except ZConfigError as error:
             outcome = error
-    optional = alias in connections.configuration.optional and not forced
-    if alias in connections:
-        row = _configured(connections.spec(alias))
-        return replace(row, required=not optional, state="failed", failure=_failure(outcome))
-    return Row(alias, required=not optional, state="failed", failure=_failure(outcome))
+    required = forced or alias not in connections.configuration.optional
+    if isinstance(outcome, ZConfigError) and alias not in connections:
+        return Row(alias, required=required, state="failed", failure=_failure(outcome))
+    spec = connections.spec(alias)
+    row = replace(_configured(spec), required=required)
+    if outcome is None:
+        return row
+    if isinstance(outcome, ClosedError):
+        return replace(row, state="given up")
+    return replace(row, state="failed", failure=_failure(outcome, spec))
 
 
 def _connected(connection: Connection, *, required: bool) -> Row:
@@ -176,8 +209,10 @@ def _configured(spec: ConnectionSpec) -> Row:
     return Row(spec.alias, str(spec.endpoint), spec.db_name, spec.required, str(spec.origin()))
 
 
-def _failure(error: ZConfigError) -> Failure:
+def _failure(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failure:
     if isinstance(error, ConnectError):
+        origins = spec.origins.values() if spec else ()
+        origin = next((each for each in origins if str(each) == error.origin), None)
         return Failure(
             error.cause,
             str(error),
@@ -190,10 +225,12 @@ def _failure(error: ZConfigError) -> Failure:
             error.origin,
             error.hint,
             error.elapsed_ms,
+            *place(origin),
         )
     if not isinstance(error, ConfigurationError):
         return Failure("missing_extra", str(error), error.exit_code)
     first = error.problems[0]
+    file, line = place(first.origin)
     return Failure(
         first.code,
         str(error),
@@ -201,4 +238,20 @@ def _failure(error: ZConfigError) -> Failure:
         remedy=first.remedy,
         problem=first.message,
         origin=str(first.origin or ""),
+        file=file,
+        line=line,
     )
+
+
+def place(origin: Origin | None) -> tuple[str | None, int | None]:
+    """Return the file, and the line in it, that a value stood in; none if it stood elsewhere.
+
+    Example:
+        >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
+        ('.env', 3)
+        >>> place(Origin("AWS Secrets Manager", "ZILLIZ_URI", "prod/zilliz"))
+        (None, None)
+    """
+    if origin is None or origin.source not in _FILES:
+        return None, None
+    return origin.path, origin.line
