@@ -2,14 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint matrix bench docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on Milvus Lite: two connections, a collection, a search"
 	@echo "make test    every test, against Milvus Lite and real Milvus servers"
 	@echo "make lint    ruff and mypy"
+	@echo "make matrix  other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
 	@echo "make bench   what reading the configuration costs, as ratios"
+	@echo "make docs    the documentation site, in build/site"
 	@echo "make clean   remove what these made"
 
 demo: $(VENV)/demo/.made
@@ -23,11 +25,26 @@ lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff format --check .
 	$(VENV)/test/bin/mypy
 
+# All of it, and longer tests, by .venv/test/bin/nox; see noxfile.py.
+matrix: matrix-interop matrix-frameworks
+
+matrix-%: .nox/.made-%
+	$(VENV)/test/bin/nox --session $* --tags ci -R -- --quiet -m 'not outage'
+
+.PRECIOUS: .nox/.made-%
+.nox/.made-%: pyproject.toml noxfile.py $(VENV)/test/.made
+	$(VENV)/test/bin/nox --session $* --tags ci --install-only
+	@touch $@
+
 bench: $(VENV)/test/.made
 	$(VENV)/test/bin/python benchmarks/settings_cost.py
 
+docs: $(VENV)/docs/.made
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build
+	@echo "open build/site/index.html"
+
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/quickstart/*.db
+	rm -rf $(VENV) .nox build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/quickstart/*.db
 
 $(VENV)/demo/.made: pyproject.toml
 	$(call make_venv,demo)
@@ -37,6 +54,11 @@ $(VENV)/demo/.made: pyproject.toml
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
 	$(VENV)/test/bin/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+$(VENV)/docs/.made: pyproject.toml
+	$(call make_venv,docs)
+	$(VENV)/docs/bin/python -m pip install --quiet --editable . --group docs
 	@touch $@
 
 define make_venv

@@ -4,6 +4,8 @@
     nox -s 'interop(pymilvus-2.4-oldest)'   # one of them
     nox -s frameworks                       # LangChain, LlamaIndex and Haystack
     nox -s lowest                           # the lowest versions of what we depend on
+    nox -t ci                               # those that every change is tested with
+    nox -s frameworks -- -m 'not outage'    # what follows `--` is pytest's
 
 Environments are made in `.nox`; `-R` uses them again without installing anything.
 """
@@ -21,6 +23,7 @@ nox.options.error_on_missing_interpreters = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 TESTS = nox.project.dependency_groups(PROJECT, "interop")
 LITE = ("milvus-lite>=3.0",)
+CI = ("ci",)
 
 # They import `pkg_resources`, and do not say that setuptools 81 took it away.
 PKG_RESOURCES = ("setuptools<81",)
@@ -35,12 +38,14 @@ class Cell:
         grpcio: Which gRPC; empty for the newest that pymilvus admits.
         protobuf: Which protobuf; likewise.
         besides: What else it needs, or can make use of.
+        tags: `ci` for those that every change is tested with.
     """
 
     pymilvus: str
     grpcio: str = ""
     protobuf: str = ""
     besides: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def requirements(self) -> tuple[str, ...]:
@@ -55,42 +60,55 @@ class Cell:
 
 # We need grpcio 1.60. Milvus Lite 3 serves pymilvus' messages, from 2.6.1 on.
 CELLS = {
-    "pymilvus-2.4-oldest": Cell("2.4.0", "==1.60.0", "==3.20.3", (*PKG_RESOURCES, "marshmallow<4")),
+    "pymilvus-2.4-oldest": Cell(
+        "2.4.0", "==1.60.0", "==3.20.3", (*PKG_RESOURCES, "marshmallow<4"), CI
+    ),
     "pymilvus-2.4-newest": Cell("2.4.15", besides=PKG_RESOURCES),
     "pymilvus-2.5-oldest": Cell("2.5.0", "==1.60.0", "==3.20.3", PKG_RESOURCES),
-    "pymilvus-2.5-newest": Cell("2.5.18"),
-    "pymilvus-2.6-oldest": Cell("2.6.0", "==1.66.2", "==5.27.2"),
+    "pymilvus-2.5-newest": Cell("2.5.18", tags=CI),
+    "pymilvus-2.6-oldest": Cell("2.6.0", "==1.66.2", "==5.27.2", tags=CI),
     "pymilvus-2.6-oldest-lite": Cell("2.6.1", "==1.66.2", "==5.27.2", LITE),
     "pymilvus-2.6-newest": Cell("2.6.17", besides=LITE),
     "pymilvus-3.0-oldest": Cell("3.0.0", "==1.66.2", "==5.27.2", LITE),
     "pymilvus-3.0-newest": Cell("3.0.2", besides=LITE),
 }
-FRAMEWORKS = ("langchain", "llamaindex", "haystack")
+# Which frameworks an environment can have together, by the pymilvus that they want.
+FRAMEWORKS = {
+    "pymilvus-2.6": ("llamaindex",),
+    "pymilvus-3": ("langchain", "haystack"),
+}
 
 
 @nox.session
-@nox.parametrize("cell", [nox.param(cell, id=name) for name, cell in CELLS.items()])
+@nox.parametrize("cell", [nox.param(cell, id=name, tags=cell.tags) for name, cell in CELLS.items()])
 def interop(session: nox.Session, cell: Cell) -> None:
     """Test pymilvus clients and its ORM on our channels."""
-    session.install("--editable", ".", *TESTS, *cell.requirements)
+    install(session, ".", *TESTS, *cell.requirements)
     run_tests(session, "tests/interop/test_pymilvus.py")
 
 
 @nox.session
-@nox.parametrize("framework", [nox.param(name, id=name) for name in FRAMEWORKS])
-def frameworks(session: nox.Session, framework: str) -> None:
-    """Test the vector store of a framework, with the pymilvus that it wants."""
-    session.install("--editable", f".[{framework}]", *TESTS, *LITE)
-    run_tests(session, f"tests/interop/test_{framework}.py")
+@nox.parametrize(
+    "names", [nox.param(names, id=name, tags=CI) for name, names in FRAMEWORKS.items()]
+)
+def frameworks(session: nox.Session, names: tuple[str, ...]) -> None:
+    """Test the vector stores of frameworks, with the pymilvus that they want."""
+    install(session, f".[{','.join(names)}]", *TESTS, *LITE)
+    run_tests(session, *(f"tests/interop/test_{name}.py" for name in names))
 
 
 @nox.session
 def lowest(session: nox.Session) -> None:
     """Test with the lowest versions of what we depend on."""
     requirements = PROJECT["project"]["dependencies"]
-    session.install("--editable", ".", *TESTS, *(each.replace(">=", "==") for each in requirements))
+    install(session, ".", *TESTS, *(each.replace(">=", "==") for each in requirements))
     session.run("python", "-c", "import zconfig, zconfig.cli")
     run_tests(session, "tests/test_load.py", "tests/test_connect_real.py", "tests/test_import.py")
+
+
+def install(session: nox.Session, project: str, *requirements: str) -> None:
+    """Install us and others; most of what they bring is never imported, so it is not compiled."""
+    session.install("--no-compile", "--editable", project, *requirements)
 
 
 def run_tests(session: nox.Session, *paths: str) -> None:

@@ -81,10 +81,13 @@ def error_reference() -> str:
 
 def exit_code_reference() -> str:
     """Return the reference of the command's exit codes."""
+    title = (
+        f"{NOTICE}# Exit codes\n\nThe command's exit code says what failed. A program ends with "
+        "the same one by `sys.exit(error.exit_code)`, which every `ZConfigError` has. The codes do "
+        "not change.\n"
+    )
     rows = [
-        f"{NOTICE}# Exit codes\n\nThe command's exit code says what failed. A program ends with the "
-        "same one by `sys.exit(error.exit_code)`, which every `ZConfigError` has. The codes do not "
-        "change.\n",
+        title,
         "| code | when | errors |",
         "| --- | --- | --- |",
     ]

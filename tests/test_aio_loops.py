@@ -77,6 +77,20 @@ def test_connections_are_closed_before_their_event_loop_is(face: Faces) -> None:
     wait_for(lambda: pollers() == 0)
 
 
+def test_what_an_event_loop_that_stands_still_has_open_is_not_told_as_news(face: Faces) -> None:
+    async def state() -> str:
+        await opened(face)
+        return face.blocking.stats()["default"].state
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(state()) == "connected"
+        assert face.blocking.stats()["default"].state == "idle"
+    finally:
+        loop.run_until_complete(face.aio.close())
+        loop.close()
+
+
 def test_a_connection_of_another_event_loop_is_refused(face: Faces, server: FakeMilvus) -> None:
     loop = asyncio.new_event_loop()
     connection = loop.run_until_complete(opened(face))

@@ -267,9 +267,9 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs grpc when it is asked for."""
-    if name == "aio":
-        return import_module("zconfig.aio")
+    """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
+    if name in ("aio", "health"):
+        return import_module(f"zconfig.{name}")
     if name == "interop":
         import_module("zconfig.interop.pymilvus")
         return import_module("zconfig.interop")

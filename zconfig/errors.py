@@ -122,9 +122,14 @@ class ConfigurationError(ZConfigError):
 
     exit_code = ExitCode.CONFIGURATION
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem] | str) -> None:
+        if isinstance(problems, str):  # from a queue that would make it again of its message
+            raise TypeError(problems)
         self.problems: tuple[Problem, ...] = tuple(problems)
-        super().__init__(self.problems)
+        super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.problems,)
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
@@ -222,7 +227,8 @@ class ConnectError(ZConfigError):
         self.attempts = attempts
         self.hint = hint
         self.remedy = remedy or type(self).remedy
-        super().__init__(alias)
+        # The message: it is all that is kept where results are JSON, as Celery's are.
+        super().__init__(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.alias, self.facts())
@@ -608,7 +614,10 @@ class AutoconnectError(ZConfigError):
         self.failures: dict[str, ZConfigError] = dict(failures)
         self.connected: tuple[str, ...] = tuple(connected)
         self.exit_code = worst(error.exit_code for error in self.failures.values())
-        super().__init__(self.failures, self.connected)
+        super().__init__(str(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.failures, self.connected)
 
     def __str__(self) -> str:
         lines = "".join(f"\n  - {error}" for error in self.failures.values())

@@ -21,13 +21,23 @@ collect_ignore = [name for name, package in _NEEDS.items() if find_spec(package)
 
 
 @pytest.fixture(params=["lite", "server"])
-def docs(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Have an alias of zconfig's that leads to Milvus Lite, or to the real server."""
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Return the URI and the credentials of Milvus Lite, or of the real server."""
+    return place_of(request)
+
+
+def place_of(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Return the URI and the credentials of the kind of server that is the parameter."""
     if request.param == "lite":
-        docs = {"uri": request.getfixturevalue("lite_uri")}
-    else:
-        docs = {"uri": request.getfixturevalue("milvus").uri, "token": CREDENTIALS}
-    with zconfig.connections.override({"docs": docs}):
+        return request.getfixturevalue("lite_uri"), ""
+    return request.getfixturevalue("milvus").uri, CREDENTIALS
+
+
+@pytest.fixture
+def docs(place: tuple[str, str]) -> Iterator[str]:
+    """Have an alias of zconfig's that leads there."""
+    uri, token = place
+    with zconfig.connections.override({"docs": {"uri": uri, "token": token}}):
         yield "docs"
 
 

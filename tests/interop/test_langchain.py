@@ -10,9 +10,12 @@ from langchain_milvus import Milvus
 
 import zconfig
 from tests.interop.embedding import ANSWER, QUESTION, TEXTS, embed
+from tests.interop.moving import both_answer
+from tests.support.pages import Follower, follow
 from tests.support.processes import REPOSITORY, run
 from tests.support.servers import CREDENTIALS, RealMilvus
 
+PAGE = REPOSITORY / "docs" / "how-to" / "langchain.md"
 EXAMPLE = REPOSITORY / "examples" / "langchain_rag.py"
 
 
@@ -37,6 +40,11 @@ def test_a_store_is_filled_and_searched(docs: str, name: str) -> None:
     store.client.drop_collection(name)
 
 
+def test_the_page_can_be_followed_from_its_top(tmp_path: Path) -> None:
+    with Follower(tmp_path, {}) as follower:
+        follow(PAGE, follower, run={"python"}, not_run={"pip"})
+
+
 def test_the_example_answers_from_the_docs_on_milvus_lite(tmp_path: Path) -> None:
     done = run([sys.executable, str(EXAMPLE)], environ={"ZILLIZ_URI": "./docs.db"})
     assert done.returncode == 0, done.stderr
@@ -51,3 +59,11 @@ def test_the_example_takes_another_question_and_a_server(milvus: RealMilvus) -> 
     )
     assert done.returncode == 0, done.stderr
     assert "bad_expansion" in done.stdout
+
+
+def test_an_application_moves_over_by_configuration_and_one_import(
+    place: tuple[str, str], name: str
+) -> None:
+    before, after = both_answer("LangChain", *place, name)
+    assert before == after
+    assert ANSWER in after

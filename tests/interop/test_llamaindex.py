@@ -8,6 +8,7 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 
 import zconfig
 from tests.interop.embedding import ANSWER, DIMENSION, QUESTION, TEXTS, embed
+from tests.interop.moving import both_answer
 
 
 def test_a_store_is_filled_and_searched(docs: str, name: str) -> None:
@@ -29,3 +30,11 @@ def test_a_store_shows_no_token(docs: str, name: str) -> None:
         **zconfig.connection_args(docs), collection_name=name, dim=4, use_async_client=False
     )
     assert "root:Milvus" not in f"{store!r} {store.to_dict()}"
+
+
+def test_an_application_moves_over_by_configuration_and_one_import(
+    place: tuple[str, str], name: str
+) -> None:
+    before, after = both_answer("LlamaIndex", *place, name)
+    assert before == after
+    assert ANSWER in after

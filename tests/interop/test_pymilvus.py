@@ -14,6 +14,9 @@ import grpc
 import pytest
 
 import zconfig
+from tests.interop.conftest import place_of
+from tests.interop.embedding import ANSWER
+from tests.interop.moving import both_answer
 from tests.support.certificates import Certificates
 from tests.support.faults import LOOPBACK, breakable_proxy
 from tests.support.processes import run_python
@@ -48,13 +51,16 @@ REFUSALS = (pymilvus.MilvusException, grpc.RpcError)
 
 
 @pytest.fixture(params=["lite", "server"] if HAS_LITE else ["server"])
-def prod(request: pytest.FixtureRequest) -> Iterator[Connection]:
-    """A connection to each kind of server that there is for this version."""
-    if request.param == "lite":
-        environ = {"ZILLIZ_PROD_URI": request.getfixturevalue("lite_uri")}
-    else:
-        environ = settings(request.getfixturevalue("milvus"))
-    with registry(**environ) as connections:
+def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Return the URI and the credentials of each kind of server that there is for this version."""
+    return place_of(request)
+
+
+@pytest.fixture
+def prod(place: tuple[str, str]) -> Iterator[Connection]:
+    """A connection to it."""
+    uri, token = place
+    with registry(ZILLIZ_PROD_URI=uri, ZILLIZ_PROD_TOKEN=token) as connections:
         yield connections["prod"]
 
 
@@ -215,6 +221,7 @@ def test_new_credentials_are_taken_up_without_a_failed_call(
         call()
 
 
+@pytest.mark.outage
 @both
 def test_after_an_outage_the_same_client_works_on_the_same_channel(
     calls: Calls, milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
@@ -299,6 +306,17 @@ def test_install_without_a_registry_names_what_to_use_instead(
     monkeypatch.delattr(pymilvus, "connections")
     with pytest.raises(ConfigurationError, match=r"use zconfig\.client\(alias\)"):
         install()
+
+
+# --- an application ------------------------------------------------------------------------
+
+
+def test_an_application_moves_over_by_configuration_and_one_import(
+    place: tuple[str, str],
+) -> None:
+    before, after = both_answer("pymilvus", *place, new_name("c"))
+    assert before == after
+    assert ANSWER in after
 
 
 # --- what an import does -------------------------------------------------------------------

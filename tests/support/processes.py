@@ -18,7 +18,7 @@ def run(
     *,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
-    timeout_s: float = 60,
+    timeout_s: float = 180,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program with nothing in its environment but what is given."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}

@@ -31,7 +31,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ZConfigError as error:
             message, code = str(error), error.exit_code
-        fail(message, code)
+        return fail(message, code)
 
 
 @click.group(cls=Commands, params=global_options(), epilog=EXIT_CODES)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 from rich.text import Text
 
 from zconfig.cli.drawing import draw, new_table
-from zconfig.cli.report import Report, Row, place
+from zconfig.cli.places import in_workspace, place
+from zconfig.cli.report import Report, Row
 from zconfig.errors import Problem
-from zconfig.sources.process import process_environment
 
 Format = Literal["table", "json", "github", "junit"]
 
@@ -24,7 +22,7 @@ _STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": 
 
 def render_table(report: Report) -> str:
     """Return a table with the failures and problems in full below it."""
-    shows_server = any(row.state != "configured" for row in report.rows)
+    shows_server = any(row.state == "connected" for row in report.rows)
     server = ("server", "round trip") if shows_server else ()
     headers = ("alias", "endpoint", "database", "state", *server, "configured by")
     table = new_table(*headers, wraps=_LONG)
@@ -89,19 +87,10 @@ def annotation(
         >>> annotation("error", "50% is no port", "a,b.env", 2)
         '::error file=a%2Cb.env,line=2::50%25 is no port'
     """
-    path = _in_workspace(file) if file else None
+    path = in_workspace(file) if file else None
     properties = (("file", path), ("line", line if path else None))
     given = (f"{name}={_escaped_property(str(each))}" for name, each in properties if each)
     return f"::{severity} {','.join(given)}".rstrip() + f"::{_escaped(message)}"
-
-
-def _in_workspace(file: str) -> str:
-    """Return a path as a job knows it: its steps may run in another directory."""
-    workspace = process_environment().get("GITHUB_WORKSPACE")
-    path = Path(os.path.abspath(file))  # noqa: PTH100 - pathlib's does not take `..` away
-    if workspace and path.is_relative_to(workspace):
-        return str(path.relative_to(workspace))
-    return file
 
 
 def _escaped(text: str) -> str:

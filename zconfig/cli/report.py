@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from zconfig.cli.places import place
 from zconfig.connection import Connection
 from zconfig.errors import (
     ClosedError,
@@ -16,7 +17,6 @@ from zconfig.errors import (
     ZConfigError,
     worst,
 )
-from zconfig.origin import Origin
 from zconfig.registry import Connections
 from zconfig.registry.table import nothing_configured
 from zconfig.settings.arguments import as_alias
@@ -25,8 +25,6 @@ from zconfig.spec import ConnectionSpec
 Outcome = Connection | ZConfigError | None
 """What became of an alias; `None` if it was not dialed."""
 Outcomes = Mapping[str, Outcome]
-
-_FILES = frozenset({"dotenv", "secrets directory", "service binding"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,17 +239,3 @@ def _failure(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failure
         file=file,
         line=line,
     )
-
-
-def place(origin: Origin | None) -> tuple[str | None, int | None]:
-    """Return the file, and the line in it, that a value stood in; none if it stood elsewhere.
-
-    Example:
-        >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
-        ('.env', 3)
-        >>> place(Origin("AWS Secrets Manager", "ZILLIZ_URI", "prod/zilliz"))
-        (None, None)
-    """
-    if origin is None or origin.source not in _FILES:
-        return None, None
-    return origin.path, origin.line

@@ -319,7 +319,7 @@ class Connections(Mapping[str, "Connection"]):
             ...     connections.stats()["docs"].state
             'idle'
         """
-        return {alias: self._registry.stats(alias) for alias in self._table}
+        return {alias: self._registry.stats(alias) for alias in self._registry.known}
 
     def reload(self) -> Changes:
         """Read the configuration again, and apply what changed.

@@ -55,7 +55,9 @@ class Situation(NamedTuple):
 
 def situation(scene: Scene, alias: str) -> Situation:
     """Return what an alias is doing, on threads and event loops; the worst that is open counts."""
-    homes = [home for home in tuple(scene.loops.values()) if not home.is_over]
+    # A loop that does not run knows nothing new of its own; `keyrefs` is a list, whoever adds one.
+    loops = [loop for ref in scene.loops.keyrefs() if (loop := ref()) and loop.is_running()]
+    homes = [home for loop in loops if (home := scene.loops.get(loop)) and not home.is_over]
     places = [scene.pool.lifecycle(alias), *(home.lifecycle(alias) for home in homes)]
     retries = [scene.retries.find(alias), *(home.retries.find(alias) for home in homes)]
     return _worst(scene, [each for each in places if each], [each for each in retries if each])

@@ -1,0 +1,230 @@
+"""`zconfig exec`: another program, with one alias' values as the variables that it wants."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.support.fake_milvus import PATIENCE_S, fake_milvus
+from tests.support.faults import refused
+from tests.support.processes import REPOSITORY, run, run_zconfig
+from tests.support.registries import registry
+from zconfig.cli.app import zconfig
+from zconfig.cli.environ import FIELDS, PYMILVUS, environment_with, values_of
+from zconfig.spec import ConnectionSpec
+
+SECRET = "s3cret-canary"
+PROD = {
+    "ZILLIZ_PROD_URI": "https://db.example/sales",
+    "ZILLIZ_PROD_TOKEN": f"root:{SECRET}",
+    "ZILLIZ_PROD_TLS_CA": "/etc/ca.pem",
+    "ZILLIZ_PROD_TIMEOUT": "2.5",
+}
+
+
+def spec(environ: Mapping[str, str]) -> ConnectionSpec:
+    with registry(**environ) as connections:
+        return connections.spec("prod")
+
+
+def child(source: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", source)
+
+
+# --- values, without a process ----------------------------------------------------------------
+
+
+def test_the_fields_are_what_a_connection_is_made_of() -> None:
+    values = values_of(spec(PROD))
+    assert tuple(values) == FIELDS
+    assert values == {
+        "URI": "https://db.example:443",
+        "ADDRESS": "db.example:443",
+        "HOST": "db.example",
+        "PORT": "443",
+        "TOKEN": f"root:{SECRET}",
+        "USER": "root",
+        "PASSWORD": SECRET,
+        "DB_NAME": "sales",
+        "TIMEOUT": "2.5",
+        "TLS_CA": "/etc/ca.pem",
+        "TLS_CERT": None,
+        "TLS_KEY": None,
+        "TLS_SERVER_NAME": None,
+        "PROXY": None,
+    }
+
+
+def test_an_api_key_has_neither_user_nor_password() -> None:
+    values = values_of(spec({**PROD, "ZILLIZ_PROD_TOKEN": SECRET}))
+    assert (values["TOKEN"], values["USER"], values["PASSWORD"]) == (SECRET, None, None)
+
+
+def test_a_password_keeps_its_colons() -> None:
+    values = values_of(spec({**PROD, "ZILLIZ_PROD_TOKEN": "root:a:b"}))
+    assert (values["USER"], values["PASSWORD"]) == ("root", "a:b")
+
+
+def test_milvus_lite_is_a_path(tmp_path: Path) -> None:
+    values = values_of(spec({"ZILLIZ_PROD_URI": "./x.db"}))
+    assert values["URI"] == str(tmp_path / "x.db")
+    assert values["HOST"] is values["PORT"] is values["TOKEN"] is None
+
+
+def test_what_another_server_left_behind_does_not_go_with_this_one() -> None:
+    before = {"MILVUS_TOKEN": "another", "PATH": "/bin"}
+    bare = spec({"ZILLIZ_PROD_URI": "http://db.example"})
+    after = environment_with(before, bare, PYMILVUS.items())
+    assert after == {
+        "PATH": "/bin",
+        "MILVUS_URI": "http://db.example:19530",
+        "MILVUS_DB_NAME": "default",
+    }
+    assert before["MILVUS_TOKEN"] == "another"
+
+
+def test_the_help_names_every_field() -> None:
+    words = CliRunner().invoke(zconfig, ["exec", "--help"]).output.replace(",", " ").split()
+    assert {*FIELDS, *PYMILVUS.values()} <= {word.rstrip(".") for word in words}
+
+
+# --- what is wrong, without a process ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(("--map", "NOPE=X"), "known are URI, ADDRESS, HOST", id="unknown field"),
+        pytest.param(("--map", "URI"), "the name of a variable is missing", id="no variable"),
+        pytest.param(("--map", "URI=A=B"), "the name of a variable is missing", id="not a name"),
+        pytest.param(("--map", "URI=1A"), "the name of a variable is missing", id="a digit"),
+    ],
+)
+def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -> None:
+    done = CliRunner(env=PROD).invoke(zconfig, ["exec", "prod", *arguments, "--", "true"])
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("prod", "true"), ("prod", "grep", "-q", "x"), ("prod",)])
+def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
+    done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
+    assert done.exit_code == 2
+    assert "write -- before the command to run" in done.stderr
+
+
+def test_a_missing_command_is_a_wrong_use() -> None:
+    assert CliRunner(env=PROD).invoke(zconfig, ["exec", "prod", "--"]).exit_code == 2
+
+
+def test_a_missing_alias_exits_3_with_the_usual_message() -> None:
+    done = CliRunner(env=PROD).invoke(zconfig, ["exec", "nope", "--", "true"])
+    assert done.exit_code == 3
+    assert "nothing configures it; known are prod" in done.stderr
+
+
+def test_an_alias_that_is_wrong_exits_3_with_its_problem() -> None:
+    environ = {"ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
+    done = CliRunner(env=environ).invoke(zconfig, ["exec", "bad", "--", "true"])
+    assert done.exit_code == 3
+    assert "the port is not a number from 1 to 65535" in done.stderr
+
+
+# --- processes ----------------------------------------------------------------------------------
+
+
+def test_the_command_gets_its_variables_arguments_and_exit_code() -> None:
+    show = child("import json, os, sys; print(json.dumps([dict(os.environ), sys.argv])); exit(7)")
+    arguments = ("-q", "--map", "--", "$HOME")
+    done = run_zconfig("exec", "prod", "--", *show, *arguments, environ={**PROD, "OTHER": "kept"})
+    assert (done.returncode, done.stderr) == (7, "")
+    environ, argv = json.loads(done.stdout)
+    assert argv[1:] == list(arguments)
+    given = {name: environ.get(name) for name in PYMILVUS.values()}
+    assert given == {
+        "MILVUS_URI": "https://db.example:443",
+        "MILVUS_TOKEN": f"root:{SECRET}",
+        "MILVUS_DB_NAME": "sales",
+    }
+    assert environ["OTHER"] == "kept"
+    assert "GRPC_VERBOSITY" not in environ
+
+
+def test_the_secret_is_on_no_command_line() -> None:
+    show = child("import sys; print(sys.orig_argv)")
+    wanted = ("--map", "token=KEY", "--map", "PASSWORD=PW", "--", *show)
+    done = run_zconfig("exec", "prod", *wanted, environ=PROD)
+    assert done.returncode == 0, done.stderr
+    assert "orig_argv" in done.stdout
+    assert SECRET not in done.stdout
+
+
+def test_only_what_is_mapped_is_set() -> None:
+    show = child("import os; print(os.environ['DB'], 'MILVUS_URI' in os.environ)")
+    done = run_zconfig("exec", "prod", "--map", "URI=DB", "--", *show, environ=PROD)
+    assert done.stdout == "https://db.example:443 False\n"
+
+
+def test_signals_are_the_command_s_own() -> None:
+    source = """
+import signal, sys
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
+print("ready", flush=True)
+signal.pause()
+"""
+    arguments = ["-m", "zconfig", "exec", "prod", "--", *child(source)]
+    environ = {**PROD, "PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        [sys.executable, *arguments], env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 5
+
+
+def test_a_closed_pipe_ends_the_command_as_it_would_without_us() -> None:
+    # Python ignores SIGPIPE; a program that inherits that goes on writing for ever.
+    command = f"{shlex.quote(sys.executable)} -m zconfig exec prod -- yes"
+    line = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
+    done = run(["bash", "-c", line], environ=PROD)
+    assert (done.stdout, done.stderr) == (f"y\n{128 + signal.SIGPIPE}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("is_there", "code", "reason"),
+    [(False, 127, "command not found"), (True, 126, "permission denied")],
+)
+def test_a_command_that_cannot_run_exits_as_shells_do(
+    is_there: bool, code: int, reason: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    if is_there:
+        program.touch(mode=0o644)
+    done = run_zconfig("exec", "prod", "--", str(program), environ=PROD)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"zconfig: {program}: {reason}\n"
+
+
+def test_with_check_the_command_runs_only_if_the_server_accepts_us() -> None:
+    arguments = ("exec", "prod", "--check", "--", "echo", "ran")
+    with fake_milvus() as fake, refused() as port:
+        fine = run_zconfig(*arguments, environ={"ZILLIZ_PROD_URI": fake.uri})
+        environ = {**PROD, "ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}"}
+        environ.pop("ZILLIZ_PROD_TLS_CA")
+        failed = run_zconfig(*arguments, environ=environ)
+        assert fake.count("Connect") == 1
+    assert (fine.returncode, fine.stdout, fine.stderr) == (0, "ran\n", "")
+    assert (failed.returncode, failed.stdout) == (4, "")
+    assert "connection refused" in failed.stderr
+    assert SECRET not in failed.stderr

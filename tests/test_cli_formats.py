@@ -1,0 +1,300 @@
+"""What programs read: JSON by its documented schemas, JUnit XML, GitHub's annotations."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import grpc
+import pytest
+from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from tests.support.fake_milvus import FakeMilvus, fake_milvus
+from tests.support.faults import grpc_server, refused
+from tests.support.processes import REPOSITORY
+from zconfig.cli.app import zconfig
+from zconfig.cli.junit import render_junit
+from zconfig.cli.options import FORMATS
+from zconfig.cli.render import annotation, render_github
+from zconfig.cli.report import Failure, Report, Row
+from zconfig.cli.schemas import OF_COMMANDS, schema_of
+from zconfig.errors import ExitCode, Problem
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeMilvus]:
+    with fake_milvus() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def down() -> Iterator[int]:
+    with refused() as port:
+        yield port
+
+
+def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
+    done = CliRunner(env=environ).invoke(zconfig, arguments)
+    assert isinstance(done.exception, (SystemExit, type(None))), done.exception
+    return done
+
+
+@pytest.fixture
+def mixed(fake: FakeMilvus, down: int, tmp_path: Path) -> dict[str, str]:
+    """One alias that works, and those that do not, for every reason there is a key for."""
+    (tmp_path / ".env").write_text(
+        f"ZILLIZ_URI={fake.uri}\n"
+        "ZILLIZ_TOKEN=root:from-the-file\n"
+        f"ZILLIZ_DOWN_URI=http://127.0.0.1:{down}\n"
+        "ZILLIZ_BAD_URI=http://127.0.0.1:0\n"
+        "ZILLIZ_EMPTY_URI=\n"
+        "MILVUS_TOKEN=not-read-here\n"
+    )
+    return {
+        "ZILLIZ_TOKEN": "root:from-the-environment",
+        "ZILLIZ_DEFALT_TOKEN": "x",
+        "ZILLIZ_EXTRA_URI": f"http://127.0.0.1:{down}",
+        "ZILLIZ_EXTRA_REQUIRED": "false",
+    }
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def closed(schema: Any) -> Any:
+    """Return a schema that lets no key pass which it does not describe."""
+    if isinstance(schema, list):
+        return [closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    described = {key: closed(each) for key, each in schema.items()}
+    if "properties" in described:
+        described["additionalProperties"] = False
+    return described
+
+
+@pytest.mark.parametrize("command", OF_COMMANDS)
+def test_the_json_of_a_command_fits_its_schema_and_has_no_other_keys(
+    command: str, mixed: dict[str, str]
+) -> None:
+    printed = run(command, "--format", "json", environ=mixed).stdout
+    schema = json.loads(run("schema", "--of", command).stdout)
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(closed(schema)).validate(json.loads(printed))
+
+
+@pytest.mark.parametrize("command", ["check", "wait", "list", "doctor", "explain"])
+def test_the_json_of_an_empty_configuration_fits_its_schema(command: str) -> None:
+    printed = run(command, "--format", "json").stdout
+    Draft202012Validator(closed(schema_of(command))).validate(json.loads(printed))
+
+
+@pytest.mark.parametrize("command", OF_COMMANDS)
+def test_a_schema_refuses_what_lacks_a_key(command: str, mixed: dict[str, str]) -> None:
+    printed = json.loads(run(command, "--format", "json", environ=mixed).stdout)
+    validator = Draft202012Validator(schema_of(command))
+    for key in printed:
+        without = copy.copy(printed)
+        del without[key]
+        assert not validator.is_valid(without), key
+
+
+def keys_of(schema: Any) -> Iterator[str]:
+    if isinstance(schema, dict):
+        yield from schema.get("properties", ())
+        for each in schema.values():
+            yield from keys_of(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from keys_of(each)
+
+
+def test_every_key_is_documented() -> None:
+    page = (REPOSITORY / "docs" / "command.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`(\w+)`", page))
+    keys = {key for command in OF_COMMANDS for key in keys_of(schema_of(command))}
+    assert keys <= documented, keys - documented
+
+
+def test_the_failure_says_in_which_file_and_line_the_value_at_fault_stands(
+    mixed: dict[str, str],
+) -> None:
+    report = json.loads(run("check", "--format", "json", environ=mixed).stdout)
+    failures = {row["alias"]: row["failure"] for row in report["aliases"] if row["failure"]}
+    places = {alias: (each["file"], each["line"]) for alias, each in failures.items()}
+    assert places["down"] == (".env", 3)
+    assert places["bad"] == (".env", 4)
+    assert places["extra"] == (None, None)
+    (problem,) = (each for each in report["problems"] if each["alias"] == "bad")
+    assert (problem["file"], problem["line"]) == (".env", 4)
+
+
+def test_the_schema_of_the_variables_is_still_the_default() -> None:
+    assert run("schema").stdout == run("schema", "--of", "variables").stdout
+    assert "ZILLIZ_URI" in json.loads(run("schema").stdout)["properties"]
+
+
+# --- JUnit --------------------------------------------------------------------------------------
+
+
+def junit(text: str) -> ET.Element:
+    return ET.fromstring(text.encode())  # noqa: S314 - it is our own
+
+
+def outcome(case: ET.Element) -> str:
+    return next((each.tag for each in case if each.tag != "system-out"), "passed")
+
+
+@pytest.mark.parametrize("command", ["check", "wait"])
+def test_junit_has_a_test_case_an_alias(command: str, mixed: dict[str, str]) -> None:
+    arguments = ("default", "down") if command == "wait" else ()
+    more = ("--timeout", "0.1") if command == "wait" else ()
+    done = run(command, *arguments, *more, "--format", "junit", environ=mixed)
+    suites = junit(done.stdout)
+    cases = {case.get("name"): case for case in suites.iter("testcase")}
+    assert {case.get("classname") for case in cases.values()} == {f"zconfig.{command}"}
+    assert outcome(cases["default"]) == "passed"
+    assert outcome(cases["down"]) == "failure"
+    failure = cases["down"].find("failure")
+    assert failure is not None
+    assert failure.get("type") == "refused"
+    assert "start the server" in (failure.text or "")
+    assert cases["down"].get("file") == ".env"
+
+
+def test_junit_counts_what_counts(mixed: dict[str, str]) -> None:
+    suites = junit(run("check", "--format", "junit", environ=mixed).stdout)
+    (suite,) = suites
+    outcomes = [outcome(case) for case in suite]
+    for element in (suites, suite):
+        assert element.get("tests") == str(len(outcomes))
+        assert element.get("failures") == str(outcomes.count("failure"))
+        assert element.get("errors") == str(outcomes.count("error"))
+        assert element.get("skipped") == str(outcomes.count("skipped"))
+    optional = next(case for case in suite if case.get("name") == "extra")
+    assert outcome(optional) == "skipped"
+
+
+def test_junit_tells_what_concerns_no_alias() -> None:
+    suites = junit(run("check", "--format", "junit").stdout)
+    (case,) = suites.iter("testcase")
+    assert (case.get("name"), outcome(case)) == ("configuration", "error")
+    assert "set ZILLIZ_URI" in (case[0].text or "")
+
+
+def test_junit_of_the_doctor_has_the_stages(fake: FakeMilvus) -> None:
+    suites = junit(run("doctor", "--format", "junit", environ={"ZILLIZ_URI": fake.uri}).stdout)
+    (case,) = suites.iter("testcase")
+    assert outcome(case) == "passed"
+    stages = [line.split("  ")[:2] for line in (case.findtext("system-out") or "").splitlines()]
+    assert ["configuration", "ok"] in stages
+    assert ["database", "ok"] in stages
+
+
+@given(st.text(), st.text())
+def test_junit_is_well_formed_whatever_a_server_says(alias: str, said: str) -> None:
+    failure = Failure("refused", said, ExitCode.UNREACHABLE, file=said, problem=said)
+    rows = (Row(alias, state="failed", failure=failure), Row("b", required=False, failure=failure))
+    general = Problem("x", said, said)
+    text = render_junit(Report(rows, (general,), 1.0), "check", {alias: said})
+    assert len(list(junit(text).iter("testcase"))) == 3
+
+
+def test_junit_shows_control_characters_as_something_else() -> None:
+    failure = Failure("refused", "\x1b[31mred\x00\udc80", ExitCode.UNREACHABLE)
+    text = render_junit(Report((Row("a", failure=failure),), (), 1.0), "check")
+    assert junit(text).findtext(".//failure") == "\ufffd[31mred\ufffd\ufffd"
+
+
+# --- GitHub ---------------------------------------------------------------------------------------
+
+
+def test_a_failure_is_annotated_where_its_value_stands(mixed: dict[str, str]) -> None:
+    lines = run("check", "--format", "github", environ=mixed).stdout.splitlines()
+    assert any(
+        line.startswith("::error file=.env,line=3::down: connection refused") for line in lines
+    )
+    assert any(line.startswith("::error file=.env,line=4::bad:") for line in lines)
+    assert any(line.startswith("::warning::extra: connection refused") for line in lines)
+    assert any(line.startswith("default: connected to") for line in lines)
+    assert sum("bad:" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("command", ["check", "wait", "list", "doctor"])
+def test_every_command_that_reports_annotates(command: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("# a comment\nZILLIZ_URI=http://127.0.0.1:0\n")
+    done = run(command, "--format", "github")
+    assert done.exit_code == 3
+    assert done.stdout.startswith("::error file=.env,line=2::")
+
+
+def test_an_unknown_alias_is_annotated_too(fake: FakeMilvus) -> None:
+    done = run("check", "nope", "--format", "github", environ={"ZILLIZ_URI": fake.uri})
+    assert done.exit_code == 3
+    assert done.stdout.startswith("::error::nope: nothing configures it")
+
+
+def test_the_doctor_annotates_its_warnings(fake: FakeMilvus) -> None:
+    environ = {"ZILLIZ_URI": fake.uri, "GRPC_ENABLE_FORK_SUPPORT": "0"}
+    done = run("doctor", "--format", "github", environ=environ)
+    assert done.exit_code == 0
+    assert "::warning::default: GRPC_ENABLE_FORK_SUPPORT=0 lets gRPC hang" in done.stdout
+
+
+def test_a_path_is_told_from_the_root_of_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = tmp_path / "service"
+    below.mkdir()
+    (below / ".env").write_text("ZILLIZ_URI=http://127.0.0.1:0\n")
+    monkeypatch.chdir(below)
+    done = run("list", "--format", "github", environ={"GITHUB_WORKSPACE": str(tmp_path)})
+    assert done.stdout.startswith("::error file=service/.env,line=1::")
+
+
+@given(st.text(), st.text(min_size=1))
+def test_an_annotation_is_one_line_that_a_runner_reads_back(message: str, file: str) -> None:
+    line = annotation("error", message, file, 7)
+    assert "\n" not in line
+    assert "\r" not in line
+    head, _, rest = line.removeprefix("::").partition("::")
+    name, _, properties = head.partition(" ")
+    values = dict(each.split("=", 1) for each in properties.split(","))
+    assert (name, unescaped(values["file"]), values["line"]) == ("error", file, "7")
+    assert unescaped(rest) == message
+
+
+def unescaped(text: str) -> str:
+    """Return a text as GitHub's runner does, `%25` last."""
+    pairs = (("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%"))
+    for code, char in pairs:
+        text = text.replace(code, char)
+    return text
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_no_format_shows_a_secret_that_the_server_repeats(format_: str) -> None:
+    def echo(_: bytes, context: grpc.ServicerContext) -> bytes:
+        sent = str(dict(context.invocation_metadata())["authorization"])
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, f"not {base64.b64decode(sent).decode()}")
+
+    with grpc_server({"Connect": echo}) as port:
+        environ = {"ZILLIZ_URI": f"http://127.0.0.1:{port}", "ZILLIZ_TOKEN": "root:s3cret-canary"}
+        done = run("check", "--format", format_, environ=environ)
+    assert done.exit_code == 6
+    assert "rejected" in done.output
+    assert "s3cret-canary" not in done.output
+
+
+def test_a_report_with_nothing_wrong_has_no_annotation() -> None:
+    row = Row("a", "http://db:19530", "default", state="connected", server_version="2.6")
+    assert render_github(Report((row,), (), 1.0)) == "a: connected to http://db:19530 (2.6)"

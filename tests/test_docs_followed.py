@@ -1,0 +1,94 @@
+"""The pages can be followed from their tops: every command runs, and prints what they say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import servers
+from tests.support.pages import (
+    PAGES,
+    Command,
+    Follower,
+    blocks_of,
+    commands_of,
+    follow,
+    name_of,
+)
+from tests.support.processes import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What the pages may have run here, besides what stays in the directory that it is run in.
+PROGRAMS = {"zconfig", "python", "uvicorn", "gunicorn", "celery", "curl"} | {
+    *("cat", "chmod", "echo", "grep", "kill", "mkdir", "printf", "sleep", "wait"),
+    "done",  # of a loop
+}
+
+# What no test can have; a command with one of these is checked, and not run.
+NOT_RUN = {
+    "docker": "needs an engine, and images from elsewhere",
+    "kubectl": "needs a cluster",
+    "pip": "would change the environment that the tests run in",
+    "sudo": "changes the machine",
+}
+
+# Pages whose commands need packages that the tests' environment does not have.
+ELSEWHERE = {"docs/how-to/langchain.md": "tests/interop/test_langchain.py"}
+
+# Pages that begin in an empty directory; elsewhere there is the first `.env` of the README.
+FROM_NOTHING = {"docs/start.md"}
+
+README_DOTENV = next(b.code for b in blocks_of(PAGES[0]) if b.language == "ini")
+
+
+def commands(page: Path) -> list[Command]:
+    return [command for block in blocks_of(page) for command in commands_of(block)]
+
+
+FOLLOWED = [pytest.param(page, id=name_of(page)) for page in PAGES if commands(page)]
+
+
+@pytest.mark.parametrize("page", [each for each in FOLLOWED if each.id not in ELSEWHERE])
+def test_a_page_can_be_followed_from_its_top(page: Path, follower: Follower) -> None:
+    with follower:
+        follow(page, follower, run=PROGRAMS, not_run=NOT_RUN.keys())
+
+
+@pytest.fixture
+def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Follower:
+    text = "".join([c.code for c in commands(page)] + [b.code for b in blocks_of(page) if b.title])
+    stand_ins = {}
+    if "localhost:19530" in text:
+        stand_ins["localhost:19530"] = f"127.0.0.1:{request.getfixturevalue('milvus').port}"
+    if "8000" in text:
+        stand_ins["8000"] = str(next(servers._free_ports))
+    if "examples/" in text:
+        shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    if name_of(page) not in FROM_NOTHING:
+        (tmp_path / ".env").write_text(README_DOTENV, encoding="utf-8")
+    return Follower(tmp_path, stand_ins)
+
+
+@pytest.mark.parametrize("page", FOLLOWED)
+def test_every_command_is_one_that_a_shell_can_read_and_may_run(page: Path) -> None:
+    for command in commands(page):
+        done = subprocess.run(["bash", "-n", "-c", command.code], capture_output=True, check=False)
+        assert done.returncode == 0, command.code
+        assert set(command.programs) <= PROGRAMS | NOT_RUN.keys(), command.code
+        for path in re.findall(r"\bexamples/[\w./-]+", command.code):
+            assert (REPOSITORY / path).exists(), command.code
+
+
+def test_every_exception_is_one_that_is_needed() -> None:
+    used = {program for page in PAGES for command in commands(page) for program in command.programs}
+    assert NOT_RUN.keys() <= used
+    pages = {name_of(page) for page in PAGES}
+    assert ELSEWHERE.keys() | FROM_NOTHING <= pages
+    for page, test in ELSEWHERE.items():
+        assert page.rpartition("/")[2] in (REPOSITORY / test).read_text(encoding="utf-8")

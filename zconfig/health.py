@@ -1,0 +1,251 @@
+"""Readiness: are the connections there that this process needs? Told without asking anybody.
+
+    app.add_route("/ready", health.asgi)                    # FastAPI, Starlette
+    DispatcherMiddleware(app, {"/ready": health.wsgi})      # Flask, and what else is WSGI
+    health.status().is_ready                                # wherever else
+
+They answer from what is known already, and dial nobody in the request: with 200 when every required
+alias is connected, otherwise with 503. What this process has not used yet, such as a worker that
+was just forked, is opened in the background.
+
+Readiness decides whether requests are sent here. Liveness, which restarts the process, is another
+question: a server that is away is no reason for a restart, so let a liveness probe ask for
+something that needs no server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import zconfig
+from zconfig.errors import ConfigurationError
+from zconfig.registry import Connections
+from zconfig.registry.registry import Registry
+from zconfig.registry.scene import situation
+from zconfig.registry.stats import AliasState
+from zconfig.settings.load import has_remote
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+__all__ = ["AliasStatus", "Readiness", "Status", "asgi", "status", "wsgi"]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasStatus:
+    """What is known of one alias in this process.
+
+    Args:
+        state: As `AliasStats` has it, or `misconfigured`.
+        required: Whether this process is not ready without it.
+        trouble: Why it is not connected, where that is known. It is for those who run the
+            application: no secret is in it, but the endpoint, and where that was set.
+    """
+
+    state: AliasState | Literal["misconfigured"]
+    required: bool
+    trouble: str = ""
+
+    @property
+    def is_wanting(self) -> bool:
+        """Whether it is required, and not connected."""
+        return self.required and self.state != "connected"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of every alias that is configured.
+
+    Args:
+        aliases: By name.
+    """
+
+    aliases: Mapping[str, AliasStatus]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every required alias is connected, and any is configured at all."""
+        return bool(self.aliases) and not any(each.is_wanting for each in self.aliases.values())
+
+    def as_dict(self, *, details: bool = False) -> dict[str, Any]:
+        """Return it as what can be written as JSON.
+
+        Args:
+            details: Whether to say why an alias is not connected.
+
+        Example:
+            >>> from zconfig.health import AliasStatus, Status
+            >>> Status({"docs": AliasStatus("lost", required=True)}).as_dict()
+            {'ready': False, 'aliases': {'docs': {'state': 'lost', 'required': True}}}
+        """
+        told = {alias: _told(each, details=details) for alias, each in self.aliases.items()}
+        return {"ready": self.is_ready, "aliases": told}
+
+
+def _told(alias: AliasStatus, *, details: bool) -> dict[str, Any]:
+    short = {"state": alias.state, "required": alias.required}
+    return {**short, "trouble": alias.trouble} if details and alias.trouble else short
+
+
+class Readiness:
+    """The readiness of this process, as a value and as applications to mount.
+
+    Args:
+        connections: Whose; `zconfig.connections` by default.
+        details: Whether the applications say why an alias is not connected. That names endpoints,
+            variables and files, which not everybody has to know who can reach the application.
+
+    Attributes:
+        asgi: An ASGI application that answers GET and HEAD.
+        wsgi: A WSGI application that does the same.
+
+    Example:
+        >>> from zconfig import health
+        >>> internal = health.Readiness(details=True)
+        >>> app.add_route("/internal/ready", internal.asgi)  # doctest: +SKIP
+    """
+
+    def __init__(self, connections: Connections | None = None, *, details: bool = False) -> None:
+        self._connections = zconfig.connections if connections is None else connections
+        self._details = details
+        self._reader: threading.Thread | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.asgi = _ASGI(self._answer)
+        self.wsgi = _WSGI(self._answer)
+
+    def status(self) -> Status:
+        """Return what is known, at once; what is required and idle is opened in the background.
+
+        Example:
+            >>> from zconfig import health
+            >>> health.Readiness().status()
+            Status(aliases={})
+        """
+        registry = self._connections._registry  # noqa: SLF001 - one registry with several faces
+        status = _observe(registry)
+        wanting = {alias: each.state for alias, each in status.aliases.items() if each.is_wanting}
+        # What is tried again may have been so in another process, before a fork.
+        idle = [alias for alias, state in wanting.items() if state in ("idle", "retrying")]
+        if idle:
+            self._have_open(registry, idle)
+        elif not status.aliases and has_remote(registry.known.configuration.options):
+            self._have_read(registry)
+        return status
+
+    def _have_open(self, registry: Registry, aliases: Sequence[str]) -> None:
+        """Have aliases opened soon: for threads if they were used there, else for the loop."""
+        loop = _running_loop()
+        if loop is None or any(map(registry.pool.lifecycle, aliases)):
+            registry.keep_trying(dict.fromkeys(aliases))
+            return
+        task = loop.create_task(self._have_open_on_loop(aliases))
+        self._tasks.add(task)  # a loop does not keep its tasks alive
+        task.add_done_callback(self._tasks.discard)
+
+    async def _have_open_on_loop(self, aliases: Sequence[str]) -> None:
+        # It needs grpc, which importing us must not.
+        from zconfig.aio.connections import AsyncConnections
+
+        with suppress(ConfigurationError):  # a reload may have taken an alias out
+            await AsyncConnections(self._connections).keep_trying(*aliases)
+
+    def _have_read(self, registry: Registry) -> None:
+        """Have read what only the network can tell: which aliases there are."""
+        if self._reader is None or not self._reader.is_alive():
+            self._reader = threading.Thread(
+                target=registry.announce, name="zconfig-readiness", daemon=True
+            )
+            self._reader.start()
+
+    def _answer(self, method: str) -> _Answer:
+        if method not in ("GET", "HEAD"):
+            allowed = ("Allow", "GET, HEAD")
+            return _answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "ask with GET"}, allowed)
+        status = self.status()
+        code = HTTPStatus.OK if status.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        answer = _answer(code, status.as_dict(details=self._details))
+        return answer if method == "GET" else answer._replace(body=b"")
+
+
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def _answer(status: HTTPStatus, document: Mapping[str, Any], *headers: tuple[str, str]) -> _Answer:
+    body = json.dumps(document).encode()
+    usual = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+    ]
+    return _Answer(status, [*usual, *headers], body)
+
+
+class _ASGI:
+    # An object: Starlette takes a function or method for an endpoint of its own kind.
+    def __init__(self, answer: Callable[[str], _Answer]) -> None:
+        self._answer = answer
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        _receive: Callable[[], Awaitable[Any]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"readiness is asked for by HTTP, not by {scope['type']}")
+        answer = self._answer(scope["method"])
+        headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+        start = {"type": "http.response.start", "status": answer.status.value, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+class _WSGI:
+    def __init__(self, answer: Callable[[str], _Answer]) -> None:
+        self._answer = answer
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        answer = self._answer(environ["REQUEST_METHOD"])
+        start_response(f"{answer.status.value} {answer.status.phrase}", answer.headers)
+        return [answer.body]
+
+
+def _observe(registry: Registry) -> Status:
+    """Return what is known. Nothing is read for that, as it may stand beyond the network."""
+    configuration = registry.known.configuration
+    statuses = {
+        problem.alias: AliasStatus(
+            "misconfigured", problem.alias not in configuration.optional, str(problem)
+        )
+        for problem in configuration.errors
+        if problem.alias is not None
+    }
+    for alias in registry.known:
+        if spec := registry.known.find(alias):
+            state, _, trouble = situation(registry.scene, alias)
+            statuses[alias] = AliasStatus(state, spec.required, trouble)
+    return Status(statuses)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_readiness = Readiness()
+
+asgi = _readiness.asgi
+status = _readiness.status
+wsgi = _readiness.wsgi

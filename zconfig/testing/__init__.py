@@ -1,0 +1,52 @@
+"""A pytest plugin for applications on zconfig: isolation, Milvus Lite, a server that fails.
+
+It is loaded where it is asked for, in a `conftest.py` or with `-p zconfig.testing`:
+
+    pytest_plugins = ["zconfig.testing"]
+
+The fixtures are `zconfig_isolated`, `zconfig_env`, `zconfig_events`, `zconfig_lite`,
+`zconfig_lite_session` and `zconfig_fake_server`; `isolated` and `fake_server` are context managers
+for fixtures of your own.
+
+PYTEST_DONT_REWRITE, since nothing here asserts: a `conftest.py` may import this first.
+"""
+
+from __future__ import annotations
+
+from zconfig.testing.calls import Call
+from zconfig.testing.faults import Fault
+from zconfig.testing.recorder import Recorder
+from zconfig.testing.server import FakeServer
+from zconfig.testing.serving import fake_server
+
+try:
+    from zconfig.testing.fixtures import (
+        zconfig_env,
+        zconfig_events,
+        zconfig_fake_server,
+        zconfig_isolated,
+        zconfig_lite,
+        zconfig_lite_session,
+    )
+    from zconfig.testing.isolation import Environment, isolated
+except ModuleNotFoundError as error:
+    if error.name != "pytest":
+        raise
+    reason = "zconfig.testing needs pytest, which is not installed; run: pip install pytest"
+    raise ModuleNotFoundError(reason, name="pytest") from error
+
+__all__ = [
+    "Call",
+    "Environment",
+    "FakeServer",
+    "Fault",
+    "Recorder",
+    "fake_server",
+    "isolated",
+    "zconfig_env",
+    "zconfig_events",
+    "zconfig_fake_server",
+    "zconfig_isolated",
+    "zconfig_lite",
+    "zconfig_lite_session",
+]

@@ -1,0 +1,159 @@
+"""A test's own configuration: nothing from outside it, and nothing of it afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import zconfig
+from zconfig import aio
+from zconfig.aio.home import Homes
+from zconfig.registry import Changes
+from zconfig.registry.registry import Registry
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.load import load
+from zconfig.sources.process import process_environment
+from zconfig.testing.loops import close_loops
+
+_OURS = re.compile(r"(ZILLIZ|ZCONFIG|MILVUS)_|SERVICE_BINDING_ROOT$", re.IGNORECASE)
+
+# A proxy for the internet is none for a server on this machine; only gRPC reads this variable.
+_NO_PROXY = "no_grpc_proxy"
+_LOOPBACK = "localhost,127.0.0.1,::1"
+
+
+class Environment:
+    """What a test is configured with: variables, dotenv files and secrets, and nothing else.
+
+    Each change counts at once, as by `zconfig.reload()`: what is live takes it up.
+
+    Args:
+        directory: Where dotenv files are read, in place of the working directory.
+        patch: What sets variables, and takes that back.
+    """
+
+    def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
+        self.directory = directory
+        self._secrets = directory / "secrets"
+        self._patch = patch
+
+    def set(self, **variables: object) -> Changes:
+        """Set variables of the process environment.
+
+        Args:
+            **variables: Values by name, taken as text; `None` takes a variable out.
+
+        Returns:
+            What changed by that, and what is wrong.
+
+        Example:
+            >>> zconfig_env.set(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN=None)  # doctest: +SKIP
+        """
+        for name, value in variables.items():
+            if value is None:
+                self._patch.delenv(name, raising=False)
+            else:
+                self._patch.setenv(name, str(value))
+        return zconfig.reload()
+
+    def dotenv(self, text: str, name: str = ".env") -> Changes:
+        """Write a dotenv file.
+
+        Args:
+            text: What is in it.
+            name: Its name, e.g. `.env.local`.
+        """
+        (self.directory / name).write_text(text, encoding="utf-8")
+        return zconfig.reload()
+
+    def secret(self, name: str, value: str) -> Changes:
+        """Write a secret file, into what stands for `/run/secrets`.
+
+        Args:
+            name: The file's name, e.g. `zilliz_prod_token`.
+            value: What is in it.
+        """
+        self._secrets.mkdir(exist_ok=True)
+        file = self._secrets / name
+        file.touch(mode=0o600)
+        file.write_text(value, encoding="utf-8")
+        return zconfig.reload()
+
+    def load(self) -> Configuration:
+        """Read the configuration.
+
+        Sources that use the network are read only where a secret manager is configured.
+        """
+        read = partial(
+            load, process_environment(), self.directory, system_secrets=str(self._secrets)
+        )
+        near = read(remote=False)
+        options = near.options
+        managers = (options.aws_secret, options.azure_vault, options.google_project)
+        return read() if any(managers) else near
+
+
+@contextmanager
+def isolated(directory: Path) -> Iterator[Environment]:
+    """For the time of a `with` block, have nothing configured, and nothing open.
+
+    The block begins with no variable of zconfig's or pymilvus', no dotenv file and no secret. What
+    it sets, opens and subscribes, on event loops too, is taken back at its end; what was there
+    before is there again. Code that holds `zconfig.connections` sees that there.
+
+    Args:
+        directory: An empty one, where dotenv files are read.
+
+    Example:
+        >>> with isolated(tmp_path_factory.mktemp("zconfig")) as environment:  # doctest: +SKIP
+        ...     environment.set(ZILLIZ_URI=server.uri)
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _ours():
+            patch.delenv(name)
+        exceptions = process_environment().get(_NO_PROXY, process_environment().get("no_proxy", ""))
+        patch.setenv(_NO_PROXY, f"{exceptions},{_LOOPBACK}".lstrip(","))
+        environment = Environment(directory, patch)
+        try:
+            with _another_registry(environment):
+                yield environment
+        finally:
+            _forget_ours()
+
+
+@contextmanager
+def _another_registry(environment: Environment) -> Iterator[None]:
+    """Have both faces, which everybody holds, stand on another registry.
+
+    Not only other connections, as in an override: what is read again, what is counted, and who is
+    told of events is a test's own, too. Hooks of the application's are told of them as well.
+    """
+    # The faces have no public way for it: nothing but tests wants it.
+    faces = zconfig.connections, aio._connections  # noqa: SLF001 - see above
+    outside = zconfig.connections._registry  # noqa: SLF001
+    inside = Registry(environment.load)
+    inside.subscribe(outside._dispatcher.emit)  # noqa: SLF001
+    with pytest.MonkeyPatch.context() as patch:
+        for face in faces:
+            patch.setattr(face, "_registry", inside)
+        patch.setattr(faces[1], "_homes", Homes(inside))
+        try:
+            yield
+        finally:
+            close_loops(inside.scene.loops)
+            zconfig.connections.close()
+
+
+def _ours() -> list[str]:
+    return list(filter(_OURS.match, process_environment()))
+
+
+def _forget_ours() -> None:
+    """Take out what was set meanwhile, by whomever: importing pymilvus loads a `.env`, too."""
+    for name in _ours():
+        pytest.MonkeyPatch().delenv(name)  # never undone
