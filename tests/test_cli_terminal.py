@@ -174,6 +174,7 @@ def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeMilvus) ->
         shown.process.send_signal(signal.SIGTERM)
         assert shown.wait() == 143
     assert max(map(len, re.split(r"[\n\r]", shown.text))) <= 40, shown.text
+    assert shown.text.partition("0 of 2 connected")[0].count("\n") == 2, "a row is a line"
     assert "\u2026" in shown.text
     assert not COLOUR.search(shown.output)
 

@@ -52,6 +52,16 @@ def test_a_file_that_no_command_of_its_page_runs_can_be_read() -> None:
             assert all(re.match(r"[A-Z]+ \S", line) for line in lines), block
 
 
+def test_the_server_of_the_tutorial_is_that_of_the_example() -> None:
+    shown = next(b.code for b in BLOCKS if b.title == "milvus.yaml")
+    ours = yaml.safe_load(shown)
+    example = yaml.safe_load((REPOSITORY / "examples" / "docker" / "compose.yaml").read_text())
+    assert ours["services"]["milvus"].pop("ports") == ["127.0.0.1:19530:19530"]
+    for part in ("configs", "volumes"):
+        assert ours[part] == example[part]
+    assert ours["services"]["milvus"] == example["services"]["milvus"]
+
+
 def test_every_fence_is_one_that_is_read_as_a_block() -> None:
     for page in PAGES:
         fences = re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -92,3 +92,20 @@ def test_every_exception_is_one_that_is_needed() -> None:
     assert ELSEWHERE.keys() | FROM_NOTHING <= pages
     for page, test in ELSEWHERE.items():
         assert page.rpartition("/")[2] in (REPOSITORY / test).read_text(encoding="utf-8")
+
+
+def test_every_file_that_a_page_makes_is_used_on_it() -> None:
+    for page in PAGES:
+        files = [block for block in blocks_of(page) if block.title]
+        for file in files:
+            others = [block.code for block in files if block is not file]
+            text = "\n".join([*others, *(command.code for command in commands(page))])
+            assert re.search(used_as(file.title or ""), text), f"{file}: {file.title}"
+
+
+def used_as(title: str) -> str:
+    """Return what uses a file: its name, or the program that looks for it by that name."""
+    looked_for = {".env": "zconfig|python", "Dockerfile": "docker build", "conftest.py": "pytest"}
+    if title.startswith("test_"):
+        return "pytest"
+    return looked_for.get(title) or rf"\b{title.partition('.')[0]}\b"

@@ -384,7 +384,7 @@ def test_a_server_that_is_stopped_refuses_connections(server: FakeServer) -> Non
 def test_a_connection_sees_an_outage_and_its_end(server: FakeServer) -> None:
     recorder = Recorder()
     with connected(server) as connection, registry(ZILLIZ_URI=server.uri) as connections:
-        connections.subscribe(recorder)
+        connections.subscribe(recorder.take)
         assert connections.default.ping() > 0
         server.stop()
         recorder.wait_for(events.ConnectionLost, PATIENCE_S)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificates
 
-CYCLES = 200
+CYCLES = 80
 WARM_UP = 20
 
 # Prints by how many kilobytes the most that was ever in memory grew in each half of many cycles.

@@ -16,7 +16,7 @@ from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
 
 FIELDS = frozenset({"uri", "user", "password", "token"})
-READS = 1_000
+READS = 500
 
 
 class Volume:

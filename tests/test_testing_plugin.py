@@ -226,7 +226,7 @@ def test_an_isolation_ends_with_an_exception_too(tmp_path: Path) -> None:
 
 def test_hooks_of_the_application_are_told_of_what_happens_in_a_test(tmp_path: Path) -> None:
     recorder = Recorder()
-    unsubscribe = zconfig.connections.subscribe(recorder)
+    unsubscribe = zconfig.connections.subscribe(recorder.take)
     try:
         with plugin.fake_server() as server, isolated(new(tmp_path)) as environment:
             environment.set(ZILLIZ_URI=server.uri)
@@ -599,7 +599,7 @@ def test_they_can_be_waited_for(zconfig_env, zconfig_fake_server, zconfig_events
 
 def test_an_event_that_does_not_come_is_a_failure_that_says_so() -> None:
     recorder = Recorder()
-    recorder(events.ConnectionClosed(alias="prod", endpoint="http://x"))
+    recorder.take(events.ConnectionClosed(alias="prod", endpoint="http://x"))
     message = (
         r"^no zconfig\.connection\.closed alias='eu' within 0\.01 s; "
         r"there came: zconfig\.connection\.closed$"
@@ -616,7 +616,7 @@ def test_an_event_that_is_still_to_come_is_waited_for() -> None:
     )
     wait.start()
     coming = kind(alias="prod", endpoint="http://x")
-    recorder(coming)
+    recorder.take(coming)
     assert found.get(timeout=PATIENCE_S) is coming
     assert len(recorder) == 1
 

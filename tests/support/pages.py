@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Self
 from tests.support.processes import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
@@ -201,7 +202,9 @@ class Follower:
         return text.replace(str(self._directory), "/app")
 
 
-def follow(page: Path, follower: Follower, *, run: Set[str], not_run: Set[str]) -> None:
+def follow(
+    page: Path, follower: Follower, *, run: AbstractSet[str], not_run: AbstractSet[str]
+) -> None:
     """Do what a page says, from its top: make its files, run its commands, look at what they print.
 
     Args:

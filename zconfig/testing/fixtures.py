@@ -39,7 +39,7 @@ def zconfig_events(zconfig_isolated: Environment) -> Recorder:
     """The lifecycle events of an isolated test, written down as they come."""
     del zconfig_isolated  # it comes first, that is all
     recorder = Recorder()
-    zconfig.connections.subscribe(recorder)
+    zconfig.connections.subscribe(recorder.take)
     return recorder
 
 

@@ -15,14 +15,14 @@ PATIENCE_S = 10.0
 
 
 class Recorder:
-    """A hook that writes events down.
+    """Writes events down; `take` is a hook.
 
     Iterating it gives the events so far, in order.
 
     Example:
         >>> from zconfig.events import ConnectionClosed
         >>> events = Recorder()
-        >>> events(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
+        >>> events.take(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
         >>> events.wait_for(ConnectionClosed).alias
         'prod'
         >>> events.names
@@ -33,7 +33,7 @@ class Recorder:
         self._events: list[Event] = []
         self._changed = threading.Condition()
 
-    def __call__(self, event: Event, /) -> None:
+    def take(self, event: Event, /) -> None:
         """Take one event."""
         with self._changed:
             self._events.append(event)
