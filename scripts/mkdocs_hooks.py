@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", ".env.example")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)(?=[)#])")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".service": "ini", ".toml": "toml"}
-_LEFT_OUT = {"__pycache__", ".pytest_cache"}
+_LEFT_OUT = {"__pycache__", ".pytest_cache", "secrets"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -14,7 +14,8 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run_python, run_zconfig
 from zconfig.cli.app import zconfig
-from zconfig.cli.live import _is_wanted
+from zconfig.cli.live import Course, View, _is_wanted
 from zconfig.cli.session import Session
 
 COMMAND = [sys.executable, "-m", "zconfig"]
@@ -56,6 +57,17 @@ class Terminal:
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._master, keys)
+
+    def press_until_it_ends(self, keys: bytes) -> None:
+        """Press keys, again and again.
+
+        Python hears of a signal that comes just before a read when that read has ended.
+        """
+        end = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < end:
+            self.type(keys)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.5)
 
     def read_until(self, text: str) -> None:
         """Read until a text was shown, or for as long as nothing takes that is not stuck."""
@@ -179,6 +191,12 @@ def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeMilvus) ->
     assert not COLOUR.search(shown.output)
 
 
+def test_a_path_with_blanks_is_cut_too() -> None:
+    console = Console(width=40, record=True, file=StringIO())
+    console.print(View([("notes", Course("/srv/my notes/of this year/and the last/n.db"))]))
+    assert [line.split()[1] for line in console.export_text().splitlines()] == ["notes", "of"]
+
+
 @pytest.mark.parametrize(
     ("chosen", "environ", "is_terminal", "expected"),
     [
@@ -299,7 +317,7 @@ def test_ctrl_c_at_a_prompt_leaves_the_terminal_as_it_was(tmp_path: Path) -> Non
     with terminal("init", "--uri", "./x.db", environ={}) as shown:
         shown.read_until("Token")
         assert not shown.echoes
-        shown.type(CONTROL_C)
+        shown.press_until_it_ends(CONTROL_C)
         assert shown.wait() == 130
         assert shown.echoes
     assert "Traceback" not in shown.text

@@ -100,7 +100,10 @@ def test_a_place_is_taken_in_every_form_that_pymilvus_takes(
     empty: Connections, place: dict[str, Any], uri: str
 ) -> None:
     empty.add_connection(dev=place)
-    assert empty.get_connection_addr("dev")["uri"] == uri
+    told = empty.get_connection_addr("dev")
+    assert told["uri"] == uri
+    empty.add_connection(again={"address": told["address"], "secure": told["secure"]})
+    assert empty.get_connection_addr("again")["address"] == told["address"]
 
 
 def test_several_are_added_in_order(empty: Connections) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,34 @@ def test_a_hook_that_raises_is_reported_and_harms_nothing(
         pass
     assert [event.name for event in seen][-1] == "zconfig.connection.closed"
     assert "a hook failed on zconfig.connection.connected" in caplog.text
+
+
+def test_a_hook_hears_the_types_of_events_that_it_wants(lite_uri: str, tmp_path: Path) -> None:
+    connections = connections_of({"ZILLIZ_URI": lite_uri}, tmp_path)
+    closed: list[events.ConnectionClosed] = []
+    ends: list[events.ConnectionConnected | events.ConnectionClosed] = []
+    of_connections: list[events.ConnectionEvent] = []
+    unsubscribe = connections.subscribe(closed.append, events.ConnectionClosed)
+    connections.subscribe(ends.append, (events.ConnectionConnected, events.ConnectionClosed))
+    connections.subscribe(of_connections.append, events.ConnectionEvent)
+    connections.autoconnect()
+    connections.close()
+    unsubscribe()
+    connections.autoconnect()
+    connections.close()
+    assert [type(event) for event in closed] == [events.ConnectionClosed]
+    assert [type(event) for event in ends[:2]] == [
+        events.ConnectionConnected,
+        events.ConnectionClosed,
+    ]
+    assert len(ends) == 4
+    assert len(of_connections) == 1 + 2 * 3
+
+
+@pytest.mark.parametrize("wanted", ["connected", events, (events.ConnectionLost, str), 5])
+def test_what_is_no_type_of_events_is_refused(wanted: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"types of zconfig\.events"):
+        connections_of({}, tmp_path).subscribe(print, wanted)
 
 
 def test_an_unsubscribed_hook_hears_nothing_more() -> None:

@@ -24,7 +24,7 @@ ROOMS = (
     {"registry"},
     {"aio"},
     {"log"},
-    {"interop", "testing", "health"},
+    {"interop", "testing", "health", "otel"},
     {"cli"},
     {"", "__main__"},
 )
@@ -49,6 +49,7 @@ OUTSIDE = {
     "interop": {"pymilvus"},
     "": {"pymilvus"},  # for types alone
     "testing": {"pytest", "grpc"},
+    "otel": {"opentelemetry"},
 }
 STANDARD_LIBRARY = __import__("sys").stdlib_module_names
 

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -308,6 +308,12 @@ class Hook(Protocol):
         ...
 
 
+E = TypeVar("E", bound=Event)
+
+Kinds: TypeAlias = type[E] | tuple[type[E], ...]
+"""A type of events, or several; a base type stands for all below it."""
+
+
 class Dispatcher:
     """Hands each event to every hook; a hook that raises harms nothing.
 
@@ -321,20 +327,30 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self._hooks: tuple[Hook, ...] = ()
+        self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any]], ...] = ()
 
-    def subscribe(self, hook: Hook) -> Callable[[], None]:
-        """Add a hook, and return a function that takes it out again."""
-        self._hooks = (*self._hooks, hook)
+    def subscribe(
+        self, hook: Callable[[E], object], kinds: Kinds[E] | None = None
+    ) -> Callable[[], None]:
+        """Add a hook, and return a function that takes it out again.
+
+        Args:
+            hook: What is called.
+            kinds: The events that it is called with; all of them by default.
+        """
+        entry = (hook, kinds or Event)
+        self._hooks = (*self._hooks, entry)
 
         def unsubscribe() -> None:
-            self._hooks = tuple(other for other in self._hooks if other is not hook)
+            self._hooks = tuple(other for other in self._hooks if other is not entry)
 
         return unsubscribe
 
     def emit(self, event: Event) -> None:
-        """Hand an event to every hook, in the order they subscribed."""
-        for hook in self._hooks:
+        """Hand an event to every hook that wants it, in the order they subscribed."""
+        for hook, kinds in self._hooks:
+            if not isinstance(event, kinds):
+                continue
             try:
                 hook(event)
             except Exception:  # a hook is the application's, and may raise anything

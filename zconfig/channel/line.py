@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from zconfig.channel import context
 from zconfig.channel.core import Core
 from zconfig.channel.gate import GATE
 from zconfig.errors import ClosedError
@@ -41,11 +42,12 @@ class Line:
 
     def merge(self, metadata: Any) -> Any:
         """Return a call's own metadata with the line's added, but for keys that it has itself."""
+        own = (*self.metadata, *context.carried()) if context.carriers else self.metadata
         if not metadata:
-            return self.metadata
+            return own
         given = tuple(metadata)
         keys = {key for key, _ in given}
-        return (*given, *(pair for pair in self.metadata if pair[0] not in keys))
+        return (*given, *(pair for pair in own if pair[0] not in keys))
 
     def ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
         """Make one unary call, in bytes; again, if it gave way to a fork.

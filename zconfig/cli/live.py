@@ -110,7 +110,7 @@ def _after(course: Course, event: events.Event) -> Course:
 
 def _cut(text: str) -> Text:
     """Return a text that is cut short, rather than wrapped, where the terminal is narrow."""
-    return Text(text, no_wrap=True, overflow="ellipsis")
+    return Text(text, no_wrap=True)
 
 
 def _seconds(course: Course) -> str:

@@ -86,9 +86,9 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """Host and port as in a URI; for a path the path."""
+        """Host and port as in a URI; for a path the whole URI, which is what pymilvus has there."""
         if self.path is not None:
-            return self.path
+            return self.uri
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host
         return f"{host}:{self.port}"
 

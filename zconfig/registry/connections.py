@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, overload
 
-from zconfig import events
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
+from zconfig.events import E, Event, Hook, Kinds
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
@@ -342,16 +342,38 @@ class Connections(Mapping[str, "Connection"]):
         """Close every connection; the configuration stays, and an alias opens again on use."""
         self._registry.close_all()
 
-    def subscribe(self, hook: events.Hook) -> Callable[[], None]:
-        """Have a hook called with every lifecycle event.
+    @overload
+    def subscribe(self, hook: Hook) -> Callable[[], None]: ...
+
+    @overload
+    def subscribe(self, hook: Callable[[E], object], events: Kinds[E]) -> Callable[[], None]: ...
+
+    def subscribe(
+        self, hook: Callable[[E], object], events: Kinds[E] | None = None
+    ) -> Callable[[], None]:
+        """Have a hook called with lifecycle events.
 
         Args:
             hook: Called outside all locks; an exception of its is logged, and harms nothing.
+            events: The types of the events that it wants, one or several; a base type stands for
+                all below it. All events by default.
 
         Returns:
             A function that takes the hook out again.
+
+        Raises:
+            TypeError: Something else than types of events is wanted.
+
+        Example:
+            >>> from zconfig import connections, events
+            >>> lost = []
+            >>> unsubscribe = connections.subscribe(lost.append, events.ConnectionLost)
+            >>> unsubscribe()
         """
-        return self._registry.subscribe(hook)
+        kinds = events if isinstance(events, tuple) else (events or cast("type[E]", Event),)
+        if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+            raise TypeError("events: give types of zconfig.events, such as ConnectionLost")
+        return self._registry.subscribe(hook, kinds)
 
     @contextmanager
     def override(self, connections: Mapping[str, Mapping[str, Any]]) -> Iterator[Connections]:

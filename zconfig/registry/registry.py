@@ -83,9 +83,11 @@ class Registry:
         """What is configured, as far as it has been read."""
         return self._scene.table
 
-    def subscribe(self, hook: events.Hook) -> Callable[[], None]:
-        """Have a hook called with every event; return a function that takes it out again."""
-        return self._dispatcher.subscribe(hook)
+    def subscribe(
+        self, hook: Callable[[events.E], object], kinds: events.Kinds[events.E] | None = None
+    ) -> Callable[[], None]:
+        """Have a hook called with events; return a function that takes it out again."""
+        return self._dispatcher.subscribe(hook, kinds)
 
     def secrets(self) -> tuple[Hidden, ...]:
         """Return every secret that is configured, right or wrong, or was met lately."""

@@ -1,0 +1,244 @@
+"""OpenTelemetry: metrics of the connections, a span for each connect, trace context on each call.
+
+    pip install 'zilliz-zconfig[otel]'
+
+    from zconfig import otel
+
+    otel.instrument()
+
+The metrics and their attributes are those of the semantic conventions for database clients, the
+alias being the pool: `db.client.connection.count` by state, `.create_time`, `.timeouts` and
+`.pending_requests` (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/). Beside
+them there is `zconfig.connection.failures`, by cause. An exporter for Prometheus shows them there.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import zconfig
+from zconfig import events
+from zconfig._version import __version__
+from zconfig.channel import context
+from zconfig.errors import (
+    ConnectTimeoutError,
+    MissingExtraError,
+    NameTimeoutError,
+    ServerSilentError,
+    UnknownAliasError,
+)
+from zconfig.registry import Connections
+from zconfig.spec import ConnectionSpec
+
+try:
+    from opentelemetry import metrics, propagate, trace
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode, TracerProvider
+except ImportError:
+    _is_missing = True
+else:
+    _is_missing = False
+if _is_missing:  # raised out here, so that no other error is in its context
+    raise MissingExtraError("opentelemetry", "otel")
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+__all__ = ["instrument"]
+
+_STATES = {"connected": "used", "lost": "lost"}
+_TIMEOUTS = {error.cause for error in (ConnectTimeoutError, NameTimeoutError, ServerSilentError)}
+# A connect takes from a millisecond to some seconds; the default buckets are for milliseconds.
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def instrument(
+    connections: Connections | None = None,
+    *,
+    meter_provider: MeterProvider | None = None,
+    tracer_provider: TracerProvider | None = None,
+) -> Callable[[], None]:
+    """Have connections measured and traced from now on.
+
+    Args:
+        connections: Which; `zconfig.connections` by default.
+        meter_provider: Where metrics go; the application's by default.
+        tracer_provider: Where spans go; the application's by default.
+
+    Returns:
+        A function that ends it.
+
+    Example:
+        >>> from zconfig import otel
+        >>> end = otel.instrument()
+        >>> end()
+    """
+    watched = zconfig.connections if connections is None else connections
+    hooks: tuple[Callable[[events.ConnectionEvent], None], ...] = (
+        _Metrics(watched, metrics.get_meter("zconfig", __version__, meter_provider)),
+        _Spans(watched, trace.get_tracer("zconfig", __version__, tracer_provider)),
+    )
+    unsubscribe = [watched.subscribe(hook, events.ConnectionEvent) for hook in hooks]
+    context.carriers += (_trace_context,)
+
+    def end() -> None:
+        for each in unsubscribe:
+            each()
+        left = list(context.carriers)
+        if _trace_context in left:
+            left.remove(_trace_context)
+        context.carriers = tuple(left)
+
+    return end
+
+
+def _trace_context() -> tuple[tuple[str, str], ...]:
+    """Return what tells the server which trace a call belongs to."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier)
+    return tuple(carrier.items())
+
+
+class _Metrics:
+    """Counts what happens, and is asked for what there is.
+
+    Args:
+        connections: What is measured.
+        meter: Makes the instruments.
+    """
+
+    def __init__(self, connections: Connections, meter: metrics.Meter) -> None:
+        self._connections = connections
+        meter.create_observable_up_down_counter(
+            "db.client.connection.count",
+            [self._count],
+            "{connection}",
+            "HTTP/2 connections of an alias, by state",
+        )
+        meter.create_observable_up_down_counter(
+            "db.client.connection.pending_requests",
+            [self._pending],
+            "{request}",
+            "Connects of an alias that are under way",
+        )
+        self._create_time = meter.create_histogram(
+            "db.client.connection.create_time",
+            "s",
+            "Time until the server accepted our credentials",
+            explicit_bucket_boundaries_advisory=_SECONDS,
+        )
+        self._timeouts = meter.create_counter(
+            "db.client.connection.timeouts", "{timeout}", "Attempts to connect that took too long"
+        )
+        self._failures = meter.create_counter(
+            "zconfig.connection.failures", "{failure}", "Attempts to connect that failed, by cause"
+        )
+
+    def __call__(self, event: events.ConnectionEvent) -> None:
+        """Take one event."""
+        if isinstance(event, events.ConnectionConnected):
+            self._create_time.record(event.elapsed_ms / 1e3, self._attributes(event.alias))
+        elif isinstance(event, events.ConnectionFailed | events.ConnectionRetrying):
+            attributes = self._attributes(event.alias)
+            self._failures.add(1, {**attributes, "error.type": event.cause})
+            if event.cause in _TIMEOUTS:
+                self._timeouts.add(1, attributes)
+
+    def _count(self, _: CallbackOptions) -> Iterable[Observation]:
+        for alias, stats in self._connections.stats().items():
+            if state := _STATES.get(stats.state):
+                spec = self._connections.spec(alias)
+                attributes = {**_attributes(spec), "db.client.connection.state": state}
+                yield Observation(spec.pool_size, attributes)
+
+    def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
+        for alias, stats in self._connections.stats().items():
+            is_pending = stats.state == "connecting"
+            yield Observation(int(is_pending), _attributes(self._connections.spec(alias)))
+
+    def _attributes(self, alias: str) -> dict[str, AttributeValue]:
+        return _known_attributes(self._connections, alias)
+
+
+class _Spans:
+    """Makes a span of each connect, with its failed attempts as events.
+
+    Args:
+        connections: What is traced.
+        tracer: Makes the spans.
+    """
+
+    def __init__(self, connections: Connections, tracer: trace.Tracer) -> None:
+        self._connections = connections
+        self._tracer = tracer
+        self._lock = threading.Lock()
+        self._spans: dict[str, Span] = {}
+
+    def __call__(self, event: events.ConnectionEvent) -> None:
+        """Take one event."""
+        if isinstance(event, events.ConnectionConnecting):
+            self._begin(event.alias)
+        elif isinstance(event, events.ConnectionRetrying):
+            self._note(event)
+        elif isinstance(event, events.ConnectionConnected):
+            self._end(event.alias, {"zconfig.attempts": event.attempt})
+        elif isinstance(event, events.ConnectionFailed):
+            failure: dict[str, AttributeValue] = {
+                "error.type": event.cause,
+                "zconfig.stage": event.stage,
+                "zconfig.attempts": event.attempt,
+            }
+            self._end(event.alias, failure, event.problem)
+        elif isinstance(event, events.ConnectionClosed | events.ConnectionRemoved):
+            self._end(event.alias, {})
+
+    def _begin(self, alias: str) -> None:
+        attributes = _known_attributes(self._connections, alias)
+        span = self._tracer.start_span(
+            f"connect {alias}", kind=SpanKind.CLIENT, attributes=attributes
+        )
+        with self._lock:
+            unfinished, self._spans[alias] = self._spans.get(alias), span
+        if unfinished:  # it was cancelled, which is no event
+            unfinished.end()
+
+    def _note(self, event: events.ConnectionRetrying) -> None:
+        if span := self._spans.get(event.alias):
+            facts: dict[str, AttributeValue] = {
+                "error.type": event.cause,
+                "zconfig.attempt": event.attempt,
+                "zconfig.delay_ms": event.delay_ms,
+            }
+            span.add_event("retrying", facts)
+
+    def _end(self, alias: str, facts: Mapping[str, AttributeValue], problem: str = "") -> None:
+        with self._lock:
+            span = self._spans.pop(alias, None)
+        if span is None:
+            return
+        span.set_attributes(dict(facts))
+        if problem:
+            span.set_status(Status(StatusCode.ERROR, problem))
+        span.end()
+
+
+def _known_attributes(connections: Connections, alias: str) -> dict[str, AttributeValue]:
+    try:
+        return _attributes(connections.spec(alias))
+    except UnknownAliasError:  # it was taken out, or is not configured yet
+        return {"db.system.name": "milvus", "db.client.connection.pool.name": alias}
+
+
+def _attributes(spec: ConnectionSpec) -> dict[str, AttributeValue]:
+    endpoint = spec.endpoint
+    where: dict[str, Any] = {"server.address": endpoint.host or endpoint.uri}
+    if endpoint.port:
+        where["server.port"] = endpoint.port
+    return {
+        "db.system.name": "milvus",
+        "db.namespace": spec.db_name,
+        "db.client.connection.pool.name": spec.alias,
+        **where,
+    }
