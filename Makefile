@@ -29,11 +29,11 @@ lint: $(VENV)/test/.made
 matrix: matrix-interop matrix-frameworks
 
 matrix-%: .nox/.made-%
-	$(VENV)/test/bin/nox --session $* --tags ci -R -- --quiet -m 'not outage'
+	$(VENV)/test/bin/nox --tags ci-$* -R -- --quiet -m 'not outage'
 
 .PRECIOUS: .nox/.made-%
 .nox/.made-%: pyproject.toml noxfile.py $(VENV)/test/.made
-	$(VENV)/test/bin/nox --session $* --tags ci --install-only
+	$(VENV)/test/bin/nox --tags ci-$* --install-only
 	@touch $@
 
 bench: $(VENV)/test/.made

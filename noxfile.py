@@ -4,7 +4,7 @@
     nox -s 'interop(pymilvus-2.4-oldest)'   # one of them
     nox -s frameworks                       # LangChain, LlamaIndex and Haystack
     nox -s lowest                           # the lowest versions of what we depend on
-    nox -t ci                               # those that every change is tested with
+    nox -t ci-interop ci-frameworks         # those that every change is tested with
     nox -s frameworks -- -m 'not outage'    # what follows `--` is pytest's
 
 Environments are made in `.nox`; `-R` uses them again without installing anything.
@@ -23,7 +23,6 @@ nox.options.error_on_missing_interpreters = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 TESTS = nox.project.dependency_groups(PROJECT, "interop")
 LITE = ("milvus-lite>=3.0",)
-CI = ("ci",)
 
 # They import `pkg_resources`, and do not say that setuptools 81 took it away.
 PKG_RESOURCES = ("setuptools<81",)
@@ -38,7 +37,7 @@ class Cell:
         grpcio: Which gRPC; empty for the newest that pymilvus admits.
         protobuf: Which protobuf; likewise.
         besides: What else it needs, or can make use of.
-        tags: `ci` for those that every change is tested with.
+        tags: `ci-interop` for those that every change is tested with.
     """
 
     pymilvus: str
@@ -58,6 +57,8 @@ class Cell:
         )
 
 
+IN_CI = ("ci-interop",)
+
 # We need grpcio 1.60. Milvus Lite 3 serves pymilvus' messages, from 2.6.1 on.
 CELLS = {
     "pymilvus-2.4-oldest": Cell(
@@ -65,8 +66,8 @@ CELLS = {
     ),
     "pymilvus-2.4-newest": Cell("2.4.15", besides=PKG_RESOURCES),
     "pymilvus-2.5-oldest": Cell("2.5.0", "==1.60.0", "==3.20.3", PKG_RESOURCES),
-    "pymilvus-2.5-newest": Cell("2.5.18", tags=CI),
-    "pymilvus-2.6-oldest": Cell("2.6.0", "==1.66.2", "==5.27.2", tags=CI),
+    "pymilvus-2.5-newest": Cell("2.5.18", tags=IN_CI),
+    "pymilvus-2.6-oldest": Cell("2.6.0", "==1.66.2", "==5.27.2", tags=IN_CI),
     "pymilvus-2.6-oldest-lite": Cell("2.6.1", "==1.66.2", "==5.27.2", LITE),
     "pymilvus-2.6-newest": Cell("2.6.17", besides=LITE),
     "pymilvus-3.0-oldest": Cell("3.0.0", "==1.66.2", "==5.27.2", LITE),
@@ -89,7 +90,8 @@ def interop(session: nox.Session, cell: Cell) -> None:
 
 @nox.session
 @nox.parametrize(
-    "names", [nox.param(names, id=name, tags=CI) for name, names in FRAMEWORKS.items()]
+    "names",
+    [nox.param(names, id=name, tags=["ci-frameworks"]) for name, names in FRAMEWORKS.items()],
 )
 def frameworks(session: nox.Session, names: tuple[str, ...]) -> None:
     """Test the vector stores of frameworks, with the pymilvus that they want."""
