@@ -62,7 +62,7 @@ IN_CI = ("ci-interop",)
 # We need grpcio 1.60. Milvus Lite 3 serves pymilvus' messages, from 2.6.1 on.
 CELLS = {
     "pymilvus-2.4-oldest": Cell(
-        "2.4.0", "==1.60.0", "==3.20.3", (*PKG_RESOURCES, "marshmallow<4"), CI
+        "2.4.0", "==1.60.0", "==3.20.3", (*PKG_RESOURCES, "marshmallow<4"), IN_CI
     ),
     "pymilvus-2.4-newest": Cell("2.4.15", besides=PKG_RESOURCES),
     "pymilvus-2.5-oldest": Cell("2.5.0", "==1.60.0", "==3.20.3", PKG_RESOURCES),
