@@ -18,7 +18,8 @@ demo: $(VENV)/demo/.made
 	@cd examples/quickstart && ../../$(VENV)/demo/bin/python quickstart.py
 
 test: $(VENV)/test/.made
-	$(VENV)/test/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(VENV)/test/bin/python -m pytest --numprocesses auto --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .

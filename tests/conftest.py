@@ -32,6 +32,41 @@ _FOREIGN = re.compile(
 )
 
 
+# They take longest, most of it in processes of their own. Begun last, they would end long after all
+# others, on a machine that is idle otherwise.
+LONG = (
+    "test_cli",
+    "test_docs",
+    "test_examples_more",
+    "test_canary",
+    "test_resources",
+    "test_docs_followed",
+    "test_aio_fork",
+    "test_fork_under_load",
+    "test_pymilvus",
+    "test_fork",
+    "test_testing_plugin",
+    "test_lite",
+    "test_aio_loops",
+    "test_doctor",
+    "test_container_commands",
+    "test_endpoint_properties",
+    "test_servers_gunicorn",
+    "test_servers_celery",
+    "test_servers_uvicorn",
+    "test_cli_terminal",
+    "test_cli_exec",
+    "test_cli_wait",
+    "test_docs_site",
+    "test_pictures",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 @contextmanager
 def fenced() -> Iterator[None]:
     """Hide the developer's settings, and forget afterwards what was set meanwhile."""

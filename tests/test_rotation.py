@@ -18,7 +18,7 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.connection import State, watch
+from zconfig.connection import State, lifecycle, watch
 from zconfig.errors import RejectedCredentialsError
 from zconfig.registry import Connections
 from zconfig.registry.keeper import Keeper
@@ -268,8 +268,9 @@ def test_credentials_in_code_that_are_refused_are_not_replaced(
 
 
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lifecycle, "_BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         before = source.reads

@@ -22,6 +22,7 @@ from zconfig.errors import ConfigurationError, Problem
 LONGEST_WAIT_S = 1.0
 PAUSE_S = 0.002
 _GRACE_S = 0.05
+"""What gRPC's thread is waited for where it has not ended before: others have channels, too."""
 _POLLER = "(_poll_wrapper)"  # what Python appends to the name of gRPC's thread
 
 
@@ -57,6 +58,7 @@ class _Forks:
         self._one_at_a_time = threading.Lock()
         self._go_on = threading.Event()
         self._leaves_poller = False
+        self._grace_s = LONGEST_WAIT_S
         self._inherited: list[LoopHome] = []
 
     def before(self) -> None:
@@ -68,9 +70,10 @@ class _Forks:
         if all(home.stand_still(deadline, self._go_on) for home in homes):
             for home in homes:
                 home.drop_channels()
-        if homes and _polls():
+        if homes and _polls(_GRACE_S):
             gc.collect()  # a call that has ended may be left in a cycle
-        self._leaves_poller = _polls()
+        self._leaves_poller = _polls(self._grace_s)
+        self._grace_s = _GRACE_S if self._leaves_poller else LONGEST_WAIT_S
 
     def after_in_parent(self) -> None:
         self.is_under_way = False
@@ -116,11 +119,15 @@ async def no_fork() -> None:
         await asyncio.sleep(PAUSE_S)
 
 
-def _polls() -> bool:
-    """Tell whether gRPC's asyncio has a channel anywhere in this process, ours or another's."""
+def _polls(grace_s: float) -> bool:
+    """Tell whether gRPC's asyncio has a channel anywhere in this process, ours or another's.
+
+    Args:
+        grace_s: Seconds for its thread to end: it does so soon after the last channel.
+    """
     pollers = [each for each in threading.enumerate() if each.name.endswith(_POLLER)]
     for thread in pollers:
-        thread.join(_GRACE_S)  # it may be about to end: whoever let go of the last channel is quick
+        thread.join(grace_s)
     return any(thread.is_alive() for thread in pollers)
 
 

@@ -239,6 +239,20 @@ class CorePool:
         core.close()
 
 
+_unused: list[grpc.Channel] = []
+
+
+def _stay_started() -> None:
+    """Keep gRPC from shutting down when the last channel is closed.
+
+    It does so in a thread of its own, and a child that is forked in the middle of that waits for
+    ever when it makes its first channel. One that is never used keeps gRPC where it is; it dials
+    nobody.
+    """
+    if not _unused:
+        _unused.append(grpc.insecure_channel("ipv4:127.0.0.1:9"))
+
+
 def dial(
     target: str, options: Options, material: Material | None, count: int, maker: Any = grpc
 ) -> tuple[Any, ...]:
@@ -252,6 +266,7 @@ def dial(
         maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
     """
     refuse_gevent_alone()
+    _stay_started()
     if material is None:
         return tuple(
             maker.insecure_channel(target, (*options, ("zconfig.member", member)))
