@@ -1,4 +1,5 @@
 # Needs Python 3.11 or newer and make; each target makes the virtual environment that it uses.
+# Most of what the tests' environment holds is never imported, so it is not compiled beforehand.
 PYTHON ?= python3
 VENV := .venv
 
@@ -54,7 +55,7 @@ $(VENV)/demo/.made: pyproject.toml
 
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
-	$(VENV)/test/bin/python -m pip install --quiet --editable '.[all]' --group dev
+	$(VENV)/test/bin/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
 	@touch $@
 
 $(VENV)/docs/.made: pyproject.toml

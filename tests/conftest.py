@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 # A test of behaviour has no deadline: machines that run it may be slow and shared.
 # In CI every run tries the same examples: what it finds has to do with the change.
 hypothesis.settings.register_profile(
-    "zconfig", deadline=None, derandomize=bool(os.environ.get("CI"))
+    "zconfig",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    max_examples=50 if os.environ.get("CI") else 100,
 )
 hypothesis.settings.load_profile("zconfig")
 

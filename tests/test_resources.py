@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificates
 
-CYCLES = 80
+CYCLES = 50
 WARM_UP = 20
 
 # Prints by how many kilobytes the most that was ever in memory grew in each half of many cycles.
@@ -72,7 +72,7 @@ for _ in range(50):
     do()
 print(grow(do), grow(do))
 """
-HALF = 300
+HALF = 200
 LARGEST_GROWTH_KB = 4 * HALF
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import queue
 import socket
+import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -504,12 +506,10 @@ def held() -> set[str]:
     sockets = set()
     for descriptor in Path("/dev/fd").iterdir():
         number = int(descriptor.name)
-        try:
-            with socket.socket(fileno=os.dup(number)) as each:
-                name = each.getsockname()
-                sockets.add(f"socket {number} {name}")
-        except OSError:
-            continue
+        with suppress(OSError):  # it was closed meanwhile
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                with socket.socket(fileno=os.dup(number)) as each:
+                    sockets.add(f"socket {number} {each.getsockname()}")
     return threads | sockets
 
 
