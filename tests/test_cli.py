@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 
 from tests.support.certificates import Certificates
+from tests.support.fake_milvus import fake_milvus
 from tests.support.faults import answering, failing, grpc_server, listening, refused
 from tests.support.processes import run_zconfig
 from tests.support.servers import RealMilvus
+
+
+@pytest.fixture(scope="module")
+def uri() -> Iterator[str]:
+    """Have a server that starts at once, where any will do."""
+    with fake_milvus() as fake:
+        yield fake.uri
 
 
 def test_check_exits_0_when_every_alias_is_fine(milvus: RealMilvus, lite_uri: str) -> None:
@@ -130,10 +139,10 @@ def test_several_failures_exit_with_the_first_of_the_documented_order(milvus: Re
     assert all(cause in done.stdout for cause in ("refused", "rejected_credentials", "bad_port"))
 
 
-def test_an_optional_alias_that_fails_does_not_count(lite_uri: str) -> None:
+def test_an_optional_alias_that_fails_does_not_count(uri: str) -> None:
     with refused() as port:
         environ = {
-            "ZILLIZ_URI": lite_uri,
+            "ZILLIZ_URI": uri,
             "ZILLIZ_EXTRA_URI": f"http://127.0.0.1:{port}",
             "ZILLIZ_EXTRA_REQUIRED": "false",
         }
@@ -144,8 +153,8 @@ def test_an_optional_alias_that_fails_does_not_count(lite_uri: str) -> None:
     assert named.returncode == 4
 
 
-def test_quiet_prints_nothing_for_success_and_a_line_for_failure(lite_uri: str) -> None:
-    fine = run_zconfig("check", "--quiet", environ={"ZILLIZ_URI": lite_uri})
+def test_quiet_prints_nothing_for_success_and_a_line_for_failure(uri: str) -> None:
+    fine = run_zconfig("check", "--quiet", environ={"ZILLIZ_URI": uri})
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, "", "")
     with refused() as port:
         done = run_zconfig("check", "-q", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
@@ -224,14 +233,14 @@ def test_options_of_the_command_choose_the_files(tmp_path: Path) -> None:
     assert listed("--secrets-dir", str(secrets)) == ["s"]
 
 
-def test_verbose_shows_the_events_on_standard_error(lite_uri: str) -> None:
-    done = run_zconfig("--verbose", "check", environ={"ZILLIZ_URI": lite_uri})
+def test_verbose_shows_the_events_on_standard_error(uri: str) -> None:
+    done = run_zconfig("--verbose", "check", environ={"ZILLIZ_URI": uri})
     assert "zconfig.connection.connecting" in done.stderr
     assert "zconfig.connection" not in done.stdout
 
 
-def test_a_log_gets_no_colour_and_no_trailing_blanks(lite_uri: str) -> None:
-    done = run_zconfig("check", environ={"ZILLIZ_URI": lite_uri})
+def test_a_log_gets_no_colour_and_no_trailing_blanks(uri: str) -> None:
+    done = run_zconfig("check", environ={"ZILLIZ_URI": uri})
     assert "\x1b" not in done.stdout
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
 
@@ -248,15 +257,15 @@ def test_version_and_help() -> None:
     assert "Exit codes:" in help_
 
 
-def test_checking_one_alias_is_not_spoilt_by_another(lite_uri: str) -> None:
-    environ = {"ZILLIZ_GOOD_URI": lite_uri, "ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
+def test_checking_one_alias_is_not_spoilt_by_another(uri: str) -> None:
+    environ = {"ZILLIZ_GOOD_URI": uri, "ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
     done = run_zconfig("check", "good", environ=environ)
     assert done.returncode == 0, done.stdout
     assert "bad" not in done.stdout
 
 
-def test_spellings_of_one_alias_are_checked_once(lite_uri: str) -> None:
-    environ = {"ZILLIZ_EU_X_URI": lite_uri}
+def test_spellings_of_one_alias_are_checked_once(uri: str) -> None:
+    environ = {"ZILLIZ_EU_X_URI": uri}
     done = run_zconfig("check", "EU-X", "eu.x", "eu_x", "--format", "json", environ=environ)
     assert [row["alias"] for row in json.loads(done.stdout)["aliases"]] == ["eu_x"]
 
