@@ -5,7 +5,7 @@
     nox -s frameworks                       # LangChain, LlamaIndex and Haystack
     nox -s lowest                           # the lowest versions of what we depend on
     nox -t ci-interop ci-frameworks         # those that every change is tested with
-    nox -s frameworks -- -m 'not outage'    # what follows `--` is pytest's
+    nox -s interop -- -m 'not long'         # what follows `--` is pytest's
 
 Environments are made in `.nox`; `-R` uses them again without installing anything.
 """

@@ -221,7 +221,7 @@ def test_new_credentials_are_taken_up_without_a_failed_call(
         call()
 
 
-@pytest.mark.outage
+@pytest.mark.long  # an old gRPC takes up to 16 s to dial a server again
 @both
 def test_after_an_outage_the_same_client_works_on_the_same_channel(
     calls: Calls, milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
@@ -311,6 +311,7 @@ def test_install_without_a_registry_names_what_to_use_instead(
 # --- an application ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_an_application_moves_over_by_configuration_and_one_import(
     place: tuple[str, str],
 ) -> None:
