@@ -22,6 +22,7 @@ from zconfig.errors import (
     RejectedCredentialsError,
     ServerSilentError,
 )
+from zconfig.registry.keeper import Keeper
 from zconfig.registry.retry import Retry
 
 
@@ -136,6 +137,53 @@ def test_closing_an_event_loops_connections_ends_it(
 
     with faces(**variables(server, path)) as face:
         asyncio.run(main())
+
+
+def test_an_event_loop_no_longer_tries_what_was_taken_out(
+    server: FakeMilvus, path: BreakableProxy
+) -> None:
+    async def main() -> None:
+        await face.aio.autoconnect()
+        await asyncio.to_thread(face.ears.wait_for, events.ConnectionRetrying)
+        face.blocking.remove_connection("extra")
+        (home,) = face.blocking._registry.scene.loops.values()
+        async with asyncio.timeout(PATIENCE_S):
+            while home.retries.aliases():  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.05)
+
+    with faces(**variables(server, path)) as face:
+        asyncio.run(main())
+
+
+def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Chores:
+        alias = "prod"
+
+        def __init__(self) -> None:
+            self.done = threading.Event()
+
+        def is_due(self) -> bool:
+            return not self.done.is_set()
+
+        def look(self) -> None:
+            self.done.set()
+
+        def all(self) -> list[Chores]:
+            return [] if self.done.is_set() else [self]
+
+    start, refused = threading.Thread.start, []
+
+    def start_the_second_time(thread: threading.Thread) -> None:
+        if thread.name == "zconfig-look" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_the_second_time)
+    chores = Chores()
+    Keeper(chores.all).call()
+    assert chores.done.wait(PATIENCE_S)
+    assert refused
 
 
 def threads_end() -> None:

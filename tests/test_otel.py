@@ -221,6 +221,19 @@ def test_a_call_carries_the_trace_that_it_belongs_to(
     assert len({each["authorization"] for each in (without, with_trace, own, after)}) == 1
 
 
+def test_a_call_carries_it_once_however_often_it_is_asked_for(
+    server: FakeMilvus, telemetry: Telemetry
+) -> None:
+    with registry(ZILLIZ_URI=server.uri) as connections:
+        ends = [telemetry.watch(connections) for _ in range(2)]
+        with telemetry.tracers.get_tracer("app").start_as_current_span("request"):
+            (pair,) = context.carried()
+        assert pair[0] == "traceparent"
+        ends[0]()
+        assert len(context.carriers) == 1
+        ends[1]()
+
+
 def test_a_call_on_an_event_loop_carries_it_too(server: FakeMilvus, telemetry: Telemetry) -> None:
     async def main() -> None:
         connection = await face.aio.get()

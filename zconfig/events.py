@@ -124,7 +124,7 @@ class ConnectionConnecting(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRetrying(ConnectionEvent):
-    """An attempt failed for a reason that may pass; another follows.
+    """An attempt failed, and another follows.
 
     Attributes:
         attempt: The number of the attempt that failed, from 1.

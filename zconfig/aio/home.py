@@ -20,7 +20,7 @@ from zconfig.aio.lifecycle import AsyncLifecycle
 from zconfig.aio.threads import in_thread
 from zconfig.aio.watch import AsyncChore, Rounds
 from zconfig.connection.link import Link
-from zconfig.errors import ZConfigError
+from zconfig.errors import UnknownAliasError, ZConfigError
 from zconfig.patience import Patience
 from zconfig.registry.registry import Registry
 from zconfig.registry.retry import Retries, Retry
@@ -122,6 +122,8 @@ class LoopHome:
             spec = self._registry.table.spec(alias)
             patience = replace(self._registry.patience(spec, wait=0), goes_on=True)
             await self.open(spec, patience)
+        except UnknownAliasError:  # it was taken out, by a reload or on another face
+            self.retries.end(alias)
         except ZConfigError as error:
             if self.retries.find(alias) is retry:
                 event = retry.put_off(error)

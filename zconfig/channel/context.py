@@ -11,5 +11,5 @@ carriers: tuple[Carrier, ...] = ()
 
 
 def carried() -> tuple[tuple[str, str], ...]:
-    """Return what the call that is being made carries of its context."""
-    return tuple(pair for carrier in carriers for pair in carrier())
+    """Return what the call that is being made carries of its context; each key once."""
+    return tuple({key: value for carrier in carriers for key, value in carrier()}.items())

@@ -69,10 +69,7 @@ class Keeper:
             self._called.clear()
             for chore in self._everything():
                 if chore not in self._doing and len(self._doing) < _AT_ONCE and chore.is_due():
-                    self._doing.add(chore)
-                    threading.Thread(
-                        target=self._do, args=(chore,), name="zconfig-look", daemon=True
-                    ).start()
+                    self._begin_to_do(chore)
 
     def _goes_on(self) -> bool:
         """Tell whether there is anything to look after; if not, the thread is done."""
@@ -85,6 +82,14 @@ class Keeper:
     def _everything(self) -> Sequence[Chore]:
         chores = self._chores()
         return chores() if chores else ()
+
+    def _begin_to_do(self, chore: Chore) -> None:
+        self._doing.add(chore)
+        thread = threading.Thread(target=self._do, args=(chore,), name="zconfig-look", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there can be no more threads just now; it is due still
+            self._doing.discard(chore)
 
     def _do(self, chore: Chore) -> None:
         try:

@@ -184,6 +184,8 @@ class Registry:
 
     def _try_again(self, retry: Retry) -> None:
         scene, alias = self._scene, retry.alias
+        if scene.retries.find(alias) is not retry:
+            return  # it was closed meanwhile
         try:
             self.open(self.table.spec(alias), wait=0, goes_on=True)
         except ZConfigError as error:
