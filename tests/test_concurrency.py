@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -140,7 +141,7 @@ def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
 ) -> None:
     opened, go_on = threading.Event(), threading.Event()
 
-    def run_without_the_extra(_: Opening) -> None:
+    def run_without_the_extra(_: Opening, __: object) -> None:
         opened.set()
         assert go_on.wait(PATIENCE_S)
         raise MissingExtraError("milvus-lite 3", "lite")
@@ -320,8 +321,8 @@ def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected
     run = Opening.run
     opened: list[Lifecycle | None] = []
 
-    def run_and_disconnect(opening: Opening) -> Opened:
-        found = run(opening)
+    def run_and_disconnect(opening: Opening, tell: Callable[[events.Event], None]) -> Opened:
+        found = run(opening, tell)
         opened.append(connections._pool.lifecycle("prod"))
         connections.disconnect("prod")
         return found

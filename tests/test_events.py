@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.faults import refused
 from zconfig import events
+from zconfig.dispatch import Dispatcher
 from zconfig.registry import Connections
 from zconfig.settings.load import load
 
@@ -144,7 +145,7 @@ def test_what_is_no_type_of_events_is_refused(wanted: Any, tmp_path: Path) -> No
 
 
 def test_an_unsubscribed_hook_hears_nothing_more() -> None:
-    dispatcher, seen = events.Dispatcher(), []
+    dispatcher, seen = Dispatcher(), []
     unsubscribe = dispatcher.subscribe(seen.append)
     event = events.ConnectionClosed(alias="a", endpoint="http://db:19530")
     dispatcher.emit(event)
@@ -154,7 +155,7 @@ def test_an_unsubscribed_hook_hears_nothing_more() -> None:
 
 
 def test_the_same_hook_subscribed_twice_is_taken_out_once() -> None:
-    dispatcher, seen = events.Dispatcher(), []
+    dispatcher, seen = Dispatcher(), []
     unsubscribe = dispatcher.subscribe(seen.append)
     dispatcher.subscribe(seen.append)
     unsubscribe()

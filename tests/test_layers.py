@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 ROOMS = (
     {"origin", "redaction", "patience", "_version"},
     {"errors", "events", "masking"},
+    {"dispatch"},
     {"sources"},
     {"endpoint"},
     {"settings"},

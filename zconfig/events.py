@@ -6,9 +6,7 @@ name; a field that does not apply is `None` and is left out of `Event.fields()`.
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
@@ -312,46 +310,3 @@ E = TypeVar("E", bound=Event)
 
 Kinds: TypeAlias = type[E] | tuple[type[E], ...]
 """A type of events, or several; a base type stands for all below it."""
-
-
-class Dispatcher:
-    """Hands each event to every hook; a hook that raises harms nothing.
-
-    Example:
-        >>> seen = []
-        >>> dispatcher = Dispatcher()
-        >>> unsubscribe = dispatcher.subscribe(seen.append)
-        >>> dispatcher.emit(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
-        >>> seen[0].name
-        'zconfig.connection.closed'
-    """
-
-    def __init__(self) -> None:
-        self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any]], ...] = ()
-
-    def subscribe(
-        self, hook: Callable[[E], object], kinds: Kinds[E] | None = None
-    ) -> Callable[[], None]:
-        """Add a hook, and return a function that takes it out again.
-
-        Args:
-            hook: What is called.
-            kinds: The events that it is called with; all of them by default.
-        """
-        entry = (hook, kinds or Event)
-        self._hooks = (*self._hooks, entry)
-
-        def unsubscribe() -> None:
-            self._hooks = tuple(other for other in self._hooks if other is not entry)
-
-        return unsubscribe
-
-    def emit(self, event: Event) -> None:
-        """Hand an event to every hook that wants it, in the order they subscribed."""
-        for hook, kinds in self._hooks:
-            if not isinstance(event, kinds):
-                continue
-            try:
-                hook(event)
-            except Exception:  # a hook is the application's, and may raise anything
-                logging.getLogger("zconfig").exception("a hook failed on %s", event.name)

@@ -6,6 +6,7 @@ Nothing here is called from another thread, so there are no locks but those that
 from __future__ import annotations
 
 import asyncio
+import time
 
 from zconfig.aio.flight import AsyncFlight
 from zconfig.aio.following import Following
@@ -45,6 +46,7 @@ class AsyncLifecycle(Stateful):
         self._link: Link | None = None
         self._flight: AsyncFlight | None = None
         self._ending: asyncio.Task[Opened] | None = None
+        self._lost_at = 0.0
         self.following = Following(self, ground)
 
     @property
@@ -259,26 +261,34 @@ class AsyncLifecycle(Stateful):
             self._ground.attend()
         return self.trouble if self.is_lost else ""
 
-    def lose(self, link: Link, failure: ConnectError) -> bool:
-        """Note that the server is lost, and why; tell whether that is news."""
-        is_news = self._link is link and self.state is State.READY
-        if is_news:
+    def lose(self, link: Link, failure: ConnectError) -> None:
+        """Note that the server is lost, and why, if that is news."""
+        if self._link is link and self.state is State.READY:
             self.state, self.trouble = State.LOST, str(failure)
-        return is_news
+            self._lost_at = time.monotonic()
+            self._ground.emit(reports.lost(self.spec, failure))
 
-    def regain(self, link: Link, server: Server) -> bool:
-        """Note that the server has accepted us again; tell whether that is news."""
-        is_news = self._link is link and self.is_lost
-        if is_news:
+    def regain(self, link: Link, server: Server) -> None:
+        """Note that the server has accepted us again, if that is news."""
+        if self._link is link and self.is_lost:
             self.server, self.state = server, State.READY
             self.line = link.line(self.spec, server)
-        return is_news
+            self._ground.emit(reports.recovered(self.spec, server, self._lost_at))
 
-    def move(self, old: Link, new: Link, server: Server) -> bool:
-        """Have a link taken the place of another one; tell whether it has."""
+    def move(self, old: Link, new: Link, server: Server, started: float) -> bool:
+        """Have a link taken the place of another one; tell whether it has.
+
+        Args:
+            old: What was held.
+            new: What takes its place.
+            server: What the other server said of itself.
+            started: The monotonic instant at which the move began.
+        """
         is_moved = self._link is old
         if is_moved:
             self._link, self.server = new, server
             self.line = new.line(self.spec, server)
         self._ground.release(old if is_moved else new)
+        if is_moved:
+            self._ground.emit(reports.moved(self.spec, old.target, new.target, started))
         return is_moved

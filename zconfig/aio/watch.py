@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from zconfig.aio.ground import Ground
 from zconfig.aio.opening import has_moved, introduce, prove, take_link
-from zconfig.connection import reports
 from zconfig.connection.link import Link
 from zconfig.connection.seam import Attempt
 from zconfig.connection.watch import LOOK_S, Watch, credentials_stamp
@@ -53,7 +52,7 @@ class AsyncWatch(Watch):
         except ClosedError:
             return
         else:
-            self._regain(link, server)
+            self._own.regain(link, server)
 
     async def _read_new_files(self) -> None:
         if not self._has_new_files():
@@ -75,9 +74,8 @@ class AsyncWatch(Watch):
         except BaseException:  # a cancellation too must not leave the new channels behind
             self._ground.release(new)
             raise
-        if not self._own.move(link, new, server):
+        if not self._own.move(link, new, server, started):
             raise ClosedError(spec.alias)
-        self._ground.emit(reports.moved(spec, link.target, new.target, started))
         return new
 
 

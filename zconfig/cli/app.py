@@ -13,6 +13,7 @@ from zconfig.cli.executing import exec_
 from zconfig.cli.making import completion, env_example_, init, schema
 from zconfig.cli.options import EXIT_CODES, global_options
 from zconfig.cli.showing import explain, list_, version
+from zconfig.cli.top import top
 from zconfig.errors import ZConfigError
 
 
@@ -49,6 +50,7 @@ for _command in (
     list_,
     explain,
     doctor,
+    top,
     exec_,
     init,
     schema,

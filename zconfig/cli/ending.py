@@ -123,6 +123,21 @@ def _forget_output() -> None:
 
 
 @contextmanager
+def until_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C end a `with` block, and no more than that: the command goes on behind it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def _raised_by_signals() -> Iterator[None]:
     """Have Ctrl-C and SIGTERM end a `with` block, and what comes after it at once."""
     # What a parent has told us to ignore, as a shell does in the background, stays ignored.

@@ -169,7 +169,7 @@ def listed(connections: Connections) -> Report:
     for alias in dict.fromkeys(p.alias for p in configuration.errors if p.alias):
         error = ConfigurationError(configuration.errors_of(alias))
         required = alias not in configuration.optional
-        rows.append(Row(alias, required=required, state="failed", failure=_failure(error)))
+        rows.append(Row(alias, required=required, state="failed", failure=failure_of(error)))
     problems = configuration.problems if rows else (*configuration.problems, nothing_configured())
     return Report(tuple(rows), problems, configuration.elapsed_ms)
 
@@ -183,14 +183,14 @@ def _row(connections: Connections, alias: str, outcome: Outcome, *, forced: bool
             outcome = error
     required = forced or alias not in connections.configuration.optional
     if isinstance(outcome, ZConfigError) and alias not in connections:
-        return Row(alias, required=required, state="failed", failure=_failure(outcome))
+        return Row(alias, required=required, state="failed", failure=failure_of(outcome))
     spec = connections.spec(alias)
     row = replace(_configured(spec), required=required)
     if outcome is None:
         return row
     if isinstance(outcome, ClosedError):
         return replace(row, state="given up")
-    return replace(row, state="failed", failure=_failure(outcome, spec))
+    return replace(row, state="failed", failure=failure_of(outcome, spec))
 
 
 def _connected(connection: Connection, *, required: bool) -> Row:
@@ -207,7 +207,13 @@ def _configured(spec: ConnectionSpec) -> Row:
     return Row(spec.alias, str(spec.endpoint), spec.db_name, spec.required, str(spec.origin()))
 
 
-def _failure(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failure:
+def failure_of(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failure:
+    """Return an error as the reason why an alias is not connected.
+
+    Args:
+        error: The error.
+        spec: What the alias is configured with, if that is known.
+    """
     if isinstance(error, ConnectError):
         origins = spec.origins.values() if spec else ()
         origin = next((each for each in origins if str(each) == error.origin), None)

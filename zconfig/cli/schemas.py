@@ -9,7 +9,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-OF_COMMANDS = ("check", "wait", "list", "doctor", "explain", "version")
+OF_COMMANDS = ("check", "wait", "list", "doctor", "top", "explain", "version")
 """The commands that have JSON."""
 
 
@@ -25,6 +25,7 @@ def schema_of(command: str) -> Schema:
     """
     contents = {
         "doctor": _report(_DIAGNOSED),
+        "top": _report(_WATCHED, at=_text("when it was, in UTC", format="date-time")),
         "explain": _EXPLANATION,
         "version": _VERSIONS,
     }
@@ -139,10 +140,37 @@ _DIAGNOSED: Schema = {
 }
 
 
-def _report(besides: Schema) -> Schema:
-    """Return the schema of a report, with more keys in each alias."""
-    row = _object(**_ROW["properties"], **besides)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+
+_WATCHED: Schema = {
+    "state": _text(
+        "`retrying`: tried again in the background; `failed`: configured wrongly",
+        enum=["idle", "connecting", "connected", "lost", "retrying", "failed"],
+    ),
+    "since": _text("when it came into this state, in UTC", format="date-time"),
+    "connects": {**_COUNT, "description": "how often it was connected"},
+    "failures": {
+        "type": "object",
+        "additionalProperties": _COUNT,
+        "description": "how often an attempt to connect failed, by cause",
+    },
+    "losses": {**_COUNT, "description": "how often its server was lost"},
+    "reconnects": {**_COUNT, "description": "how often its server came back"},
+    "rotations": {**_COUNT, "description": "how often it took up new credentials"},
+    "round_trips": _maybe(
+        _object(count=_COUNT, **dict.fromkeys(("last_ms", *_PERCENTILES), _MILLISECONDS)),
+        "of the latest pings: how many, the last, and what so many in 100 did not exceed",
+    ),
+    "waiting_ms": _maybe(_MILLISECONDS, "for how long a ping has been under way; null for none"),
+}
+
+
+def _report(besides: Schema, **more: Schema) -> Schema:
+    """Return the schema of a report, with more keys in it and in each alias."""
+    row = _object(**{**_ROW["properties"], **besides})
     return _object(
+        **more,
         ok=_boolean("whether every required alias is fine"),
         exit_code=_EXIT_CODE,
         elapsed_ms=_number("milliseconds that it took", minimum=0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from zconfig import events
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 class Home(Protocol):
     """Takes events, has connections looked after, and reads credentials again."""
 
-    def emit(self, event: events.Event) -> None:
-        """Take a lifecycle event."""
+    def put(self, event: events.Event) -> None:
+        """Take an event that is to be delivered; no hook is called."""
+
+    def deliver(self, alias: str) -> None:
+        """Have hooks told of what was put. It is called outside all locks."""
 
     def attend(self) -> None:
         """Have connections looked after soon, in another thread; return at once."""
@@ -27,10 +30,8 @@ class Home(Protocol):
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Return a specification with other credentials than those that were refused."""
 
-    def renew(
-        self, lifecycle: Lifecycle, is_due: Callable[[], bool] = ...
-    ) -> Sequence[events.Event]:
-        """Read the credentials of a connection again, rotate if they are new, and say so.
+    def renew(self, lifecycle: Lifecycle, is_due: Callable[[], bool] = ...) -> None:
+        """Read the credentials of a connection again, and rotate if they are new.
 
         Args:
             lifecycle: The connection.

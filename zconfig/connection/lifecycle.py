@@ -1,14 +1,14 @@
 """The life of one alias' connection: opened by one thread at a time, rotated, lost, closed.
 
-Decisions are made under a lock, calls are made outside it; whoever looks at a live connection
-takes no lock.
+Decisions are made under a lock, and their events put; calls are made, and events delivered, outside
+it. Whoever looks at a live connection takes no lock.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from functools import partial
 
 from zconfig import events
 from zconfig.channel.line import Line
@@ -55,6 +55,7 @@ class Lifecycle(Stateful):
         self._flight: Flight | None = None
         self.watch = Watch(self, home)
         self._renewed_at = float("-inf")
+        self._lost_at = 0.0
         self._make_locks()
 
     def _make_locks(self) -> None:
@@ -189,54 +190,66 @@ class Lifecycle(Stateful):
                 return self._flight, False
             self.spec = spec or self.spec
             self.state = State.CONNECTING
-            self._flight = Flight(Opening(self.spec, patience, self._home.emit))
+            self._flight = Flight(Opening(self.spec, patience))
+            self._home.put(reports.connecting(self.spec))
             return self._flight, True
 
     def _fly(self, flight: Flight) -> None:
         """Connect, and tell those who wait how it went."""
         opening = flight.opening
         try:
-            self._home.emit(reports.connecting(opening.spec))
+            self._home.deliver(self.alias)
             self.watch.begin(opening.spec)
-            opened = opening.run()
+            opened = opening.run(partial(self._tell, flight))
             self._land(flight, opened)
         except BaseException as error:  # whoever waits must hear of it, also of Ctrl-C
             self._crash(flight, error)
             raise
         flight.outcome.set_result(None)
         self._home.attend()
-        # Not before: a hook may look the alias up.
-        self._home.emit(
-            reports.connected(opening.spec, opened.server, opened.attempt, opening.started)
-        )
+        self._home.deliver(self.alias)  # not before: a hook may look the alias up
 
     def _land(self, flight: Flight, opened: Opened) -> None:
+        link, server, number = opened
         with self._lock:
             if self._flight is flight:
-                self._flight, self._link = None, opened.link
-                self.server, self.state = opened.server, State.READY
-                self.line = opened.link.line(self.spec, opened.server)
+                self._flight, self._link = None, link
+                self.server, self.state = server, State.READY
+                self.line = link.line(self.spec, server)
+                started = flight.opening.started
+                self._home.put(reports.connected(self.spec, server, number, started))
                 return
-        opened.link.release()
+        link.release()
         raise ClosedError(self.alias)
 
     def _crash(self, flight: Flight, error: BaseException) -> None:
         with self._lock:
             if self._flight is flight:
                 self._flight, self.state = None, State.IDLE
-        if isinstance(error, ConnectError) and not flight.opening.goes_on:
-            self._home.emit(reports.failed(error))
+                if isinstance(error, ConnectError) and not flight.opening.goes_on:
+                    self._home.put(reports.failed(error))
+        self._home.deliver(self.alias)
         known = isinstance(error, ZConfigError)
         flight.outcome.set_exception(error if known else ClosedError(self.alias))
+
+    def _tell(self, flight: Flight, event: events.Event) -> None:
+        with self._lock:
+            if self._flight is flight:  # otherwise it was closed meanwhile, which has been told
+                self._home.put(event)
+        self._home.deliver(self.alias)
 
     # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close it for good; a connect under way ends."""
         self._cut(State.CLOSED, self.spec)
+        self._home.deliver(self.alias)
 
     def reopen_with(self, spec: ConnectionSpec) -> None:
-        """Close it until its next use, which opens it with another specification."""
+        """Close it until its next use, which opens it with another specification.
+
+        The event is put, for the caller to have it delivered.
+        """
         self._cut(State.IDLE, spec)
 
     def cancel(self) -> bool:
@@ -266,23 +279,22 @@ class Lifecycle(Stateful):
             link, flight = self._link, self._flight
             self.line = self.server = self._link = self._flight = None
             self.state, self.spec = state, spec
+            if was_open:
+                self._home.put(reports.closed(before))
         if flight:
             flight.opening.cancel()
         if link:
             link.release()
-        if was_open:
-            self._home.emit(reports.closed(before))
 
     # --- rotation ---------------------------------------------------------------------------
 
-    def take_up(self, spec: ConnectionSpec) -> Sequence[events.Event]:
+    def take_up(self, spec: ConnectionSpec) -> None:
         """Take up what needs no other channel; credentials once the server accepted them.
+
+        The event is put, for the caller to have it delivered.
 
         Args:
             spec: The new specification.
-
-        Returns:
-            What is to be reported.
 
         Raises:
             ConnectError: The server does not accept the credentials; the old ones stay.
@@ -298,7 +310,8 @@ class Lifecycle(Stateful):
                 raise ClosedError(self.alias)
             self.spec, self.server = spec, server
             self.line = link.line(spec, server)
-        return [reports.rotated(spec, started)] if is_rotated else []
+            if is_rotated:
+                self._home.put(reports.rotated(spec, started))
 
     def renew(self, line: Line) -> Line | None:
         """Return a line with newer credentials than one whose credentials were refused.
@@ -306,16 +319,14 @@ class Lifecycle(Stateful):
         The sources are read again, by one thread for all; where nothing new was found, not again
         at once.
         """
-        reported: Sequence[events.Event] = ()
         with self._renewing:
             if not self._differs(line) and self._may_renew():
                 self._renewed_at = time.monotonic()
-                reported = self._home.renew(self)
+                self._home.renew(self)
             current = self.line if self._differs(line) else None
             if current:
                 self._renewed_at = float("-inf")
-        for event in reported:
-            self._home.emit(event)
+        self._home.deliver(self.alias)
         return current
 
     def _differs(self, line: Line) -> bool:
@@ -336,34 +347,43 @@ class Lifecycle(Stateful):
             self._home.attend()
         return self.trouble if self.is_lost else ""
 
-    def lose(self, link: Link, failure: ConnectError) -> bool:
-        """Note that the server is lost, and why; tell whether that is news."""
+    def lose(self, link: Link, failure: ConnectError) -> None:
+        """Note that the server is lost, and why, if that is news."""
         with self._lock:
-            if self._link is not link or self.state is not State.READY:
-                return False
-            self.state, self.trouble = State.LOST, str(failure)
-            return True
+            if self._link is link and self.state is State.READY:
+                self.state, self.trouble = State.LOST, str(failure)
+                self._lost_at = time.monotonic()
+                self._home.put(reports.lost(self.spec, failure))
+        self._home.deliver(self.alias)
 
-    def regain(self, link: Link, server: Server) -> bool:
-        """Note that the server has accepted us again; tell whether that is news."""
+    def regain(self, link: Link, server: Server) -> None:
+        """Note that the server has accepted us again, if that is news."""
         with self._lock:
-            if self._link is not link or self.state is not State.LOST:
-                return False
-            self.server, self.state = server, State.READY
-            self.line = link.line(self.spec, server)
-            return True
+            if self._link is link and self.state is State.LOST:
+                self.server, self.state = server, State.READY
+                self.line = link.line(self.spec, server)
+                self._home.put(reports.recovered(self.spec, server, self._lost_at))
+        self._home.deliver(self.alias)
 
-    def move(self, old: Link, new: Link, server: Server) -> bool:
+    def move(self, old: Link, new: Link, server: Server, started: float) -> bool:
         """Have a link taken the place of another one; tell whether it has.
 
         What is not held afterwards is given back: calls in flight on the old one are cancelled.
+
+        Args:
+            old: What was held.
+            new: What takes its place.
+            server: What the other server said of itself.
+            started: The monotonic instant at which the move began.
         """
         with self._lock:
             is_moved = self._link is old
             if is_moved:
                 self._link, self.server = new, server
                 self.line = new.line(self.spec, server)
+                self._home.put(reports.moved(self.spec, old.target, new.target, started))
         (old if is_moved else new).release()
+        self._home.deliver(self.alias)
         return is_moved
 
 

@@ -39,23 +39,22 @@ class Opening:
     Args:
         spec: What to connect to.
         patience: How long to go on trying.
-        emit: Takes the events of attempts that fail.
     """
 
-    def __init__(
-        self, spec: ConnectionSpec, patience: Patience, emit: Callable[[events.Event], None]
-    ) -> None:
+    def __init__(self, spec: ConnectionSpec, patience: Patience) -> None:
         self.spec = spec
         self.started = time.monotonic()
         self.goes_on = patience.goes_on
         self._patience = patience
-        self._emit = emit
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._link: Link | None = None
 
-    def run(self) -> Opened:
+    def run(self, tell: Callable[[events.Event], None]) -> Opened:
         """Try until the server accepts us.
+
+        Args:
+            tell: Takes the events of attempts that fail.
 
         Raises:
             ConnectError: What the last attempt failed of.
@@ -63,7 +62,7 @@ class Opening:
             ClosedError: If it was cancelled.
         """
         try:
-            return self._try_until_ready()
+            return self._try_until_ready(tell)
         except BaseException:  # Ctrl-C too must not leave a channel half open
             self.cancel()
             raise
@@ -76,7 +75,7 @@ class Opening:
         if link:
             link.release()
 
-    def _try_until_ready(self) -> Opened:
+    def _try_until_ready(self, tell: Callable[[events.Event], None]) -> Opened:
         patience = self._make_ready_to_dial()
         number = 1
         while True:
@@ -86,7 +85,7 @@ class Opening:
             delay_s = backoff_s(number)
             if outcome.permanent or not patience.outlasts(delay_s):
                 raise outcome
-            self._emit(reports.retrying(outcome, delay_s))
+            tell(reports.retrying(outcome, delay_s))
             if self._cancelled.wait(delay_s):
                 raise ClosedError(self.spec.alias)
             number += 1

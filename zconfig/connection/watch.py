@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zconfig.channel.milvus import Server, converse, greet
-from zconfig.connection import reports
 from zconfig.connection.link import Link, make_link
 from zconfig.connection.seam import Attempt
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
@@ -39,7 +38,6 @@ class Watch:
         self._home = home
         self._stamp: Stamp = {}
         self._is_doubted = False
-        self._lost_at = 0.0
         self._next_look_at = 0.0
 
     @property
@@ -91,15 +89,15 @@ class Watch:
         except ClosedError:
             return
         else:
-            self._regain(link, server)
+            self._lifecycle.regain(link, server)
 
     def _take_up_new_files(self) -> None:
         if not self._has_new_files():
             return
         stamp = credentials_stamp(self._lifecycle.spec)
         # A reload may have read them meanwhile: what it was refused with is not tried once more.
-        for event in self._home.renew(self._lifecycle, self._has_new_files):
-            self._home.emit(event)
+        self._home.renew(self._lifecycle, self._has_new_files)
+        self._home.deliver(self.alias)
         self._stamp = stamp
 
     def _has_new_files(self) -> bool:
@@ -118,22 +116,14 @@ class Watch:
         except BaseException:  # Ctrl-C too must not leave the new channels behind
             new.release()
             raise
-        if not self._lifecycle.move(link, new, server):
+        if not self._lifecycle.move(link, new, server, started):
             raise ClosedError(spec.alias)
-        self._home.emit(reports.moved(spec, link.target, new.target, started))
         return new
 
     def _lose(self, link: Link, failure: ConnectError) -> None:
-        now = time.monotonic()
         pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
-        self._next_look_at = now + pause_s
-        if self._lifecycle.lose(link, failure):
-            self._lost_at = now
-            self._home.emit(reports.lost(self._lifecycle.spec, failure))
-
-    def _regain(self, link: Link, server: Server) -> None:
-        if self._lifecycle.regain(link, server):
-            self._home.emit(reports.recovered(self._lifecycle.spec, server, self._lost_at))
+        self._next_look_at = time.monotonic() + pause_s
+        self._lifecycle.lose(link, failure)
 
 
 def prove(link: Link, spec: ConnectionSpec, timeout_s: float) -> Server:

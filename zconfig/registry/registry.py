@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from zconfig import events
+from zconfig.dispatch import Dispatcher
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.patience import Patience
 from zconfig.redaction import Hidden, RecentSecrets
@@ -48,7 +49,7 @@ class Registry:
     ) -> None:
         self._load = load
         self._may_lack = at_first is not None
-        self._dispatcher = events.Dispatcher()
+        self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
         self._scene = self._make_scene((at_first or load)())
@@ -58,6 +59,8 @@ class Registry:
         self._recent = RecentSecrets()
         self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
         self._unannounced.append(partial(announcements, Table(self.known.configuration)))
+        self._is_announced = False
+        self._announcing = threading.RLock()
 
     @property
     def scene(self) -> Scene:
@@ -228,25 +231,25 @@ class Registry:
             read = Table(self._load(), scene.added)
             kept = wrong_but_known(old, read)
             new = Table(read.configuration, {**kept, **scene.added})
-            refused, reported = self._apply(new, scene.pool)
+            refused = self._apply(new, scene.pool)
             kept |= refused
             scene.table = Table(read.configuration, {**kept, **scene.added})
             changes = compare(old, scene.table, tuple(kept))
+        self._dispatcher.deliver(*new)
         for alias in changes.removed:
             scene.retries.end(alias)
             scene.pool.close(alias)
-            reported.append(removed(old.spec(alias)))
-        told = announcements(scene.table, only=(*changes.added, *changes.changed))
-        for event in (*reported, *told):
+            self.emit(removed(old.spec(alias)))
+        for event in announcements(scene.table, only=(*changes.added, *changes.changed)):
             self.emit(event)
         return changes
 
-    def _apply(
-        self, new: Table, pool: Pool
-    ) -> tuple[dict[str, ConnectionSpec], list[events.Event]]:
-        """Have connections take up their specifications; return those that stay, and events."""
+    def _apply(self, new: Table, pool: Pool) -> dict[str, ConnectionSpec]:
+        """Have connections take up their specifications; return those that stay.
+
+        The events are put, for the caller to have them delivered.
+        """
         refused: dict[str, ConnectionSpec] = {}
-        reported: list[events.Event] = []
         for alias in new:
             lifecycle, spec = pool.lifecycle(alias), new.spec(alias)
             if lifecycle is None or lifecycle.spec == spec:
@@ -255,20 +258,19 @@ class Registry:
                 lifecycle.reopen_with(spec)
                 continue
             try:
-                reported += lifecycle.take_up(spec)
+                lifecycle.take_up(spec)
             except ClosedError:
                 continue
             except ZConfigError as error:
                 refused[alias] = lifecycle.spec
-                reported.append(rotation_refused(alias, error))
-        return refused, reported
+                self.put(rotation_refused(alias, error))
+        return refused
 
-    def renew(
-        self, lifecycle: Lifecycle, is_due: Callable[[], bool] = lambda: True
-    ) -> Sequence[events.Event]:
-        """Read the credentials of a connection again, rotate if they are new, and say so.
+    def renew(self, lifecycle: Lifecycle, is_due: Callable[[], bool] = lambda: True) -> None:
+        """Read the credentials of a connection again, and rotate if they are new.
 
         Nothing else is taken up: credentials that came with another endpoint are for that one.
+        The event is put, for the caller to have it delivered.
 
         Args:
             lifecycle: The connection.
@@ -278,18 +280,18 @@ class Registry:
         with self._reloading:
             scene = self._scene
             if scene.pool.lifecycle(alias) is not lifecycle or not is_due():
-                return ()
+                return
             spec = self.newer(lifecycle.spec)
             if spec is None or not lifecycle.is_open:
-                return ()
+                return
             try:
-                reported = lifecycle.take_up(spec)
+                lifecycle.take_up(spec)
             except ClosedError:
-                return ()
+                return
             except ZConfigError as error:
-                return (rotation_refused(alias, error),)
-            scene.table.add(spec)
-        return reported
+                self.put(rotation_refused(alias, error))
+            else:
+                scene.table.add(spec)
 
     def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Read the sources again; return a specification with the newer credentials in them.
@@ -331,15 +333,24 @@ class Registry:
         if self._may_lack and has_remote(self.known.configuration.options):
             self._scene.table = Table(self._load(), self._scene.added)
             read = Table(self.known.configuration, self._scene.added)
-            self._unannounced = deque([partial(announcements, read)])
+            self._unannounced, self._is_announced = deque([partial(announcements, read)]), False
         self._may_lack = False
 
     # --- what connections need --------------------------------------------------------------
 
     def emit(self, event: events.Event) -> None:
-        """Hand an event to every hook."""
+        """Hand an event to every hook, after those that came before."""
         self.announce()
         self._dispatcher.emit(event)
+
+    def put(self, event: events.Event) -> None:
+        """Take an event that is to be delivered; no hook is called."""
+        self._dispatcher.put(event)
+
+    def deliver(self, alias: str) -> None:
+        """Have hooks told of what was put, and before it of what was read."""
+        self.announce()
+        self._dispatcher.deliver(alias)
 
     def announce(self) -> None:
         """Report what was read, once, on first use.
@@ -348,10 +359,15 @@ class Registry:
         """
         guard_forks(self)
         _ = self.table
-        while self._unannounced:
-            with suppress(IndexError):  # another thread may have taken the last one
+        if self._is_announced:
+            return
+        told: dict[str | None, None] = {}
+        with self._announcing:  # nobody goes on before all of it is put
+            while self._unannounced:
                 for event in self._unannounced.popleft()():
-                    self._dispatcher.emit(event)
+                    told[self._dispatcher.put(event)] = None
+            self._is_announced = True
+        self._dispatcher.deliver(*told)
 
     def attend(self) -> None:
         """Have what is open looked after soon, in another thread; return at once."""
@@ -359,7 +375,8 @@ class Registry:
 
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
-        self._reloading = threading.RLock()
+        self._reloading, self._announcing = threading.RLock(), threading.RLock()
+        self._dispatcher.after_fork()
         self._keeper.after_fork()
         self._bookkeeper.after_fork()
         forked: list[str] = []
@@ -368,6 +385,7 @@ class Registry:
             scene.table.after_fork()
         if forked:
             self._unannounced.append(lambda: (events.forked(tuple(forked)),))
+            self._is_announced = False
 
     def _make(self, spec: ConnectionSpec) -> Place:
         # It needs grpc, which importing us must not.

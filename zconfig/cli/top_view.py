@@ -1,0 +1,206 @@
+"""How it goes with aliases → a table that is drawn again and again, blocks of text, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from zconfig.cli.drawing import Part, draw, new_table
+from zconfig.cli.render import report_values, rounded, untold
+from zconfig.cli.report import Failure
+from zconfig.cli.standing import Look, Standing
+from zconfig.registry.stats import AliasStats
+
+_STYLES = {"connected": "green", "lost": "red", "retrying": "red", "failed": "red"}
+_ALWAYS = ("alias", "endpoint", "state", "since", "last ms", "p50 ms", "p99 ms")
+_WHERE_THERE_IS_ROOM = ("connects", "failures", "reconnects", "rotations")
+_ROOM = 130
+_BESIDES_ROWS = 6  # lines: the heading, the table's, and one of what is wrong
+_SLOW_S = 1.0
+_MANY_MS = 1000.0  # of which a tenth tells nothing
+
+_Told = Callable[[str, Failure], str]
+
+
+class View:
+    """What a terminal shows, made anew from a look each time it is drawn.
+
+    Args:
+        look: Looks.
+        note: What stands beside the time.
+    """
+
+    def __init__(self, look: Callable[[], Look], note: str) -> None:
+        self._look = look
+        self._note = note
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = max(console.height - _BESIDES_ROWS, 1)
+        is_wide = options.max_width >= _ROOM
+        yield from _parts(self._look(), _brief, is_wide=is_wide, rows=rows, note=self._note)
+
+
+def look_table(look: Look) -> str:
+    """Return a look as text: for a terminal there is, or a row a line for a log."""
+    terminal = Console(stderr=False)
+    is_wide = not terminal.is_terminal or terminal.width >= _ROOM
+    return draw(_parts(look, _whole, is_wide=is_wide))
+
+
+def look_json(look: Look) -> str:
+    """Return one JSON object on one line; its keys are documented, and only ever added to."""
+    values = report_values(look.report)
+    values |= {"ok": look.exit_code == 0, "exit_code": int(look.exit_code)}
+    values["aliases"] = [
+        {**row, **_values(each)}
+        for row, each in zip(values["aliases"], look.standings, strict=True)
+    ]
+    return json.dumps({"at": _instant(look.at), **values})
+
+
+def _values(standing: Standing) -> dict[str, Any]:
+    stats = standing.stats
+    round_trips = asdict(stats.round_trips) if stats.round_trips else None
+    return {
+        "since": _instant(stats.since),
+        "connects": stats.connects,
+        "failures": dict(stats.failures),
+        "losses": stats.losses,
+        "reconnects": stats.reconnects,
+        "rotations": stats.rotations,
+        "round_trips": round_trips and {name: rounded(each) for name, each in round_trips.items()},
+        "waiting_ms": None if standing.waiting_s is None else rounded(standing.waiting_s * 1e3),
+    }
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parts(
+    look: Look, told: _Told, *, is_wide: bool, rows: int | None = None, note: str = ""
+) -> Iterator[Part]:
+    """Yield what is drawn.
+
+    Args:
+        look: What was seen.
+        told: Says what is wrong with an alias.
+        is_wide: Whether there is room for everything; if not, lines below the table have the rest.
+        rows: How many aliases there is room for; those that are not well come first then.
+        note: What stands beside the time.
+    """
+    connected = sum(each.row.state == "connected" for each in look.standings)
+    heading = f"{look.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(look.standings)} connected"
+    yield Text(f"{heading}{note}", style="bold")
+    fitting = _fitting(look.standings, rows)
+    if fitting:
+        yield _table(fitting, look.at, is_wide=is_wide)
+    if len(fitting) < len(look.standings):
+        yield Text(f"and {len(look.standings) - len(fitting)} more, for which there is no room")
+    yield from map(Text, _below(look, told, is_wide=is_wide))
+
+
+def _fitting(standings: Sequence[Standing], rows: int | None) -> Sequence[Standing]:
+    if rows is None or len(standings) <= rows:
+        return standings
+    worst_first = sorted(standings, key=lambda each: not each.row.failure)
+    return worst_first[: rows - 1]
+
+
+def _table(standings: Sequence[Standing], at: datetime, *, is_wide: bool) -> Table:
+    headers = (*_ALWAYS, *(_WHERE_THERE_IS_ROOM if is_wide else ()))
+    table = new_table(*headers, wraps={"alias", "endpoint", "failures"})
+    for each in standings:
+        table.add_row(*_cells(each, at), *(_counts(each.stats) if is_wide else ()))
+    return table
+
+
+def _cells(standing: Standing, at: datetime) -> Iterator[Text]:
+    row, stats = standing.row, standing.stats
+    yield _cut(row.alias, "bold")
+    yield _cut(row.endpoint or "")
+    is_well = not row.failure
+    yield Text(row.state, _STYLES.get(row.state, "yellow") if is_well else "red")
+    yield Text(_ago((at - stats.since).total_seconds()))
+    yield _last(standing)
+    round_trips = stats.round_trips
+    yield Text(_ms(round_trips.p50_ms) if round_trips else "")
+    yield Text(_ms(round_trips.p99_ms) if round_trips else "")
+
+
+def _last(standing: Standing) -> Text:
+    """Return the last round trip, or for how long the one under way lasts if it is slow."""
+    if standing.waiting_s is not None and standing.waiting_s >= _SLOW_S:
+        return Text(f"> {standing.waiting_s:.0f} s", "yellow")
+    last_ms = standing.row.round_trip_ms
+    return Text("" if last_ms is None else _ms(last_ms))
+
+
+def _counts(stats: AliasStats) -> Iterator[Text]:
+    yield Text(str(stats.connects))
+    yield Text(_failures(stats))
+    yield Text(str(stats.reconnects))
+    yield Text(str(stats.rotations))
+
+
+def _below(look: Look, told: _Told, *, is_wide: bool) -> Iterator[str]:
+    """Yield what stands below the table: what has no room in it, and what is wrong."""
+    if not is_wide:
+        for each in look.standings:
+            if history := _history(each.stats):
+                yield f"{each.row.alias}: {history}"
+    for each in look.standings:
+        if failure := each.row.failure:
+            yield f"{'' if each.row.required else 'optional: '}{told(each.row.alias, failure)}"
+    yield from untold(look.report)
+
+
+def _whole(_: str, failure: Failure) -> str:
+    return failure.message
+
+
+def _brief(alias: str, failure: Failure) -> str:
+    """Return what is wrong without what was seen, of which the end tells, and the log."""
+    if failure.stage is None:  # it is in the configuration
+        return failure.message
+    return f"{alias}: {failure.problem}, set by {failure.origin}; {failure.remedy}"
+
+
+def _history(stats: AliasStats) -> str:
+    """Return what happened besides one connect, or nothing."""
+    counts = (("connects", stats.connects), ("reconnects", stats.reconnects))
+    told = [f"{name} {count}" for name, count in (*counts, ("rotations", stats.rotations)) if count]
+    told += [f"failures {_failures(stats)}"] if stats.failures else []
+    return "" if told == ["connects 1"] else ", ".join(told)
+
+
+def _failures(stats: AliasStats) -> str:
+    return ", ".join(f"{cause} {count}" for cause, count in stats.failures.items())
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """Return a text that is cut short, rather than wrapped, where the terminal is narrow."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+def _ms(milliseconds: float) -> str:
+    return f"{milliseconds:.1f}" if milliseconds < _MANY_MS else f"{milliseconds:.0f}"
+
+
+def _ago(seconds: float) -> str:
+    """Return how long something lasts, in the largest unit that it fills.
+
+    Example:
+        >>> _ago(59.9), _ago(150), _ago(100_000)
+        ('59 s', '2 min', '1 d')
+    """
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"))
+    size, unit = next((each for each in units if seconds >= each[0]), (1, "s"))
+    return f"{max(seconds, 0) // size:.0f} {unit}"
