@@ -608,3 +608,33 @@ def assert_only_closed(error: ZConfigError) -> None:
     """Somebody else's `close` is the only thing that may go wrong."""
     causes = error.failures.values() if isinstance(error, AutoconnectError) else [error]
     assert all(isinstance(cause, ClosedError) for cause in causes), repr(error)
+
+
+def test_what_is_found_at_a_look_is_what_is_open(server: FakeMilvus) -> None:
+    environ = {"ZILLIZ_PROD_URI": server.uri}
+    with registry(**environ) as connections:
+
+        def found() -> list[str]:
+            pool = connections._registry.scene.pool
+            assert set(pool.ready) == {each.alias for each in pool.live()}
+            assert all(pool.find(alias) is each for alias, each in pool.ready.items())
+            return list(pool.ready)
+
+        assert found() == []
+        first = connections["PROD"]
+        assert found() == ["prod"]
+        with connections.override({"docs": {"uri": server.uri}}):
+            assert found() == []
+            assert connections["docs"]
+            assert found() == ["docs"]
+        assert found() == ["prod"]
+        first.close()
+        assert found() == []
+        assert connections["prod"] is not first
+        connections.disconnect("prod")
+        assert found() == []
+        assert connections["prod"]
+        connections._pool.lifecycle("prod").reopen_with(first.spec)  # type: ignore[union-attr]
+        assert found() == []
+        assert connections["prod"]
+        assert found() == ["prod"]

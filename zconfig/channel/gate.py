@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,22 +25,36 @@ class Gate:
     def renew(self) -> None:
         """Begin anew, in a child process: who was inside is a thread of the parent."""
         self._changed = threading.Condition(threading.Lock())
-        self._inside = 0
+        # One for each who is inside; to add one and to take one out needs no lock.
+        self._inside: deque[None] = deque()
         self._closers = 0
         self._yielding: list[Callable[[], object]] = []
 
     def enter(self) -> None:
         """Count oneself in, as soon as the gate is open."""
+        # In first, and then a look at the gate; who closes it closes it first, and then looks who
+        # is inside: one of the two sees the other.
+        self._inside.append(None)
+        if self._closers:
+            self._wait_outside()
+
+    def _wait_outside(self) -> None:
         with self._changed:
+            self._inside.pop()
+            self._changed.notify_all()
             while self._closers:
                 self._changed.wait()
-            self._inside += 1
+            self._inside.append(None)
 
     def leave(self) -> None:
         """Count oneself out."""
-        with self._changed:
-            self._inside -= 1
-            if self._closers and not self._inside:
+        # A thread that forks inside has nothing to take out in the child, which began anew.
+        try:  # noqa: SIM105 - `suppress` would cost more than all the rest
+            self._inside.pop()
+        except IndexError:
+            pass
+        if self._closers:
+            with self._changed:
                 self._changed.notify_all()
 
     def __enter__(self) -> None:

@@ -20,6 +20,7 @@ from zconfig.connection.home import Home
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened, Opening
 from zconfig.connection.seam import Attempt
+from zconfig.connection.sign import Sign
 from zconfig.connection.state import State, Stateful
 from zconfig.connection.watch import Watch, prove
 from zconfig.errors import (
@@ -39,6 +40,9 @@ _BETWEEN_RENEWALS_S = 1.0
 class Lifecycle(Stateful):
     """One alias' connection, from the first attempt to the close.
 
+    Attributes:
+        sign: Shows whether it is open, if anybody looks.
+
     Args:
         spec: What to connect to.
         home: Where it belongs.
@@ -50,6 +54,7 @@ class Lifecycle(Stateful):
         self.line: Line | None = None
         self.server: Server | None = None
         self.view = ChannelView(self)
+        self.sign: Sign | None = None
         self._home = home
         self._link: Link | None = None
         self._flight: Flight | None = None
@@ -216,6 +221,8 @@ class Lifecycle(Stateful):
                 self._flight, self._link = None, link
                 self.server, self.state = server, State.READY
                 self.line = link.line(self.spec, server)
+                if self.sign:
+                    self.sign.show()
                 started = flight.opening.started
                 self._home.put(reports.connected(self.spec, server, number, started))
                 return
@@ -269,6 +276,8 @@ class Lifecycle(Stateful):
         if had_any:
             self.line = self.server = self._link = self._flight = None
             self.state = State.IDLE
+            if self.sign:
+                self.sign.hide()
         return had_any
 
     def _cut(self, state: State, spec: ConnectionSpec) -> None:
@@ -279,6 +288,8 @@ class Lifecycle(Stateful):
             link, flight = self._link, self._flight
             self.line = self.server = self._link = self._flight = None
             self.state, self.spec = state, spec
+            if self.sign:
+                self.sign.hide()
             if was_open:
                 self._home.put(reports.closed(before))
         if flight:

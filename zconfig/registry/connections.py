@@ -178,6 +178,10 @@ class Connections(Mapping[str, "Connection"]):
     # --- the mapping ------------------------------------------------------------------------
 
     def __getitem__(self, alias: str) -> Connection:
+        try:  # all in one expression: this is what applications do for each request
+            return self._registry.scene.pool.ready[alias]
+        except KeyError:
+            pass
         return self._pool.find(alias) or self._registry.open(self._table.spec(as_alias(alias)))
 
     def __contains__(self, alias: object) -> bool:

@@ -28,12 +28,16 @@ class Place(NamedTuple):
 class Pool:
     """One connection an alias; it outlives reloads and forks, until it is closed.
 
+    Attributes:
+        ready: What is open, by alias; who finds nothing here has to ask.
+
     Args:
-        make: Makes a connection, unopened.
+        make: Makes a connection, unopened, that shows itself in `ready`.
     """
 
-    def __init__(self, make: Callable[[ConnectionSpec], Place]) -> None:
+    def __init__(self, make: Callable[[ConnectionSpec, dict[str, Connection]], Place]) -> None:
         self._make = make
+        self.ready: dict[str, Connection] = {}
         self._lock = threading.Lock()  # writers only
         self._places: dict[str, Place] = {}
 
@@ -108,7 +112,7 @@ class Pool:
         with self._lock:
             place = self._places.get(spec.alias)
             if place is None or place.lifecycle.is_closed:
-                place = self._places[spec.alias] = self._make(spec)
+                place = self._places[spec.alias] = self._make(spec, self.ready)
             return place
 
     def _all(self) -> Sequence[Place]:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 class Registry:
     """Reads the configuration, opens what it names, and applies what changes.
 
+    Attributes:
+        scene: What there is now.
+
     Args:
         load: Reads the configuration; it raises nothing for what is wrong in it.
         at_first: Reads what can be read without the network, which is all that is read until the
@@ -52,7 +55,7 @@ class Registry:
         self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
-        self._scene = self._make_scene((at_first or load)())
+        self.scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
         self._reloading = threading.RLock()
         self._keeper = Keeper(self._chores)
@@ -63,14 +66,9 @@ class Registry:
         self._announcing = threading.RLock()
 
     @property
-    def scene(self) -> Scene:
-        """What there is now."""
-        return self._scene
-
-    @property
     def pool(self) -> Pool:
         """What is open."""
-        return self._scene.pool
+        return self.scene.pool
 
     @property
     def table(self) -> Table:
@@ -79,12 +77,12 @@ class Registry:
             guard_forks(self)
             with self._reloading:
                 self._read_what_lacks()
-        return self._scene.table
+        return self.scene.table
 
     @property
     def known(self) -> Table:
         """What is configured, as far as it has been read."""
-        return self._scene.table
+        return self.scene.table
 
     def subscribe(
         self, hook: Callable[[events.E], object], kinds: events.Kinds[events.E] | None = None
@@ -139,24 +137,24 @@ class Registry:
 
     def add(self, spec: ConnectionSpec) -> None:
         """Take a specification from code; it replaces what was read for its alias."""
-        self._scene.added[spec.alias] = spec
+        self.scene.added[spec.alias] = spec
         self.table.add(spec)
 
     def close(self, alias: str) -> None:
         """Close an alias; it is tried in the background no longer."""
-        self._scene.retries.end(alias)
+        self.scene.retries.end(alias)
         self.pool.close(alias)
 
     def close_all(self) -> None:
         """Close every alias."""
-        for alias in self._scene.retries.aliases():
-            self._scene.retries.end(alias)
+        for alias in self.scene.retries.aliases():
+            self.scene.retries.end(alias)
         self.pool.close_all()
 
     def remove(self, alias: str) -> None:
         """Close an alias, and forget what is configured for it."""
         self.close(alias)
-        self._scene.added.pop(alias, None)
+        self.scene.added.pop(alias, None)
         if spec := self.table.remove(alias):
             self.emit(removed(spec))
 
@@ -164,13 +162,13 @@ class Registry:
     def set_aside(self) -> Iterator[None]:
         """For the time of a `with` block, have nothing configured and nothing open."""
         self.remember(self.secrets())
-        self._set_aside.append(self._scene)
-        self._scene = self._make_scene(Configuration())
+        self._set_aside.append(self.scene)
+        self.scene = self._make_scene(Configuration())
         try:
             yield
         finally:
             self.close_all()
-            self._scene = self._set_aside.pop()
+            self.scene = self._set_aside.pop()
 
     # --- in the background ------------------------------------------------------------------
 
@@ -181,12 +179,12 @@ class Registry:
             failures: By alias, why it could not be opened just now, if it was tried.
         """
         for alias, error in failures.items():
-            self._scene.retries.begin(alias, error)
+            self.scene.retries.begin(alias, error)
         if failures:
             self._keeper.call()
 
     def _try_again(self, retry: Retry) -> None:
-        scene, alias = self._scene, retry.alias
+        scene, alias = self.scene, retry.alias
         if scene.retries.find(alias) is not retry:
             return  # it was closed meanwhile
         try:
@@ -200,9 +198,9 @@ class Registry:
             scene.retries.end(alias)
 
     def _chores(self) -> Sequence[Chore]:
-        scenes = (*self._set_aside, self._scene)
+        scenes = (*self._set_aside, self.scene)
         watches = [each.watch for scene in scenes for each in scene.pool.live()]
-        return [*watches, *self._scene.retries.outstanding(self.pool.find)]
+        return [*watches, *self.scene.retries.outstanding(self.pool.find)]
 
     # --- how it goes ------------------------------------------------------------------------
 
@@ -227,7 +225,7 @@ class Registry:
         self.announce()
         with self._reloading:
             self.remember(self.secrets())
-            old, scene = self.table, self._scene
+            old, scene = self.table, self.scene
             read = Table(self._load(), scene.added)
             kept = wrong_but_known(old, read)
             new = Table(read.configuration, {**kept, **scene.added})
@@ -278,7 +276,7 @@ class Registry:
         """
         alias = lifecycle.alias
         with self._reloading:
-            scene = self._scene
+            scene = self.scene
             if scene.pool.lifecycle(alias) is not lifecycle or not is_due():
                 return
             spec = self.newer(lifecycle.spec)
@@ -302,7 +300,7 @@ class Registry:
         Returns:
             `None` if there are none, or if more than the credentials is different.
         """
-        if spec.alias in self._scene.added:
+        if spec.alias in self.scene.added:
             return None
         read = Table(self._load())
         if spec.alias not in read:
@@ -326,13 +324,13 @@ class Registry:
                 return current if differences(spec, current) == ("credentials",) else None
             newer = self.newer(spec)
             if newer:
-                self._scene.table.add(newer)
+                self.scene.table.add(newer)
             return newer
 
     def _read_what_lacks(self) -> None:
         if self._may_lack and has_remote(self.known.configuration.options):
-            self._scene.table = Table(self._load(), self._scene.added)
-            read = Table(self.known.configuration, self._scene.added)
+            self.scene.table = Table(self._load(), self.scene.added)
+            read = Table(self.known.configuration, self.scene.added)
             self._unannounced, self._is_announced = deque([partial(announcements, read)]), False
         self._may_lack = False
 
@@ -380,19 +378,21 @@ class Registry:
         self._keeper.after_fork()
         self._bookkeeper.after_fork()
         forked: list[str] = []
-        for scene in (*self._set_aside, self._scene):
+        for scene in (*self._set_aside, self.scene):
             forked += scene.pool.abandon()
             scene.table.after_fork()
         if forked:
             self._unannounced.append(lambda: (events.forked(tuple(forked)),))
             self._is_announced = False
 
-    def _make(self, spec: ConnectionSpec) -> Place:
+    def _make(self, spec: ConnectionSpec, ready: dict[str, Connection]) -> Place:
         # It needs grpc, which importing us must not.
-        from zconfig.connection import Connection, Lifecycle
+        from zconfig.connection import Connection, Lifecycle, Sign
 
         lifecycle = Lifecycle(spec, self)
-        return Place(lifecycle, Connection(lifecycle))
+        connection = Connection(lifecycle)
+        lifecycle.sign = Sign(ready, spec.alias, connection)
+        return Place(lifecycle, connection)
 
     def _make_scene(self, configuration: Configuration) -> Scene:
         retries = Retries(partial(Retry, again=self._try_again))
