@@ -265,6 +265,30 @@ class _UnaryResponse(_Method):
 class _UnaryUnary(_UnaryResponse):
     """A method with one request and one response: what was refused can be asked again."""
 
+    def __call__(
+        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
+    ) -> Any:
+        line, made = self._owner.line, self._made
+        if line is None or made is None or made.core is not line.core:
+            return super().__call__(request, timeout, metadata, **kwargs)
+        # The short way, which nearly all calls take; whatever else there is to do comes after it.
+        deadline, metadata = _deadline(timeout), _kept(metadata)
+        try:
+            GATE.enter()
+            try:
+                return next(made.turns)(request, timeout, line.merge(metadata), **kwargs)
+            finally:
+                GATE.leave()
+        except grpc.RpcError as error:
+            self._heed(line, error)
+            if self._renewed(line, error, metadata) is None:
+                raise
+        except ValueError:  # as in `_on_line`
+            if self._owner.line is line:
+                raise
+        given = _arguments(timeout, metadata, kwargs)
+        return self._wait(_plainly, request, _later(given, deadline))
+
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
@@ -323,8 +347,13 @@ class _UnaryUnary(_UnaryResponse):
 
 
 def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _Given:
-    """Return a call's arguments; metadata that can be read but once is kept for a second call."""
-    return {"timeout": timeout, "metadata": tuple(metadata) if metadata else None, **rest}
+    """Return a call's arguments by name."""
+    return {"timeout": timeout, "metadata": _kept(metadata), **rest}
+
+
+def _kept(metadata: Any) -> Any:
+    """Return metadata that can be read a second time, for a second call."""
+    return tuple(metadata) if metadata else None
 
 
 def _add_to_details(call: Any, why: str) -> None:

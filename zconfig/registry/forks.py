@@ -8,12 +8,14 @@ parent is in the middle of a call.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from typing import Protocol
 
 from zconfig.channel.gate import GATE
 
 _LONGEST_WAIT_S = 1.0
+_LONGEST_IMPORT_S = 60.0
 
 
 class Forkable(Protocol):
@@ -25,6 +27,7 @@ class Forkable(Protocol):
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _hooked = False
+_importing = threading.Lock()
 
 
 def guard_forks(forkable: Forkable) -> None:
@@ -37,26 +40,30 @@ def guard_forks(forkable: Forkable) -> None:
     _guarded.add(forkable)
     if _hooked:
         return
-    os.register_at_fork(
-        before=lambda: GATE.close(_LONGEST_WAIT_S),
-        after_in_parent=GATE.open,
-        after_in_child=_renew,
-    )
+    os.register_at_fork(before=_hold, after_in_parent=GATE.open, after_in_child=_renew)
     _hooked = True  # not before: two threads that hook do less harm than one that relies on it
 
 
 def import_grpc() -> None:
-    """Import what connections need; a fork waits for that as for a call.
+    """Import what connections need; a fork waits until that is done, however long it takes.
 
     What a thread of the parent was importing just then, the child could never import: it would
     wait for that thread.
     """
-    with GATE:
+    with GATE, _importing:
         from zconfig.connection import CORES
     guard_forks(CORES)
 
 
+def _hold() -> None:
+    GATE.close(_LONGEST_WAIT_S)
+    if _importing.acquire(timeout=_LONGEST_IMPORT_S):  # the gate lets nobody begin another one
+        _importing.release()
+
+
 def _renew() -> None:
+    global _importing  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    _importing = threading.Lock()
     GATE.renew()
     for each in _guarded:
         each.after_fork()
