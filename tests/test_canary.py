@@ -1165,6 +1165,8 @@ def everywhere(directory: Path, uri: str) -> Environ:
         ("check", "--quiet"),
         ("list",),
         ("doctor", "--timeout", "2"),
+        ("top", "--iterations", "1"),
+        ("top", "--iterations", "1", "--format", "json"),
         ("explain",),
         ("explain", "--format", "json"),
         ("explain", "default"),

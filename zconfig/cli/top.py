@@ -73,7 +73,7 @@ def top(  # noqa: PLR0913, PLR0917 - one parameter an option
     with Pulse(session.connections, observer.aliases, interval) as pulse:
         look = partial(observer.look, pulse)
         if format_ == "table" and _is_drawn(session):
-            with _drawn(look, f", a ping every {interval:g} s; Ctrl-C ends it"):
+            with _drawn(look, "; Ctrl-C ends it"):
                 last = watched(look, interval, iterations, lambda _: None)
             tell(last)
         else:

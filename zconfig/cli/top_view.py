@@ -14,14 +14,24 @@ from rich.text import Text
 
 from zconfig.cli.drawing import Part, draw, new_table
 from zconfig.cli.render import report_values, rounded, untold
-from zconfig.cli.report import Failure
+from zconfig.cli.report import Failure, Row
 from zconfig.cli.standing import Look, Standing
 from zconfig.registry.stats import AliasStats
 
-_STYLES = {"connected": "green", "lost": "red", "retrying": "red", "failed": "red"}
-_ALWAYS = ("alias", "endpoint", "state", "since", "last ms", "p50 ms", "p99 ms")
-_WHERE_THERE_IS_ROOM = ("connects", "failures", "reconnects", "rotations")
-_ROOM = 130
+_ROOM = 130  # columns of a terminal, for everything
+_COLUMNS = {  # and the narrowest terminal on which each is shown
+    "alias": 0,
+    "endpoint": 72,
+    "state": 0,
+    "since": 48,
+    "last": 0,
+    "p50": 60,
+    "p99": 60,
+    "connects": _ROOM,
+    "failures": _ROOM,
+    "reconnects": _ROOM,
+    "rotations": _ROOM,
+}
 _BESIDES_ROWS = 6  # lines: the heading, the table's, and one of what is wrong
 _SLOW_S = 1.0
 _MANY_MS = 1000.0  # of which a tenth tells nothing
@@ -34,7 +44,7 @@ class View:
 
     Args:
         look: Looks.
-        note: What stands beside the time.
+        note: What the heading ends with.
     """
 
     def __init__(self, look: Callable[[], Look], note: str) -> None:
@@ -43,15 +53,13 @@ class View:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         rows = max(console.height - _BESIDES_ROWS, 1)
-        is_wide = options.max_width >= _ROOM
-        yield from _parts(self._look(), _brief, is_wide=is_wide, rows=rows, note=self._note)
+        yield from _parts(self._look(), _brief, options.max_width, rows, self._note)
 
 
 def look_table(look: Look) -> str:
     """Return a look as text: for a terminal there is, or a row a line for a log."""
     terminal = Console(stderr=False)
-    is_wide = not terminal.is_terminal or terminal.width >= _ROOM
-    return draw(_parts(look, _whole, is_wide=is_wide))
+    return draw(_parts(look, _whole, terminal.width if terminal.is_terminal else _ROOM))
 
 
 def look_json(look: Look) -> str:
@@ -85,26 +93,26 @@ def _instant(moment: datetime) -> str:
 
 
 def _parts(
-    look: Look, told: _Told, *, is_wide: bool, rows: int | None = None, note: str = ""
+    look: Look, told: _Told, width: int, rows: int | None = None, note: str = ""
 ) -> Iterator[Part]:
     """Yield what is drawn.
 
     Args:
         look: What was seen.
         told: Says what is wrong with an alias.
-        is_wide: Whether there is room for everything; if not, lines below the table have the rest.
+        width: How many columns there are; lines below the table have what has no room in it.
         rows: How many aliases there is room for; those that are not well come first then.
-        note: What stands beside the time.
+        note: What the heading ends with.
     """
     connected = sum(each.row.state == "connected" for each in look.standings)
     heading = f"{look.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(look.standings)} connected"
-    yield Text(f"{heading}{note}", style="bold")
+    yield _cut(f"{heading}, round trips in ms{note}", "bold")
     fitting = _fitting(look.standings, rows)
     if fitting:
-        yield _table(fitting, look.at, is_wide=is_wide)
+        yield _table(fitting, look.at, width)
     if len(fitting) < len(look.standings):
         yield Text(f"and {len(look.standings) - len(fitting)} more, for which there is no room")
-    yield from map(Text, _below(look, told, is_wide=is_wide))
+    yield from map(Text, _below(look, told, width))
 
 
 def _fitting(standings: Sequence[Standing], rows: int | None) -> Sequence[Standing]:
@@ -114,25 +122,37 @@ def _fitting(standings: Sequence[Standing], rows: int | None) -> Sequence[Standi
     return worst_first[: rows - 1]
 
 
-def _table(standings: Sequence[Standing], at: datetime, *, is_wide: bool) -> Table:
-    headers = (*_ALWAYS, *(_WHERE_THERE_IS_ROOM if is_wide else ()))
+def _table(standings: Sequence[Standing], at: datetime, width: int) -> Table:
+    headers = [header for header, least in _COLUMNS.items() if width >= least]
     table = new_table(*headers, wraps={"alias", "endpoint", "failures"})
     for each in standings:
-        table.add_row(*_cells(each, at), *(_counts(each.stats) if is_wide else ()))
+        cells = _cells(each, at)
+        table.add_row(*(cells[header] for header in headers))
     return table
 
 
-def _cells(standing: Standing, at: datetime) -> Iterator[Text]:
-    row, stats = standing.row, standing.stats
-    yield _cut(row.alias, "bold")
-    yield _cut(row.endpoint or "")
-    is_well = not row.failure
-    yield Text(row.state, _STYLES.get(row.state, "yellow") if is_well else "red")
-    yield Text(_ago((at - stats.since).total_seconds()))
-    yield _last(standing)
-    round_trips = stats.round_trips
-    yield Text(_ms(round_trips.p50_ms) if round_trips else "")
-    yield Text(_ms(round_trips.p99_ms) if round_trips else "")
+def _cells(standing: Standing, at: datetime) -> dict[str, Text]:
+    """Return what stands in each column."""
+    row, stats, trips = standing.row, standing.stats, standing.stats.round_trips
+    return {
+        "alias": _cut(row.alias, "bold"),
+        "endpoint": _cut(row.endpoint or ""),
+        "state": Text(row.state, _style(row)),
+        "since": Text(_ago((at - stats.since).total_seconds())),
+        "last": _last(standing),
+        "p50": Text(_ms(trips.p50_ms) if trips else ""),
+        "p99": Text(_ms(trips.p99_ms) if trips else ""),
+        "connects": Text(str(stats.connects)),
+        "failures": Text(_failures(stats)),
+        "reconnects": Text(str(stats.reconnects)),
+        "rotations": Text(str(stats.rotations)),
+    }
+
+
+def _style(row: Row) -> str:
+    if row.failure:
+        return "red"
+    return "green" if row.state == "connected" else "yellow"
 
 
 def _last(standing: Standing) -> Text:
@@ -143,16 +163,9 @@ def _last(standing: Standing) -> Text:
     return Text("" if last_ms is None else _ms(last_ms))
 
 
-def _counts(stats: AliasStats) -> Iterator[Text]:
-    yield Text(str(stats.connects))
-    yield Text(_failures(stats))
-    yield Text(str(stats.reconnects))
-    yield Text(str(stats.rotations))
-
-
-def _below(look: Look, told: _Told, *, is_wide: bool) -> Iterator[str]:
+def _below(look: Look, told: _Told, width: int) -> Iterator[str]:
     """Yield what stands below the table: what has no room in it, and what is wrong."""
-    if not is_wide:
+    if width < _ROOM:
         for each in look.standings:
             if history := _history(each.stats):
                 yield f"{each.row.alias}: {history}"
