@@ -17,7 +17,7 @@ from tests.support.loops import faces
 from tests.support.registries import registry
 from zconfig import events
 from zconfig.errors import AutoconnectError, RefusedError, RejectedCredentialsError
-from zconfig.registry.stats import _summary
+from zconfig.registry.bookkeeper import _summary
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zconfig import events
 from zconfig._version import __version__
 from zconfig.errors import (
     AuthenticationError,
@@ -40,16 +39,19 @@ from zconfig.errors import (
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.masking import MaskingFilter, MaskingProcessor
 from zconfig.redaction import Masker
-from zconfig.registry import AliasStats, Changes, Connections, RoundTrips
+from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
-from zconfig.settings.explain import Explanation
 from zconfig.settings.load import load
 from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
 
+    from zconfig import events
     from zconfig.connection import Connection
+    from zconfig.registry.reload import Changes
+    from zconfig.registry.stats import AliasStats, RoundTrips
+    from zconfig.settings.explain import Explanation
 
 __all__ = [
     "AliasStats",
@@ -83,6 +85,13 @@ __all__ = [
     "masking_processor",
     "reload",
 ]
+
+
+_ELSEWHERE = {
+    "AliasStats": "zconfig.registry.stats",
+    "Connection": "zconfig.connection",
+    "RoundTrips": "zconfig.registry.stats",
+}
 
 
 def _working_directory() -> Path:
@@ -268,13 +277,11 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
 
 def __getattr__(name: str) -> Any:
     """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
-    if name in ("aio", "health"):
+    if name in ("aio", "events", "health"):
         return import_module(f"zconfig.{name}")
     if name == "interop":
         import_module("zconfig.interop.pymilvus")
         return import_module("zconfig.interop")
-    if name == "Connection":
-        from zconfig.connection import Connection
-
-        return Connection
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module 'zconfig' has no attribute {name!r}")

@@ -7,9 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from zconfig.events import E, Event, Kinds
+if TYPE_CHECKING:
+    from zconfig.events import E, Event, Kinds
 
 
 class Dispatcher:
@@ -32,7 +33,7 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any]], ...] = ()
+        self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any] | None], ...] = ()
         self._outboxes: dict[str | None, _Outbox] = {}
 
     def subscribe(
@@ -44,7 +45,7 @@ class Dispatcher:
             hook: What is called.
             kinds: The events that it is called with; all of them by default.
         """
-        entry = (hook, kinds or Event)
+        entry = (hook, kinds)
         self._hooks = (*self._hooks, entry)
 
         def unsubscribe() -> None:
@@ -82,7 +83,7 @@ class Dispatcher:
 
     def _hand_out(self, event: Event) -> None:
         for hook, kinds in self._hooks:
-            if not isinstance(event, kinds):
+            if kinds and not isinstance(event, kinds):
                 continue
             try:
                 hook(event)

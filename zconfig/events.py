@@ -6,7 +6,6 @@ name; a field that does not apply is `None` and is left out of `Event.fields()`.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
@@ -287,15 +286,6 @@ class ProcessForked(Event):
 
     pid: int
     aliases: tuple[str, ...]
-
-
-def forked(aliases: tuple[str, ...]) -> ProcessForked:
-    """Return the event of this process being a child.
-
-    Args:
-        aliases: The aliases whose connections belong to the parent.
-    """
-    return ProcessForked(pid=os.getpid(), aliases=aliases)
 
 
 class Hook(Protocol):

@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
-from zconfig.events import Event, Hook
-from zconfig.settings.options import LoaderOptions
+if TYPE_CHECKING:
+    from zconfig.events import Event, Hook
+    from zconfig.settings.options import LoaderOptions
 
 LOGGER = "zconfig"
 Format = Literal["json", "console", "none"]
@@ -122,8 +123,10 @@ def _unpack(
     _logger: Any, _name: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Put an event's own fields in place of the line that was made of them."""
+    from zconfig import events
+
     event = getattr(event_dict["_record"], "_zconfig_event", None)
-    if isinstance(event, Event):
+    if isinstance(event, events.Event):
         event_dict.update(_shown(event), event=event.name)
     return event_dict
 

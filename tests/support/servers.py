@@ -138,6 +138,17 @@ class RealMilvus:
         self._process.communicate()
         self._process = None
 
+    def freeze(self) -> None:
+        """Have the server do nothing, with its connections open; `stop` ends it all the same."""
+        assert self._process
+        # It alone: what kills it after our end must go on.
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Have it go on after `freeze`."""
+        assert self._process
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def restart(self) -> None:
         """Kill the server and start it on the same port and data; return at once."""
         self.stop()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from zconfig.channel.messages import CONNECT
@@ -15,6 +13,7 @@ from zconfig.channel.view import ChannelView
 from zconfig.connection import Connection
 from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
+from zconfig.interop.ownership import apart, own, own_async
 from zconfig.registry.forks import guard_forks
 from zconfig.settings.fields import DEFAULT_DATABASE
 
@@ -135,17 +134,17 @@ def _make(connection: Connection, **options: Any) -> MilvusClient:
     make = _class(
         "MilvusClient"
     )  # first: whatever asks for pymilvus' version imports it, unshielded
-    given = {**_arguments(connection), **_apart(), **options}
+    given = {**_arguments(connection), **apart(), **options}
     client: MilvusClient = make(channel=introduced(connection), **given)
-    _stay_on_the_channel(client)
+    own(client, options.get("alias"))
     return client
 
 
 def _make_async(connection: AsyncConnection, **options: Any) -> AsyncMilvusClient:
     make = _class("AsyncMilvusClient")
-    given = {**_arguments(connection), **_apart(), **options}
+    given = {**_arguments(connection), **apart(), **options}
     client: AsyncMilvusClient = make(channel=connection.channel, **given)
-    _stay_on_the_channel(client)
+    own_async(client, options.get("alias"))
     return client
 
 
@@ -164,7 +163,14 @@ def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
 
 def introduced(connection: Connection) -> ChannelView:
     """Return a channel on which a client need not introduce itself: we have done so already."""
-    return connection.channel.knowing({CONNECT: lambda: connection.server.reply})
+    # Weakly: clients have the channel, and one of them is kept for as long as the connection.
+    known = weakref.ref(connection)
+
+    def reply() -> bytes:
+        found = known()
+        return found.server.reply if found else b""
+
+    return connection.channel.knowing({CONNECT: reply})
 
 
 def _class(name: str) -> Any:
@@ -187,27 +193,3 @@ def uri_of(connection: Connection | AsyncConnection) -> str:
         return endpoint.target
     scheme = "https" if endpoint.secure else "http"
     return f"{scheme}://{connection.target.removeprefix('dns:///')}"
-
-
-def _apart() -> dict[str, Any]:
-    """Keep pymilvus from joining two clients by address and token.
-
-    It would hand one alias' channel, and so its user, to another one, and a closed one to a new
-    client. How it joins them depends on the version: by a manager, or before that by a name of its
-    own making in its registry, where it did not yet give each client a name of its own.
-    """
-    if find_spec("pymilvus.client.connection_manager"):
-        return {"dedicated": True}
-    if find_spec("pymilvus.milvus_client._utils"):
-        return {"alias": f"zconfig-{uuid4().hex}"}
-    return {}
-
-
-def _stay_on_the_channel(client: Any) -> None:
-    """Keep pymilvus from dialing by itself when a call fails, where it does (3.0).
-
-    Our channel reconnects by itself, and pymilvus would not know how: it has no credentials.
-    """
-    handler: Any = getattr(client, "_handler", None)
-    if hasattr(handler, "_on_rpc_error"):
-        handler._on_rpc_error = lambda _error: False  # noqa: SLF001 - there is no public way

@@ -1,13 +1,21 @@
-"""What was read → the events that say so."""
+"""What was read → the events that say so.
+
+The module of events is imported when there is one to make: its many types are a good part of what
+importing us takes.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from zconfig import events
 from zconfig.errors import Problem, ZConfigError
 from zconfig.registry.table import Table
 from zconfig.spec import ConnectionSpec
+
+if TYPE_CHECKING:
+    from zconfig import events
 
 
 def announcements(table: Table, only: Collection[str] | None = None) -> tuple[events.Event, ...]:
@@ -17,6 +25,8 @@ def announcements(table: Table, only: Collection[str] | None = None) -> tuple[ev
         table: What is configured.
         only: The aliases that are told of; all of them by default.
     """
+    from zconfig import events
+
     configuration = table.configuration
     loaded = events.ConfigLoaded(
         aliases=tuple(table),
@@ -31,6 +41,8 @@ def announcements(table: Table, only: Collection[str] | None = None) -> tuple[ev
 
 def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
     """Return the event of an alias that was configured."""
+    from zconfig import events
+
     return events.ConnectionConfigured(
         alias=spec.alias, endpoint=str(spec.endpoint), origin=str(spec.origin())
     )
@@ -38,11 +50,15 @@ def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
 
 def removed(spec: ConnectionSpec) -> events.ConnectionRemoved:
     """Return the event of an alias that was taken out."""
+    from zconfig import events
+
     return events.ConnectionRemoved(alias=spec.alias, endpoint=str(spec.endpoint))
 
 
 def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
     """Return the event of new credentials that were not taken up."""
+    from zconfig import events
+
     return events.ConfigProblem(
         code="rotation_refused",
         problem=f"the new credentials are not taken up: {error}",
@@ -53,7 +69,20 @@ def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
     )
 
 
+def forked(aliases: tuple[str, ...]) -> tuple[events.Event, ...]:
+    """Return the event of this process being a child.
+
+    Args:
+        aliases: The aliases whose connections belong to the parent.
+    """
+    from zconfig import events
+
+    return (events.ProcessForked(pid=os.getpid(), aliases=aliases),)
+
+
 def _problem(problem: Problem) -> events.ConfigProblem:
+    from zconfig import events
+
     return events.ConfigProblem(
         code=problem.code,
         problem=problem.message,

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from zconfig.errors import ConfigurationError, Problem, ZConfigError
-from zconfig.events import E, Event, Hook, Kinds
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
-from zconfig.registry.reload import Changes
-from zconfig.registry.stats import AliasStats
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
     as_alias,
@@ -26,12 +23,15 @@ from zconfig.settings.arguments import (
     names_a_place,
 )
 from zconfig.settings.configuration import Configuration
-from zconfig.settings.explain import Explanation, explain
 from zconfig.settings.names import fold
 from zconfig.spec import ConnectionSpec, differences, override, to_spec
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection
+    from zconfig.events import E, Hook, Kinds
+    from zconfig.registry.reload import Changes
+    from zconfig.registry.stats import AliasStats
+    from zconfig.settings.explain import Explanation
 
 
 class Connections(Mapping[str, "Connection"]):
@@ -226,6 +226,8 @@ class Connections(Mapping[str, "Connection"]):
         Raises:
             UnknownAliasError: Nothing configures the alias.
         """
+        from zconfig.settings.explain import explain
+
         explanation = explain(self.configuration, None if alias is None else as_alias(alias))
         if alias is not None and not explanation.aliases:
             raise self._table.complaint(as_alias(alias))
@@ -374,10 +376,9 @@ class Connections(Mapping[str, "Connection"]):
             >>> unsubscribe = connections.subscribe(lost.append, events.ConnectionLost)
             >>> unsubscribe()
         """
-        kinds = events if isinstance(events, tuple) else (events or cast("type[E]", Event),)
-        if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
-            raise TypeError("events: give types of zconfig.events, such as ConnectionLost")
-        return self._registry.subscribe(hook, kinds)
+        if events is not None:
+            _check_kinds(events)
+        return self._registry.subscribe(hook, events)
 
     @contextmanager
     def override(self, connections: Mapping[str, Mapping[str, Any]]) -> Iterator[Connections]:
@@ -449,3 +450,16 @@ def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
 
 def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
     return to_spec(alias, *from_arguments(alias, arguments, call))
+
+
+def _check_kinds(wanted: Any) -> None:
+    """Make sure that what is wanted are types of events.
+
+    Raises:
+        TypeError: Something else is.
+    """
+    from zconfig.events import Event
+
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+    if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
+        raise TypeError("events: give types of zconfig.events, such as ConnectionLost")

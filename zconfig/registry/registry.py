@@ -10,19 +10,17 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from zconfig import events
 from zconfig.dispatch import Dispatcher
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.patience import Patience
 from zconfig.redaction import Hidden, RecentSecrets
-from zconfig.registry.announce import announcements, removed, rotation_refused
+from zconfig.registry.announce import announcements, forked, removed, rotation_refused
+from zconfig.registry.bookkeeper import Bookkeeper
 from zconfig.registry.forks import guard_forks, import_grpc
 from zconfig.registry.keeper import Chore, Keeper
 from zconfig.registry.pool import Place, Pool
-from zconfig.registry.reload import Changes, compare, reopens, wrong_but_known
 from zconfig.registry.retry import Retries, Retry
 from zconfig.registry.scene import Scene, situation
-from zconfig.registry.stats import AliasState, AliasStats, Bookkeeper
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import check_seconds
 from zconfig.settings.configuration import Configuration
@@ -30,7 +28,10 @@ from zconfig.settings.load import has_remote
 from zconfig.spec import ConnectionSpec, differences
 
 if TYPE_CHECKING:
+    from zconfig import events
     from zconfig.connection import Connection, Lifecycle
+    from zconfig.registry.reload import Changes
+    from zconfig.registry.stats import AliasState, AliasStats
 
 
 class Registry:
@@ -222,6 +223,8 @@ class Registry:
 
     def reload(self) -> Changes:
         """Read the configuration again, apply what changed, and return that."""
+        from zconfig.registry.reload import compare, wrong_but_known
+
         self.announce()
         with self._reloading:
             self.remember(self.secrets())
@@ -247,6 +250,8 @@ class Registry:
 
         The events are put, for the caller to have them delivered.
         """
+        from zconfig.registry.reload import reopens
+
         refused: dict[str, ConnectionSpec] = {}
         for alias in new:
             lifecycle, spec = pool.lifecycle(alias), new.spec(alias)
@@ -377,12 +382,12 @@ class Registry:
         self._dispatcher.after_fork()
         self._keeper.after_fork()
         self._bookkeeper.after_fork()
-        forked: list[str] = []
+        abandoned: list[str] = []
         for scene in (*self._set_aside, self.scene):
-            forked += scene.pool.abandon()
+            abandoned += scene.pool.abandon()
             scene.table.after_fork()
-        if forked:
-            self._unannounced.append(lambda: (events.forked(tuple(forked)),))
+        if abandoned:
+            self._unannounced.append(partial(forked, tuple(abandoned)))
             self._is_announced = False
 
     def _make(self, spec: ConnectionSpec, ready: dict[str, Connection]) -> Place:

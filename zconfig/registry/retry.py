@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from zconfig import events
 from zconfig.errors import ConnectError, ZConfigError
 from zconfig.patience import backoff_s
+
+if TYPE_CHECKING:
+    from zconfig import events
 
 _LONGEST_PAUSE_S = 30.0
 

@@ -10,12 +10,12 @@ from weakref import WeakKeyDictionary
 
 from zconfig.registry.pool import Pool
 from zconfig.registry.retry import Retries, Retry
-from zconfig.registry.stats import AliasState
 from zconfig.registry.table import Table
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig.connection.state import Stateful
+    from zconfig.registry.stats import AliasState
 
 
 @dataclass(slots=True)

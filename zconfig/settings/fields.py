@@ -99,7 +99,9 @@ class ConnectionSettings(BaseModel):
     them together with all others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     uri: Annotated[
         InstanceOf[Endpoint],

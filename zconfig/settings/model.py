@@ -60,7 +60,9 @@ class LayerSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """Every alias that is configured. Built from layers: `Settings(layers=[...])`."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     connections: dict[str, ConnectionSettings] = {}
 
@@ -90,6 +92,8 @@ def validate(
         The settings of the aliases that are right, and every problem of the others. One bad
         alias never costs another.
     """
+    if not any(values for _, values in resolution.layers):
+        return {}, ()
     connections, details = _attempt(resolution.layers)
     spoilt = {str(detail["loc"][1]) for detail in details} | {slot[0] for slot in resolution.broken}
     if spoilt:

@@ -49,7 +49,9 @@ PathList = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 class LoaderOptions(BaseModel):
     """How the configuration is read and reported; not what it says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
 
     env_file: Annotated[
         PathList | None,
@@ -238,6 +240,8 @@ def _validated(
     values: dict[str, Any], origins: Mapping[str, Origin]
 ) -> tuple[LoaderOptions, list[Problem]]:
     """Validate, leaving out what is wrong: one bad option must not lose the others."""
+    if not values:  # as mostly, and the defaults are right
+        return LoaderOptions.model_construct(), []
     try:
         return LoaderOptions(**values), []
     except ValidationError as error:

@@ -13,8 +13,8 @@ import pytest
 import zconfig
 from zconfig import aio
 from zconfig.aio.home import Homes
-from zconfig.registry import Changes
 from zconfig.registry.registry import Registry
+from zconfig.registry.reload import Changes
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.process import process_environment
