@@ -2,8 +2,9 @@
 # Most of what the tests' environment holds is never imported, so it is not compiled beforehand.
 PYTHON ?= python3
 VENV := .venv
+MINUTES ?= 10
 
-.PHONY: help demo test lint matrix bench docs clean
+.PHONY: help demo test lint matrix bench soak docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,7 +12,8 @@ help:
 	@echo "make test    every test, against Milvus Lite and real Milvus servers"
 	@echo "make lint    ruff and mypy"
 	@echo "make matrix  other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
-	@echo "make bench   what reading the configuration costs, as ratios"
+	@echo "make bench   what zconfig costs, against pymilvus and against the least that there is to do"
+	@echo "make soak    load under troubles drawn from a seed, for MINUTES=10"
 	@echo "make docs    the documentation site, in build/site"
 	@echo "make clean   remove what these made"
 
@@ -38,8 +40,13 @@ matrix-%: .nox/.made-%
 	$(VENV)/test/bin/nox --tags ci-$* --install-only
 	@touch $@
 
-bench: $(VENV)/test/.made
-	$(VENV)/test/bin/python benchmarks/settings_cost.py
+# Leave the machine alone meanwhile.
+bench: $(VENV)/bench/.made
+	$(VENV)/bench/bin/python -m benchmarks
+
+# The seed that it prints repeats the troubles: make soak SEED=1
+soak: $(VENV)/test/.made
+	$(VENV)/test/bin/python -m benchmarks.soak --minutes $(MINUTES) $(SEED:%=--seed %)
 
 docs: $(VENV)/docs/.made
 	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build
@@ -56,6 +63,11 @@ $(VENV)/demo/.made: pyproject.toml
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
 	$(VENV)/test/bin/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
+	@touch $@
+
+$(VENV)/bench/.made: pyproject.toml
+	$(call make_venv,bench)
+	$(VENV)/bench/bin/python -m pip install --quiet --editable '.[all]' --group bench
 	@touch $@
 
 $(VENV)/docs/.made: pyproject.toml

@@ -1,7 +1,8 @@
 """What the documentation site needs beside its pages: a page for each example that one links to.
 
 On a repository's page a link to `../examples/app.py` leads to the file. The site has no such file,
-so it gets a page that shows it; a directory becomes a page of links to what is in it.
+so it gets a page that shows it; a directory becomes a page of links to what is in it. The plots of
+the benchmarks come along as they are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", ".env.example")
+SHOWN = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", ".env.example", "benchmarks/RESULTS.md")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)(?=[)#])")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".service": "ini", ".toml": "toml"}
 _LEFT_OUT = {"__pycache__", ".pytest_cache", "secrets"}
@@ -28,6 +29,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         name = path.relative_to(ROOT).as_posix()
         text = listing(path) if path.is_dir() else shown(path)
         files.append(File.generated(config, page_of(name), content=text))
+    for path in sorted((ROOT / "benchmarks/plots").glob("*.svg")):
+        name = page_of(path.relative_to(ROOT).as_posix())
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
@@ -55,6 +59,8 @@ def page_of(name: str) -> str:
     """
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
+    if name.endswith(".svg"):
+        return f"files/{name}"
     return "index.md" if name == "README.md" else f"files/{name}.md".replace("/.", "/dot")
 
 

@@ -47,7 +47,8 @@ from zconfig.cli.app import zconfig as command
 from zconfig.cli.explaining import explanation_json, explanation_table
 from zconfig.cli.render import render_github, render_json, render_table
 from zconfig.cli.report import checked, listed
-from zconfig.connection.seam import Attempt, probe_target
+from zconfig.connection.judging import probe_target
+from zconfig.connection.seam import Attempt
 from zconfig.diagnosis import Surroundings
 from zconfig.endpoint import EndpointError, parse, split_userinfo
 from zconfig.redaction import MASK

@@ -20,7 +20,9 @@ from benchmarks.soak.values import Call, Child, End, Holdings, Record, Sample, W
 from benchmarks.soak.verdict import (
     CLOSING_S,
     LARGEST_GROWTH_KB_PER_MINUTE,
+    LARGEST_POOL,
     MARGIN_S,
+    POOL,
     RECOVERY_S,
     broken,
     recoveries,
@@ -173,6 +175,12 @@ def test_what_there_is_less_of_is_not_reported() -> None:
     assert faults_of(after=less) == []
 
 
+@pytest.mark.parametrize(("count", "is_reported"), [(LARGEST_POOL, False), (40, True)])
+def test_a_pool_may_fill_up_and_no_more(count: int, is_reported: bool) -> None:
+    after = replace(HELD, threads={**HELD.threads, POOL: count})
+    assert bool(faults_of(after=after)) is is_reported
+
+
 def growing(kb_per_minute: float) -> list[Sample]:
     return [Sample(s, 100_000 + round(s / 60 * kb_per_minute)) for s in range(0, 300, 15)]
 
@@ -189,6 +197,11 @@ def test_peaks_of_memory_are_not_reported() -> None:
     ]
     assert slope(peaks) == pytest.approx(10, abs=15)
     assert faults_of(samples=peaks) == []
+
+
+def test_a_leap_of_memory_is_not_reported() -> None:
+    leap = [replace(each, memory_kb=each.memory_kb + 20_000) for each in growing(10)[10:]]
+    assert faults_of(samples=[*growing(10)[:10], *leap]) == []
 
 
 def test_whatever_else_went_wrong_is_reported() -> None:

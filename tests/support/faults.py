@@ -319,7 +319,8 @@ def tcp_forward(port: int) -> Handler:
 def forward(one: socket.socket, other: socket.socket, latency_s: float = 0.0) -> None:
     """Carry bytes both ways until both sides are done."""
     for sock in (one, other):  # or the system holds small chunks back, for another 40 ms
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     back = threading.Thread(target=_pump, args=(other, one, latency_s), daemon=True)
     back.start()
     _pump(one, other, latency_s)

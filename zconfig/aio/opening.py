@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from zconfig.aio.core import ask
 from zconfig.aio.ground import Ground
@@ -20,7 +20,9 @@ from zconfig.endpoint import Transport
 from zconfig.errors import ConnectError
 from zconfig.patience import Patience, backoff_s
 from zconfig.spec import ConnectionSpec
-from zconfig.topology import Follower
+
+if TYPE_CHECKING:
+    from zconfig.topology import Follower
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from zconfig.cli.report import Failure, Report, Row, checked
-from zconfig.connection.seam import probe_target
+from zconfig.connection.judging import probe_target
 from zconfig.diagnosis import StageResult, Surroundings, stages, warnings
 from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import Family, Transport

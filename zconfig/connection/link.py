@@ -6,19 +6,20 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zconfig.channel.core import CorePool, Loan, Material, read_material
+from zconfig.channel.gate import GATE
 from zconfig.channel.line import Line, Metadata
 from zconfig.channel.lite import Lease, LiteError, acquire
 from zconfig.channel.milvus import Server
-from zconfig.connection.seam import Attempt, probe_target
-from zconfig.diagnosis import Verdict, check_material
-from zconfig.diagnosis.verdict import StageError
+from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint, Family, Transport
-from zconfig.errors import EmbeddedServerError, TLSMaterialError
 from zconfig.settings.fields import DEFAULT_DATABASE
 from zconfig.spec import ConnectionSpec
-from zconfig.topology import Follower, fetch_topology
+
+if TYPE_CHECKING:
+    from zconfig.topology import Follower
 
 CORES = CorePool()
 """The core channels of this process."""
@@ -60,6 +61,8 @@ class Link:
         """
         if self.follower is None:
             return False
+        from zconfig.diagnosis.verdict import StageError
+
         if at_once or self.is_due(time.monotonic()):
             with suppress(StageError):
                 self.follower.refresh(attempt.deadline)
@@ -136,6 +139,9 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
 
 
 def _follower(spec: ConnectionSpec) -> Follower:
+    with GATE:  # as in `seam`
+        from zconfig.connection.judging import probe_target
+        from zconfig.topology import Follower, fetch_topology
     return Follower(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))
 
 
@@ -144,13 +150,12 @@ def _material(attempt: Attempt) -> Material | None:
     spec = attempt.spec
     if not spec.endpoint.secure:
         return None
-    verdict = check_material(probe_target(spec))
-    if verdict is None:
-        try:
-            return read_material(spec.tls)
-        except OSError as error:  # it was readable a moment ago
-            verdict = Verdict(TLSMaterialError, error.strerror or "cannot be read")
-    raise attempt.error(verdict)
+    attempt.check_material()
+    try:
+        return read_material(spec.tls)
+    except OSError as error:  # it was readable a moment ago
+        failure = attempt.explain(error)
+    raise failure
 
 
 def _lease(attempt: Attempt) -> Lease | None:
@@ -160,5 +165,5 @@ def _lease(attempt: Attempt) -> Lease | None:
     try:
         return acquire(Path(endpoint.path or ""))
     except LiteError as error:
-        verdict = Verdict(EmbeddedServerError, error.reason, remedy=error.remedy)
-    raise attempt.error(verdict)
+        failure = attempt.explain(error)
+    raise failure

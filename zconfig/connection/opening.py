@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig import events
 from zconfig.channel.milvus import Server, converse, greet
@@ -16,7 +16,9 @@ from zconfig.endpoint import Transport
 from zconfig.errors import ClosedError, ConnectError
 from zconfig.patience import Patience, backoff_s
 from zconfig.spec import ConnectionSpec
-from zconfig.topology import Follower
+
+if TYPE_CHECKING:
+    from zconfig.topology import Follower
 
 
 class Opened(NamedTuple):

@@ -103,8 +103,8 @@ def _remove_in_the_end(client: Any, name: str | None, remove: Callable[[Any, str
     """
     from pymilvus import connections
 
-    known_as = getattr(client, "_using", name)
-    if known_as != name:
+    known_as: str | None = getattr(client, "_using", None)
+    if known_as and known_as != name:
         weakref.finalize(client, remove, connections, known_as).atexit = False
 
 

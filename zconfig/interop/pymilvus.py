@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakSet
 
 from zconfig.channel.messages import CONNECT
 from zconfig.channel.quiet import quiet_import
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="Connection | AsyncConnection")
 M = TypeVar("M")
+
+_CLIENT = "_pymilvus_client"  # the attribute of a connection that its client is in
 
 
 def client_of(connection: Connection, **options: Any) -> MilvusClient:
@@ -98,25 +100,29 @@ class _Clients(Generic[C, M]):
 
     def __init__(self, make: Callable[[C], M]) -> None:
         self._make = make
-        self._clients: WeakKeyDictionary[C, tuple[str, M]] = WeakKeyDictionary()
+        self._connections: WeakSet[C] = WeakSet()
         self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew, in a child process: a client may have threads."""
         self._lock = threading.Lock()
-        self._clients.clear()
+        for connection in self._connections:
+            vars(connection).pop(_CLIENT, None)
+        self._connections.clear()
 
     def of(self, connection: C) -> M:
         """Return the client of a connection; another database asks for another client."""
         guard_forks(self)
         database = connection.spec.db_name
         with self._lock:
-            known = self._clients.get(connection)
+            known: tuple[str, M] | None = vars(connection).get(_CLIENT)
             if known and known[0] == database:
                 return known[1]
             client = self._make(connection)
-            self._clients[connection] = database, client
             self._forget_when_closed(connection, client)
+            # With the connection, since it leads back there: what is anywhere else would keep both.
+            vars(connection)[_CLIENT] = database, client
+            self._connections.add(connection)
         return client
 
     def _forget_when_closed(self, connection: C, client: Any) -> None:
@@ -124,7 +130,7 @@ class _Clients(Generic[C, M]):
 
         def close_and_forget() -> Any:
             if found := known():
-                self._clients.pop(found, None)
+                vars(found).pop(_CLIENT, None)
             return close()
 
         client.close = close_and_forget
@@ -163,8 +169,7 @@ def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
 
 def introduced(connection: Connection) -> ChannelView:
     """Return a channel on which a client need not introduce itself: we have done so already."""
-    # Weakly: clients have the channel, and one of them is kept for as long as the connection.
-    known = weakref.ref(connection)
+    known = weakref.ref(connection)  # pymilvus' registry may have the channel for longer
 
     def reply() -> bytes:
         found = known()

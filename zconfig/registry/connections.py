@@ -21,6 +21,7 @@ from zconfig.settings.arguments import (
     from_arguments,
     hide,
     names_a_place,
+    say_anything,
 )
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
@@ -97,7 +98,8 @@ class Connections(Mapping[str, "Connection"]):
 
         With a place (`uri`, `address`, `host`, `port`) the arguments are the alias' whole
         configuration: nothing from the environment is mixed in. Without one, they replace the
-        same fields of what is configured for it.
+        same fields of what is configured for it. Without any it is connected as configured, as by
+        a look-up.
 
         Args:
             alias: The connection's name.
@@ -119,6 +121,8 @@ class Connections(Mapping[str, "Connection"]):
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
         del user, password, token, kwargs  # or a traceback that shows locals would show them
+        if not say_anything(given):  # as configured, and so it follows what is configured
+            return self._registry.open(self._table.spec(name))
         self._registry.remember(secrets_in(given))
         spec = wanted(self._table, name, given, call)
         connection = self._registry.open(spec, in_code=True)

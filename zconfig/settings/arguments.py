@@ -124,6 +124,19 @@ def names_a_place(arguments: Mapping[str, Any]) -> bool:
     return any(arguments.get(name) not in (None, "") for name in PLACES)
 
 
+def say_anything(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether any argument is more than its default.
+
+    Example:
+        >>> say_anything({"user": "", "db_name": "default"}), say_anything({"timeout": 3})
+        (False, True)
+    """
+    return any(
+        name not in _KNOWN or (each not in (None, "") and not _is_default(name, each))
+        for name, each in arguments.items()
+    )
+
+
 def from_arguments(
     alias: str, arguments: Mapping[str, Any], call: str
 ) -> tuple[ConnectionSettings, dict[str, Origin]]:

@@ -1,0 +1,201 @@
+"""Write the table, and have the plots drawn, from `results.json` alone.
+
+    python -m benchmarks.report
+
+In the repository's directory. The table's essence goes into `docs/explanation/cost.md` as well.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import results
+from benchmarks.lines import Curves, Goal, Line, missed, ratio
+from benchmarks.results import Results
+
+NAME = "RESULTS.md"
+EXPLAINED = results.HERE.parent / "docs/explanation/cost.md"
+
+_HEAD = """\
+# What zconfig costs
+
+Measured by `make bench` on {date}, in one run on one machine. This page and its plots are made
+from `results.json`, again by `python -m benchmarks.report`. Trust the ratios: the
+programs of a line take turns, so what else the machine does falls on all alike. Elsewhere the
+times differ.
+
+{surroundings}
+
+The **floor** does the least that there is to do, by hand; a line's note says what. A result is the
+ratio of two medians. Beside a median stands between which values the middle half of the samples
+is.
+
+{goals_head}
+{goals}
+
+{verdict}
+"""
+
+_BEGIN, _END = "<!-- results -->", "<!-- end -->"
+_GOALS_HEAD = "| what | goal | result | |\n| --- | --- | --- | --- |"
+
+
+def main() -> None:
+    """Make the table and the plots again."""
+    make(results.HERE)
+
+
+def make(directory: Path) -> None:
+    """Write the table and the plots of the results in a directory."""
+    from benchmarks import plots
+
+    measured = results.read(directory)
+    (directory / NAME).write_text(page(measured), encoding="utf-8")
+    plots.draw(measured, directory / "plots")
+    if directory == results.HERE:
+        text = explained_with(EXPLAINED.read_text(encoding="utf-8"), measured)
+        EXPLAINED.write_text(text, encoding="utf-8")
+
+
+def page(measured: Results) -> str:
+    """Return the table of a run, and below it each line."""
+    head = _HEAD.format(
+        date=measured.date,
+        surroundings=table(("of", "is"), [*measured.versions.items(), *measured.machine.items()]),
+        goals_head=_GOALS_HEAD,
+        goals=goal_rows(measured),
+        verdict=verdict(measured),
+    )
+    return "\n".join([head, *map(section, measured.measured)])
+
+
+def explained_with(text: str, measured: Results) -> str:
+    """Return the explanation's page with the goals and results of a run."""
+    said = f"Measured on {measured.date}, {versions(measured)}. {verdict(measured)}"
+    links = "(../../benchmarks/RESULTS.md#"
+    new = f"{_GOALS_HEAD}\n{goal_rows(measured)}\n\n{said}".replace("(#", links)
+    before, _, rest = text.partition(_BEGIN)
+    return f"{before}{_BEGIN}\n{new}\n{_END}{rest.partition(_END)[2]}"
+
+
+def versions(measured: Results) -> str:
+    """Return the versions of what was measured, in a row."""
+    return ", ".join(f"{name} {version}" for name, version in measured.versions.items())
+
+
+def goal_rows(measured: Results) -> str:
+    """Return a row for each goal."""
+    return "\n".join(goal_row(each, goal) for each in measured.measured for goal in each.goals)
+
+
+def verdict(measured: Results) -> str:
+    """Return how many goals were missed."""
+    count = sum(len(each.goals) for each in measured.measured)
+    failed = [each for each in measured.measured if missed(each)]
+    if not failed:
+        return f"All {count} goals are met."
+    links = ", ".join(f"[{each.title}](#{each.name})" for each in failed)
+    return f"Of {count} goals these are missed, with a profile that shows why: {links}."
+
+
+def goal_row(measured: Line | Curves, goal: Goal) -> str:
+    """Return a goal's row of the table."""
+    result = ratio(measured, goal)
+    met = "met" if goal.met_by(result) else "**missed**"
+    return row(f"[{measured.title}](#{measured.name})", wanted(goal), f"{result:.2f}", met)
+
+
+def wanted(goal: Goal) -> str:
+    """Return a goal in words.
+
+    Example:
+        >>> wanted(Goal("zconfig", "pymilvus", at_most=0.45))
+        'zconfig at most 0.45 of pymilvus'
+    """
+    bounds = {"at most": goal.at_most, "at least": goal.at_least}
+    said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+    return f"{goal.program} {said} of {goal.against}"
+
+
+def section(measured: Line | Curves) -> str:
+    """Return what is said of a line: its figures, its plot, and why a goal was missed."""
+    figures = of_line(measured) if isinstance(measured, Line) else of_curves(measured)
+    parts = [f'<a id="{measured.name}"></a>\n## {measured.title}', measured.note, figures]
+    parts.append(f"![{measured.title}](plots/{measured.name}.svg)")
+    if missed(measured):
+        goals = "; ".join(wanted(goal) for goal in missed(measured))
+        parts.append(f"Missed: {goals}. Where it goes:\n\n```text\n{measured.profile}\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def of_line(line: Line) -> str:
+    """Return the medians of a line's programs, and how they spread."""
+    first = next(iter(line.samples))
+    base = statistics.median(line.samples[first])
+    rows = []
+    for program, samples in line.samples.items():
+        median = statistics.median(samples)
+        low, high = middle_half(samples)
+        spread = f"{figure(low)}-{figure(high)}"
+        rows.append((program, figure(median), spread, f"{median / base:.2f}", len(samples)))
+    names = ("", f"median, {line.unit}", "middle half", f"to {first}", "samples")
+    return table(names, rows)
+
+
+def of_curves(curves: Curves) -> str:
+    """Return the points of curves."""
+    rows = [
+        (f"{x:g}", *map(figure, values))
+        for x, *values in zip(curves.x, *curves.curves.values(), strict=True)
+    ]
+    return f"{curves.y_label}:\n\n{table((curves.x_label, *curves.curves), rows)}"
+
+
+def middle_half(samples: Sequence[float]) -> tuple[float, float]:
+    """Return between which values the middle half of samples is.
+
+    Example:
+        >>> middle_half((1, 2, 3, 4, 5))
+        (2.0, 4.0)
+    """
+    if len(samples) == 1:
+        return samples[0], samples[0]
+    low, _, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return low, high
+
+
+def figure(value: float) -> str:
+    """Return a number with three digits that count.
+
+    Example:
+        >>> figure(0.12345), figure(12.345), figure(12345.6)
+        ('0.123', '12.3', '12,346')
+    """
+    if abs(value) >= 100:  # noqa: PLR2004 - from there on all digits before the point count
+        return f"{value:,.0f}"
+    return f"{value:#.3g}"
+
+
+def summary(measured: Line | Curves) -> str:
+    """Return what is shown while more is measured."""
+    goals = [f"    {goal_row(measured, goal)}" for goal in measured.goals]
+    medians = (
+        f"{name} {figure(statistics.median(values))}" for name, values in measured.samples.items()
+    )
+    return "\n".join([f"{measured.name}: {', '.join(medians)}", *goals])
+
+
+def table(names: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join([row(*names), row(*("---" for _ in names)), *(row(*each) for each in rows)])
+
+
+def row(*cells: object) -> str:
+    """Return a row of it."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The command; see the package."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.soak.driver import StuckError
+from benchmarks.soak.report import report
+from benchmarks.soak.soak import Plan, soak, two_servers
+from benchmarks.soak.verdict import broken
+from tests.support.processes import REPOSITORY
+
+_MOST_LINES = 40
+_KEPT_LOGS = REPOSITORY / "build" / "soak"
+"""Where the log of an application is kept whose soak failed, with the stacks of what was stuck."""
+
+
+def main() -> int:
+    """Run a soak, and return its exit code."""
+    plan = _plan()
+    options = f"--minutes {plan.seconds / 60:g} --seed {plan.seed} --threads {plan.threads}"
+    again = f"python -m benchmarks.soak {options}"
+    _say(f"{again}\n")
+    with tempfile.TemporaryDirectory(prefix="soak-") as name, two_servers(Path(name)) as servers:
+        directory = Path(name) / "application"
+        directory.mkdir()
+        try:
+            record = soak(plan, directory, servers, _say)
+        except StuckError as error:
+            faults = [str(error)]
+        else:
+            faults = broken(record)
+            _say(f"\n{report(record)}")
+        log = directory / "application.log"
+        kept = _keep(log, plan.seed) if faults else log
+    if faults:
+        _say(f"\n{len(faults)} faults:")
+        for fault in faults[:_MOST_LINES]:
+            _say(f"    {fault}")
+        _say(f"\nthe application's log: {kept}\nto repeat it: {again}")
+    else:
+        _say("\nnothing was lost, nothing has grown")
+    return 1 if faults else 0
+
+
+def _plan() -> Plan:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="after the warm-up")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--threads", type=int, default=6, help="as many tasks call besides")
+    given = parser.parse_args()
+    return Plan(60 * given.minutes, given.seed, given.threads)
+
+
+def _keep(log: Path, seed: int) -> Path:
+    _KEPT_LOGS.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(log, _KEPT_LOGS / f"{seed}.log"))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
