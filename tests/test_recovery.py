@@ -211,7 +211,7 @@ def test_one_connection_that_cannot_be_looked_after_costs_no_other(
         assert lifecycle
         lifecycle.watch.look = failing  # type: ignore[method-assign] # a source that raises
         lifecycle.watch.doubt()
-        connections._registry.attend()
+        connections._registry.attend(at_once=True)
         deadline = time.monotonic() + PATIENCE_S
         while "looking after a failed" not in caplog.text:
             assert time.monotonic() < deadline

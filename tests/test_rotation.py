@@ -228,7 +228,7 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
-        monkeypatch.setattr(Keeper, "call", lambda _: None)
+        monkeypatch.setattr(Keeper, "call", lambda _, **__: None)
         connections["prod"]
         reading, noticed = threading.Event(), threading.Event()
         source.on_read = lambda: (reading.set(), noticed.wait(PATIENCE_S))

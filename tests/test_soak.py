@@ -22,7 +22,7 @@ from benchmarks.soak.verdict import (
     LARGEST_GROWTH_KB_PER_MINUTE,
     LARGEST_POOL,
     MARGIN_S,
-    POOL,
+    POOLS,
     RECOVERY_S,
     broken,
     recoveries,
@@ -175,9 +175,10 @@ def test_what_there_is_less_of_is_not_reported() -> None:
     assert faults_of(after=less) == []
 
 
+@pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize(("count", "is_reported"), [(LARGEST_POOL, False), (40, True)])
-def test_a_pool_may_fill_up_and_no_more(count: int, is_reported: bool) -> None:
-    after = replace(HELD, threads={**HELD.threads, POOL: count})
+def test_a_pool_may_fill_up_and_no_more(pool: str, count: int, is_reported: bool) -> None:
+    after = replace(HELD, threads={**HELD.threads, pool: count})
     assert bool(faults_of(after=after)) is is_reported
 
 

@@ -20,11 +20,12 @@ MARGIN_S = 5.0
 LARGEST_GROWTH_KB_PER_MINUTE = 512.0
 """Memory that may be added. Allocators settle for some minutes; a leak shows as a steady slope."""
 
-POOL = "ThreadPoolExecutor"
-"""What threads are called of the embedded Milvus Lite, which is a server in this process."""
+POOLS = ("ThreadPoolExecutor", "event_engine")
+"""What threads are called that come as they are needed, and stay: those of the embedded Milvus
+Lite, which is a server in the application's process, and gRPC's own."""
 
 LARGEST_POOL = 16
-"""How many of them there may be, however many there were."""
+"""How many there may be of each, however many there were."""
 
 FEWEST_SAMPLES = 16
 """Fewer samples have no slope that means anything."""
@@ -137,9 +138,9 @@ def grown(before: Holdings, after: Holdings) -> Iterator[str]:
 
 
 def _threads(held: Holdings) -> int:
-    """Count threads; those of a pool of a bounded size come as they are needed, and stay."""
-    in_pools = held.threads.get(POOL, 0)
-    return sum(held.threads.values()) - min(in_pools, LARGEST_POOL)
+    """Count threads, without those that a pool of a bounded size may have."""
+    in_pools = sum(min(held.threads.get(pool, 0), LARGEST_POOL) for pool in POOLS)
+    return sum(held.threads.values()) - in_pools
 
 
 def slope(samples: Sequence[Sample]) -> float:

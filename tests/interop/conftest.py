@@ -13,6 +13,7 @@ from tests.support.servers import CREDENTIALS
 
 _NEEDS = {
     "test_pymilvus.py": "pymilvus",
+    "test_pymilvus_clients.py": "pymilvus",
     "test_langchain.py": "langchain_milvus",
     "test_llamaindex.py": "llama_index",
     "test_haystack.py": "milvus_haystack",

@@ -21,8 +21,12 @@ class Home(Protocol):
     def deliver(self, alias: str) -> None:
         """Have hooks told of what was put. It is called outside all locks."""
 
-    def attend(self) -> None:
-        """Have connections looked after soon, in another thread; return at once."""
+    def attend(self, *, at_once: bool) -> None:
+        """Have connections looked after, in another thread; return at once.
+
+        Args:
+            at_once: Whether there is something to do now.
+        """
 
     def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""

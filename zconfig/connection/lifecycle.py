@@ -211,7 +211,7 @@ class Lifecycle(Stateful):
             self._crash(flight, error)
             raise
         flight.outcome.set_result(None)
-        self._home.attend()
+        self._home.attend(at_once=False)
         self._home.deliver(self.alias)  # not before: a hook may look the alias up
 
     def _land(self, flight: Flight, opened: Opened) -> None:
@@ -355,7 +355,7 @@ class Lifecycle(Stateful):
     def doubt(self, line: Line) -> str:
         """Hear that a call on a line got no answer; return why, if that is known already."""
         if self.line is line and self.watch.doubt():
-            self._home.attend()
+            self._home.attend(at_once=True)
         return self.trouble if self.is_lost else ""
 
     def lose(self, link: Link, failure: ConnectError) -> None:

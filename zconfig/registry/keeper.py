@@ -44,9 +44,14 @@ class Keeper:
         self._thread: threading.Thread | None = None
         self._begin()
 
-    def call(self) -> None:
-        """Have the next round made at once."""
-        self._called.set()
+    def call(self, *, at_once: bool = True) -> None:
+        """Have rounds made, while there is anything to look after.
+
+        Args:
+            at_once: Whether the next one is made now; half a second later at most otherwise.
+        """
+        if at_once:
+            self._called.set()
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(

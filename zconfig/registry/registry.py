@@ -372,9 +372,9 @@ class Registry:
             self._is_announced = True
         self._dispatcher.deliver(*told)
 
-    def attend(self) -> None:
-        """Have what is open looked after soon, in another thread; return at once."""
-        self._keeper.call()
+    def attend(self, *, at_once: bool) -> None:
+        """Have what is open looked after, in another thread; return at once."""
+        self._keeper.call(at_once=at_once)
 
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
