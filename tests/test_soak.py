@@ -254,26 +254,29 @@ def no_servers(_: Path) -> Iterator[dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code", "said"),
+    ("outcome", "said"),
     [
-        (WELL, 0, "nothing was lost"),
-        (replace(WELL, calls=[call(9.0)]), 1, "lost, failed: ping a at 9.0 s"),
-        (StuckError("fork: no answer for 180 s"), 1, "fork: no answer for 180 s"),
+        (WELL, "nothing was lost"),
+        (replace(WELL, calls=[call(9.0)]), "lost, failed: ping a at 9.0 s"),
+        (StuckError("fork: no answer for 180 s"), "fork: no answer for 180 s"),
     ],
 )
 def test_the_command_fails_with_the_seed_if_anything_is_broken(
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     outcome: Record | StuckError,
-    code: int,
     said: str,
 ) -> None:
+    code = 0 if outcome is WELL else 1
+
     def run(_plan: Plan, directory: Path, *_: object) -> Record:
         (directory / "application.log").write_text("the end of the log")
         if isinstance(outcome, StuckError):
             raise outcome
         return outcome
 
+    monkeypatch.setattr(command, "_KEPT_LOGS", tmp_path)
     monkeypatch.setattr(command, "two_servers", no_servers)
     monkeypatch.setattr(command, "soak", run)
     monkeypatch.setattr("sys.argv", ["soak", "--minutes", "2", "--seed", "5", "--threads", "3"])
@@ -282,6 +285,7 @@ def test_the_command_fails_with_the_seed_if_anything_is_broken(
     again = "python -m benchmarks.soak --minutes 2 --seed 5 --threads 3"
     assert output.count(again) == 1 + code
     assert said in output
+    assert (tmp_path / "5.log").exists() == bool(code)
 
 
 def test_the_report_counts_what_happened() -> None:
