@@ -85,7 +85,7 @@ FRAMEWORKS = {
 def interop(session: nox.Session, cell: Cell) -> None:
     """Test pymilvus clients and its ORM on our channels."""
     install(session, ".", *TESTS, *cell.requirements)
-    run_tests(session, "tests/interop/test_pymilvus.py")
+    run_tests(session, "tests/interop/test_pymilvus.py", "tests/interop/test_pymilvus_clients.py")
 
 
 @nox.session

@@ -290,6 +290,8 @@ class Lifecycle(Stateful):
             self.state, self.spec = state, spec
             if self.sign:
                 self.sign.hide()
+            if state is State.CLOSED:
+                self.sign = None  # it has the connection, and clients keep what is closed here
             if was_open:
                 self._home.put(reports.closed(before))
         if flight:

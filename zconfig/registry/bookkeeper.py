@@ -89,7 +89,7 @@ class Bookkeeper:
         )
 
     def _tally(self, alias: str) -> _Tally:
-        return self._tallies.setdefault(alias, _Tally())
+        return self._tallies.get(alias) or self._tallies.setdefault(alias, _Tally())
 
 
 def _summary(round_trips_ms: Sequence[float]) -> RoundTrips | None:

@@ -69,12 +69,14 @@ class Keeper:
         self._doing: set[Chore] = set()
 
     def _make_rounds(self) -> None:
-        while self._goes_on():
+        goes_on = True
+        while goes_on:
             self._called.wait(_BETWEEN_ROUNDS_S)
             self._called.clear()
             for chore in self._everything():
                 if chore not in self._doing and len(self._doing) < _AT_ONCE and chore.is_due():
                     self._begin_to_do(chore)
+            goes_on = self._goes_on()
 
     def _goes_on(self) -> bool:
         """Tell whether there is anything to look after; if not, the thread is done."""
