@@ -1,7 +1,8 @@
 """Lifecycle events: frozen payloads with flat fields, and the hooks that receive them.
 
-A name once released does not change. Durations are in milliseconds and say so in the field's
-name; a field that does not apply is `None` and is left out of `Event.fields()`.
+Each is delivered once, and those of an alias in the order in which they happened. A name once
+released does not change. Durations are in milliseconds and say so in the field's name; a field that
+does not apply is `None` and is left out of `Event.fields()`.
 """
 
 from __future__ import annotations
