@@ -198,7 +198,7 @@ def test_completion_reads_nothing_from_the_network(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr("zconfig.settings.load.manager_readings", refuse)
+    monkeypatch.setattr("zconfig.sources.managers.manager_readings", refuse)
     monkeypatch.setenv("ZCONFIG_AWS_SECRET", "prod/zilliz")
     monkeypatch.setenv("ZILLIZ_EU_URI", "http://127.0.0.1:1")
     assert completed("check", "") == ["eu"]

@@ -117,7 +117,7 @@ def read_plugin(environ: Mapping[str, str]) -> Mapping[str, str]:
 def _from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
     found = EntryPoint("acme", "tests.test_precedence:read_plugin", plugins.GROUP)
     monkeypatch.setattr(plugins, "entry_points", lambda **_: (found,))
-    monkeypatch.setattr("zconfig.settings.load.manager_readings", read_manager)
+    monkeypatch.setattr("zconfig.sources.managers.manager_readings", read_manager)
 
 
 SOURCES: dict[str, tuple[Place, str]] = {

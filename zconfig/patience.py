@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 _FIRST_BACKOFF_S = 0.4
 _LONGEST_BACKOFF_S = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long to go on trying to connect.
 
     Args:
@@ -40,7 +39,9 @@ class Patience:
 
     def later(self, by_s: float) -> Patience:
         """Return the same patience, begun some seconds later."""
-        return replace(self, deadline=self.deadline + by_s, retry_until=self.retry_until + by_s)
+        return self._replace(
+            deadline=self.deadline + by_s, retry_until=self.retry_until + by_s
+        )
 
     @property
     def left_s(self) -> float:

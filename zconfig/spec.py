@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from zconfig.endpoint import Endpoint, Transport
 from zconfig.origin import Origin
@@ -50,8 +50,7 @@ class Credentials:
         raise TypeError("credentials are not pickled: load the configuration in each process")
 
 
-@dataclass(frozen=True, slots=True)
-class TLSFiles:
+class TLSFiles(NamedTuple):
     """Paths of PEM files, and the name to verify; `None` where the default holds."""
 
     ca: str | None = None
@@ -165,7 +164,7 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
     values = {name: getattr(other, name) for name in changes}
     if "tls" in changes:
         files = {name.removeprefix("tls_") for name in given if name.startswith("tls_")}
-        values["tls"] = replace(spec.tls, **{name: getattr(other.tls, name) for name in files})
+        values["tls"] = spec.tls._replace(**{name: getattr(other.tls, name) for name in files})
     if "db_name" in changes:
         values["endpoint"] = replace(spec.endpoint, db_name=None)
     # Credentials are one value: those that are replaced leave no part of theirs behind.

@@ -67,13 +67,16 @@ class _Forks:
         self._go_on = threading.Event()
         homes, deadline = tuple(self.homes), time.monotonic() + LONGEST_WAIT_S
         # Not one by one: an event loop may hear of gRPC while another ends it.
-        if all(home.stand_still(deadline, self._go_on) for home in homes):
+        are_still = all(home.stand_still(deadline, self._go_on) for home in homes)
+        if are_still:
             for home in homes:
                 home.drop_channels()
         if homes and _polls(_GRACE_S):
-            gc.collect()  # a call that has ended may be left in a cycle
-        self._leaves_poller = _polls(self._grace_s)
-        self._grace_s = _GRACE_S if self._leaves_poller else LONGEST_WAIT_S
+            gc.collect()  # a call that has ended may be left in a cycle, which no child may touch
+        # Where ours stay, so does gRPC's thread, and that says nothing of the channels of others.
+        self._leaves_poller = _polls(self._grace_s if are_still else 0.0)
+        if are_still:
+            self._grace_s = _GRACE_S if self._leaves_poller else LONGEST_WAIT_S
 
     def after_in_parent(self) -> None:
         self.is_under_way = False

@@ -8,7 +8,6 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -120,7 +119,7 @@ class LoopHome:
         alias = retry.alias
         try:
             spec = self._registry.table.spec(alias)
-            patience = replace(self._registry.patience(spec, wait=0), goes_on=True)
+            patience = self._registry.patience(spec, wait=0)._replace(goes_on=True)
             await self.open(spec, patience)
         except UnknownAliasError:  # it was taken out, by a reload or on another face
             self.retries.end(alias)

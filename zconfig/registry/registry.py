@@ -6,7 +6,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -121,7 +120,7 @@ class Registry:
         """
         self.announce()
         import_grpc()
-        patience = replace(self.patience(spec, wait, timeout), goes_on=goes_on)
+        patience = self.patience(spec, wait, timeout)._replace(goes_on=goes_on)
         # What code gave is not replaced by what stands elsewhere.
         may_reread = not in_code or self.known.find(spec.alias) == spec
         return self.pool.open(spec, patience, is_firm=in_code, may_reread=may_reread)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
@@ -15,8 +16,7 @@ SERVICE_LINK = "is what Kubernetes sets for a service; it declares nothing"
 FOREIGN = "is no field of a connection; it is left to the application"
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """One entry whose name was understood; if its value counts, the provenance of its field.
 
     Args:
@@ -42,8 +42,7 @@ class Declared:
         return self.entry.had_line_end
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """The entries of one source.
 
     Args:

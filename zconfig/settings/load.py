@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -29,15 +28,12 @@ from zconfig.settings.options import (
 )
 from zconfig.settings.precedence import Resolution, resolve
 from zconfig.settings.stray import judge_stray, without_control_plane_key
-from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.entry import Entry, Reading
+from zconfig.sources.entry import Entry, Reading, absent
 from zconfig.sources.environment import read_environment
-from zconfig.sources.files import FileError, located, read_secret
-from zconfig.sources.managers import manager_readings
 from zconfig.sources.milvus_env import read_milvus_fallback, variable_in_place_of
-from zconfig.sources.plugins import has_plugins, plugin_readings
-from zconfig.sources.secrets_dir import read_secrets_dir
-from zconfig.sources.service_binding import read_service_bindings
+
+# The other sources are imported by the functions that read them: most applications have their
+# configuration in the environment alone, and do not pay for what else there may be.
 
 SYSTEM_SECRETS = "/run/secrets"
 
@@ -82,7 +78,7 @@ def load(
     readings += (*from_afar, read_milvus_fallback(environ))
     late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
-    return _assemble(readings, replace(read, problems=(*read.problems, *late, *misspelt)), started)
+    return _assemble(readings, read._replace(problems=(*read.problems, *late, *misspelt)), started)
 
 
 def _read_dotenvs(
@@ -95,15 +91,34 @@ def _read_dotenvs(
     if options.env_file is not None:
         origin = read.origins["env_file"]
         for name in options.env_file:
-            yield _expected(read_dotenv(directory / name, environ, shown=name), origin)
+            yield _expected(_read_dotenv(directory, name, environ), origin)
         return
     profile = options.profile
     layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
     readings = [
-        read_dotenv(directory / name, environ, shown=name)
+        _read_dotenv(directory, name, environ)
         for name in (layered if profile else [".env.local", ".env"])
     ]
     yield from _with_profile(readings, read) if profile else readings
+
+
+def _read_dotenv(directory: Path, name: str, environ: Mapping[str, str]) -> Reading:
+    if _is_absent(directory / name):
+        return absent(name)
+    from zconfig.sources.dotenv import read_dotenv
+
+    return read_dotenv(directory / name, environ, shown=name)
+
+
+def _is_absent(path: Path) -> bool:
+    """Tell whether there is nothing at a path; what else may be wrong with it, its reader says."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _with_profile(readings: Sequence[Reading], read: OptionsRead) -> Iterable[Reading]:
@@ -117,7 +132,7 @@ def _with_profile(readings: Sequence[Reading], read: OptionsRead) -> Iterable[Re
             origin=read.origins["profile"],
             severity="warning",
         )
-        local = replace(local, problems=(*local.problems, problem))
+        local = local._replace(problems=(*local.problems, problem))
     return (local, *readings[1:])
 
 
@@ -127,24 +142,48 @@ def _read_others(
     fields = frozenset(VOCABULARY)
     for name in read.options.secrets_dir:
         origin = read.origins["secrets_dir"]
-        yield _expected(read_secrets_dir(Path(name), field_names=fields), origin)
+        yield _expected(_read_secrets(Path(name), fields), origin)
     # Others' secrets are mounted there, too: a directory `postgres` with a `password` is theirs.
-    yield read_secrets_dir(Path(system_secrets), field_names=frozenset())
+    yield _read_secrets(Path(system_secrets), frozenset())
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
+        from zconfig.sources.service_binding import read_service_bindings
+
         option = Origin("environment", "SERVICE_BINDING_ROOT")
         yield _expected(read_service_bindings(Path(root)), option, severity="warning")
+
+
+def _read_secrets(path: Path, field_names: frozenset[str]) -> Reading:
+    if _is_absent(path):
+        return absent(str(path))
+    from zconfig.sources.secrets_dir import read_secrets_dir
+
+    return read_secrets_dir(path, field_names=field_names)
 
 
 def has_remote(options: LoaderOptions) -> bool:
     """Tell whether there is anything to read that may need the network."""
     managers = (options.aws_secret, options.azure_vault, options.google_project)
-    return any(managers) or has_plugins()
+    if any(managers):
+        return True
+    from zconfig.sources.plugins import has_plugins
+
+    return has_plugins()
 
 
 def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> tuple[Reading, ...]:
+    from zconfig.sources.plugins import plugin_readings
+
+    return (*_read_managers(options), *plugin_readings(environ))
+
+
+def _read_managers(options: LoaderOptions) -> tuple[Reading, ...]:
     managers = (options.aws_secret, options.azure_vault, options.google_project)
-    return (*manager_readings(*managers), *plugin_readings(environ))
+    if not any(managers):
+        return ()
+    from zconfig.sources.managers import manager_readings
+
+    return manager_readings(*managers)
 
 
 def _expected(reading: Reading, option: Origin, severity: Severity = "error") -> Reading:
@@ -160,7 +199,7 @@ def _expected(reading: Reading, option: Origin, severity: Severity = "error") ->
         )
         for path in absent
     )
-    return replace(reading, problems=reading.problems + complaints)
+    return reading._replace(problems=reading.problems + complaints)
 
 
 def _misspelt(
@@ -216,6 +255,8 @@ def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
 
 def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
+    from zconfig.sources.files import FileError, located, read_secret
+
     origin = replace(entry.origin, via=_shown(entry.value))
     try:
         secret = read_secret(entry.value)
@@ -232,14 +273,20 @@ def _shown(path: str) -> str | None:
 
 def _optional(resolution: Resolution) -> frozenset[str]:
     """Return the aliases that say REQUIRED=false; also of those that are wrong otherwise."""
-    required = TypeAdapter(bool)
-    found = set()
-    for _, values in resolution.layers:
-        for alias, fields in values.items():
-            with suppress(ValidationError):
-                if "required" in fields and not required.validate_python(fields["required"]):
-                    found.add(alias)
-    return frozenset(found)
+    written = [
+        (alias, fields["required"])
+        for _, values in resolution.layers
+        for alias, fields in values.items()
+        if "required" in fields
+    ]
+    return frozenset(alias for alias, text in written if _is_false(text))
+
+
+def _is_false(text: str) -> bool:
+    try:
+        return not TypeAdapter(bool).validate_python(text)
+    except ValidationError:
+        return False
 
 
 def _check_default(read: OptionsRead, known: Iterable[str]) -> tuple[Problem, ...]:

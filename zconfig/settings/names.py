@@ -9,7 +9,7 @@ meaning of a name that was valid before.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from zconfig.settings.fields import ConnectionSettings, Variable
 from zconfig.settings.spelling import nearest
@@ -31,24 +31,21 @@ _SAYING_LITTLE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One spelling of a field, e.g. `api_key_file`: the field `token`, in its `_FILE` form."""
 
     field: str
     is_file: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(NamedTuple):
     """A name that was understood."""
 
     alias: str
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Misnomer:
+class Misnomer(NamedTuple):
     """A name that was not.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -150,8 +150,7 @@ class LoaderOptions(BaseModel):
         return self.env_file is not None and [path.lower() for path in self.env_file] == ["off"]
 
 
-@dataclass(frozen=True, slots=True)
-class OptionsRead:
+class OptionsRead(NamedTuple):
     """The loader's options as they were read.
 
     Args:

@@ -218,7 +218,7 @@ class _Resolver:
             if entry is None:
                 self.broken.add(slot)
                 return None
-            declared = replace(declared, entry=entry)
+            declared = declared._replace(entry=entry)
         if not declared.entry.value:
             self.empty.append((slot, declared.origin))
             return None
@@ -241,7 +241,7 @@ class _Resolver:
                 self._note_secrets(each)
         winner = self.provenance.get(slot)
         if winner:
-            self.provenance[slot] = replace(winner, shadowed=(*winner.shadowed, *beaten))
+            self.provenance[slot] = winner._replace(shadowed=(*winner.shadowed, *beaten))
         elif beaten:
             self.passed_over[slot] = (*self.passed_over.get(slot, ()), *beaten)
 
@@ -260,4 +260,4 @@ def _by_field(declared: Iterable[Declared]) -> dict[str, Candidates]:
 def _part(declared: Declared, field: str, text: str) -> Declared:
     """Return a part of a URI as the value of a field."""
     entry = replace(declared.entry, value=Hidden(text))
-    return replace(declared, word=Word(field, is_file=False), entry=entry)
+    return declared._replace(word=Word(field, is_file=False), entry=entry)

@@ -9,9 +9,9 @@ from pathlib import Path
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.sources.entry import Entry, FileSeen, Reading
+from zconfig.sources.entry import Entry, FileSeen, Reading, absent, is_text
 from zconfig.sources.expansion import Expanded, expand
-from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, is_text, located, read_text
+from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, located, read_text
 from zconfig.sources.lines import UNBALANCED_QUOTE, Assignment, parse_lines
 from zconfig.sources.names import is_key
 
@@ -54,7 +54,7 @@ def read_dotenv(
 
 def _unread(error: FileError, shown: str) -> Reading:
     if error.code == "missing":
-        return Reading(shown, files=(FileSeen(shown, "absent"),))
+        return absent(shown)
     problem = error.problem(Origin(_SOURCE, shown))
     return Reading(shown, problems=(problem,), files=(FileSeen(shown, "refused"),))
 

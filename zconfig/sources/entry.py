@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 
 FileState = Literal["read", "absent", "refused"]
+
+_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,7 @@ class FileSeen:
     state: FileState
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """All that one source had to say: one layer of the configuration.
 
     Args:
@@ -60,3 +62,13 @@ class Reading:
     problems: tuple[Problem, ...] = ()
     files: tuple[FileSeen, ...] = ()
     foreign: tuple[Origin, ...] = ()
+
+
+def absent(path: str) -> Reading:
+    """Return the reading of a file or directory that does not exist, which is no problem."""
+    return Reading(path, files=(FileSeen(path, "absent"),))
+
+
+def is_text(value: str) -> bool:
+    """Return whether a value is text: no NUL, and nothing that could not be decoded."""
+    return _NOT_TEXT.search(value) is None

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.sources.entry import Entry, Reading
-from zconfig.sources.files import is_text
+from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.names import is_variable, printable
 
 _QUOTES = "\"'"

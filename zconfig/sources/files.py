@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
+from zconfig.sources.entry import is_text
 from zconfig.sources.permissions import FileKind, is_mounted_secret, permission_verdict
 
 MAX_SECRET_BYTES = 64 * 1024
@@ -19,7 +19,6 @@ MAX_DOTENV_BYTES = 8 * 1024 * 1024
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NOT_TEXT = re.compile("[\x00\ud800-\udfff]")
 
 _MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
 _NOT_REGULAR = Problem(
@@ -199,11 +198,6 @@ def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
     # A strict decoder's error would keep the bytes.
     text = Hidden(content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape"))
     return text if is_text(text) else _NOT_UTF8
-
-
-def is_text(value: str) -> bool:
-    """Return whether a value is text: no NUL, and nothing that could not be decoded."""
-    return _NOT_TEXT.search(value) is None
 
 
 def _too_large(limit_bytes: int) -> Problem:

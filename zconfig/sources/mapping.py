@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
-from zconfig.sources.entry import Entry, Reading
-from zconfig.sources.files import is_text, located
+from zconfig.sources.entry import Entry, Reading, is_text
+from zconfig.sources.files import located
 from zconfig.sources.names import fold, is_key, printable
 from zconfig.sources.secret_files import joined
 

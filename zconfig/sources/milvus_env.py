@@ -43,7 +43,7 @@ def read_milvus_fallback(environ: Mapping[str, str]) -> Reading:
         ('ZILLIZ_URI', 'MILVUS_URI (environment)')
     """
     reading = read_variables("MILVUS_* variables", environ, _KEYS)
-    return replace(reading, problems=tuple(_located(each) for each in reading.problems))
+    return reading._replace(problems=tuple(_located(each) for each in reading.problems))
 
 
 def _located(problem: Problem) -> Problem:

@@ -9,9 +9,7 @@ from types import MappingProxyType
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.sources.bounded import read_in_time
 from zconfig.sources.entry import Reading
-from zconfig.sources.mapping import read_mapping
 from zconfig.sources.names import printable
 
 GROUP = "zconfig.sources"
@@ -47,6 +45,8 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
         One reading per source. A source that fails, or does not answer in time, is one problem,
         and the others are read.
     """
+    from zconfig.sources.bounded import read_in_time
+
     # Two packages may use one name; their order must not depend on which was installed first.
     found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
     proxy = MappingProxyType(environ)
@@ -56,6 +56,8 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
 
 
 def _reading(plugin: EntryPoint, environ: Mapping[str, str]) -> Reading:
+    from zconfig.sources.mapping import read_mapping
+
     try:
         variables = plugin.load()(environ)
         if isinstance(variables, Mapping):

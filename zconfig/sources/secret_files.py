@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig.origin import Origin
-from zconfig.sources.entry import Entry, FileSeen, Reading
+from zconfig.sources.entry import Entry, FileSeen, Reading, absent
 from zconfig.sources.files import FileError, located, read_secret
 from zconfig.sources.generation import read_generation
 
@@ -72,7 +72,7 @@ def read_directory(
 
 def _unread(error: FileError, shown: str, source: str) -> Reading:
     if error.code == "missing":
-        return Reading(shown, files=(FileSeen(shown, "absent"),))
+        return absent(shown)
     problem = error.problem(Origin(source, shown))
     return Reading(shown, problems=(problem,), files=(FileSeen(shown, "refused"),))
 

@@ -126,10 +126,10 @@ class _Binding:
         wanted = [name for name in ("host", "port") if name in names]
         parts = joined(self.name, [self._file(current / name, "URI") for name in wanted])
         if len(parts.entries) < len(wanted):
-            return replace(parts, entries=())
+            return parts._replace(entries=())
         address = ":".join(entry.value.strip() for entry in parts.entries)
         uri = replace(parts.entries[0], value=Hidden(f"{scheme}://{address}"))
-        return replace(parts, entries=(uri,))
+        return parts._replace(entries=(uri,))
 
     def _file(self, path: Path, field: str) -> Reading:
         file = SecretFile(self._key(field), path, self._shown(path.name))
