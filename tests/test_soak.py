@@ -187,8 +187,13 @@ def growing(kb_per_minute: float) -> list[Sample]:
 
 
 def test_memory_that_grows_steadily_is_reported() -> None:
-    (fault,) = faults_of(samples=growing(2 * LARGEST_GROWTH_KB_PER_MINUTE))
+    after = replace(HELD, memory_kb=HELD.memory_kb + 8_000)
+    (fault,) = faults_of(samples=growing(2 * LARGEST_GROWTH_KB_PER_MINUTE), after=after)
     assert fault.startswith("memory grows by 1024 KB a minute")
+
+
+def test_memory_that_is_given_back_at_rest_is_not_reported() -> None:
+    assert faults_of(samples=growing(2 * LARGEST_GROWTH_KB_PER_MINUTE)) == []
 
 
 def test_peaks_of_memory_are_not_reported() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.soak.driver import StuckError
 from benchmarks.soak.report import report
 from benchmarks.soak.soak import Plan, soak, two_servers
+from benchmarks.soak.troubles import KINDS
 from benchmarks.soak.verdict import broken
 from tests.support.processes import REPOSITORY
 
@@ -24,6 +25,7 @@ def main() -> int:
     """Run a soak, and return its exit code."""
     plan = _plan()
     options = f"--minutes {plan.seconds / 60:g} --seed {plan.seed} --threads {plan.threads}"
+    options += " --lite" * plan.with_lite
     again = f"python -m benchmarks.soak {options}"
     _say(f"{again}\n")
     with tempfile.TemporaryDirectory(prefix="soak-") as name, two_servers(Path(name)) as servers:
@@ -53,8 +55,10 @@ def _plan() -> Plan:
     parser.add_argument("--minutes", type=float, default=10.0, help="after the warm-up")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--threads", type=int, default=6, help="as many tasks call besides")
+    parser.add_argument("--lite", action="store_true", help="Milvus Lite besides, and no forks")
     given = parser.parse_args()
-    return Plan(60 * given.minutes, given.seed, given.threads)
+    kinds = [kind for kind in KINDS if not (given.lite and kind == "fork")]
+    return Plan(60 * given.minutes, given.seed, given.threads, kinds, given.lite)
 
 
 def _keep(log: Path, seed: int) -> Path:

@@ -39,7 +39,7 @@ def broken(record: Record) -> list[str]:
         *silent(record),
         *(f"child forked at {child.second:.1f} s: {child.fault}" for child in failed(record)),
         *grown(record.before, record.after),
-        *swollen(record.samples),
+        *swollen(record.samples, record.before, record.after),
         *record.faults,
     ]
 
@@ -157,10 +157,24 @@ def slope(samples: Sequence[Sample]) -> float:
     return statistics.median(slopes) if slopes else 0.0
 
 
-def swollen(samples: Sequence[Sample]) -> Iterator[str]:
-    """Tell of memory that grows steadily, which is in both halves: allocators take in leaps."""
+def swollen(samples: Sequence[Sample], before: Holdings, after: Holdings) -> Iterator[str]:
+    """Tell of memory that grows steadily: in both halves, and also from rest to rest.
+
+    Allocators take in leaps, and calls in flight hold what is given back when they end.
+
+    Args:
+        samples: What there was under load.
+        before: What was held at rest before them.
+        after: What was held at rest after them.
+    """
+    if len(samples) < FEWEST_SAMPLES:
+        return
     middle = len(samples) // 2
-    slopes = slope(samples[:middle]), slope(samples[middle:])
-    if len(samples) >= FEWEST_SAMPLES and min(slopes) > LARGEST_GROWTH_KB_PER_MINUTE:
+    rests = [
+        Sample(samples[0].second, before.memory_kb),
+        Sample(samples[-1].second, after.memory_kb),
+    ]
+    slopes = slope(samples[:middle]), slope(samples[middle:]), slope(rests)
+    if min(slopes) > LARGEST_GROWTH_KB_PER_MINUTE:
         most = f"{LARGEST_GROWTH_KB_PER_MINUTE:.0f} at most"
         yield f"memory grows by {slope(samples):.0f} KB a minute instead of {most}"
