@@ -244,8 +244,12 @@ def test_sources_on_the_network_are_read_where_a_manager_is_configured(
 ) -> None:
     asked: list[object] = []
     sources = "zconfig.sources"
-    monkeypatch.setattr(f"{sources}.plugins.plugin_readings", lambda _: asked.append("plugin") or ())
-    monkeypatch.setattr(f"{sources}.managers.manager_readings", lambda *names: asked.append(names) or ())
+    monkeypatch.setattr(
+        f"{sources}.plugins.plugin_readings", lambda _: asked.append("plugin") or ()
+    )
+    monkeypatch.setattr(
+        f"{sources}.managers.manager_readings", lambda *names: asked.append(names) or ()
+    )
     with isolated(new(tmp_path)) as environment:
         zconfig.reload()
         assert asked == []

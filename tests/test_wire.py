@@ -1,7 +1,5 @@
 """Our codec against pymilvus' generated classes, byte for byte."""
 
-from dataclasses import fields
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,12 +93,10 @@ UNKNOWN = st.lists(
 def theirs(message):
     """Return pymilvus' message with the same content."""
     if isinstance(message, ConnectRequest):
-        facts = {field.name: getattr(message, field.name) for field in fields(message)}
-        return milvus_pb2.ConnectRequest(client_info=common_pb2.ClientInfo(**facts))
+        return milvus_pb2.ConnectRequest(client_info=common_pb2.ClientInfo(**message._asdict()))
     facts = {}
-    for field in fields(message):
-        value = getattr(message, field.name)
-        name = THEIR_NAMES.get(field.name, field.name)
+    for field, value in message._asdict().items():
+        name = THEIR_NAMES.get(field, field)
         facts[name] = theirs(value) if isinstance(value, Status | ServerInfo) else value
     return REFERENCES[type(message)](**facts)
 
@@ -110,16 +106,16 @@ def ours(cls, reference):
     if cls is ConnectRequest:
         reference = reference.client_info
     facts = {}
-    for field in fields(cls):
-        value = getattr(reference, THEIR_NAMES.get(field.name, field.name))
-        nested = {"status": Status, "server": ServerInfo}.get(field.name)
+    for field in cls._fields:
+        value = getattr(reference, THEIR_NAMES.get(field, field))
+        nested = {"status": Status, "server": ServerInfo}.get(field)
         if nested:
             value = ours(nested, value)
-        elif field.name == "reserved":
+        elif field == "reserved":
             value = dict(value)
-        elif isinstance(field.default, tuple):
+        elif type(cls._field_defaults.get(field)) is tuple:
             value = tuple(value)
-        facts[field.name] = value
+        facts[field] = value
     return cls(**facts)
 
 

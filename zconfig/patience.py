@@ -39,9 +39,7 @@ class Patience(NamedTuple):
 
     def later(self, by_s: float) -> Patience:
         """Return the same patience, begun some seconds later."""
-        return self._replace(
-            deadline=self.deadline + by_s, retry_until=self.retry_until + by_s
-        )
+        return self._replace(deadline=self.deadline + by_s, retry_until=self.retry_until + by_s)
 
     @property
     def left_s(self) -> float:

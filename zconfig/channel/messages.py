@@ -8,8 +8,8 @@ no fields that a client sets: `EMPTY_REQUEST` is all of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from zconfig.channel import wire
 
@@ -24,8 +24,7 @@ LIST_DATABASES = "/milvus.proto.milvus.MilvusService/ListDatabases"
 EMPTY_REQUEST = b""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectRequest:
+class ConnectRequest(NamedTuple):
     """`ConnectRequest`: who the client is (its field `client_info`).
 
     Args:
@@ -42,7 +41,7 @@ class ConnectRequest:
     local_time: str = ""
     user: str = ""
     host: str = ""
-    reserved: Mapping[str, str] = field(default_factory=dict)
+    reserved: Mapping[str, str] = MappingProxyType({})
 
     def encode(self) -> bytes:
         """Return the request as bytes.
@@ -78,8 +77,7 @@ class ConnectRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """`common.Status`: how a call went, inside a reply that gRPC delivered.
 
     Args:
@@ -124,8 +122,7 @@ class Status:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
+class ServerInfo(NamedTuple):
     """`common.ServerInfo`: what the server says it is.
 
     Args:
@@ -142,7 +139,7 @@ class ServerInfo:
     git_commit: str = ""
     go_version: str = ""
     deploy_mode: str = ""
-    reserved: Mapping[str, str] = field(default_factory=dict)
+    reserved: Mapping[str, str] = MappingProxyType({})
 
     def encode(self) -> bytes:
         """Return the facts as bytes; see `ConnectRequest.encode`."""
@@ -169,8 +166,7 @@ class ServerInfo:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectReply:
+class ConnectReply(NamedTuple):
     """`ConnectResponse`: the answer to `ConnectRequest`.
 
     Args:
@@ -180,7 +176,7 @@ class ConnectReply:
     """
 
     status: Status = Status()
-    server: ServerInfo = field(default_factory=ServerInfo)
+    server: ServerInfo = ServerInfo()
     identifier: int = 0
 
     def encode(self) -> bytes:
@@ -202,8 +198,7 @@ class ConnectReply:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class VersionReply:
+class VersionReply(NamedTuple):
     """`GetVersionResponse`.
 
     Args:
@@ -225,8 +220,7 @@ class VersionReply:
         return cls(status=Status.decode(fields.message(1)), version=fields.text(2))
 
 
-@dataclass(frozen=True, slots=True)
-class HealthReply:
+class HealthReply(NamedTuple):
     """`CheckHealthResponse`.
 
     Args:
@@ -262,8 +256,7 @@ class HealthReply:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class DatabasesReply:
+class DatabasesReply(NamedTuple):
     """`ListDatabasesResponse`.
 
     Args:

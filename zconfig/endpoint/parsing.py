@@ -23,20 +23,20 @@ _CLOUD_DOMAINS = (
     ".zillizcloud.com",
 )
 
-_WHITE_SPACE = re.compile(r"[^\S ]")
+# Patterns are compiled, by `re` itself and once, when there is a URI to read.
+_WHITE_SPACE = r"[^\S ]"
 _QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
-_NETWORK = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?:(?P<userinfo>[^/?#]*)@)?(?P<address>[^/?#@]*)(?P<rest>.*)",
-    re.DOTALL,
+_NETWORK = (
+    r"(?s:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    r"(?:(?P<userinfo>[^/?#]*)@)?(?P<address>[^/?#@]*)(?P<rest>.*))"
 )
-_ADDRESS = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?")
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
-_SOCKET_PATH = re.compile(r"/(?!/[^/])[^,]*[^,/]")
+_ADDRESS = r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?"
+_PORT = r"[1-9][0-9]{0,4}"
+_SOCKET_PATH = r"/(?!/[^/])[^,]*[^,/]"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_CONTROL_PLANE = re.compile(r"(?:api|controller\.api\..+)?")
+_NAME = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_BAD_ESCAPE = r"%(?![0-9A-Fa-f]{2})"
+_CONTROL_PLANE = r"(?:api|controller\.api\..+)?"
 
 _SCHEMES = {
     "https": Transport.TLS,
@@ -134,7 +134,7 @@ def _check_characters(text: str) -> None:
     stripped, is_printable = text.strip(), text.isprintable()
     if not stripped:
         raise EndpointError("empty_uri")
-    if stripped != text or (not is_printable and _WHITE_SPACE.search(text)):
+    if stripped != text or (not is_printable and re.search(_WHITE_SPACE, text)):
         raise EndpointError("whitespace")
     if text.startswith(_QUOTES) or text.endswith(_QUOTES):
         raise EndpointError("quoted_uri")
@@ -144,7 +144,7 @@ def _check_characters(text: str) -> None:
 
 def _network(text: str) -> re.Match[str] | None:
     """Return the parts of `scheme://userinfo@address...`, or `None` for any other form."""
-    found = _NETWORK.fullmatch(text)
+    found = re.fullmatch(_NETWORK, text)
     if found is None or found["scheme"].lower() == "unix":
         return None
     if " " in text:
@@ -174,7 +174,7 @@ def _unix(text: str) -> Endpoint:
         raise EndpointError("query_not_allowed")
     path = _decoded(written)
     # Two slashes begin a host, and gRPC takes a comma for the end of one address of several.
-    if not _SOCKET_PATH.fullmatch(path) or not path.isprintable():
+    if not re.fullmatch(_SOCKET_PATH, path) or not path.isprintable():
         raise EndpointError("bad_socket_path")
     return Endpoint(Transport.UNIX, Family.MILVUS, None, None, f"/{path.lstrip('/')}", None)
 
@@ -189,13 +189,13 @@ def _remote(transport: Transport, address: str, rest: str) -> Endpoint:
 
 
 def _host_and_port(address: str) -> tuple[str, int | None]:
-    found = _ADDRESS.fullmatch(address)
+    found = re.fullmatch(_ADDRESS, address)
     if found is None:
         raise EndpointError("bad_host")
     host, digits = _host(found["host"].lower()), found["port"]
     if digits is None:
         return host, None
-    if not _PORT.fullmatch(digits) or int(digits) > _LAST_PORT:
+    if not re.fullmatch(_PORT, digits) or int(digits) > _LAST_PORT:
         raise EndpointError("bad_port")
     return host, int(digits)
 
@@ -208,7 +208,7 @@ def _host(host: str) -> str:
     if host.startswith("["):
         return _ipv6(host[1:-1])
     is_numeric = host.replace(".", "").isdigit()
-    is_valid = _ip(host) is not None if is_numeric else _NAME.fullmatch(host) is not None
+    is_valid = _ip(host) is not None if is_numeric else re.fullmatch(_NAME, host) is not None
     if len(host) > _LONGEST_HOST or not is_valid:
         raise EndpointError("bad_host")
     return host
@@ -234,7 +234,7 @@ def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 def _classify(transport: Transport, host: str) -> Family:
     cloud = _cloud_name(host)
-    if cloud is not None and _CONTROL_PLANE.fullmatch(cloud):
+    if cloud is not None and re.fullmatch(_CONTROL_PLANE, cloud):
         raise EndpointError("control_plane")
     if cloud is not None and transport is Transport.PLAINTEXT:
         raise EndpointError("plaintext_cloud")
@@ -275,7 +275,7 @@ def _credential(text: str) -> Hidden:
 def _decoded(text: str) -> str:
     if "%" not in text:
         return text
-    if _BAD_ESCAPE.search(text):
+    if re.search(_BAD_ESCAPE, text):
         raise EndpointError("bad_escape")
     # Bytes that are not UTF-8 become surrogates, which no caller takes for printable.
     return unquote(text, errors="surrogateescape")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from zconfig.registry.stats import AliasState
 
 
-@dataclass(slots=True)
 class Scene:
     """What one configuration has: an override sets it aside, and puts it back.
 
@@ -26,17 +24,22 @@ class Scene:
         table: What is configured.
         pool: What is open.
         retries: What could not be opened, and is tried again.
+
+    Attributes:
         added: What code added to what was read.
         loops: What is open on event loops, by loop; `zconfig.aio` keeps it.
         since: Seconds since the epoch, at which it was made.
     """
 
-    table: Table
-    pool: Pool
-    retries: Retries[Retry]
-    added: dict[str, ConnectionSpec] = field(default_factory=dict)
-    loops: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary)
-    since: float = field(default_factory=time.time)
+    __slots__ = ("added", "loops", "pool", "retries", "since", "table")
+
+    def __init__(self, table: Table, pool: Pool, retries: Retries[Retry]) -> None:
+        self.table = table
+        self.pool = pool
+        self.retries = retries
+        self.added: dict[str, ConnectionSpec] = {}
+        self.loops: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self.since = time.time()
 
 
 class Situation(NamedTuple):

@@ -4,10 +4,10 @@ The name parser, the messages, `.env.example` and the reference are made from th
 declarations, so that they cannot drift apart.
 """
 
-from __future__ import annotations
+# Not with annotations as text: pydantic would compile each again whenever this is imported.
 
-from dataclasses import dataclass
-from typing import Annotated, NoReturn, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -16,11 +16,11 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
-    PlainSerializer,
     SecretStr,
     ValidationInfo,
     field_validator,
 )
+from pydantic_core import core_schema
 
 from zconfig.endpoint import Endpoint, Family
 from zconfig.redaction import redact_uri
@@ -34,12 +34,14 @@ from zconfig.settings.checks import (
     to_user,
 )
 
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
 CREDENTIALS = ("token", "user", "password")
 """The fields that are one value: the highest layer that has any supplies all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """How one field is written outside, declared beside its type.
 
     Args:
@@ -62,6 +64,22 @@ class Variable:
     def of(cls, model: type[BaseModel], field: str) -> Self:
         """Return the declaration of one field of a settings model."""
         return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
+
+
+class _RedactedInJSON:
+    """Says of a URL that JSON has it without its userinfo.
+
+    It is what `pydantic.PlainSerializer` would do, whose module nothing else here needs: importing
+    that takes longer than most of zconfig's own.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> Mapping[str, Any]:
+        redacted = core_schema.plain_serializer_function_ser_schema(
+            redact_uri, return_schema=core_schema.str_schema(), when_used="json-unless-none"
+        )
+        return {**handler(source), "serialization": redacted}
 
 
 Secret = Annotated[SecretStr, AfterValidator(to_printable)]
@@ -206,7 +224,7 @@ class ConnectionSettings(BaseModel):
     ] = None
     proxy: Annotated[
         Annotated[str, AfterValidator(to_proxy)] | None,
-        PlainSerializer(redact_uri, when_used="json-unless-none"),
+        _RedactedInJSON(),
         Variable(
             meaning="HTTP CONNECT proxy, or `off`; as gRPC reads the environment by default",
             expected="`off` or a proxy's URL",

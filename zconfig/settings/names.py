@@ -17,10 +17,11 @@ from zconfig.settings.spelling import nearest
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
 
-_ALIAS = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
+# Patterns are compiled when a name needs them: most have no use for them.
+_ALIAS = r"[a-z0-9]+(?:_[a-z0-9]+)*"
 # What Kubernetes injects into every container of a namespace for a Service of that name. A port
 # has a name of its own choice, which may be that of a field.
-_SERVICE_LINK = re.compile(
+_SERVICE_LINK = (
     r"(?:.+_)?(?:service_(?:host|port)|port(?:_\d+_(?:tcp|udp|sctp)(?:_(?:proto|port|addr))?)?)"
 )
 _NAMED_PORT = "_service_port_"
@@ -121,7 +122,7 @@ def parse_name(key: str) -> Name | Misnomer | None:
         word = VOCABULARY.get("_".join(parts[start:]))
         if word:
             return _with_alias("_".join(parts[:start]), word, bare=start == 0)
-    if _SERVICE_LINK.fullmatch(rest):
+    if re.fullmatch(_SERVICE_LINK, rest):
         return None
     return Misnomer("unknown_name", "is not a known name", _nearest(parts))
 
@@ -148,7 +149,7 @@ def check_alias(alias: str) -> Misnomer | None:
     if _NAMED_PORT in f"_{alias}_":
         message = f"`{alias}` is what Kubernetes names the port of a service"
         return Misnomer("reserved_alias", message, alias=alias)
-    if not _ALIAS.fullmatch(alias):
+    if not re.fullmatch(_ALIAS, alias):
         message = "the alias is not made of letters, digits and single underscores"
         return Misnomer("bad_alias", message, alias=alias)
     return None

@@ -1,6 +1,6 @@
 """The loader's own options, `ZCONFIG_*`: they can never collide with an alias."""
 
-from __future__ import annotations
+# Not with annotations as text: pydantic would compile each again whenever this is imported.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping

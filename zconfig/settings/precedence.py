@@ -6,10 +6,11 @@ passed in, because a file whose variable a higher layer shadows must never be op
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
 
 from zconfig.endpoint import EndpointError, split_userinfo
 from zconfig.errors import Problem
@@ -33,8 +34,7 @@ ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
 """Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What the layers amount to.
 
     Args:
@@ -53,7 +53,7 @@ class Resolution:
     broken: frozenset[Slot]
     problems: tuple[Problem, ...]
     secrets: tuple[Hidden, ...] = ()
-    passed_over: Mapping[Slot, Candidates] = dataclasses.field(default_factory=dict)
+    passed_over: Mapping[Slot, Candidates] = MappingProxyType({})
 
 
 def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:

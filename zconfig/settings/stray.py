@@ -28,7 +28,7 @@ def without_control_plane_key(resolution: Resolution) -> tuple[Resolution, tuple
     meant = _only(_lacking(resolution))
     hint = f"; the token of `{meant}` is {variable_name(meant, 'token')}" if meant else ""
     note = Note(origins[0], ALONE + hint)
-    return replace(resolution, layers=others, provenance=provenance), (note,)
+    return resolution._replace(layers=others, provenance=provenance), (note,)
 
 
 def judge_stray(
