@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from zconfig.registry.forks import LATE, LATE_WITH_GRPC
+
 PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
@@ -108,3 +110,27 @@ def test_the_check_of_the_rooms_sees_imports_inside_functions(tmp_path: Path) ->
     module = tmp_path / "x.py"
     module.write_text("def f():\n    from zconfig.cli import main\n", encoding="utf-8")
     assert imports_of(module) == {"zconfig.cli"}
+
+
+def imported_late(path: Path) -> set[str]:
+    """Return the modules of ours that functions import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
+    found = set()
+    for each in (inner for function in functions for inner in ast.walk(function)):
+        if isinstance(each, ast.ImportFrom) and each.module == "zconfig":
+            found |= {f"zconfig.{alias.name}" for alias in each.names}
+        elif isinstance(each, ast.ImportFrom) and (each.module or "").startswith("zconfig."):
+            found.add(each.module or "")
+    return found
+
+
+def test_what_is_imported_late_is_imported_before_a_fork() -> None:
+    rooms = ("sources", "settings", "connection", "registry")
+    paths = [path for room in rooms for path in (PACKAGE / room).rglob("*.py")]
+    late = {name for path in (*paths, PACKAGE / "log.py") for name in imported_late(path)}
+    # By `import_grpc`, which a fork waits for.
+    by_another_way = {"zconfig.connection", "zconfig.connection.reports"}
+    assert late - by_another_way == {
+        name for name in (*LATE, *LATE_WITH_GRPC) if name.startswith("zconfig.")
+    }

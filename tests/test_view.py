@@ -748,7 +748,7 @@ def shared(one: ConnectionSpec, other: ConnectionSpec) -> bool:
 
 def tls(certificates: Certificates, **files: Any) -> ConnectionSpec:
     trust = TLSFiles(ca=str(certificates.ca))
-    return ConnectionSpec("prod", parse("https://db:1"), tls=replace(trust, **files))
+    return ConnectionSpec("prod", parse("https://db:1"), tls=trust._replace(**files))
 
 
 def test_aliases_with_the_same_tls_identity_share(certificates: Certificates) -> None:

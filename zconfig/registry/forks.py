@@ -8,14 +8,36 @@ parent is in the middle of a call.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
+from importlib import import_module
 from typing import Protocol
 
 from zconfig.channel.gate import GATE
 
 _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0
+
+LATE = (
+    "concurrent.futures.thread",
+    "zconfig.events",
+    "zconfig.registry.reload",
+    "zconfig.registry.stats",
+    "zconfig.settings.explain",
+    "zconfig.sources.bounded",
+    "zconfig.sources.dotenv",
+    "zconfig.sources.files",
+    "zconfig.sources.managers",
+    "zconfig.sources.mapping",
+    "zconfig.sources.plugins",
+    "zconfig.sources.secrets_dir",
+    "zconfig.sources.service_binding",
+)
+"""What is imported when it is needed, and before a fork in any case."""
+
+LATE_WITH_GRPC = ("zconfig.connection.judging", "zconfig.diagnosis.verdict", "zconfig.topology")
+"""The same, where gRPC is imported."""
 
 
 class Forkable(Protocol):
@@ -45,17 +67,19 @@ def guard_forks(forkable: Forkable) -> None:
 
 
 def import_grpc() -> None:
-    """Import what connections need; a fork waits until that is done, however long it takes.
-
-    What a thread of the parent was importing just then, the child could never import: it would
-    wait for that thread.
-    """
+    """Import what connections need; a fork waits until that is done, however long it takes."""
     with GATE, _importing:
         from zconfig.connection import CORES
     guard_forks(CORES)
 
 
 def _hold() -> None:
+    """Have nothing of ours under way in another thread.
+
+    What one was importing just then, the child could never import: it would wait for that thread.
+    """
+    for name in (*LATE, *(LATE_WITH_GRPC if "zconfig.connection" in sys.modules else ())):
+        import_module(name)
     GATE.close(_LONGEST_WAIT_S)
     if _importing.acquire(timeout=_LONGEST_IMPORT_S):  # the gate lets nobody begin another one
         _importing.release()
