@@ -11,7 +11,7 @@ import pytest
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces, faces_of
-from tests.test_rotation import Source, sent
+from tests.test_rotation import Source, rotate_twice, sent
 from zconfig import events
 from zconfig.aio import following
 from zconfig.connection import State
@@ -250,6 +250,23 @@ def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeM
         face = faces_of(connections)
         asyncio.run(main())
     assert sent(server) == ["key-2"]
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
+    source: Source, server: FakeMilvus
+) -> None:
+    async def main() -> None:
+        connection = await face.aio.get("prod")
+        rotate_twice(source, server)
+        assert await connection.ping() > 0
+        assert len(face.ears.of(events.ConnectionRotated)) == 1
+        assert not face.ears.of(events.ConfigProblem)
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
+    assert sent(server, "Connect") == ["key-1", "key-2", "key-3"]
 
 
 def test_a_wrong_secret_file_is_refused_once_and_the_old_stays(

@@ -196,6 +196,44 @@ def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     assert sent(server) == ["key-1", "key-2"]
 
 
+def rotate_twice(source: Source, server: FakeMilvus) -> None:
+    """Have the first new credentials refused, and others there when they are read once more."""
+    server.secrets = {"key-3"}
+    source.write("key-2")
+    first = source.reads + 1
+    source.on_read = lambda: source.reads > first and source.write("key-3")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        rotate_twice(source, server)
+        calls(connection)[number]()
+        assert len(ears.of(events.ConnectionRotated)) == 1
+        assert not ears.of(events.ConfigProblem)
+    assert sent(server, "Connect") == ["key-1", "key-2", "key-3"]
+
+
+def test_new_credentials_that_stay_refused_are_reported_once(
+    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        server.secrets = {"key-3"}
+        source.write("key-2")
+        with pytest.raises(RejectedCredentialsError):
+            connection.ping()
+        assert [each.code for each in ears.of(events.ConfigProblem)] == ["rotation_refused"]
+    assert sent(server, "Connect") == ["key-1", *["key-2"] * (1 + len(lifecycle.PAUSES_S))]
+
+
 def test_credentials_that_were_replaced_before_the_first_connect_are_found(
     source: Source, server: FakeMilvus
 ) -> None:

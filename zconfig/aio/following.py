@@ -12,6 +12,7 @@ from zconfig.aio.ground import Ground
 from zconfig.aio.opening import prove
 from zconfig.channel.line import Line
 from zconfig.connection import reports
+from zconfig.connection.lifecycle import PAUSES_S
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.registry.announce import rotation_refused
 from zconfig.registry.reload import reopens
@@ -75,8 +76,8 @@ class Following:
         """
         async with self._changing:
             if not self._differs(line) and self._may_renew():
+                await self._take_up_newer()
                 self._renewed_at = time.monotonic()
-                await self._reread()
             if not self._differs(line):
                 return None
             self._renewed_at = float("-inf")
@@ -113,17 +114,33 @@ class Following:
                 wanted = self._ground.configured(self._lifecycle.alias)
         self._heeded = wanted
 
-    async def _reread(self) -> None:
-        newer = await self._ground.newer(self._lifecycle.spec)
-        if newer and self._lifecycle.is_open and await self._rotate(newer):
-            self._ground.keep(newer)
-            self._heeded = newer
+    async def _take_up_newer(self) -> None:
+        for pause_s in PAUSES_S:
+            if not await self._reread(is_last=False):
+                return
+            await asyncio.sleep(pause_s)
+        await self._reread()
 
-    async def _rotate(self, spec: ConnectionSpec) -> bool:
+    async def _reread(self, *, is_last: bool = True) -> bool:
+        """Read the sources again; tell whether there are new credentials that were not taken up."""
+        newer = await self._ground.newer(self._lifecycle.spec)
+        if not newer or not self._lifecycle.is_open:
+            return False
+        if not await self._rotate(newer, is_last=is_last):
+            return True
+        self._ground.keep(newer)
+        self._heeded = newer
+        return False
+
+    async def _rotate(self, spec: ConnectionSpec, *, is_last: bool = True) -> bool:
         """Take up a specification that needs no other channel; tell whether that was done.
 
         New credentials are taken up once the server has accepted them. Until then, and if it does
         not, the old ones are in use, and are what is configured.
+
+        Args:
+            spec: The specification.
+            is_last: Whether a refusal is reported: it is not tried again at once.
         """
         try:
             await self._take_up(spec)
@@ -131,7 +148,8 @@ class Following:
             return False
         except ZConfigError as error:
             self._ground.keep(self._lifecycle.spec)
-            self._ground.emit(rotation_refused(self._lifecycle.alias, error))
+            if is_last:
+                self._ground.emit(rotation_refused(self._lifecycle.alias, error))
             return False
         return True
 

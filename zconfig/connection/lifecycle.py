@@ -36,6 +36,12 @@ from zconfig.spec import ConnectionSpec, differences
 
 _BETWEEN_RENEWALS_S = 1.0
 
+PAUSES_S = (0.1, 0.2)
+"""Before new credentials that were refused are read and tried again, while a call waits for them.
+
+A server may take a moment to know what it was told, and another rotation may follow closely.
+"""
+
 
 class Lifecycle(Stateful):
     """One alias' connection, from the first attempt to the close.
@@ -334,13 +340,20 @@ class Lifecycle(Stateful):
         """
         with self._renewing:
             if not self._differs(line) and self._may_renew():
+                self._take_up_newer()
                 self._renewed_at = time.monotonic()
-                self._home.renew(self)
             current = self.line if self._differs(line) else None
             if current:
                 self._renewed_at = float("-inf")
         self._home.deliver(self.alias)
         return current
+
+    def _take_up_newer(self) -> None:
+        for pause_s in PAUSES_S:
+            if not self._home.renew(self, is_last=False):
+                return
+            time.sleep(pause_s)
+        self._home.renew(self)
 
     def _differs(self, line: Line) -> bool:
         return self.line is not None and self.line.authorization != line.authorization

@@ -268,7 +268,13 @@ class Registry:
                 self.put(rotation_refused(alias, error))
         return refused
 
-    def renew(self, lifecycle: Lifecycle, is_due: Callable[[], bool] = lambda: True) -> None:
+    def renew(
+        self,
+        lifecycle: Lifecycle,
+        is_due: Callable[[], bool] = lambda: True,
+        *,
+        is_last: bool = True,
+    ) -> bool:
         """Read the credentials of a connection again, and rotate if they are new.
 
         Nothing else is taken up: credentials that came with another endpoint are for that one.
@@ -277,23 +283,29 @@ class Registry:
         Args:
             lifecycle: The connection.
             is_due: Whether it is still wanted, asked once no other thread reads.
+            is_last: Whether a refusal is reported: it is not tried again at once.
+
+        Returns:
+            Whether there are new ones that were refused.
         """
         alias = lifecycle.alias
         with self._reloading:
             scene = self.scene
             if scene.pool.lifecycle(alias) is not lifecycle or not is_due():
-                return
+                return False
             spec = self.newer(lifecycle.spec)
             if spec is None or not lifecycle.is_open:
-                return
+                return False
             try:
                 lifecycle.take_up(spec)
             except ClosedError:
-                return
+                return False
             except ZConfigError as error:
-                self.put(rotation_refused(alias, error))
-            else:
-                scene.table.add(spec)
+                if is_last:
+                    self.put(rotation_refused(alias, error))
+                return True
+            scene.table.add(spec)
+            return False
 
     def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Read the sources again; return a specification with the newer credentials in them.
