@@ -691,6 +691,21 @@ def test_borrowers_of_one_target_share_a_tcp_connection(address: str) -> None:
     assert len(peers) == 1
 
 
+@pytest.mark.parametrize("look", [Core.is_failing, lambda core: core.connectivity(dial=True)])
+def test_a_look_at_the_channels_is_under_way_in_no_fork(address: str, look: Any) -> None:
+    loan = CorePool().acquire(address, PLAIN, None)
+    with futures.ThreadPoolExecutor(1) as pool:
+        GATE.close(PATIENCE_S)
+        try:
+            looking = pool.submit(look, loan.core)
+            with pytest.raises(TimeoutError):
+                looking.result(0.2)
+        finally:
+            GATE.open()
+        looking.result(PATIENCE_S)
+    loan.release()
+
+
 def test_the_last_release_closes_and_an_earlier_one_does_not(address: str) -> None:
     pool = CorePool()
     one, other = pool.acquire(address, PLAIN, None), pool.acquire(address, PLAIN, None)

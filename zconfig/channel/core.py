@@ -141,7 +141,7 @@ class Core:
         Args:
             dial: Have a channel that is idle dial again.
         """
-        with self._lock:
+        with GATE, self._lock:
             states = [_state(channel, dial) for channel in self._channels if self._is_open]
         if None in states:
             return None
@@ -153,7 +153,7 @@ class Core:
         Args:
             dial: Have a channel that is idle dial.
         """
-        with self._lock:
+        with GATE, self._lock:
             if not self._is_open:
                 return grpc.ChannelConnectivity.IDLE
             number = _state(self._channels[0], dial)
