@@ -411,3 +411,18 @@ print("parent", inherited.ping() > 0, inherited.server.version)
 """
     seen = run(script, ZILLIZ_URI=milvus.uri, ZILLIZ_TOKEN="root:Milvus")
     assert seen == ["child True v2.3.5-lite", "parent True v2.3.5-lite"]
+
+
+def test_what_is_imported_before_a_fork_brings_no_hook_for_forks_of_its_own() -> None:
+    script = """
+from importlib import import_module
+from zconfig.registry.forks import LATE, LATE_WITH_GRPC, import_grpc
+
+import_grpc()
+hooks = []
+os.register_at_fork = lambda **each: hooks.append(each)
+for name in (*LATE, *LATE_WITH_GRPC):
+    import_module(name)
+print(hooks)
+"""
+    assert run(script) == ["[]"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from zconfig.errors import AutoconnectError, ZConfigError
@@ -40,9 +41,6 @@ def open_all(
 
     if len(wanted) <= 1:
         return {alias: attempt(alias) for alias in wanted}
-    # An import of zconfig opens nothing, and a program with one alias needs no threads for it.
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
         try:
             return dict(zip(wanted, executor.map(attempt, wanted), strict=True))

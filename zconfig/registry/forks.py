@@ -20,7 +20,6 @@ _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0
 
 LATE = (
-    "concurrent.futures.thread",
     "zconfig.events",
     "zconfig.registry.reload",
     "zconfig.registry.stats",
@@ -34,7 +33,10 @@ LATE = (
     "zconfig.sources.secrets_dir",
     "zconfig.sources.service_binding",
 )
-"""What is imported when it is needed, and before a fork in any case."""
+"""What is imported when it is needed, and before a fork in any case.
+
+Nothing that has a hook of its own for forks may be among it: half of that would run in this one.
+"""
 
 LATE_WITH_GRPC = ("zconfig.connection.judging", "zconfig.diagnosis.verdict", "zconfig.topology")
 """The same, where gRPC is imported."""
