@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,7 +173,7 @@ def wait_until_joined(connections: Connections, alias: str = "prod") -> None:
     # Who waits for a future holds its condition; nothing public tells.
     while not outcome._condition._waiters:  # type: ignore[attr-defined] # private to the library
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        sleep(0.001)
 
 
 def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
@@ -468,6 +470,32 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert not has_channels(server)
         server.let_go()
         assert len(connections.autoconnect()) == count
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupt_at_any_moment_leaves_each_alias_free_to_be_connected(
+    server: FakeMilvus, count: int
+) -> None:
+    environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(count)}
+    for each in range(60):
+        server.hold()
+        with registry(**environ) as connections:
+            with pytest.raises(KeyboardInterrupt), interrupted_when(partial(sleep, each / 10_000)):
+                connections.autoconnect()
+            server.let_go()
+            assert len(connections.autoconnect()) == count
+
+
+def test_an_interrupted_ping_leaves_no_call_and_the_connection_live(server: FakeMilvus) -> None:
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        connection = connections["prod"]
+        server.hold()
+        arrived = partial(server.wait_for, 1, "GetVersion")
+        with pytest.raises(KeyboardInterrupt), interrupted_when(arrived):
+            connection.ping()
+        server.wait_until_cancelled()
+        server.let_go()
+        assert connection.ping() > 0
 
 
 def interrupted_by(moment: type[events.Event]) -> Callable[[events.Event], None]:

@@ -10,8 +10,10 @@ from typing import Any
 import grpc
 
 from zconfig.channel import context
+from zconfig.channel.cancellation import Cancellation
 from zconfig.channel.core import Core
 from zconfig.channel.gate import GATE
+from zconfig.channel.unbroken import unbroken
 from zconfig.errors import ClosedError
 
 AUTHORIZATION = "authorization"
@@ -49,38 +51,45 @@ class Line:
         keys = {key for key, _ in given}
         return (*given, *(pair for pair in own if pair[0] not in keys))
 
-    def ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
+    def ask(
+        self,
+        method: str,
+        request: bytes,
+        timeout_s: float,
+        cancellation: Cancellation | None = None,
+    ) -> bytes:
         """Make one unary call, in bytes; again, if it gave way to a fork.
 
         Args:
             method: Its full name, e.g. `/milvus.proto.milvus.MilvusService/Connect`.
             request: The encoded request.
             timeout_s: Seconds to wait for the response.
+            cancellation: Ends it.
 
         Raises:
             grpc.RpcError: It failed.
-            ClosedError: The channels were closed.
+            ClosedError: The channels were closed, or it was cancelled.
         """
+        ends = cancellation or Cancellation()
         deadline = time.monotonic() + timeout_s
-        try:
-            while True:
-                with suppress(grpc.FutureCancelledError):  # it gave way to a fork
-                    return self._ask(method, request, max(deadline - time.monotonic(), 0.001))
-        except ValueError:  # what gRPC says of a closed channel
-            pass
-        raise ClosedError(self.alias)
 
-    def _ask(self, method: str, request: bytes, timeout_s: float) -> bytes:
+        def ask() -> bytes:
+            with suppress(ValueError):  # what gRPC says of a closed channel
+                while not ends.is_set:
+                    with suppress(grpc.FutureCancelledError):  # it gave way to a fork
+                        left_s = max(deadline - time.monotonic(), 0.001)
+                        return self._ask(method, request, left_s, ends)
+            raise ClosedError(self.alias)
+
+        return unbroken(ask, ends.set)
+
+    def _ask(self, method: str, request: bytes, timeout_s: float, ends: Cancellation) -> bytes:
         def begin() -> Any:
             # Without serializers gRPC passes bytes as they are.
             call: Any = self.core.first(lambda channel: channel.unary_unary(method))
             return call.future(request, timeout=timeout_s, metadata=self.metadata)
 
         future = GATE.start(begin)
-        with GATE.giving_way(future.cancel):
-            try:
-                response: bytes = future.result()
-            except BaseException:  # Ctrl-C too must not leave a call in flight
-                future.cancel()
-                raise
+        with GATE.giving_way(future.cancel), ends.ending(future.cancel):
+            response: bytes = future.result()
             return response

@@ -10,6 +10,19 @@ from zconfig.errors import ConnectError, ServerSilentError
 from zconfig.patience import Patience
 
 
+class Passenger:
+    """One who wants a connect.
+
+    Attributes:
+        has_left: Whether they were interrupted, and want it no more.
+        flight: The connect under way that they make themselves.
+    """
+
+    def __init__(self) -> None:
+        self.has_left = False
+        self.flight: Flight | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Flight:
     """A connect that is under way: one thread flies it, the others wait for its outcome."""

@@ -13,9 +13,10 @@ from functools import partial
 from zconfig import events
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Server
+from zconfig.channel.unbroken import unbroken
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
-from zconfig.connection.flight import Flight
+from zconfig.connection.flight import Flight, Passenger
 from zconfig.connection.home import Home
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened, Opening
@@ -141,9 +142,26 @@ class Lifecycle(Stateful):
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
+        if self.is_open and not (spec and is_firm):
+            return
+        passenger = Passenger()
+        unbroken(
+            partial(self._open, passenger, patience, spec, is_firm=is_firm, may_reread=may_reread),
+            abandon=partial(self._leave, passenger),
+        )
+
+    def _open(
+        self,
+        passenger: Passenger,
+        patience: Patience,
+        spec: ConnectionSpec | None,
+        *,
+        is_firm: bool,
+        may_reread: bool,
+    ) -> None:
         newest: ConnectionSpec | None = None
         while True:
-            flight, is_ours = self._board(patience, spec, is_firm=is_firm)
+            flight, is_ours = self._board(passenger, patience, spec, is_firm=is_firm)
             if flight is None:
                 return
             try:
@@ -189,11 +207,16 @@ class Lifecycle(Stateful):
             check_agreement(self.spec, spec)
 
     def _board(
-        self, patience: Patience, spec: ConnectionSpec | None, *, is_firm: bool
+        self,
+        passenger: Passenger,
+        patience: Patience,
+        spec: ConnectionSpec | None,
+        *,
+        is_firm: bool,
     ) -> tuple[Flight | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
         with self._lock:
-            if self.state is State.CLOSED:
+            if self.state is State.CLOSED or passenger.has_left:
                 raise ClosedError(self.alias)
             if self._flight or self.is_open:
                 if spec and is_firm:
@@ -201,9 +224,19 @@ class Lifecycle(Stateful):
                 return self._flight, False
             self.spec = spec or self.spec
             self.state = State.CONNECTING
-            self._flight = Flight(Opening(self.spec, patience))
+            self._flight = passenger.flight = Flight(Opening(self.spec, patience))
             self._home.put(reports.connecting(self.spec))
             return self._flight, True
+
+    def _leave(self, passenger: Passenger) -> None:
+        """End the connect that a passenger makes, who is interrupted."""
+        with self._lock:
+            passenger.has_left = True
+            flight = passenger.flight
+            if flight is None or self._flight is not flight:  # none, or it has landed
+                return
+            self._flight, self.state = None, State.IDLE
+        flight.opening.cancel()
 
     def _fly(self, flight: Flight) -> None:
         """Connect, and tell those who wait how it went."""
@@ -213,7 +246,7 @@ class Lifecycle(Stateful):
             self.watch.begin(opening.spec)
             opened = opening.run(partial(self._tell, flight))
             self._land(flight, opened)
-        except BaseException as error:  # whoever waits must hear of it, also of Ctrl-C
+        except BaseException as error:  # whoever waits must hear of it, whatever it is
             self._crash(flight, error)
             raise
         flight.outcome.set_result(None)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig import events
+from zconfig.channel.cancellation import Cancellation
 from zconfig.channel.milvus import Server, converse, greet
 from zconfig.connection import reports
 from zconfig.connection.link import Link, make_link
@@ -49,7 +51,7 @@ class Opening:
         self.goes_on = patience.goes_on
         self._patience = patience
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self._cancellation = Cancellation()
         self._link: Link | None = None
 
     def run(self, tell: Callable[[events.Event], None]) -> Opened:
@@ -65,14 +67,14 @@ class Opening:
         """
         try:
             return self._try_until_ready(tell)
-        except BaseException:  # Ctrl-C too must not leave a channel half open
+        except BaseException:  # whatever it is, no channel is left half open
             self.cancel()
             raise
 
     def cancel(self) -> None:
         """End it; what it holds is given back."""
+        self._cancellation.set()
         with self._lock:
-            self._cancelled.set()
             link, self._link = self._link, None
         if link:
             link.release()
@@ -88,7 +90,7 @@ class Opening:
             if outcome.permanent or not patience.outlasts(delay_s):
                 raise outcome
             tell(reports.retrying(outcome, delay_s))
-            if self._cancelled.wait(delay_s):
+            if self._cancellation.wait(delay_s):
                 raise ClosedError(self.spec.alias)
             number += 1
 
@@ -109,15 +111,13 @@ class Opening:
         attempt = Attempt(self.spec, self.started, ends, number)
         try:
             link = self._link_for(attempt)
-            line = link.line(self.spec)
-            server = link.aim(attempt).run(
-                lambda left_s: converse(line.ask, greet(self.spec), left_s)
-            )
+            ask = partial(link.line(self.spec).ask, cancellation=self._cancellation)
+            server = link.aim(attempt).run(lambda left_s: converse(ask, greet(self.spec), left_s))
         except ConnectError as error:
             failure = error
         else:
             return Opened(link, server, number)
-        if self._cancelled.is_set():
+        if self._cancellation.is_set:
             raise ClosedError(self.spec.alias)
         return failure
 
@@ -136,7 +136,7 @@ class Opening:
         """Keep a new link, unless it was cancelled while that was made."""
         link = make_link(attempt, follower)
         with self._lock:
-            if not self._cancelled.is_set():
+            if not self._cancellation.is_set:
                 self._link = link
                 return link
         link.release()

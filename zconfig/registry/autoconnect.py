@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from zconfig.errors import AutoconnectError, ZConfigError
+from zconfig.channel.unbroken import unbroken
+from zconfig.errors import AutoconnectError, ClosedError, ZConfigError
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import as_alias
 
@@ -32,22 +34,26 @@ def open_all(
         A connection or an error for each alias, in the order given.
     """
     wanted = tuple(aliases)
+    left = threading.Event()
 
     def attempt(alias: str) -> Connection | ZConfigError:
         try:
-            return open_one(alias)
+            return ClosedError(alias) if left.is_set() else open_one(alias)
         except ZConfigError as error:
             return error
 
+    def work() -> dict[str, Connection | ZConfigError]:
+        with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
+            return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
+
+    def abandon() -> None:
+        left.set()
+        for alias in wanted:
+            give_up(alias)
+
     if len(wanted) <= 1:
         return {alias: attempt(alias) for alias in wanted}
-    with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
-        try:
-            return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
-        except BaseException:  # Ctrl-C: without it the executor would wait for every connect
-            for alias in wanted:
-                give_up(alias)
-            raise
+    return unbroken(work, abandon)
 
 
 def choose(table: Table, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
