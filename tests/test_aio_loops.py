@@ -20,6 +20,7 @@ from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import Faces, aside, faces
 from zconfig.aio import AsyncConnection, opening
+from zconfig.aio.threads import in_thread
 from zconfig.connection import State
 from zconfig.connection.link import make_link
 from zconfig.errors import ClosedError, ConnectError
@@ -283,6 +284,34 @@ def test_cancelled_connects_leave_nothing(server: FakeMilvus, lite_uri: str) -> 
 
     with faces(ZILLIZ_HELD_URI=server.uri, ZILLIZ_LITE_URI=lite_uri) as face:
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_done_first", [True, False])
+def test_what_a_thread_has_done_is_unwanted_where_a_cancellation_meets_it(
+    is_done_first: bool,
+) -> None:
+    unwanted: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        assert go_on.wait(PATIENCE_S)
+        return "done"
+
+    async def main() -> None:
+        task = asyncio.create_task(in_thread(work, unwanted.append))
+        await aside(lambda: begun.wait(PATIENCE_S))
+        (thread,) = (each for each in threading.enumerate() if each.name == "zconfig-aio")
+        if not is_done_first:
+            task.cancel()
+        go_on.set()
+        thread.join(PATIENCE_S)  # on the event loop: nothing runs there before what comes next
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert unwanted == ["done"]
 
 
 def test_what_a_cancelled_connect_took_in_a_thread_is_given_back(

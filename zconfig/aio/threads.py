@@ -26,11 +26,7 @@ async def in_thread(work: Callable[[], T], unwanted: Callable[[T], object] | Non
     awaited: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        outcome: Future[T] = Future()
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
+        outcome = _outcome(work)
         try:
             loop.call_soon_threadsafe(deliver, outcome)
         except RuntimeError:  # the loop was closed
@@ -44,10 +40,24 @@ async def in_thread(work: Callable[[], T], unwanted: Callable[[T], object] | Non
         else:
             awaited.set_result(outcome.result())
 
-    def discard(outcome: Future[T]) -> None:
+    def discard(outcome: Future[T] | asyncio.Future[T]) -> None:
         if unwanted and not outcome.exception():
             unwanted(outcome.result())
 
     context = copy_context()
     threading.Thread(target=context.run, args=(run,), name="zconfig-aio", daemon=True).start()
-    return await awaited
+    try:
+        return await awaited
+    except asyncio.CancelledError:
+        if not awaited.cancelled():  # it was done already when the cancellation came
+            discard(awaited)
+        raise
+
+
+def _outcome(work: Callable[[], T]) -> Future[T]:
+    outcome: Future[T] = Future()
+    try:
+        outcome.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        outcome.set_exception(error)
+    return outcome
