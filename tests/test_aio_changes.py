@@ -286,10 +286,32 @@ def test_a_wrong_secret_file_is_refused_once_and_the_old_stays(
     assert sent(server, "Connect").count("key-of-nobody") == 1
 
 
+@pytest.mark.parametrize("is_ping", [True, False])
+def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
+    source: Source, server: FakeMilvus, is_ping: bool
+) -> None:
+    async def main() -> None:
+        connection = await face.aio.get("prod")
+        loop = asyncio.get_running_loop()
+        server.secrets = {"key-2"}
+
+        def disconnect() -> None:
+            asyncio.run_coroutine_threadsafe(face.aio.disconnect("prod"), loop).result(PATIENCE_S)
+
+        source.on_read = disconnect
+        method = connection.channel.unary_unary(GET_VERSION)
+        with pytest.raises(ClosedError):
+            await (connection.ping() if is_ping else method(b""))
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
+
+
 def test_credentials_are_not_replaced_where_code_configured_them(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_BETWEEN_RENEWALS_S", 0)
+    monkeypatch.setattr(following, "BETWEEN_RENEWALS_S", 0)
 
     async def main() -> None:
         connection = await face.aio.connect("prod", token="key-1")

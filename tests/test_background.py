@@ -21,6 +21,7 @@ from zconfig.errors import (
     RefusedError,
     RejectedCredentialsError,
     ServerSilentError,
+    ZConfigError,
 )
 from zconfig.registry.keeper import Keeper
 from zconfig.registry.retry import Retry
@@ -203,6 +204,33 @@ def test_who_needs_it_meanwhile_need_not_wait_for_the_next_try(
         path.heal()
         assert connections["extra"].ping() > 0
         assert connections.stats()["extra"].state == "connected"
+
+
+def test_a_failure_is_not_told_after_the_connect_that_came_next(
+    server: FakeMilvus, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_off, put_off_once = Retry.put_off, threading.Event()
+
+    def connected_meanwhile(retry: Retry, error: ZConfigError) -> object:
+        event = put_off(retry, error)
+        if error is not known:
+            path.heal()
+            connections.connect("extra")
+            put_off_once.set()
+        return event
+
+    with registry(**variables(server, path)) as connections:
+        ears = Ears(connections)
+        with pytest.raises(RefusedError) as caught:
+            connections.connect("extra")
+        known = caught.value
+        monkeypatch.setattr(Retry, "put_off", connected_meanwhile)
+        connections._registry.keep_trying({"extra": known})
+        assert put_off_once.wait(PATIENCE_S)
+        connections["extra"].ping()
+        connections.close()
+    told = [event.name.rpartition(".")[2] for event in ears.of(events.Event) if of_extra(event)]
+    assert told == ["connecting", "failed", "connecting", "connecting", "connected", "closed"]
 
 
 def test_a_reload_that_corrects_it_counts_at_the_next_try(

@@ -190,13 +190,13 @@ def locks_of(connections: Connections) -> dict[str, Any]:
     registry = connections._registry
     lifecycle = registry.pool.lifecycle("prod")
     locks = {
-        "reloading": registry._reloading,
+        "rereading": registry._rereading.lock,
         "announcing": registry._announcing,
         "pool": registry.pool._lock,
         "table": registry.known._lock,
     }
     if lifecycle:
-        locks |= {"lifecycle": lifecycle._lock, "renewing": lifecycle._renewing}
+        locks |= {"lifecycle": lifecycle._lock, "renewing": lifecycle.renewal._lock}
     return locks
 
 

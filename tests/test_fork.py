@@ -316,10 +316,10 @@ lifecycle = connections._pool.lifecycle("default")
 held = [
     CORES._lock,
     connections._pool._lock,
-    connections._registry._reloading,
+    connections._registry._rereading.lock,
     connections._registry._keeper._lock,
     lifecycle._lock,
-    lifecycle._renewing,
+    lifecycle.renewal._lock,
     lifecycle.line.core._lock,
 ]
 for lock in held:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.connection import State, lifecycle, watch
-from zconfig.errors import RejectedCredentialsError
+from zconfig.connection import State, renewal, watch
+from zconfig.errors import ClosedError, RejectedCredentialsError
 from zconfig.registry import Connections
 from zconfig.registry.keeper import Keeper
 from zconfig.settings.load import load
@@ -219,6 +220,51 @@ def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
     assert sent(server, "Connect") == ["key-1", "key-2", "key-3"]
 
 
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections:
+        connection = connections["prod"]
+        server.secrets = {"key-2"}
+        source.on_read = lambda: connections.disconnect("prod")
+        with pytest.raises(ClosedError):
+            calls(connection)[number]()
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_whose_connection_is_reopened_while_it_is_renewed_is_made_there(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+
+    def reopen() -> None:
+        server.secrets = {"key-1"}
+        connection._lifecycle.reopen_with(replace(connection.spec, pool_size=2))
+
+    with source.connections() as connections:
+        connection = connections["prod"]
+        server.secrets = set()
+        source.on_read = reopen
+        calls(connection)[number]()
+    assert len(server.peers()) == 2
+
+
+def test_a_future_of_a_connection_that_is_closed_while_it_is_renewed_has_the_error(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections:
+        future = connections["prod"].channel.unary_unary(GET_VERSION).future
+        server.secrets = {"key-2"}
+        source.on_read = lambda: connections.disconnect("prod")
+        refused = future(b"")
+        assert isinstance(refused.exception(), ClosedError)
+        with pytest.raises(ClosedError):
+            refused.result()
+        assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 def test_new_credentials_that_stay_refused_are_reported_once(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,7 +277,7 @@ def test_new_credentials_that_stay_refused_are_reported_once(
         with pytest.raises(RejectedCredentialsError):
             connection.ping()
         assert [each.code for each in ears.of(events.ConfigProblem)] == ["rotation_refused"]
-    assert sent(server, "Connect") == ["key-1", *["key-2"] * (1 + len(lifecycle.PAUSES_S))]
+    assert sent(server, "Connect") == ["key-1", *["key-2"] * (1 + len(renewal.PAUSES_S))]
 
 
 def test_credentials_that_were_replaced_before_the_first_connect_are_found(
@@ -308,7 +354,7 @@ def test_credentials_in_code_that_are_refused_are_not_replaced(
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
+    monkeypatch.setattr(renewal, "BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         before = source.reads

@@ -84,7 +84,7 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
         assert lifecycle
         assert lifecycle.line
         known = [CORES._lock, GATE._changed, connections._pool._lock, lifecycle._lock]
-        known += [lifecycle.line.core._lock, connections._registry._reloading]
+        known += [lifecycle.line.core._lock, connections._registry._rereading.lock]
         assert all(any(lock is each for each in locks) for lock in known)
         with ThreadPoolExecutor(1) as pool, ExitStack() as held:
             for lock in locks:

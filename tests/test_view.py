@@ -123,7 +123,7 @@ class Holder:
         self.line = self.line or self.dial()
         return self.line
 
-    def renew(self, line: Line) -> Line | None:
+    def renew(self, line: Line, timeout_s: float | None) -> Line | None:
         self.asked += 1
         if self.newer:
             self.line = self.newer()

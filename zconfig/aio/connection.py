@@ -183,7 +183,7 @@ class AsyncConnection:
         if current is None or current.core is not line.core:  # it was cut, perhaps for good
             return await self._lifecycle.ready(left_s)
         if isinstance(failure, RejectedCredentialsError):
-            return await self._lifecycle.renew(line)
+            return await self._lifecycle.renew(line, left_s)
         self._lifecycle.doubt(line)
         return None
 

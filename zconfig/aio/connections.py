@@ -14,8 +14,8 @@ from zconfig.aio.threads import in_thread
 from zconfig.errors import ZConfigError
 from zconfig.registry import Connections
 from zconfig.registry.autoconnect import choose, failures, judge
-from zconfig.registry.connections import wanted
 from zconfig.registry.forks import import_grpc
+from zconfig.registry.given import wanted
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import as_alias, check_seconds, fold_alias, hide
 

@@ -12,7 +12,7 @@ from zconfig.aio.ground import Ground
 from zconfig.aio.opening import prove
 from zconfig.channel.line import Line
 from zconfig.connection import reports
-from zconfig.connection.lifecycle import PAUSES_S
+from zconfig.connection.renewal import BETWEEN_RENEWALS_S, PAUSES_S
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.registry.announce import rotation_refused
 from zconfig.registry.reload import reopens
@@ -20,8 +20,6 @@ from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig.aio.lifecycle import AsyncLifecycle
-
-_BETWEEN_RENEWALS_S = 1.0
 
 
 class Following:
@@ -170,4 +168,4 @@ class Following:
         return current is not None and current.authorization != line.authorization
 
     def _may_renew(self) -> bool:
-        return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S
+        return time.monotonic() - self._renewed_at > BETWEEN_RENEWALS_S

@@ -125,9 +125,9 @@ class LoopHome:
             self.retries.end(alias)
         except ZConfigError as error:
             if self.retries.find(alias) is retry:
-                event = retry.put_off(error)
-                if event:
-                    self.emit(event)
+                event, lifecycle = retry.put_off(error), self.lifecycle(alias)
+                if event and lifecycle:
+                    lifecycle.tell_of_failure(event)
         else:
             self.retries.end(alias)
 

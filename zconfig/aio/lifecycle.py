@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from zconfig import events
 from zconfig.aio.flight import AsyncFlight
 from zconfig.aio.following import Following
 from zconfig.aio.ground import Ground
@@ -17,7 +18,7 @@ from zconfig.aio.watch import AsyncWatch
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Server
 from zconfig.connection import State, reports
-from zconfig.connection.lifecycle import check_agreement
+from zconfig.connection.agreement import check_agreement
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened
 from zconfig.connection.seam import Attempt
@@ -196,6 +197,11 @@ class AsyncLifecycle(Stateful):
         self._ground.emit(reports.connected(spec, opened.server, opened.attempt, opening.started))
         return opened
 
+    def tell_of_failure(self, event: events.Event) -> None:
+        """Have an event told of a connect that failed, unless another one has begun by now."""
+        if self.state is State.IDLE:
+            self._ground.emit(event)
+
     def note_round_trip(self, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""
         self._ground.note_round_trip(self.alias, round_trip_ms)
@@ -238,9 +244,19 @@ class AsyncLifecycle(Stateful):
 
     # --- what is configured -----------------------------------------------------------------
 
-    async def renew(self, line: Line) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused."""
-        return await self.following.renew(line)
+    async def renew(self, line: Line, timeout_s: float | None = None) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused.
+
+        Args:
+            line: The one that was refused.
+            timeout_s: As for `ready`, which is called where it was cut meanwhile.
+
+        Raises:
+            ConnectError: It was cut, and cannot be dialed anew.
+            ClosedError: It was closed.
+        """
+        newer = await self.following.renew(line)
+        return await self.ready(timeout_s) if newer is None and self.line is None else newer
 
     def switch(self, link: Link, spec: ConnectionSpec, server: Server | None) -> None:
         """Have calls go over the same link with another specification from now on.

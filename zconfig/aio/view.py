@@ -48,8 +48,13 @@ class Owner(Protocol):
             ConnectError: The server cannot be reached.
         """
 
-    async def renew(self, line: Line) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused."""
+    async def renew(self, line: Line, timeout_s: float | None) -> Line | None:
+        """Return a line with newer credentials than one whose credentials were refused.
+
+        Raises:
+            ClosedError: It was closed for good meanwhile.
+            ConnectError: It was closed meanwhile, and cannot be opened anew.
+        """
 
     def doubt(self, line: Line) -> str:
         """Hear that a call got no answer; return at once why, if that is known, or nothing."""
@@ -199,7 +204,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             try:
                 return await self._on_line(line, asked)
             except grpc.aio.AioRpcError as error:
-                newer = await self._renewed(line, error, asked.metadata)
+                newer = await self._renewed(line, error, asked)
                 if newer is None:
                     raise
             line = newer
@@ -229,15 +234,13 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
                     raise with_reason(error, why) from None
                 raise
 
-    async def _renewed(
-        self, line: Line, error: grpc.aio.AioRpcError, metadata: tuple[Any, ...]
-    ) -> Line | None:
+    async def _renewed(self, line: Line, error: grpc.aio.AioRpcError, asked: _Asked) -> Line | None:
         """Return a line with newer credentials, if it is ours that were refused."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
-        if any(key == AUTHORIZATION for key, _ in metadata):
+        if any(key == AUTHORIZATION for key, _ in asked.metadata):
             return None
-        return await self._owner.renew(line)
+        return await self._owner.renew(line, asked.left_s)
 
 
 class _Stream:

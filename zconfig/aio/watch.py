@@ -47,7 +47,7 @@ class AsyncWatch(Watch):
             server = await prove(link, spec, min(spec.timeout_s, LOOK_S))
         except ConnectError as error:
             is_refused = isinstance(error, RejectedCredentialsError)
-            if not (is_refused and await self._own.renew(line)):
+            if not (is_refused and await self._own.following.renew(line)):
                 self._lose(link, error)
         except ClosedError:
             return

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
+
+from zconfig.errors import ZConfigError
 
 
 class RenewableFuture:
@@ -52,6 +54,30 @@ class RenewableFuture:
             call = again(error) if again else None
             self._call = call or self._call
             return self._call is not error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+
+class Failed:
+    """A call that was refused, and could not be made again.
+
+    Args:
+        call: The call, which has ended.
+        failure: Why it could not.
+    """
+
+    def __init__(self, call: Any, failure: ZConfigError) -> None:
+        self._call = call
+        self._failure = failure
+
+    def result(self, _: float | None = None) -> NoReturn:
+        """Raise why there is no response."""
+        raise self._failure
+
+    def exception(self, _: float | None = None) -> ZConfigError:
+        """Return why there is no response."""
+        return self._failure
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)

@@ -7,57 +7,15 @@ it carries the newest credentials, and in a forked child it dials anew.
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import grpc
 
-from zconfig.channel.core import Core
-from zconfig.channel.future import RenewableFuture
-from zconfig.channel.gate import GATE
-from zconfig.channel.line import AUTHORIZATION, Line
+from zconfig.channel.methods import Stream, UnaryResponse, UnaryUnary
+from zconfig.channel.owner import Owner
 from zconfig.channel.remembered import Remembered
 from zconfig.channel.subscription import Subscription
-from zconfig.errors import ClosedError
-
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
-
-_RENEWALS = 3  # credentials may be replaced once more while a call is made again
-
-T = TypeVar("T")
-_Given = dict[str, Any]  # the arguments of a call by name, but for the request
-
-
-class Owner(Protocol):
-    """Who has the channels that a view looks at."""
-
-    @property
-    def alias(self) -> str:
-        """For whom calls are made."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed for good."""
-
-    @property
-    def line(self) -> Line | None:
-        """What calls go over just now; `None` where it is closed, or has yet to dial."""
-
-    def wake(self, timeout_s: float | None) -> Line:
-        """Return the line, after dialing if need be.
-
-        Raises:
-            ClosedError: It is closed for good.
-            ConnectError: The server cannot be reached.
-        """
-
-    def renew(self, line: Line) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused."""
-
-    def doubt(self, line: Line) -> str:
-        """Hear that a call got no answer; return at once why, if that is known, or nothing."""
 
 
 class ChannelView(grpc.Channel):
@@ -92,19 +50,19 @@ class ChannelView(grpc.Channel):
         if method in self._known and (response := self._known[method]()):
             return Remembered((response_deserializer or bytes)(response))
         given = (method, request_serializer, response_deserializer, *args)
-        return _UnaryUnary(self._owner, lambda channel: channel.unary_unary(*given, **kwargs))
+        return UnaryUnary(self._owner, lambda channel: channel.unary_unary(*given, **kwargs))
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that answers with a stream."""
-        return _Stream(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
+        return Stream(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes a stream."""
-        return _UnaryResponse(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
+        return UnaryResponse(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that takes and answers with a stream."""
-        return _Stream(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
+        return Stream(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def subscribe(
         self,
@@ -150,237 +108,3 @@ class ChannelView(grpc.Channel):
 
     def __repr__(self) -> str:
         return f"<ChannelView of {self._owner.alias!r}>"
-
-
-class _Made(NamedTuple):
-    """The method on each of a core's channels, in turn."""
-
-    core: Core
-    turns: Iterator[Any]
-
-
-class _Method:
-    """A method, on each of the channels in turn.
-
-    Args:
-        owner: Who has the channels.
-        make: Makes the method of a channel.
-    """
-
-    def __init__(self, owner: Owner, make: Callable[[grpc.Channel], Any]) -> None:
-        self._owner = owner
-        self._make = make
-        self._made: _Made | None = None
-        if owner.is_closed:
-            raise ClosedError(owner.alias)
-
-    def _on_line(self, timeout_s: float | None, do: Callable[[Line], T]) -> T:
-        """Do something on the line; if it was closed just then, on the one that comes after it."""
-        while True:
-            line = self._owner.line or self._owner.wake(timeout_s)
-            try:
-                return do(line)
-            except ValueError:  # what gRPC says of a closed channel, and of a wrong argument
-                if self._owner.line is line:
-                    raise
-
-    def _start(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
-        made = self._made
-        if made is None or made.core is not line.core:
-            made = _Made(line.core, itertools.cycle(line.core.make(self._make)))
-            self._made = made
-        metadata = line.merge(given["metadata"])
-        return how(next(made.turns), request, **{**given, "metadata": metadata})
-
-    def _begin(self, line: Line, request: Any, given: _Given) -> Any:
-        """Start a call that is waited for later; it is inside the gate until it has ended."""
-        GATE.enter()
-        try:
-            future = self._start(line, _future, request, given)
-        except BaseException:  # Ctrl-C too must leave the gate
-            GATE.leave()
-            raise
-        future.add_done_callback(lambda done: self._done(line, done))
-        return future
-
-    def _done(self, line: Line, future: Any) -> None:
-        GATE.leave()
-        self._heed(line, future)
-
-    def _heed(self, line: Line, call: Any) -> None:
-        """Tell the owner of a call that got no answer, and the caller what is known of that."""
-        if call.code() in _LOST and (why := self._owner.doubt(line)):
-            _add_to_details(call, why)
-
-
-class _Stream(_Method):
-    """A method that answers with a stream."""
-
-    def __call__(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        given = _arguments(timeout, metadata, kwargs)
-
-        def begin(line: Line) -> Any:
-            with GATE:  # for the start alone: a stream may go on for hours
-                call = self._start(line, _plainly, request, given)
-            if not call.add_callback(lambda: self._heed(line, call)):
-                self._heed(line, call)  # it has ended already
-            return call
-
-        return self._on_line(timeout, begin)
-
-
-class _UnaryResponse(_Method):
-    """A method with one response."""
-
-    def __call__(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        return self._wait(_plainly, request, _arguments(timeout, metadata, kwargs))
-
-    def with_call(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        return self._wait(_with_call, request, _arguments(timeout, metadata, kwargs))
-
-    def future(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        given = _arguments(timeout, metadata, kwargs)
-        return self._on_line(timeout, lambda line: self._begin(line, request, given))
-
-    def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
-        return self._on_line(given["timeout"], lambda line: self._once(line, how, request, given))
-
-    def _once(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
-        try:
-            with GATE:
-                return self._start(line, how, request, given)
-        except grpc.RpcError as error:
-            self._heed(line, error)
-            raise
-
-
-class _UnaryUnary(_UnaryResponse):
-    """A method with one request and one response: what was refused can be asked again."""
-
-    def __call__(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        line, made = self._owner.line, self._made
-        if line is None or made is None or made.core is not line.core:
-            return super().__call__(request, timeout, metadata, **kwargs)
-        # The short way, which nearly all calls take; whatever else there is to do comes after it.
-        deadline, metadata = _deadline(timeout), _kept(metadata)
-        try:
-            GATE.enter()
-            try:
-                return next(made.turns)(request, timeout, line.merge(metadata), **kwargs)
-            finally:
-                GATE.leave()
-        except grpc.RpcError as error:
-            self._heed(line, error)
-            if self._renewed(line, error, metadata) is None:
-                raise
-        except ValueError:  # as in `_on_line`
-            if self._owner.line is line:
-                raise
-        given = _arguments(timeout, metadata, kwargs)
-        return self._wait(_plainly, request, _later(given, deadline))
-
-    def future(
-        self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
-    ) -> Any:
-        given, deadline = _arguments(timeout, metadata, kwargs), _deadline(timeout)
-
-        def again(line: Line, error: grpc.RpcError) -> Any:
-            newer = self._renewed(line, error, given["metadata"])
-            return newer and self._outcome(newer, request, given, deadline)
-
-        def begin(line: Line) -> Any:
-            call = self._begin(line, request, given)
-            return RenewableFuture(call, lambda error: again(line, error))
-
-        return self._on_line(timeout, begin)
-
-    def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
-        deadline = _deadline(given["timeout"])
-        return self._on_line(
-            given["timeout"], lambda line: self._insist(line, how, request, given, deadline)
-        )
-
-    def _outcome(self, line: Line, request: Any, given: _Given, deadline: float | None) -> Any:
-        """Return a call that has ended: the caller may be gRPC's thread, which must not wait."""
-        try:
-            _, call = self._insist(line, _with_call, request, given, deadline)
-        except grpc.RpcError as error:
-            return error  # it is a call as well
-        return call
-
-    def _insist(
-        self,
-        line: Line,
-        how: Callable[..., Any],
-        request: Any,
-        given: _Given,
-        deadline: float | None,
-    ) -> Any:
-        """Make a call, and again while its credentials were refused and others are found."""
-        for _ in range(_RENEWALS):
-            try:
-                return self._once(line, how, request, given)
-            except grpc.RpcError as error:
-                newer = self._renewed(line, error, given["metadata"])
-                if newer is None:
-                    raise
-            line, given = newer, _later(given, deadline)
-        return self._once(line, how, request, given)
-
-    def _renewed(self, line: Line, error: grpc.RpcError, metadata: Any) -> Line | None:
-        """Return a line with newer credentials, if it is ours that were refused."""
-        if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
-            return None
-        if any(key == AUTHORIZATION for key, _ in metadata or ()):
-            return None
-        return self._owner.renew(line)
-
-
-def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _Given:
-    """Return a call's arguments by name."""
-    return {"timeout": timeout, "metadata": _kept(metadata), **rest}
-
-
-def _kept(metadata: Any) -> Any:
-    """Return metadata that can be read a second time, for a second call."""
-    return tuple(metadata) if metadata else None
-
-
-def _add_to_details(call: Any, why: str) -> None:
-    """Have a failed call say why, in the details that everybody shows; gRPC's own class stays."""
-    state: Any = getattr(call, "_state", None)
-    if why not in (getattr(state, "details", None) or why):
-        state.details = f"{state.details}; {why}"
-
-
-def _plainly(method: Any, *args: Any, **kwargs: Any) -> Any:
-    return method(*args, **kwargs)
-
-
-def _with_call(method: Any, *args: Any, **kwargs: Any) -> Any:
-    return method.with_call(*args, **kwargs)
-
-
-def _future(method: Any, *args: Any, **kwargs: Any) -> Any:
-    return method.future(*args, **kwargs)
-
-
-def _deadline(timeout_s: float | None) -> float | None:
-    return None if timeout_s is None else time.monotonic() + timeout_s
-
-
-def _later(given: _Given, deadline: float | None) -> _Given:
-    """Return the arguments of a call with the seconds that are left of its timeout."""
-    if deadline is None:
-        return given
-    return {**given, "timeout": max(deadline - time.monotonic(), 0.001)}

@@ -193,6 +193,6 @@ class Connection:
         if current is None or current.core is not line.core:  # it was cut, perhaps for good
             return current or self._lifecycle.wake(left_s)
         if isinstance(failure, RejectedCredentialsError):
-            return self._lifecycle.renew(line)
+            return self._lifecycle.renew(line, left_s)
         self._lifecycle.doubt(line)
         return None

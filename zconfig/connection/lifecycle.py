@@ -16,32 +16,24 @@ from zconfig.channel.milvus import Server
 from zconfig.channel.unbroken import unbroken
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
+from zconfig.connection.agreement import check_agreement
 from zconfig.connection.flight import Flight, Passenger
 from zconfig.connection.home import Home
 from zconfig.connection.link import Link
 from zconfig.connection.opening import Opened, Opening
+from zconfig.connection.renewal import Renewal
 from zconfig.connection.seam import Attempt
 from zconfig.connection.sign import Sign
 from zconfig.connection.state import State, Stateful
 from zconfig.connection.watch import Watch, prove
 from zconfig.errors import (
     ClosedError,
-    ConflictError,
     ConnectError,
-    Problem,
     RejectedCredentialsError,
     ZConfigError,
 )
 from zconfig.patience import Patience
-from zconfig.spec import ConnectionSpec, differences
-
-_BETWEEN_RENEWALS_S = 1.0
-
-PAUSES_S = (0.1, 0.2)
-"""Before new credentials that were refused are read and tried again, while a call waits for them.
-
-A server may take a moment to know what it was told, and another rotation may follow closely.
-"""
+from zconfig.spec import ConnectionSpec
 
 
 class Lifecycle(Stateful):
@@ -66,13 +58,9 @@ class Lifecycle(Stateful):
         self._link: Link | None = None
         self._flight: Flight | None = None
         self.watch = Watch(self, home)
-        self._renewed_at = float("-inf")
+        self.renewal = Renewal(self, home)
         self._lost_at = 0.0
-        self._make_locks()
-
-    def _make_locks(self) -> None:
         self._lock = threading.Lock()
-        self._renewing = threading.Lock()
 
     @property
     def alias(self) -> str:
@@ -284,6 +272,13 @@ class Lifecycle(Stateful):
                 self._home.put(event)
         self._home.deliver(self.alias)
 
+    def tell_of_failure(self, event: events.Event) -> None:
+        """Have an event told of a connect that failed, unless another one has begun by now."""
+        with self._lock:
+            if self.state is State.IDLE:
+                self._home.put(event)
+        self._home.deliver(self.alias)
+
     # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -310,7 +305,8 @@ class Lifecycle(Stateful):
 
         Nothing is closed: the channels belong to the parent. The next use opens it again.
         """
-        self._make_locks()
+        self._lock = threading.Lock()
+        self.renewal.after_fork()
         had_any = self.is_open or self._flight is not None
         if had_any:
             self.line = self.server = self._link = self._flight = None
@@ -365,34 +361,19 @@ class Lifecycle(Stateful):
             if is_rotated:
                 self._home.put(reports.rotated(spec, started))
 
-    def renew(self, line: Line) -> Line | None:
+    def renew(self, line: Line, timeout_s: float | None = None) -> Line | None:
         """Return a line with newer credentials than one whose credentials were refused.
 
-        The sources are read again, by one thread for all; where nothing new was found, not again
-        at once.
+        Args:
+            line: The one that was refused.
+            timeout_s: As for `wake`, which is called where it was cut meanwhile.
+
+        Raises:
+            ConnectError: It was cut, and cannot be dialed anew.
+            ClosedError: It was closed.
         """
-        with self._renewing:
-            if not self._differs(line) and self._may_renew():
-                self._take_up_newer()
-                self._renewed_at = time.monotonic()
-            current = self.line if self._differs(line) else None
-            if current:
-                self._renewed_at = float("-inf")
-        self._home.deliver(self.alias)
-        return current
-
-    def _take_up_newer(self) -> None:
-        for pause_s in PAUSES_S:
-            if not self._home.renew(self, is_last=False):
-                return
-            time.sleep(pause_s)
-        self._home.renew(self)
-
-    def _differs(self, line: Line) -> bool:
-        return self.line is not None and self.line.authorization != line.authorization
-
-    def _may_renew(self) -> bool:
-        return time.monotonic() - self._renewed_at > _BETWEEN_RENEWALS_S
+        newer = self.renewal.renew(line)
+        return self.wake(timeout_s) if newer is None and self.line is None else newer
 
     def note_round_trip(self, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""
@@ -444,24 +425,3 @@ class Lifecycle(Stateful):
         (old if is_moved else new).release()
         self._home.deliver(self.alias)
         return is_moved
-
-
-def check_agreement(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
-    """Make sure that what is wanted is what is live.
-
-    Raises:
-        ConflictError: It is not; the message names the fields that differ.
-    """
-    names = differences(spec, wanted)
-    if names:
-        raise ConflictError(
-            [
-                Problem(
-                    "live_with_another_configuration",
-                    f"is connected, and differs in {' and '.join(names)}",
-                    f"call connections.disconnect({spec.alias!r}) first",
-                    alias=spec.alias,
-                    origin=wanted.origin(*names),
-                )
-            ]
-        )

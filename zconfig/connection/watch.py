@@ -84,7 +84,7 @@ class Watch:
             server = prove(link, spec, timeout_s)
         except ConnectError as error:
             is_refused = isinstance(error, RejectedCredentialsError)
-            if not (is_refused and self._lifecycle.renew(line)):
+            if not (is_refused and self._lifecycle.renewal.renew(line)):
                 self._lose(link, error)
         except ClosedError:
             return

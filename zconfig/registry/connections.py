@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
-from zconfig.errors import ConfigurationError, Problem, ZConfigError
+from zconfig.errors import ZConfigError
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
+from zconfig.registry.given import several, wanted
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
 from zconfig.registry.table import Table
@@ -18,14 +18,12 @@ from zconfig.settings.arguments import (
     as_alias,
     check_seconds,
     fold_alias,
-    from_arguments,
     hide,
-    names_a_place,
     say_anything,
 )
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
-from zconfig.spec import ConnectionSpec, differences, override, to_spec
+from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection
@@ -78,7 +76,7 @@ class Connections(Mapping[str, "Connection"]):
         del connections  # or a traceback that shows locals would show them
         for each in hidden.values():
             self._registry.remember(secrets_in(each))
-        specs = _specs(hidden, "connections.add_connection")
+        specs = several(hidden, "connections.add_connection")
         for spec in specs:
             self._pool.check(spec)
         for spec in specs:
@@ -407,53 +405,6 @@ class Connections(Mapping[str, "Connection"]):
     @property
     def _pool(self) -> Pool:
         return self._registry.pool
-
-
-def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
-    """Return what the arguments of `connect` ask for, where need be with what is configured.
-
-    Args:
-        table: What is configured.
-        alias: The connection's name, folded.
-        arguments: As they were given, hidden.
-        call: Where they were given.
-
-    Raises:
-        ConfigurationError: They are wrong, or nothing configures the alias.
-    """
-    if names_a_place(arguments):
-        return _spec(alias, arguments, call)
-    spec = table.spec(alias)
-    place = replace(spec.endpoint, db_name=None)
-    return override(spec, _spec(alias, {**arguments, "uri": str(place)}, call))
-
-
-def _specs(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:
-    """Return the specifications of several aliases, or everything that is wrong with any."""
-    specs: list[ConnectionSpec] = []
-    problems: list[Problem] = []
-    for alias, arguments in connections.items():
-        try:
-            specs.append(_once(_spec(fold_alias(alias), arguments, call), specs))
-        except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(problems)
-    return specs
-
-
-def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
-    """Refuse two spellings of one alias that are not configured alike."""
-    for other in others:
-        if other.alias == spec.alias and other != spec:
-            names = " and ".join(differences(other, spec))
-            what = f"two spellings of it differ in {names}"
-            raise ConfigurationError([Problem("conflict", what, "keep one of them", spec.alias)])
-    return spec
-
-
-def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
-    return to_spec(alias, *from_arguments(alias, arguments, call))
 
 
 def _check_kinds(wanted: Any) -> None:

@@ -10,21 +10,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from zconfig.dispatch import Dispatcher
-from zconfig.errors import ClosedError, ZConfigError
+from zconfig.errors import ZConfigError
 from zconfig.patience import Patience
 from zconfig.redaction import Hidden, RecentSecrets
-from zconfig.registry.announce import announcements, forked, removed, rotation_refused
+from zconfig.registry.announce import announcements, forked, removed
 from zconfig.registry.bookkeeper import Bookkeeper
 from zconfig.registry.forks import guard_forks, import_grpc
 from zconfig.registry.keeper import Chore, Keeper
 from zconfig.registry.pool import Place, Pool
+from zconfig.registry.rereading import Rereading
 from zconfig.registry.retry import Retries, Retry
 from zconfig.registry.scene import Scene, situation
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import check_seconds
 from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import has_remote
-from zconfig.spec import ConnectionSpec, differences
+from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig import events
@@ -50,20 +50,18 @@ class Registry:
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
     ) -> None:
-        self._load = load
-        self._may_lack = at_first is not None
         self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
         self.scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
-        self._reloading = threading.RLock()
+        self._rereading = Rereading(self, load, may_lack=at_first is not None)
         self._keeper = Keeper(self._chores)
         self._recent = RecentSecrets()
-        self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
-        self._unannounced.append(partial(announcements, Table(self.known.configuration)))
-        self._is_announced = False
         self._announcing = threading.RLock()
+        self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
+        self._is_announced = False
+        self.announce_instead(self.known.snapshot())
 
     @property
     def pool(self) -> Pool:
@@ -73,10 +71,9 @@ class Registry:
     @property
     def table(self) -> Table:
         """What is configured; on the first use also what only the network can tell."""
-        if self._may_lack:
+        if self._rereading.may_lack:
             guard_forks(self)
-            with self._reloading:
-                self._read_what_lacks()
+            self._rereading.read_what_lacks()
         return self.scene.table
 
     @property
@@ -190,10 +187,11 @@ class Registry:
         try:
             self.open(self.table.spec(alias), wait=0, goes_on=True)
         except ZConfigError as error:
+            lifecycle = scene.pool.lifecycle(alias)
             if scene.retries.find(alias) is retry:
                 event = retry.put_off(error)
-                if event:
-                    self.emit(event)
+                if event and lifecycle:
+                    lifecycle.tell_of_failure(event)
         else:
             scene.retries.end(alias)
 
@@ -222,51 +220,7 @@ class Registry:
 
     def reload(self) -> Changes:
         """Read the configuration again, apply what changed, and return that."""
-        from zconfig.registry.reload import compare, wrong_but_known
-
-        self.announce()
-        with self._reloading:
-            self.remember(self.secrets())
-            old, scene = self.table, self.scene
-            read = Table(self._load(), scene.added)
-            kept = wrong_but_known(old, read)
-            new = Table(read.configuration, {**kept, **scene.added})
-            refused = self._apply(new, scene.pool)
-            kept |= refused
-            scene.table = Table(read.configuration, {**kept, **scene.added})
-            changes = compare(old, scene.table, tuple(kept))
-        self._dispatcher.deliver(*new)
-        for alias in changes.removed:
-            scene.retries.end(alias)
-            scene.pool.close(alias)
-            self.emit(removed(old.spec(alias)))
-        for event in announcements(scene.table, only=(*changes.added, *changes.changed)):
-            self.emit(event)
-        return changes
-
-    def _apply(self, new: Table, pool: Pool) -> dict[str, ConnectionSpec]:
-        """Have connections take up their specifications; return those that stay.
-
-        The events are put, for the caller to have them delivered.
-        """
-        from zconfig.registry.reload import reopens
-
-        refused: dict[str, ConnectionSpec] = {}
-        for alias in new:
-            lifecycle, spec = pool.lifecycle(alias), new.spec(alias)
-            if lifecycle is None or lifecycle.spec == spec:
-                continue
-            if not lifecycle.is_open or reopens(lifecycle.spec, spec):
-                lifecycle.reopen_with(spec)
-                continue
-            try:
-                lifecycle.take_up(spec)
-            except ClosedError:
-                continue
-            except ZConfigError as error:
-                refused[alias] = lifecycle.spec
-                self.put(rotation_refused(alias, error))
-        return refused
+        return self._rereading.reload()
 
     def renew(
         self,
@@ -275,80 +229,19 @@ class Registry:
         *,
         is_last: bool = True,
     ) -> bool:
-        """Read the credentials of a connection again, and rotate if they are new.
+        """Read the credentials of a connection again; see `Rereading.renew`.
 
-        Nothing else is taken up: credentials that came with another endpoint are for that one.
         The event is put, for the caller to have it delivered.
-
-        Args:
-            lifecycle: The connection.
-            is_due: Whether it is still wanted, asked once no other thread reads.
-            is_last: Whether a refusal is reported: it is not tried again at once.
-
-        Returns:
-            Whether there are new ones that were refused.
         """
-        alias = lifecycle.alias
-        with self._reloading:
-            scene = self.scene
-            if scene.pool.lifecycle(alias) is not lifecycle or not is_due():
-                return False
-            spec = self.newer(lifecycle.spec)
-            if spec is None or not lifecycle.is_open:
-                return False
-            try:
-                lifecycle.take_up(spec)
-            except ClosedError:
-                return False
-            except ZConfigError as error:
-                if is_last:
-                    self.put(rotation_refused(alias, error))
-                return True
-            scene.table.add(spec)
-            return False
+        return self._rereading.renew(lifecycle, is_due, is_last=is_last)
 
     def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Read the sources again; return a specification with the newer credentials in them.
-
-        Args:
-            spec: What is live.
-
-        Returns:
-            `None` if there are none, or if more than the credentials is different.
-        """
-        if spec.alias in self.scene.added:
-            return None
-        read = Table(self._load())
-        if spec.alias not in read:
-            return None
-        newer = read.spec(spec.alias)
-        return newer if differences(spec, newer) == ("credentials",) else None
+        """Return a specification with newer credentials; see `Rereading.newer`."""
+        return self._rereading.newer(spec)
 
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return a specification with other credentials than those that were refused.
-
-        The sources are read again, unless another thread has done so; what is found counts.
-
-        Args:
-            spec: What was refused.
-        """
-        with self._reloading:
-            current = self.known.find(spec.alias)
-            if current is None:
-                return None
-            if current != spec:
-                return current if differences(spec, current) == ("credentials",) else None
-            newer = self.newer(spec)
-            if newer:
-                self.scene.table.add(newer)
-            return newer
-
-    def _read_what_lacks(self) -> None:
-        if self._may_lack and has_remote(self.known.configuration.options):
-            self.scene.table = Table(self._load(), self.scene.added)
-            read = Table(self.known.configuration, self.scene.added)
-            self._unannounced, self._is_announced = deque([partial(announcements, read)]), False
-        self._may_lack = False
+        """Return one with other credentials than were refused; see `Rereading.reread`."""
+        return self._rereading.reread(spec)
 
     # --- what connections need --------------------------------------------------------------
 
@@ -361,10 +254,10 @@ class Registry:
         """Take an event that is to be delivered; no hook is called."""
         self._dispatcher.put(event)
 
-    def deliver(self, alias: str) -> None:
+    def deliver(self, *aliases: str) -> None:
         """Have hooks told of what was put, and before it of what was read."""
         self.announce()
-        self._dispatcher.deliver(alias)
+        self._dispatcher.deliver(*aliases)
 
     def announce(self) -> None:
         """Report what was read, once, on first use.
@@ -383,13 +276,19 @@ class Registry:
             self._is_announced = True
         self._dispatcher.deliver(*told)
 
+    def announce_instead(self, table: Table) -> None:
+        """Have the next use report what was read now, and no more what was read before."""
+        self._unannounced = deque([partial(announcements, table)])
+        self._is_announced = False
+
     def attend(self, *, at_once: bool) -> None:
         """Have what is open looked after, in another thread; return at once."""
         self._keeper.call(at_once=at_once)
 
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
-        self._reloading, self._announcing = threading.RLock(), threading.RLock()
+        self._announcing = threading.RLock()
+        self._rereading.after_fork()
         self._dispatcher.after_fork()
         self._keeper.after_fork()
         self._bookkeeper.after_fork()

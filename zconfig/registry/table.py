@@ -69,6 +69,12 @@ class Table:
             self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
+    def snapshot(self) -> Table:
+        """Return what is configured now, without what is added or removed later."""
+        table = Table(self.configuration)
+        table._specs = self._specs  # what one converts the other need not
+        return table
+
     def after_fork(self) -> None:
         """Renew the lock, in a child process: a thread of the parent may have held it."""
         self._lock = threading.Lock()

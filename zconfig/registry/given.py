@@ -1,0 +1,67 @@
+"""What code gives as arguments → specifications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from zconfig.errors import ConfigurationError, Problem
+from zconfig.registry.table import Table
+from zconfig.settings.arguments import fold_alias, from_arguments, names_a_place
+from zconfig.spec import ConnectionSpec, differences, override, to_spec
+
+
+def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
+    """Return what the arguments of `connect` ask for, where need be with what is configured.
+
+    Args:
+        table: What is configured.
+        alias: The connection's name, folded.
+        arguments: As they were given, hidden.
+        call: Where they were given.
+
+    Raises:
+        ConfigurationError: They are wrong, or nothing configures the alias.
+    """
+    if names_a_place(arguments):
+        return _spec(alias, arguments, call)
+    spec = table.spec(alias)
+    place = replace(spec.endpoint, db_name=None)
+    return override(spec, _spec(alias, {**arguments, "uri": str(place)}, call))
+
+
+def several(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:
+    """Return the specifications of several aliases.
+
+    Args:
+        connections: By alias, its arguments, hidden.
+        call: Where they were given.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with any of them.
+    """
+    specs: list[ConnectionSpec] = []
+    problems: list[Problem] = []
+    for alias, arguments in connections.items():
+        try:
+            specs.append(_once(_spec(fold_alias(alias), arguments, call), specs))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return specs
+
+
+def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
+    """Refuse two spellings of one alias that are not configured alike."""
+    for other in others:
+        if other.alias == spec.alias and other != spec:
+            names = " and ".join(differences(other, spec))
+            what = f"two spellings of it differ in {names}"
+            raise ConfigurationError([Problem("conflict", what, "keep one of them", spec.alias)])
+    return spec
+
+
+def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
+    return to_spec(alias, *from_arguments(alias, arguments, call))
