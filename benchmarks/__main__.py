@@ -2,7 +2,7 @@
 
     python -m benchmarks                     # everything, into benchmarks/
     python -m benchmarks --only processes    # one subject, or several
-    python -m benchmarks --quick             # few rounds: an indication
+    python -m benchmarks --quick             # few rounds, and no soak: an indication
 
 In the repository's directory; `make bench` makes the environment for it. What is partial or quick
 goes into `build/benchmarks` instead.
@@ -11,6 +11,10 @@ goes into `build/benchmarks` instead.
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +29,11 @@ from benchmarks import (
     results,
 )
 from benchmarks.lines import Curves, Lab, Line, lab
+from benchmarks.soak.values import Summary
+from tests.support.processes import REPOSITORY
 
+SOAK = "soak"
+SOAK_MINUTES = 10
 ELSEWHERE = Path("build/benchmarks")
 
 Measure = Callable[[Lab], Iterator[Line | Curves]]
@@ -47,22 +55,38 @@ def main() -> None:
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=list(SUBJECTS),
+        choices=[*SUBJECTS, SOAK],
         metavar="NAME",
-        help=f"of {', '.join(SUBJECTS)}",
+        help=f"of {', '.join(SUBJECTS)}, {SOAK}",
     )
     parser.add_argument("--quick", action="store_true", help="few rounds: an indication")
     chosen = parser.parse_args()
-    measured = []
-    with lab(quick=chosen.quick) as shared:
-        for name in chosen.only or SUBJECTS:
-            for each in SUBJECTS[name](shared):
-                print(report.summary(each), flush=True)
-                measured.append(each)
+    names = chosen.only or [*SUBJECTS, *([] if chosen.quick else [SOAK])]
+    measured = tuple(_measure([name for name in names if name in SUBJECTS], quick=chosen.quick))
+    soak = _soak() if SOAK in names else None
     directory = ELSEWHERE if chosen.only or chosen.quick else results.HERE
-    results.write(results.results_of(tuple(measured)), directory)
+    results.write(results.results_of(measured, soak), directory)
     report.make(directory)
     print(f"written to {directory}")
+
+
+def _measure(names: list[str], *, quick: bool) -> Iterator[Line | Curves]:
+    if not names:
+        return
+    with lab(quick=quick) as shared:
+        for name in names:
+            for each in SUBJECTS[name](shared):
+                print(report.summary(each), flush=True)
+                yield each
+
+
+def _soak() -> Summary:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        summary = Path(name) / "summary.json"
+        arguments = ["--minutes", str(SOAK_MINUTES), "--summary", str(summary)]
+        command = [sys.executable, "-m", "benchmarks.soak", *arguments]
+        subprocess.run(command, cwd=REPOSITORY, check=False)  # noqa: S603 - ours; faults are told
+        return results.summary_of(json.loads(summary.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks import results
 from benchmarks.lines import Curves, Goal, Line, missed, ratio
 from benchmarks.results import Results
+from benchmarks.soak.values import Summary
 
 NAME = "RESULTS.md"
 EXPLAINED = results.HERE.parent / "docs/explanation/cost.md"
@@ -37,6 +38,14 @@ is.
 
 {verdict}
 """
+
+_SOAK_NOTE = """\
+Threads, tasks and pymilvus' clients call two Milvus servers, while these are killed, frozen and cut
+off, their passwords rotated, the configuration changed and read again, aliases disconnected, and
+children forked that call as well, at random from the seed {seed}. A call may fail while its server
+is away, or its connection is closed; any other that fails is lost. At the end, at rest, there may
+be no more threads, descriptors and objects than at the beginning, and memory may not grow
+steadily."""
 
 _BEGIN, _END = "<!-- results -->", "<!-- end -->"
 _GOALS_HEAD = "| what | goal | result | |\n| --- | --- | --- | --- |"
@@ -68,7 +77,8 @@ def page(measured: Results) -> str:
         goals=goal_rows(measured),
         verdict=verdict(measured),
     )
-    return "\n".join([head, *map(section, measured.measured)])
+    soaked = [soak_section(measured.soak)] if measured.soak else []
+    return "\n".join([head, *map(section, measured.measured), *soaked])
 
 
 def explained_with(text: str, measured: Results) -> str:
@@ -87,24 +97,53 @@ def versions(measured: Results) -> str:
 
 def goal_rows(measured: Results) -> str:
     """Return a row for each goal."""
-    return "\n".join(goal_row(each, goal) for each in measured.measured for goal in each.goals)
+    rows = [goal_row(each, goal) for each in measured.measured for goal in each.goals]
+    return "\n".join([*rows, *([soak_row(measured.soak)] if measured.soak else [])])
 
 
 def verdict(measured: Results) -> str:
     """Return how many goals were missed."""
-    count = sum(len(each.goals) for each in measured.measured)
-    failed = [each for each in measured.measured if missed(each)]
-    if not failed:
+    soak = measured.soak
+    count = sum(len(each.goals) for each in measured.measured) + (soak is not None)
+    links = [f"[{each.title}](#{each.name})" for each in measured.measured if missed(each)]
+    if soak and soak.faults:
+        links.append(soak_link(soak))
+    if not links:
         return f"All {count} goals are met."
-    links = ", ".join(f"[{each.title}](#{each.name})" for each in failed)
-    return f"Of {count} goals these are missed, with a profile that shows why: {links}."
+    return f"Of {count} goals these are missed; it is shown why: {', '.join(links)}."
 
 
 def goal_row(measured: Line | Curves, goal: Goal) -> str:
     """Return a goal's row of the table."""
     result = ratio(measured, goal)
-    met = "met" if goal.met_by(result) else "**missed**"
-    return row(f"[{measured.title}](#{measured.name})", wanted(goal), f"{result:.2f}", met)
+    link = f"[{measured.title}](#{measured.name})"
+    return row(link, wanted(goal), f"{result:.2f}", met(goal.met_by(result)))
+
+
+def soak_link(soak: Summary) -> str:
+    """Return a link to what is told of a soak."""
+    return f"[{soak.minutes:g} minutes of troubles under load](#soak)"
+
+
+def soak_row(soak: Summary) -> str:
+    """Return a soak's row of the table."""
+    goal = "no call lost beyond the outages, no growth of memory, threads or descriptors"
+    return row(soak_link(soak), goal, f"{len(soak.faults)} faults", met(not soak.faults))
+
+
+def soak_section(soak: Summary) -> str:
+    """Return what is told of a soak: what happened, and what went wrong."""
+    title = f'<a id="soak"></a>\n## {soak.minutes:g} minutes of troubles under load'
+    note = _SOAK_NOTE.format(seed=soak.seed)
+    happened = "\n".join(f"{name:<30}{value}".rstrip() for name, value in soak.rows)
+    faults = "\n".join(each.partition("\n")[0] for each in soak.faults)
+    shown = f"{happened}\n\n{faults}".strip()
+    return f"{title}\n\n{note}\n\n```text\n{shown}\n```\n"
+
+
+def met(is_met: bool) -> str:  # noqa: FBT001 - it is what the word is of
+    """Return how a table says whether a goal was met."""
+    return "met" if is_met else "**missed**"
 
 
 def wanted(goal: Goal) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import Curves, Goal, Line
+from benchmarks.soak.values import Summary
 from zconfig import __version__
 
 HERE = Path(__file__).resolve().parent
@@ -37,17 +38,19 @@ class Results:
         versions: Of what was measured, by name.
         machine: On what, without its name.
         measured: The lines and curves, in the order of the table.
+        soak: What is told of the soak, if there was one.
     """
 
     date: str
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     measured: tuple[Line | Curves, ...]
+    soak: Summary | None = None
 
 
-def results_of(measured: tuple[Line | Curves, ...]) -> Results:
+def results_of(measured: tuple[Line | Curves, ...], soak: Summary | None = None) -> Results:
     """Return what was measured, with the date and the versions."""
-    return Results(datetime.now(UTC).date().isoformat(), _versions(), _machine(), measured)
+    return Results(datetime.now(UTC).date().isoformat(), _versions(), _machine(), measured, soak)
 
 
 def write(results: Results, directory: Path = HERE) -> None:
@@ -61,7 +64,14 @@ def read(directory: Path = HERE) -> Results:
     """Read the file."""
     data = json.loads((directory / NAME).read_text(encoding="utf-8"))
     measured = tuple(_measured(each) for each in data.pop("measured"))
-    return Results(**data, measured=measured)
+    soak = data.pop("soak")
+    return Results(**data, measured=measured, soak=soak and summary_of(soak))
+
+
+def summary_of(data: Mapping[str, Any]) -> Summary:
+    """Return what is told of a soak, from JSON."""
+    rows = tuple((name, value) for name, value in data["rows"])
+    return Summary(data["minutes"], data["seed"], rows, tuple(data["faults"]))
 
 
 def _measured(data: dict[str, Any]) -> Line | Curves:

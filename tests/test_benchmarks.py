@@ -10,6 +10,7 @@ import pytest
 from benchmarks import report, results
 from benchmarks.lines import Curves, Goal, Line, explained, interleave, missed, ratio
 from benchmarks.results import Results
+from benchmarks.soak.values import Summary
 
 # What the issue asks for: in which line, for whom, against whom, and how much.
 GOALS = [
@@ -77,6 +78,19 @@ def test_what_was_missed_is_called_so_with_a_profile(committed: Results) -> None
         assert each.profile in page
 
 
+def test_the_page_says_how_the_soak_went(committed: Results) -> None:
+    went = Summary(10.0, 7, (("calls that went well", "12"), ("    ping", "5")))
+    well = report.page(replace(committed, measured=(), soak=went))
+    assert "| 0 faults | met |" in well
+    assert "at random from the seed 7" in well
+    assert "calls that went well          12\n    ping                      5\n```" in well
+    assert "All 1 goals are met." in well
+    ill = replace(went, faults=("lost, odd: ping a at 3.0 s: refused\nand more", "late: b"))
+    badly = report.page(replace(committed, measured=(), soak=ill))
+    assert "| 2 faults | **missed** |" in badly
+    assert "5\n\nlost, odd: ping a at 3.0 s: refused\nlate: b\n```" in badly
+
+
 def test_each_line_has_its_plots_without_a_date(committed: Results) -> None:
     plots = results.HERE / "plots"
     wanted = {f"{each.name}.{kind}" for each in committed.measured for kind in ("png", "svg")}
@@ -117,7 +131,7 @@ def test_a_profile_is_made_only_where_a_goal_was_missed() -> None:
 
 def test_the_page_says_what_was_missed_and_why(committed: Results) -> None:
     slow = replace(SLOW, profile="it imports too much")
-    page = report.page(replace(committed, measured=(slow,)))
+    page = report.page(replace(committed, measured=(slow,), soak=None))
     assert "| zconfig at most 1.4 of floor | 1.50 | **missed** |" in page
     assert "Of 1 goals these are missed" in page
     assert "it imports too much" in page
@@ -131,7 +145,8 @@ def test_the_page_says_of_a_program_its_median_and_spread(committed: Results) ->
 
 def test_results_are_read_as_they_were_written(committed: Results, tmp_path) -> None:
     curves = Curves("b", "B", "threads", "calls/s", (1, 2), {"pool of 1": (0.5, 12340.0)})
-    run = replace(committed, measured=(SLOW, curves))
+    went = Summary(10.0, 7, (("calls that went well", "12"),), ("late: b",))
+    run = replace(committed, measured=(SLOW, curves), soak=went)
     results.write(run, tmp_path)
     assert results.read(tmp_path) == run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import grpc
 import pytest
 from pymilvus import MilvusException
 
+from benchmarks.results import summary_of
 from benchmarks.soak import __main__ as command
 from benchmarks.soak.driver import StuckError
 from benchmarks.soak.report import report
@@ -284,8 +286,13 @@ def test_the_command_fails_with_the_seed_if_anything_is_broken(
     monkeypatch.setattr(command, "_KEPT_LOGS", tmp_path)
     monkeypatch.setattr(command, "two_servers", no_servers)
     monkeypatch.setattr(command, "soak", run)
-    monkeypatch.setattr("sys.argv", ["soak", "--minutes", "2", "--seed", "5", "--threads", "3"])
+    summary = tmp_path / "summary.json"
+    options = ["--minutes", "2", "--seed", "5", "--threads", "3", "--summary", str(summary)]
+    monkeypatch.setattr("sys.argv", ["soak", *options])
     assert command.main() == code
+    told = summary_of(json.loads(summary.read_text()))
+    assert (told.minutes, told.seed, bool(told.rows)) == (2, 5, isinstance(outcome, Record))
+    assert [each.partition(" at ")[0] for each in told.faults] == [said.partition(" at ")[0]] * code
     output = capsys.readouterr().out
     again = "python -m benchmarks.soak --minutes 2 --seed 5 --threads 3"
     assert output.count(again) == 1 + code

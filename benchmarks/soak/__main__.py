@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.soak.driver import StuckError
-from benchmarks.soak.report import report
+from benchmarks.soak.report import report, rows
 from benchmarks.soak.soak import Plan, soak, two_servers
 from benchmarks.soak.troubles import KINDS
+from benchmarks.soak.values import Summary
 from benchmarks.soak.verdict import broken
 from tests.support.processes import REPOSITORY
 
@@ -23,7 +26,7 @@ _KEPT_LOGS = REPOSITORY / "build" / "soak"
 
 def main() -> int:
     """Run a soak, and return its exit code."""
-    plan = _plan()
+    plan, summary = _arguments()
     options = f"--minutes {plan.seconds / 60:g} --seed {plan.seed} --threads {plan.threads}"
     options += " --lite" * plan.with_lite
     again = f"python -m benchmarks.soak {options}"
@@ -34,12 +37,14 @@ def main() -> int:
         try:
             record = soak(plan, directory, servers, _say)
         except StuckError as error:
-            faults = [str(error)]
+            happened, faults = [], [str(error)]
         else:
-            faults = broken(record)
+            happened, faults = list(rows(record)), broken(record)
             _say(f"\n{report(record)}")
         log = directory / "application.log"
         kept = _keep(log, plan.seed) if faults else log
+    if summary:
+        _write(summary, Summary(plan.seconds / 60, plan.seed, tuple(happened), tuple(faults)))
     if faults:
         _say(f"\n{len(faults)} faults:")
         for fault in faults[:_MOST_LINES]:
@@ -50,15 +55,21 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def _plan() -> Plan:
+def _arguments() -> tuple[Plan, Path | None]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="after the warm-up")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--threads", type=int, default=6, help="as many tasks call besides")
     parser.add_argument("--lite", action="store_true", help="Milvus Lite besides, and no forks")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write it there, as JSON")
     given = parser.parse_args()
     kinds = [kind for kind in KINDS if not (given.lite and kind == "fork")]
-    return Plan(60 * given.minutes, given.seed, given.threads, kinds, given.lite)
+    plan = Plan(60 * given.minutes, given.seed, given.threads, kinds, given.lite)
+    return plan, given.summary
+
+
+def _write(path: Path, summary: Summary) -> None:
+    path.write_text(json.dumps(asdict(summary)), encoding="utf-8")
 
 
 def _keep(log: Path, seed: int) -> Path:

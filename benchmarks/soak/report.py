@@ -14,10 +14,11 @@ _ROW = "{:<30}{}"
 
 def report(record: Record) -> str:
     """Return a table of what happened."""
-    return "\n".join(_ROW.format(f"{name}:", value).rstrip() for name, value in _rows(record))
+    return "\n".join(_ROW.format(f"{name}:", value).rstrip() for name, value in rows(record))
 
 
-def _rows(record: Record) -> Iterator[tuple[str, str]]:
+def rows(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield what happened, by name; a name that begins with spaces is a part of the one above."""
     lost_calls = lost(record.calls, record.windows)
     in_windows = len(list(filter(has_failed, record.calls))) - len(lost_calls)
     yield "calls that went well", f"{sum(record.fine.values())}"

@@ -107,6 +107,23 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What is told of a soak.
+
+    Args:
+        minutes: How long it went on.
+        seed: What all choices followed from.
+        rows: What happened, by name.
+        faults: What went wrong, a line each.
+    """
+
+    minutes: float
+    seed: int
+    rows: tuple[tuple[str, str], ...]
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """All that is known of a soak when it is over.
 
