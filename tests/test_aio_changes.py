@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces, faces_of
-from tests.test_rotation import Source, rotate_twice, sent
+from tests.test_rotation import Source, rotate_and_leave, rotate_twice, sent
 from zconfig import events
 from zconfig.aio import following
 from zconfig.connection import State
@@ -284,6 +285,29 @@ def test_a_wrong_secret_file_is_refused_once_and_the_old_stays(
         face = faces_of(connections)
         asyncio.run(main())
     assert sent(server, "Connect").count("key-of-nobody") == 1
+
+
+@pytest.mark.usefixtures("unwatched")
+@pytest.mark.parametrize("calls_away", [1, 99])
+def test_a_call_whose_server_goes_away_while_it_is_renewed_is_made_again(
+    source: Source, server: FakeMilvus, calls_away: int
+) -> None:
+    async def main() -> None:
+        connection = await face.aio.get("prod")
+        method = connection.channel.unary_unary(GET_VERSION)
+        rotate_and_leave(source, server, calls_away)
+        if calls_away == 1:
+            await method(b"")
+            assert sent(server)[-1] == "key-2"
+            return
+        with pytest.raises(grpc.RpcError) as caught:
+            await method(b"")
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not face.ears.of(events.ConfigProblem)
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("is_ping", [True, False])

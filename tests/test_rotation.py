@@ -19,8 +19,9 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
+from zconfig.channel.line import Line
 from zconfig.connection import State, renewal, watch
-from zconfig.errors import ClosedError, RejectedCredentialsError
+from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 from zconfig.registry import Connections
 from zconfig.registry.keeper import Keeper
 from zconfig.settings.load import load
@@ -218,6 +219,72 @@ def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
         assert len(ears.of(events.ConnectionRotated)) == 1
         assert not ears.of(events.ConfigProblem)
     assert sent(server, "Connect") == ["key-1", "key-2", "key-3"]
+
+
+def rotate_and_leave(source: Source, server: FakeMilvus, calls_away: int) -> None:
+    """Have the server go away before it can say what it thinks of new credentials."""
+
+    def leave() -> None:
+        server.away, source.on_read = calls_away, lambda: None
+
+    server.secrets = {"key-2"}
+    source.write("key-2")
+    source.on_read = leave
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_whose_server_goes_away_while_it_is_renewed_fails_of_that(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        rotate_and_leave(source, server, calls_away=99)
+        with pytest.raises((ConnectError, grpc.RpcError)) as caught:
+            calls(connection)[number]()
+        assert not isinstance(caught.value, RejectedCredentialsError)
+        if isinstance(caught.value, grpc.RpcError):
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not ears.of(events.ConfigProblem)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
+    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections:
+        connection = connections["prod"]
+        rotate_and_leave(source, server, calls_away=1)
+        calls(connection)[number]()
+    assert sent(server)[-1] == "key-2"
+
+
+def test_calls_that_are_refused_together_ask_a_server_that_goes_away_once(
+    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections, ThreadPoolExecutor(8) as pool:
+        connection = connections["prod"]
+        rotate_and_leave(source, server, calls_away=9)
+        everyone = threading.Barrier(8, timeout=PATIENCE_S)
+        renew = connection._lifecycle.renewal.renew
+
+        def together(line: Line) -> Line | None:
+            everyone.wait()
+            return renew(line)
+
+        monkeypatch.setattr(connection._lifecycle.renewal, "renew", together)
+        failures = list(pool.map(lambda n: refused(calls(connection)[1 + n % 3]), range(8)))
+        assert {each.code() for each in failures} == {grpc.StatusCode.UNAVAILABLE}
+    assert sent(server, "Connect").count("key-2") == 1
+
+
+def refused(call: Callable[[], object]) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value
 
 
 @pytest.mark.parametrize("number", range(4))

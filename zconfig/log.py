@@ -29,12 +29,12 @@ logging.getLogger(LOGGER).addHandler(logging.NullHandler())
 
 def log_event(event: Event) -> None:
     """Write one event to the application's log."""
-    fields = _shown(event)
     if structlog.is_configured():
-        getattr(structlog.get_logger(LOGGER), event.level)(event.name, **fields)
+        getattr(structlog.get_logger(LOGGER), event.level)(event.name, **_shown(event))
         return
     logger, level = logging.getLogger(LOGGER), logging.getLevelNamesMapping()[event.level.upper()]
     if logger.isEnabledFor(level):
+        fields = _shown(event)
         pairs = (f"{name}={value!r}" for name, value in fields.items())
         text = " ".join((event.name, *pairs))
         logger.log(level, "%s", text, extra={**fields, "_zconfig_event": event})

@@ -49,6 +49,7 @@ class FakeMilvus:
         calls: What arrived, in order.
         databases: What it lists, and finds when `dbname` comes along.
         secrets: What callers must know one of, e.g. `root:Milvus`; `None` lets everybody in.
+        away: How many of the next calls find it unavailable.
     """
 
     def __init__(self) -> None:
@@ -56,6 +57,7 @@ class FakeMilvus:
         self.calls: list[Call] = []
         self.databases: tuple[str, ...] = ("default",)
         self.secrets: set[str] | None = None
+        self.away = 0
         self._waiting = 0
         self._holding = False
         self._changed = threading.Condition()
@@ -138,7 +140,10 @@ class FakeMilvus:
             self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._holding and context.is_active()))
             self._waiting -= 1
+            is_away, self.away = self.away > 0, max(self.away - 1, 0)
             self._changed.notify_all()
+        if is_away:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "it is away")
         if self.secrets is not None and _secret(call) not in self.secrets:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")
         return call

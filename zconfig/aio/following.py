@@ -12,7 +12,7 @@ from zconfig.aio.ground import Ground
 from zconfig.aio.opening import prove
 from zconfig.channel.line import Line
 from zconfig.connection import reports
-from zconfig.connection.renewal import BETWEEN_RENEWALS_S, PAUSES_S
+from zconfig.connection.renewal import BETWEEN_RENEWALS_S, PAUSES_S, is_transient
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.registry.announce import rotation_refused
 from zconfig.registry.reload import reopens
@@ -39,6 +39,7 @@ class Following:
         self._heeded = ground.configured(lifecycle.alias)
         self._changing = asyncio.Lock()
         self._renewed_at = float("-inf")
+        self._is_unsettled = False
 
     @property
     def is_behind(self) -> bool:
@@ -67,17 +68,21 @@ class Following:
         raise still_busy(self._lifecycle.spec)
 
     async def renew(self, line: Line) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused.
+        """Return a line to make a call on again whose credentials were refused on this one.
+
+        It has newer credentials. Where there are such, but the server went away before it could
+        say what it thinks of them, it is the same line: the call itself will tell.
 
         The sources are read again, by one task for all; where nothing new was found, not again
         at once.
         """
+        refused_at = time.monotonic()
         async with self._changing:
-            if not self._differs(line) and self._may_renew():
-                await self._take_up_newer()
+            if not self._differs(line) and self._may_renew(refused_at):
+                self._is_unsettled = is_transient(await self._take_up_newer())
                 self._renewed_at = time.monotonic()
             if not self._differs(line):
-                return None
+                return line if self._is_unsettled else None
             self._renewed_at = float("-inf")
             return self._lifecycle.line
 
@@ -108,30 +113,32 @@ class Following:
         if wanted is not None and wanted != self._lifecycle.spec:
             if not self._lifecycle.is_open or reopens(self._lifecycle.spec, wanted):
                 self._lifecycle.reopen_with(wanted)
-            elif not await self._rotate(wanted):
+            elif await self._rotate(wanted):
                 wanted = self._ground.configured(self._lifecycle.alias)
         self._heeded = wanted
 
-    async def _take_up_newer(self) -> None:
+    async def _take_up_newer(self) -> ZConfigError | None:
+        """Take up newer credentials; return why that was not possible."""
         for pause_s in PAUSES_S:
-            if not await self._reread(is_last=False):
-                return
+            failure = await self._reread(is_last=False)
+            if failure is None or is_transient(failure):
+                return failure
             await asyncio.sleep(pause_s)
-        await self._reread()
+        return await self._reread()
 
-    async def _reread(self, *, is_last: bool = True) -> bool:
-        """Read the sources again; tell whether there are new credentials that were not taken up."""
+    async def _reread(self, *, is_last: bool = True) -> ZConfigError | None:
+        """Read the sources again; return why there are new credentials that were not taken up."""
         newer = await self._ground.newer(self._lifecycle.spec)
         if not newer or not self._lifecycle.is_open:
-            return False
-        if not await self._rotate(newer, is_last=is_last):
-            return True
-        self._ground.keep(newer)
-        self._heeded = newer
-        return False
+            return None
+        failure = await self._rotate(newer, is_last=is_last)
+        if failure is None:
+            self._ground.keep(newer)
+            self._heeded = newer
+        return failure
 
-    async def _rotate(self, spec: ConnectionSpec, *, is_last: bool = True) -> bool:
-        """Take up a specification that needs no other channel; tell whether that was done.
+    async def _rotate(self, spec: ConnectionSpec, *, is_last: bool = True) -> ZConfigError | None:
+        """Take up a specification that needs no other channel; return why that was not possible.
 
         New credentials are taken up once the server has accepted them. Until then, and if it does
         not, the old ones are in use, and are what is configured.
@@ -142,14 +149,14 @@ class Following:
         """
         try:
             await self._take_up(spec)
-        except ClosedError:
-            return False
+        except ClosedError as error:
+            return error
         except ZConfigError as error:
             self._ground.keep(self._lifecycle.spec)
             if is_last:
                 self._ground.emit(rotation_refused(self._lifecycle.alias, error))
-            return False
-        return True
+            return error
+        return None
 
     async def _take_up(self, spec: ConnectionSpec) -> None:
         lifecycle, link, started = self._lifecycle, self._lifecycle.held, time.monotonic()
@@ -167,5 +174,7 @@ class Following:
         current = self._lifecycle.line
         return current is not None and current.authorization != line.authorization
 
-    def _may_renew(self) -> bool:
+    def _may_renew(self, refused_at: float) -> bool:
+        if self._is_unsettled:
+            return self._renewed_at < refused_at
         return time.monotonic() - self._renewed_at > BETWEEN_RENEWALS_S

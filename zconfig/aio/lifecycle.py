@@ -245,10 +245,10 @@ class AsyncLifecycle(Stateful):
     # --- what is configured -----------------------------------------------------------------
 
     async def renew(self, line: Line, timeout_s: float | None = None) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused.
+        """Return a line to make a call on again, if there is one; see `Following.renew`.
 
         Args:
-            line: The one that was refused.
+            line: The one on which its credentials were refused.
             timeout_s: As for `ready`, which is called where it was cut meanwhile.
 
         Raises:

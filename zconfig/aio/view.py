@@ -49,7 +49,7 @@ class Owner(Protocol):
         """
 
     async def renew(self, line: Line, timeout_s: float | None) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused.
+        """Return a line to make a call on again whose credentials were refused on this one.
 
         Raises:
             ClosedError: It was closed for good meanwhile.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from zconfig import events
+from zconfig.errors import ZConfigError
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Home(Protocol):
 
     def renew(
         self, lifecycle: Lifecycle, is_due: Callable[[], bool] = ..., *, is_last: bool = ...
-    ) -> bool:
+    ) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
         Args:
@@ -45,5 +46,5 @@ class Home(Protocol):
             is_last: Whether a refusal is reported: it is not tried again at once.
 
         Returns:
-            Whether there are new ones that were refused.
+            Why there are new ones that were not taken up.
         """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from zconfig.channel.line import Line
 from zconfig.connection.home import Home
+from zconfig.errors import ConnectError, ZConfigError
 
 if TYPE_CHECKING:
     from zconfig.connection.lifecycle import Lifecycle
@@ -22,6 +23,11 @@ A server may take a moment to know what it was told, and another rotation may fo
 """
 
 
+def is_transient(failure: ZConfigError | None) -> bool:
+    """Tell whether a failure says nothing of the credentials, but that nobody could judge them."""
+    return isinstance(failure, ConnectError) and not failure.permanent
+
+
 class Renewal:
     """Renews the credentials of one connection, in one thread for all that were refused.
 
@@ -34,6 +40,7 @@ class Renewal:
         self._lifecycle = lifecycle
         self._home = home
         self._renewed_at = float("-inf")
+        self._is_unsettled = False
         self._lock = threading.Lock()
 
     def after_fork(self) -> None:
@@ -41,31 +48,40 @@ class Renewal:
         self._lock = threading.Lock()
 
     def renew(self, line: Line) -> Line | None:
-        """Return a line with newer credentials than one whose credentials were refused.
+        """Return a line to make a call on again whose credentials were refused on this one.
+
+        It has newer credentials. Where there are such, but the server went away before it could
+        say what it thinks of them, it is the same line: the call itself will tell.
 
         The sources are read again, by one thread for all; where nothing new was found, not again
         at once.
         """
+        refused_at = time.monotonic()
         with self._lock:
-            if not self._differs(line) and self._is_due():
-                self._take_up_newer()
+            if not self._differs(line) and self._is_due(refused_at):
+                self._is_unsettled = is_transient(self._take_up_newer())
                 self._renewed_at = time.monotonic()
-            current = self._lifecycle.line if self._differs(line) else None
-            if current:
+            current = line if self._is_unsettled else None
+            if self._differs(line):
+                current = self._lifecycle.line
                 self._renewed_at = float("-inf")
         self._home.deliver(self._lifecycle.alias)
         return current
 
-    def _take_up_newer(self) -> None:
+    def _take_up_newer(self) -> ZConfigError | None:
+        """Take them up; return why that was not possible."""
         for pause_s in PAUSES_S:
-            if not self._home.renew(self._lifecycle, is_last=False):
-                return
+            failure = self._home.renew(self._lifecycle, is_last=False)
+            if failure is None or is_transient(failure):
+                return failure
             time.sleep(pause_s)
-        self._home.renew(self._lifecycle)
+        return self._home.renew(self._lifecycle)
 
     def _differs(self, line: Line) -> bool:
         current = self._lifecycle.line
         return current is not None and current.authorization != line.authorization
 
-    def _is_due(self) -> bool:
+    def _is_due(self, refused_at: float) -> bool:
+        if self._is_unsettled:
+            return self._renewed_at < refused_at
         return time.monotonic() - self._renewed_at > BETWEEN_RENEWALS_S

@@ -7,10 +7,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zconfig.events import Event
     from zconfig.registry.stats import AliasState, AliasStats, RoundTrips
 
 _CONNECTION = "zconfig.connection."
@@ -40,17 +39,17 @@ class Bookkeeper:
         """Begin anew, in a child process."""
         self._begin()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Any) -> None:
         """Take one event."""
         # By their names, which do not change: the module of events may have no part in an import.
         if not event.name.startswith(_CONNECTION):
             return
-        fields, kind = event.fields(), event.name.removeprefix(_CONNECTION)
+        kind = event.name.removeprefix(_CONNECTION)
         with self._lock:
-            tally = self._tally(fields["alias"])
+            tally = self._tally(event.alias)
             tally.counts[kind] += 1
             if kind in ("failed", "retrying"):
-                tally.failures[fields["cause"]] += 1
+                tally.failures[event.cause] += 1
 
     def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""

@@ -228,7 +228,7 @@ class Registry:
         is_due: Callable[[], bool] = lambda: True,
         *,
         is_last: bool = True,
-    ) -> bool:
+    ) -> ZConfigError | None:
         """Read the credentials of a connection again; see `Rereading.renew`.
 
         The event is put, for the caller to have it delivered.

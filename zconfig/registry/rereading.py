@@ -98,7 +98,9 @@ class Rereading:
                 self._registry.put(rotation_refused(alias, error))
         return refused
 
-    def renew(self, lifecycle: Lifecycle, is_due: Callable[[], bool], *, is_last: bool) -> bool:
+    def renew(
+        self, lifecycle: Lifecycle, is_due: Callable[[], bool], *, is_last: bool
+    ) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
         Nothing else is taken up: credentials that came with another endpoint are for that one.
@@ -109,25 +111,25 @@ class Rereading:
             is_last: Whether a refusal is reported: it is not tried again at once.
 
         Returns:
-            Whether there are new ones that were refused.
+            Why there are new ones that were not taken up.
         """
         with self.lock:
             scene = self._registry.scene
             if scene.pool.lifecycle(lifecycle.alias) is not lifecycle or not is_due():
-                return False
+                return None
             spec = self.newer(lifecycle.spec)
             if spec is None or not lifecycle.is_open:
-                return False
+                return None
             try:
                 lifecycle.take_up(spec)
             except ClosedError:
-                return False
+                return None
             except ZConfigError as error:
                 if is_last:
                     self._registry.put(rotation_refused(lifecycle.alias, error))
-                return True
+                return error
             scene.table.add(spec)
-            return False
+            return None
 
     def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Read the sources again; return a specification with the newer credentials in them.
