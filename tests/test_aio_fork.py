@@ -158,6 +158,61 @@ loop.close()
     assert sessions[1] != "1"
 
 
+def test_a_child_is_not_held_up_by_a_thread_that_was_collecting_the_last_channel(
+    server: FakeMilvus,
+) -> None:
+    parent = """
+import gc, grpc, time
+
+def collect():  # as any thread may, at any time
+    while True:
+        gc.collect()
+        time.sleep(0.0003)
+
+async def leave_a_channel():
+    circle = []
+    circle += [circle, grpc.aio.insecure_channel("127.0.0.1:9")]
+
+gc.disable()
+threading.Thread(target=collect, daemon=True).start()
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+for _ in range(8):
+    for work in (aio.ping, leave_a_channel):
+        asyncio.run_coroutine_threadsafe(work(), loop).result(15)
+    fork()
+os._exit(0)  # as the loop goes on
+"""
+    run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
+
+
+def test_a_fork_waits_for_a_channel_that_is_being_closed(server: FakeMilvus) -> None:
+    parent = """
+from zconfig.aio import core
+
+close = core._close
+
+async def close_slowly(channels):
+    for _ in range(2):  # not in one go once the event loop goes on
+        await asyncio.sleep(0.2)
+    await close(channels)
+
+async def reopen():
+    await aio.ping()
+    closing = asyncio.ensure_future(aio.disconnect("default"))
+    await asyncio.sleep(0.05)
+    await aio.ping()
+
+core._close = close_slowly
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+asyncio.run_coroutine_threadsafe(reopen(), loop).result(15)
+fork()
+os._exit(0)  # as the loop goes on
+"""
+    run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
+
+
 def test_what_a_child_inherited_is_closed_there(server: FakeMilvus) -> None:
     child = """
 from zconfig.errors import ClosedError

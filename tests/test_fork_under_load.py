@@ -267,17 +267,18 @@ def test_a_fork_while_another_thread_reads_what_was_put_off_until_the_first_use(
     script = """
 import threading
 
-reading, go_on, parent = threading.Event(), threading.Event(), os.getpid()
-registry = connections._registry
-read = type(registry)._read_what_lacks
+from zconfig.registry import rereading
 
-def read_slowly(self):
+reading, go_on, parent = threading.Event(), threading.Event(), os.getpid()
+has_remote = rereading.has_remote
+
+def slowly(options):
     if os.getpid() == parent:
         reading.set()
         assert go_on.wait(10)
-    read(self)
+    return has_remote(options)
 
-type(registry)._read_what_lacks = read_slowly
+rereading.has_remote = slowly
 first = threading.Thread(target=lambda: connections.default.ping())
 first.start()
 assert reading.wait(10)

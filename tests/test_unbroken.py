@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from zconfig.channel.cancellation import Cancellation
-from zconfig.channel.unbroken import unbroken
+from zconfig.channel.unbroken import Caller, unbroken
 
 PATIENCE_S = 20.0
 
@@ -27,12 +27,12 @@ def nothing() -> None:
 
 
 def test_the_main_thread_has_its_work_done_by_another_one() -> None:
-    assert unbroken(threading.current_thread, nothing) is not threading.current_thread()
+    assert unbroken(lambda _: threading.current_thread(), nothing) is not threading.current_thread()
 
 
 def test_another_thread_does_its_work_itself() -> None:
     def own() -> bool:
-        return unbroken(threading.current_thread, nothing) is threading.current_thread()
+        return unbroken(lambda _: threading.current_thread(), nothing) is threading.current_thread()
 
     with ThreadPoolExecutor(1) as executor:
         assert executor.submit(own).result(PATIENCE_S)
@@ -41,16 +41,47 @@ def test_another_thread_does_its_work_itself() -> None:
 def test_work_is_done_in_the_context_of_who_wants_it() -> None:
     reset = _REQUEST.set("of mine")
     try:
-        assert unbroken(_REQUEST.get, nothing) == "of mine"
+        assert unbroken(lambda _: _REQUEST.get(), nothing) == "of mine"
     finally:
         _REQUEST.reset(reset)
+
+
+def test_the_caller_does_its_part_in_its_own_thread_before_the_work_goes_on() -> None:
+    did: list[object] = []
+
+    def work(caller: Caller) -> None:
+        caller(lambda: did.append(threading.current_thread()))
+        did.append("the rest")
+
+    unbroken(work, nothing)
+    assert did == [threading.main_thread(), "the rest"]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_work_whose_caller_fails_in_its_part_is_abandoned_and_goes_on(
+    kind: type[BaseException],
+) -> None:
+    told, done = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        raise kind
+
+    def work(caller: Caller) -> None:
+        caller(fail)
+        assert told.wait(PATIENCE_S)
+        caller(fail)  # nobody is there to do it
+        done.set()
+
+    with pytest.raises(kind):
+        unbroken(work, told.set)
+    assert done.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
 def test_what_the_work_raises_is_raised(kind: type[BaseException]) -> None:
     error = kind("so")
 
-    def fail() -> None:
+    def fail(_: Caller) -> None:
         raise error
 
     with pytest.raises(kind) as caught:
@@ -61,7 +92,7 @@ def test_what_the_work_raises_is_raised(kind: type[BaseException]) -> None:
 def test_an_interrupt_is_raised_at_once_and_the_work_told() -> None:
     told, done = threading.Event(), threading.Event()
 
-    def work() -> None:
+    def work(_: Caller) -> None:
         interrupt()
         assert told.wait(PATIENCE_S)
         done.set()

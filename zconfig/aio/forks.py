@@ -17,6 +17,8 @@ import time
 import weakref
 from typing import Protocol
 
+import grpc.aio
+
 from zconfig.errors import ConfigurationError, Problem
 
 LONGEST_WAIT_S = 1.0
@@ -75,6 +77,8 @@ class _Forks:
             gc.collect()  # a call that has ended may be left in a cycle, which no child may touch
         # Where ours stay, so does gRPC's thread, and that says nothing of the channels of others.
         self._leaves_poller = _polls(self._grace_s if are_still else 0.0)
+        if homes and not self._leaves_poller:
+            _wait_for_who_ends_it()
         if are_still:
             self._grace_s = _GRACE_S if self._leaves_poller else LONGEST_WAIT_S
 
@@ -132,6 +136,30 @@ def _polls(grace_s: float) -> bool:
     for thread in pollers:
         thread.join(grace_s)
     return any(thread.is_alive() for thread in pollers)
+
+
+def _wait_for_who_ends_it() -> None:
+    """Wait for another thread that may be ending gRPC's asyncio: a child would do so for ever.
+
+    Whoever collects the last channel as garbage, in whatever thread, does so under a lock that it
+    holds for a moment longer than gRPC's thread lives. To begin and end it once more takes that
+    lock, and leaves it free.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        loop = asyncio.SelectorEventLoop()  # whatever the application's policy is
+        loop.call_soon(_begin_and_end)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+    else:
+        _begin_and_end()
+
+
+def _begin_and_end() -> None:
+    grpc.aio.init_grpc_aio()
+    grpc.aio.shutdown_grpc_aio()
 
 
 def _spoiled() -> Problem:

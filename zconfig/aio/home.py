@@ -65,10 +65,11 @@ class LoopHome:
         self._thread = threading.get_ident()
         self._places: dict[str, Place] = {}
         self._tasks: set[asyncio.Future[None]] = set()
+        self._closing: set[asyncio.Future[None]] = set()
         self.retries = Retries(partial(AsyncRetry, again=self._try_again))
         self._rounds = Rounds(self._chores)
         self._end: AsyncGenerator[None, None] | None = None
-        self.cores = AsyncCores(self.spawn)
+        self.cores = AsyncCores(self._close_later)
         self.is_over = False
         guard(self)
 
@@ -207,13 +208,18 @@ class LoopHome:
             link.release()
             return
         link.loan.release()
-        self.spawn(in_thread(link.lease.release))
+        self._spawn(in_thread(link.lease.release))
 
-    def spawn(self, work: Awaitable[None]) -> None:
-        """Have something done on the event loop, later."""
+    def _close_later(self, closing: Awaitable[None]) -> None:
+        task = self._spawn(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- forks ------------------------------------------------------------------------------
 
@@ -244,7 +250,10 @@ class LoopHome:
         seen: Future[bool] = Future()
 
         def stand() -> None:
-            is_idle = self.cores.are_idle
+            if not seen.set_running_or_notify_cancel():
+                return  # nobody waits for it any more
+            # What is being closed is a channel still.
+            is_idle = self.cores.are_idle and not self._closing
             seen.set_result(is_idle)
             if is_idle:
                 go_on.wait(LONGEST_WAIT_S)
@@ -253,6 +262,7 @@ class LoopHome:
             loop.call_soon_threadsafe(stand)
             return seen.result(max(deadline - time.monotonic(), 0.0))
         except (RuntimeError, TimeoutError):  # it was closed, or is busy with something else
+            seen.cancel()
             return False
 
     def drop_channels(self) -> None:

@@ -73,7 +73,7 @@ class Line:
         ends = cancellation or Cancellation()
         deadline = time.monotonic() + timeout_s
 
-        def ask() -> bytes:
+        def ask(_: object) -> bytes:
             with suppress(ValueError):  # what gRPC says of a closed channel
                 while not ends.is_set:
                     with suppress(grpc.FutureCancelledError):  # it gave way to a fork

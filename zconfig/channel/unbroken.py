@@ -11,18 +11,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 _LOOK_S = 0.1
 
 T = TypeVar("T")
 
+Act = Callable[[], object]
+Caller = Callable[[Act], None]
+"""Has the thread that wants the work done do a part of it, and returns when that is over."""
 
-def unbroken(work: Callable[[], T], abandon: Callable[[], object]) -> T:
+
+def unbroken(work: Callable[[Caller], T], abandon: Act) -> T:
     """Do work; the main thread has another one do it, in its own context, and waits.
 
     Args:
-        work: What to do.
+        work: What to do. It is given what has the caller do a part: calls into the application,
+            which may expect the thread that they know.
         abandon: Has it end by itself soon; called at Ctrl-C, maybe before it has begun.
 
     Returns:
@@ -32,46 +38,71 @@ def unbroken(work: Callable[[], T], abandon: Callable[[], object]) -> T:
         KeyboardInterrupt: At Ctrl-C, at once.
 
     Example:
-        >>> unbroken(lambda: 7, abandon=lambda: None)
+        >>> unbroken(lambda caller: 7, abandon=lambda: None)
         7
     """
     if threading.current_thread() is not threading.main_thread():
-        return work()
+        return work(by_oneself)
     deed = _Deed(work)
-    context = copy_context()
+    run = copy_context().run
     try:
-        threading.Thread(target=context.run, args=(deed.do,), name="zconfig", daemon=True).start()
-        deed.wait()
+        threading.Thread(target=run, args=(deed.do,), name="zconfig", daemon=True).start()
+        deed.attend()
     except BaseException:
+        deed.is_abandoned = True
         abandon()
         raise
     return deed.outcome()
 
 
-class _Deed(Generic[T]):
-    """Work that one thread does while another one waits.
+def by_oneself(act: Act) -> None:
+    """Do a part in the thread that does the work."""
+    act()
 
-    By a bare lock: that of a condition stays locked where Ctrl-C meets who has just taken it.
+
+class _Deed(Generic[T]):
+    """Work that one thread does while another one attends to it.
+
+    They meet where Ctrl-C leaves nothing locked: in a queue and in locks that are not Python code.
     """
 
-    def __init__(self, work: Callable[[], T]) -> None:
+    def __init__(self, work: Callable[[Caller], T]) -> None:
         self._work = work
-        self._under_way = threading.Lock()
-        self._under_way.acquire()
+        self._acts: SimpleQueue[Act | None] = SimpleQueue()
         self._result: list[T] = []
         self._error: BaseException | None = None
+        self.is_abandoned = False
 
     def do(self) -> None:
         try:
-            self._result.append(self._work())
+            self._result.append(self._work(self._by_caller))
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             self._error = error
-        self._under_way.release()
+        self._acts.put(None)
 
-    def wait(self) -> None:
-        # A signal that comes in the moment before the wait does not wake it.
-        while not self._under_way.acquire(timeout=_LOOK_S):
+    def _by_caller(self, act: Act) -> None:
+        under_way = threading.Lock()
+        under_way.acquire()
+
+        def act_and_tell() -> None:
+            act()
+            under_way.release()
+
+        self._acts.put(act_and_tell)
+        while not self.is_abandoned and not under_way.acquire(timeout=_LOOK_S):
             pass
+
+    def attend(self) -> None:
+        """Do what is for the caller to do, until the work has ended."""
+        while True:
+            # A signal that comes in the moment before the wait does not wake it.
+            try:
+                act = self._acts.get(timeout=_LOOK_S)
+            except Empty:
+                continue
+            if act is None:
+                return
+            act()
 
     def outcome(self) -> T:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from zconfig.channel.unbroken import Caller, by_oneself
 from zconfig.connection.opening import Opening
 from zconfig.errors import ConnectError, ServerSilentError
 from zconfig.patience import Patience
@@ -16,18 +17,27 @@ class Passenger:
     Attributes:
         has_left: Whether they were interrupted, and want it no more.
         flight: The connect under way that they make themselves.
+        caller: Does what is for their own thread to do.
     """
 
     def __init__(self) -> None:
+        self.caller: Caller = by_oneself
         self.has_left = False
         self.flight: Flight | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A connect that is under way: one thread flies it, the others wait for its outcome."""
+    """A connect that is under way: one thread flies it, the others wait for its outcome.
+
+    Args:
+        opening: The connect.
+        caller: Does what is for the thread that wants it, such as to call hooks.
+        outcome: How it went.
+    """
 
     opening: Opening
+    caller: Caller
     outcome: Future[None] = field(default_factory=Future)
 
     def join(self, patience: Patience) -> None:

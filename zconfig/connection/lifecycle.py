@@ -13,7 +13,7 @@ from functools import partial
 from zconfig import events
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Server
-from zconfig.channel.unbroken import unbroken
+from zconfig.channel.unbroken import Caller, unbroken
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
 from zconfig.connection.agreement import check_agreement
@@ -133,10 +133,12 @@ class Lifecycle(Stateful):
         if self.is_open and not (spec and is_firm):
             return
         passenger = Passenger()
-        unbroken(
-            partial(self._open, passenger, patience, spec, is_firm=is_firm, may_reread=may_reread),
-            abandon=partial(self._leave, passenger),
-        )
+
+        def work(caller: Caller) -> None:
+            passenger.caller = caller
+            self._open(passenger, patience, spec, is_firm=is_firm, may_reread=may_reread)
+
+        unbroken(work, abandon=partial(self._leave, passenger))
 
     def _open(
         self,
@@ -212,7 +214,7 @@ class Lifecycle(Stateful):
                 return self._flight, False
             self.spec = spec or self.spec
             self.state = State.CONNECTING
-            self._flight = passenger.flight = Flight(Opening(self.spec, patience))
+            self._flight = passenger.flight = Flight(Opening(self.spec, patience), passenger.caller)
             self._home.put(reports.connecting(self.spec))
             return self._flight, True
 
@@ -225,12 +227,13 @@ class Lifecycle(Stateful):
                 return
             self._flight, self.state = None, State.IDLE
         flight.opening.cancel()
+        self._home.deliver(self.alias)
 
     def _fly(self, flight: Flight) -> None:
         """Connect, and tell those who wait how it went."""
         opening = flight.opening
         try:
-            self._home.deliver(self.alias)
+            self._deliver(flight)
             self.watch.begin(opening.spec)
             opened = opening.run(partial(self._tell, flight))
             self._land(flight, opened)
@@ -239,7 +242,7 @@ class Lifecycle(Stateful):
             raise
         flight.outcome.set_result(None)
         self._home.attend(at_once=False)
-        self._home.deliver(self.alias)  # not before: a hook may look the alias up
+        self._deliver(flight)  # not before: a hook may look the alias up
 
     def _land(self, flight: Flight, opened: Opened) -> None:
         link, server, number = opened
@@ -262,7 +265,7 @@ class Lifecycle(Stateful):
                 self._flight, self.state = None, State.IDLE
                 if isinstance(error, ConnectError) and not flight.opening.goes_on:
                     self._home.put(reports.failed(error))
-        self._home.deliver(self.alias)
+        self._deliver(flight)
         known = isinstance(error, ZConfigError)
         flight.outcome.set_exception(error if known else ClosedError(self.alias))
 
@@ -270,7 +273,10 @@ class Lifecycle(Stateful):
         with self._lock:
             if self._flight is flight:  # otherwise it was closed meanwhile, which has been told
                 self._home.put(event)
-        self._home.deliver(self.alias)
+        self._deliver(flight)
+
+    def _deliver(self, flight: Flight) -> None:
+        flight.caller(partial(self._home.deliver, self.alias))
 
     def tell_of_failure(self, event: events.Event) -> None:
         """Have an event told of a connect that failed, unless another one has begun by now."""

@@ -42,7 +42,7 @@ def open_all(
         except ZConfigError as error:
             return error
 
-    def work() -> dict[str, Connection | ZConfigError]:
+    def work(_: object) -> dict[str, Connection | ZConfigError]:
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
             return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
 
