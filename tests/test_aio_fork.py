@@ -177,7 +177,7 @@ gc.disable()
 threading.Thread(target=collect, daemon=True).start()
 loop = asyncio.new_event_loop()
 threading.Thread(target=loop.run_forever, daemon=True).start()
-for _ in range(8):
+for _ in range(4):
     for work in (aio.ping, leave_a_channel):
         asyncio.run_coroutine_threadsafe(work(), loop).result(15)
     fork()
