@@ -15,7 +15,7 @@ from zconfig.endpoint import Endpoint, EndpointError, Family, Transport, parse, 
 from zconfig.redaction import Hidden
 
 CANARY = "c4naryc4nary"
-thorough = settings(max_examples=300, deadline=None)
+thorough = settings(max_examples=150, deadline=None)
 
 printable_ascii = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
 ports = st.integers(1, 65535)
