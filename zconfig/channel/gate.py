@@ -24,7 +24,9 @@ class Gate:
 
     def renew(self) -> None:
         """Begin anew, in a child process: who was inside is a thread of the parent."""
-        self._changed = threading.Condition(threading.Lock())
+        # Taken by itself: a condition stays locked where Ctrl-C meets who has just taken it.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         # One for each who is inside; to add one and to take one out needs no lock.
         self._inside: deque[None] = deque()
         self._closers = 0
@@ -39,7 +41,7 @@ class Gate:
             self._wait_outside()
 
     def _wait_outside(self) -> None:
-        with self._changed:
+        with self._lock:
             self._inside.pop()
             self._changed.notify_all()
             while self._closers:
@@ -54,7 +56,7 @@ class Gate:
         except IndexError:
             pass
         if self._closers:
-            with self._changed:
+            with self._lock:
                 self._changed.notify_all()
 
     def __enter__(self) -> None:
@@ -85,7 +87,7 @@ class Gate:
         Args:
             cancel: Cancels it; called in another thread, and also where that is too late.
         """
-        with self._changed:
+        with self._lock:
             self._yielding.append(cancel)
             is_closed = self._closers > 0
         try:
@@ -93,7 +95,7 @@ class Gate:
                 cancel()
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._yielding.remove(cancel)
 
     def close(self, timeout_s: float) -> None:
@@ -103,18 +105,18 @@ class Gate:
             timeout_s: Seconds to wait; who is inside longer than that stays there.
         """
         deadline = time.monotonic() + timeout_s
-        with self._changed:
+        with self._lock:
             self._closers += 1
             yielding = tuple(self._yielding)
         for cancel in yielding:
             cancel()
-        with self._changed:
+        with self._lock:
             while self._inside and (left_s := deadline - time.monotonic()) > 0:
                 self._changed.wait(left_s)
 
     def open(self) -> None:
         """Let everybody in again, unless somebody else has closed it too."""
-        with self._changed:
+        with self._lock:
             self._closers -= 1
             self._changed.notify_all()
 

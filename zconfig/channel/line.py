@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from zconfig.channel import context
 from zconfig.channel.cancellation import Cancellation
 from zconfig.channel.core import Core
 from zconfig.channel.gate import GATE
-from zconfig.channel.unbroken import unbroken
+from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.errors import ClosedError
 
 AUTHORIZATION = "authorization"
+_LOOK_S = 0.1
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -72,24 +74,35 @@ class Line:
         """
         ends = cancellation or Cancellation()
         deadline = time.monotonic() + timeout_s
-
-        def ask(_: object) -> bytes:
-            with suppress(ValueError):  # what gRPC says of a closed channel
-                while not ends.is_set:
-                    with suppress(grpc.FutureCancelledError):  # it gave way to a fork
-                        left_s = max(deadline - time.monotonic(), 0.001)
-                        return self._ask(method, request, left_s, ends)
-            raise ClosedError(self.alias)
-
-        return unbroken(ask, ends.set)
+        with suppress(ValueError):  # what gRPC says of a closed channel
+            while not ends.is_set:
+                with suppress(grpc.FutureCancelledError):  # it gave way to a fork
+                    left_s = max(deadline - time.monotonic(), 0.001)
+                    return self._ask(method, request, left_s, ends)
+        raise ClosedError(self.alias)
 
     def _ask(self, method: str, request: bytes, timeout_s: float, ends: Cancellation) -> bytes:
+        under_way = threading.Lock()
+        under_way.acquire()
+
         def begin() -> Any:
             # Without serializers gRPC passes bytes as they are.
             call: Any = self.core.first(lambda channel: channel.unary_unary(method))
             return call.future(request, timeout=timeout_s, metadata=self.metadata)
 
-        future = GATE.start(begin)
-        with GATE.giving_way(future.cancel), ends.ending(future.cancel):
+        future: Any = None
+        try:
+            with Uninterrupted():
+                future = GATE.start(begin)
+                future.add_done_callback(lambda _: under_way.release())
+            with GATE.giving_way(future.cancel), ends.ending(future.cancel):
+                # Not in gRPC's own wait, whose lock Ctrl-C may leave locked; and a signal that
+                # comes in the moment before a wait does not wake it.
+                while not under_way.acquire(timeout=_LOOK_S):
+                    pass
             response: bytes = future.result()
-            return response
+        except BaseException:  # Ctrl-C too must not leave a call in flight
+            if future:
+                future.cancel()
+            raise
+        return response

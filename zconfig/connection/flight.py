@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from zconfig.channel.unbroken import Caller, by_oneself
+from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.connection.opening import Opening
-from zconfig.errors import ConnectError, ServerSilentError
+from zconfig.errors import ConnectError, ServerSilentError, ZConfigError
 from zconfig.patience import Patience
 
 
@@ -15,30 +15,33 @@ class Passenger:
     """One who wants a connect.
 
     Attributes:
-        has_left: Whether they were interrupted, and want it no more.
         flight: The connect under way that they make themselves.
-        caller: Does what is for their own thread to do.
     """
 
     def __init__(self) -> None:
-        self.caller: Caller = by_oneself
-        self.has_left = False
         self.flight: Flight | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A connect that is under way: one thread flies it, the others wait for its outcome.
-
-    Args:
-        opening: The connect.
-        caller: Does what is for the thread that wants it, such as to call hooks.
-        outcome: How it went.
-    """
+    """A connect that is under way: one thread flies it, the others wait for its outcome."""
 
     opening: Opening
-    caller: Caller
     outcome: Future[None] = field(default_factory=Future)
+
+    def end(self, error: ZConfigError | None = None) -> None:
+        """Tell those who wait how it went, unless they know.
+
+        Args:
+            error: What it failed of.
+        """
+        with Uninterrupted():
+            if self.outcome.done():
+                return
+            if error:
+                self.outcome.set_exception(error)
+            else:
+                self.outcome.set_result(None)
 
     def join(self, patience: Patience) -> None:
         """Wait for the outcome; return also if it is worth trying oneself.

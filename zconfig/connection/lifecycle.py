@@ -13,7 +13,7 @@ from functools import partial
 from zconfig import events
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Server
-from zconfig.channel.unbroken import Caller, unbroken
+from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
 from zconfig.connection.agreement import check_agreement
@@ -133,12 +133,11 @@ class Lifecycle(Stateful):
         if self.is_open and not (spec and is_firm):
             return
         passenger = Passenger()
-
-        def work(caller: Caller) -> None:
-            passenger.caller = caller
+        try:
             self._open(passenger, patience, spec, is_firm=is_firm, may_reread=may_reread)
-
-        unbroken(work, abandon=partial(self._leave, passenger))
+        except BaseException:  # Ctrl-C may come between any two steps
+            self._leave(passenger)
+            raise
 
     def _open(
         self,
@@ -205,8 +204,8 @@ class Lifecycle(Stateful):
         is_firm: bool,
     ) -> tuple[Flight | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
-        with self._lock:
-            if self.state is State.CLOSED or passenger.has_left:
+        with Uninterrupted(), self._lock:
+            if self.state is State.CLOSED:
                 raise ClosedError(self.alias)
             if self._flight or self.is_open:
                 if spec and is_firm:
@@ -214,39 +213,33 @@ class Lifecycle(Stateful):
                 return self._flight, False
             self.spec = spec or self.spec
             self.state = State.CONNECTING
-            self._flight = passenger.flight = Flight(Opening(self.spec, patience), passenger.caller)
+            self._flight = passenger.flight = Flight(Opening(self.spec, patience))
             self._home.put(reports.connecting(self.spec))
             return self._flight, True
 
     def _leave(self, passenger: Passenger) -> None:
-        """End the connect that a passenger makes, who is interrupted."""
-        with self._lock:
-            passenger.has_left = True
-            flight = passenger.flight
-            if flight is None or self._flight is not flight:  # none, or it has landed
-                return
-            self._flight, self.state = None, State.IDLE
-        flight.opening.cancel()
-        self._home.deliver(self.alias)
+        """End the connect that a passenger has begun, unless it has ended."""
+        if flight := passenger.flight:
+            self._crash(flight, ClosedError(self.alias))
 
     def _fly(self, flight: Flight) -> None:
         """Connect, and tell those who wait how it went."""
         opening = flight.opening
         try:
-            self._deliver(flight)
+            self._home.deliver(self.alias)
             self.watch.begin(opening.spec)
             opened = opening.run(partial(self._tell, flight))
             self._land(flight, opened)
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             self._crash(flight, error)
             raise
-        flight.outcome.set_result(None)
+        flight.end()
         self._home.attend(at_once=False)
-        self._deliver(flight)  # not before: a hook may look the alias up
+        self._home.deliver(self.alias)  # not before: a hook may look the alias up
 
     def _land(self, flight: Flight, opened: Opened) -> None:
         link, server, number = opened
-        with self._lock:
+        with Uninterrupted(), self._lock:
             if self._flight is flight:
                 self._flight, self._link = None, link
                 self.server, self.state = server, State.READY
@@ -260,23 +253,26 @@ class Lifecycle(Stateful):
         raise ClosedError(self.alias)
 
     def _crash(self, flight: Flight, error: BaseException) -> None:
-        with self._lock:
-            if self._flight is flight:
-                self._flight, self.state = None, State.IDLE
-                if isinstance(error, ConnectError) and not flight.opening.goes_on:
-                    self._home.put(reports.failed(error))
-        self._deliver(flight)
-        known = isinstance(error, ZConfigError)
-        flight.outcome.set_exception(error if known else ClosedError(self.alias))
+        """End a connect, unless it has ended."""
+        with Uninterrupted():
+            with self._lock:
+                is_under_way = self._flight is flight
+                if is_under_way:
+                    self._flight, self.state = None, State.IDLE
+                    if isinstance(error, ConnectError) and not flight.opening.goes_on:
+                        self._home.put(reports.failed(error))
+            if is_under_way:
+                flight.opening.cancel()
+        try:
+            self._home.deliver(self.alias)
+        finally:
+            flight.end(error if isinstance(error, ZConfigError) else ClosedError(self.alias))
 
     def _tell(self, flight: Flight, event: events.Event) -> None:
         with self._lock:
             if self._flight is flight:  # otherwise it was closed meanwhile, which has been told
                 self._home.put(event)
-        self._deliver(flight)
-
-    def _deliver(self, flight: Flight) -> None:
-        flight.caller(partial(self._home.deliver, self.alias))
+        self._home.deliver(self.alias)
 
     def tell_of_failure(self, event: events.Event) -> None:
         """Have an event told of a connect that failed, unless another one has begun by now."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from zconfig.channel.unbroken import unbroken
 from zconfig.errors import AutoconnectError, ClosedError, ZConfigError
 from zconfig.registry.table import Table
+from zconfig.registry.unbroken import unbroken
 from zconfig.settings.arguments import as_alias
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def open_all(
         except ZConfigError as error:
             return error
 
-    def work(_: object) -> dict[str, Connection | ZConfigError]:
+    def work() -> dict[str, Connection | ZConfigError]:
         with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
             return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
 

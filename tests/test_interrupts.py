@@ -1,16 +1,18 @@
-"""Work that Ctrl-C does not break off: done aside, in the caller's context, and abandoned."""
+"""Ctrl-C: what it does not come between, and what goes on and ends by itself."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
 
 from zconfig.channel.cancellation import Cancellation
-from zconfig.channel.unbroken import Caller, unbroken
+from zconfig.channel.uninterrupted import Uninterrupted
+from zconfig.registry.unbroken import unbroken
 
 PATIENCE_S = 20.0
 
@@ -27,12 +29,12 @@ def nothing() -> None:
 
 
 def test_the_main_thread_has_its_work_done_by_another_one() -> None:
-    assert unbroken(lambda _: threading.current_thread(), nothing) is not threading.current_thread()
+    assert unbroken(threading.current_thread, nothing) is not threading.current_thread()
 
 
 def test_another_thread_does_its_work_itself() -> None:
     def own() -> bool:
-        return unbroken(lambda _: threading.current_thread(), nothing) is threading.current_thread()
+        return unbroken(threading.current_thread, nothing) is threading.current_thread()
 
     with ThreadPoolExecutor(1) as executor:
         assert executor.submit(own).result(PATIENCE_S)
@@ -41,47 +43,16 @@ def test_another_thread_does_its_work_itself() -> None:
 def test_work_is_done_in_the_context_of_who_wants_it() -> None:
     reset = _REQUEST.set("of mine")
     try:
-        assert unbroken(lambda _: _REQUEST.get(), nothing) == "of mine"
+        assert unbroken(_REQUEST.get, nothing) == "of mine"
     finally:
         _REQUEST.reset(reset)
-
-
-def test_the_caller_does_its_part_in_its_own_thread_before_the_work_goes_on() -> None:
-    did: list[object] = []
-
-    def work(caller: Caller) -> None:
-        caller(lambda: did.append(threading.current_thread()))
-        did.append("the rest")
-
-    unbroken(work, nothing)
-    assert did == [threading.main_thread(), "the rest"]
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
-def test_work_whose_caller_fails_in_its_part_is_abandoned_and_goes_on(
-    kind: type[BaseException],
-) -> None:
-    told, done = threading.Event(), threading.Event()
-
-    def fail() -> None:
-        raise kind
-
-    def work(caller: Caller) -> None:
-        caller(fail)
-        assert told.wait(PATIENCE_S)
-        caller(fail)  # nobody is there to do it
-        done.set()
-
-    with pytest.raises(kind):
-        unbroken(work, told.set)
-    assert done.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])
 def test_what_the_work_raises_is_raised(kind: type[BaseException]) -> None:
     error = kind("so")
 
-    def fail(_: Caller) -> None:
+    def fail() -> None:
         raise error
 
     with pytest.raises(kind) as caught:
@@ -92,7 +63,7 @@ def test_what_the_work_raises_is_raised(kind: type[BaseException]) -> None:
 def test_an_interrupt_is_raised_at_once_and_the_work_told() -> None:
     told, done = threading.Event(), threading.Event()
 
-    def work(_: Caller) -> None:
+    def work() -> None:
         interrupt()
         assert told.wait(PATIENCE_S)
         done.set()
@@ -100,6 +71,58 @@ def test_an_interrupt_is_raised_at_once_and_the_work_told() -> None:
     with pytest.raises(KeyboardInterrupt):
         unbroken(work, told.set)
     assert done.wait(PATIENCE_S)
+
+
+def test_an_interrupt_in_the_middle_of_a_step_counts_at_its_end() -> None:
+    steps: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+
+    def work() -> None:
+        with Uninterrupted():
+            steps.append(1)
+            interrupt()
+            steps.append(2)
+        steps.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == [1, 2]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_the_applications_own_handler_hears_of_it_then() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        with Uninterrupted():
+            interrupt()
+            time.sleep(0.01)
+            assert heard == []
+        assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_what_python_does_not_handle_stays_as_it_is(handler: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with Uninterrupted():
+            assert signal.getsignal(signal.SIGINT) is handler
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+
+    def look() -> object:
+        with Uninterrupted():
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as executor:
+        assert executor.submit(look).result(PATIENCE_S) is handler
 
 
 def test_each_part_of_cancelled_work_is_ended_and_what_is_over_left_alone() -> None:
