@@ -69,6 +69,12 @@ def test_what_was_to_be_measured_without_a_bound_was_measured(committed: Results
     assert len(set(names)) == len(names)
 
 
+def test_the_soak_was_run_with_the_lines(committed: Results) -> None:
+    assert committed.soak
+    assert committed.soak.minutes >= 10
+    assert "calls lost" in dict(committed.soak.rows)
+
+
 def test_what_was_missed_is_called_so_with_a_profile(committed: Results) -> None:
     for each in committed.measured:
         rows = [report.goal_row(each, goal) for goal in missed(each)]
