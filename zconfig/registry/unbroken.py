@@ -36,7 +36,7 @@ def unbroken(work: Callable[[], T], abandon: Callable[[], object]) -> T:
     try:
         threading.Thread(target=run, args=(deed.do,), name="zconfig", daemon=True).start()
         deed.wait()
-    except BaseException:
+    except BaseException:  # Ctrl-C, or whatever else a handler of a signal raises
         abandon()
         raise
     return deed.outcome()
