@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from tests.support.fake_milvus import PATIENCE_S, fake_milvus
 from tests.support.servers import RealMilvus
 from zconfig import events
 from zconfig.registry import Connections
@@ -78,6 +80,24 @@ def test_a_changed_endpoint_opens_again_on_the_next_use(
     assert connections.reload().changed == {"a": ("endpoint",)}
     assert not live.is_open
     assert connections["a"].endpoint.path == str(tmp_path / "two.db")
+
+
+def test_another_endpoint_is_followed_at_once_by_those_whose_connect_is_under_way(
+    connections: Connections, write: Write
+) -> None:
+    with fake_milvus() as silent, fake_milvus() as well, ThreadPoolExecutor(3) as threads:
+        silent.hold()
+        write(PROD_URI=silent.uri, PROD_TIMEOUT="60")
+        connections.reload()
+        asking = [threads.submit(lambda: connections["prod"]) for _ in range(3)]
+        silent.wait_for(1)
+        write(PROD_URI=well.uri, PROD_TIMEOUT="60")
+        connections.reload()
+        opened = {each.result(PATIENCE_S) for each in asking}
+        assert [str(each.endpoint) for each in opened] == [well.uri]
+        assert (silent.count("Connect"), well.count("Connect")) == (1, 1)
+        assert connections["prod"] in opened
+        silent.let_go()
 
 
 def test_a_field_that_concerns_no_channel_is_taken_up_at_once(

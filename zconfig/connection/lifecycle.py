@@ -158,9 +158,11 @@ class Lifecycle(Stateful):
                     self._fly(flight)
                 else:
                     flight.join(patience)
-            except ClosedError:  # by whom had a new specification for it, perhaps
+            except ClosedError:
                 if self.state is State.CLOSED:
                     raise
+                if not is_firm and self.spec is not flight.opening.spec:
+                    spec = None  # a reload replaced what was wanted
             except RejectedCredentialsError:
                 refused = flight.opening.spec
                 if not may_reread or refused == newest:
