@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 import pytest
@@ -28,6 +29,7 @@ from tests.support.topology import (
     topology_server,
 )
 from zconfig import events
+from zconfig.aio.connections import AsyncConnections
 from zconfig.connection import State
 from zconfig.errors import (
     ConnectError,
@@ -155,6 +157,34 @@ def test_roles_that_are_swapped_while_all_is_well_are_followed_when_it_is_time(
             connection.ping()
             assert cluster.members[number].count("GetVersion") >= 1
         assert not ears.of(events.ConnectionLost)
+
+
+@pytest.mark.parametrize("how", ["call", "future", "asyncio"])
+@pytest.mark.parametrize("says", ["reply", "error"])
+def test_a_primary_that_says_it_is_one_no_longer_is_followed_to_the_new_one(
+    cluster: Cluster, says: Literal["reply", "error"], how: str
+) -> None:
+    with registry(**cluster.environ) as connections:
+        ears = Ears(connections)
+        cluster.members[0].demoted = says
+        with suppress(grpc.RpcError):
+            if how == "asyncio":
+                asyncio.run(demoted_on_a_loop(AsyncConnections(connections), cluster, ears))
+            else:
+                stub: Any = connections["world"].channel.unary_unary(GET_VERSION)
+                cluster.promote(1)
+                call = stub if how == "call" else lambda *a, **k: stub.future(*a, **k).result()
+                call(b"", timeout=PATIENCE_S)
+        assert ears.wait_for(events.ConnectionMoved).target.endswith(MEMBERS[1])
+    assert not ears.of(events.ConnectionLost)
+
+
+async def demoted_on_a_loop(aio: AsyncConnections, cluster: Cluster, ears: Ears) -> None:
+    connection = await aio.get("world")
+    cluster.promote(1)
+    with suppress(grpc.RpcError):
+        await connection.channel.unary_unary(GET_VERSION)(b"", timeout=PATIENCE_S)
+    await asyncio.to_thread(ears.wait_for, events.ConnectionMoved)
 
 
 def test_a_new_primary_that_does_not_accept_us_is_not_followed(

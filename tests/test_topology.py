@@ -48,7 +48,6 @@ from zconfig.topology import (
     Follower,
     Member,
     Topology,
-    calls_for_refresh,
     fetch_topology,
     parse_topology,
 )
@@ -850,22 +849,15 @@ def test_the_primary_is_asked_for_once() -> None:
 def test_a_primary_that_moved_is_seen() -> None:
     follower = Follower(Scripted(topology(1), topology(2, EAST), topology(3, EAST)))
     assert follower.primary(within()) == parse(WEST)
-    assert follower.refresh(within()) is True
+    follower.refresh(within())
     assert follower.primary(within()) == parse(EAST)
-    assert follower.refresh(within()) is False
-
-
-def test_the_first_topology_moves_nothing() -> None:
-    follower = Follower(Scripted(topology(1)))
-    assert follower.refresh(within()) is False
-    assert follower.primary(within()) == parse(WEST)
 
 
 @pytest.mark.parametrize("version", [9, 10])
 def test_a_topology_that_is_not_newer_is_not_taken(version: int) -> None:
     follower = Follower(Scripted(topology(10), topology(version, EAST)))
     follower.primary(within())
-    assert follower.refresh(within()) is False
+    follower.refresh(within())
     assert follower.topology == topology(10)
 
 
@@ -873,7 +865,8 @@ def test_versions_compare_as_numbers() -> None:
     told_before, told_after = document("9", w=(WEST, PRIMARY)), document("10", e=(EAST, PRIMARY))
     follower = Follower(Scripted(read(told_before), read(told_after)))
     follower.primary(within())
-    assert follower.refresh(within()) is True
+    follower.refresh(within())
+    assert follower.primary(within()) == parse(EAST)
 
 
 def test_what_is_known_stays_when_a_refresh_fails() -> None:
@@ -884,7 +877,8 @@ def test_what_is_known_stays_when_a_refresh_fails() -> None:
         follower.refresh(within())
     assert (caught.value.error, caught.value.detail) == (failure.error, failure.detail)
     assert follower.primary(within()) == parse(WEST)
-    assert follower.refresh(within()) is True
+    follower.refresh(within())
+    assert follower.primary(within()) == parse(EAST)
 
 
 def test_a_first_request_that_fails_is_made_again() -> None:
@@ -971,7 +965,8 @@ def test_threads_that_wait_learn_that_the_primary_moved() -> None:
     held = Held(topology(2, EAST))
     follower = Follower(held)
     follower._topology = topology(1)
-    assert answers_of(4, lambda: follower.refresh(within()), held) == [True] * 4
+    answers_of(4, lambda: follower.refresh(within()), held)
+    assert follower.primary(within()) == parse(EAST)
     assert held.asked == 1
 
 
@@ -1025,27 +1020,11 @@ def test_a_follower_follows_a_server_whose_members_swap_roles(certificates: Cert
         target = trusting(certificates, server.port)
         follower = Follower(lambda deadline: fetch_topology(asking(), target, deadline))
         assert follower.primary(within()) == parse(WEST)
-        assert follower.refresh(within()) is True
+        follower.refresh(within())
         assert follower.primary(within()) == parse(EAST)
-        assert follower.refresh(within()) is False
+        follower.refresh(within())
+        assert follower.primary(within()) == parse(EAST)
         with pytest.raises(StageError):
             follower.refresh(within())
         assert follower.primary(within()) == parse(EAST)
     assert len(server.requests) == 4
-
-
-@pytest.mark.parametrize(
-    ("code", "text", "expected"),
-    [
-        (grpc.StatusCode.UNAVAILABLE, "Connection refused", True),
-        (grpc.StatusCode.OK, "code: STREAMING_CODE_REPLICATE_VIOLATION, cause: x", True),
-        (grpc.StatusCode.UNKNOWN, "STREAMING_CODE_REPLICATE_VIOLATION", True),
-        (grpc.StatusCode.UNKNOWN, "collection not found", False),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", False),
-        (grpc.StatusCode.OK, "", False),
-    ],
-)
-def test_which_failures_call_for_a_refresh(
-    code: grpc.StatusCode, text: str, expected: bool
-) -> None:
-    assert calls_for_refresh(code, text) is expected

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import grpc
 
@@ -22,6 +22,7 @@ from zconfig.channel.messages import (
 )
 
 VERSION = "2.6.1"
+DEMOTED = "code: STREAMING_CODE_REPLICATE_VIOLATION, cause: not the primary cluster"
 PATIENCE_S = 20.0
 """Longer than anything takes that is not stuck."""
 
@@ -50,6 +51,8 @@ class FakeMilvus:
         databases: What it lists, and finds when `dbname` comes along.
         secrets: What callers must know one of, e.g. `root:Milvus`; `None` lets everybody in.
         away: How many of the next calls find it unavailable.
+        demoted: How it says on GetVersion that it is a primary no longer: in the `reply` or as
+            the `error` of the call.
     """
 
     def __init__(self) -> None:
@@ -58,6 +61,7 @@ class FakeMilvus:
         self.databases: tuple[str, ...] = ("default",)
         self.secrets: set[str] | None = None
         self.away = 0
+        self.demoted: Literal["", "reply", "error"] = ""
         self._waiting = 0
         self._holding = False
         self._changed = threading.Condition()
@@ -120,7 +124,10 @@ class FakeMilvus:
 
     def _get_version(self, _: bytes, context: Any) -> bytes:
         self._receive("GetVersion", context)
-        return VersionReply(version=VERSION).encode()
+        if self.demoted == "error":
+            context.abort(grpc.StatusCode.UNKNOWN, DEMOTED)
+        status = Status(code=2, reason=DEMOTED) if self.demoted else Status()
+        return VersionReply(status=status, version=VERSION).encode()
 
     def _check_health(self, _: bytes, context: Any) -> bytes:
         self._receive("CheckHealth", context)

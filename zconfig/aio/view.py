@@ -13,25 +13,13 @@ from zconfig.aio.calls import Reply, UnaryUnaryCall, outcome, through, with_reas
 from zconfig.aio.core import core_of
 from zconfig.aio.forks import no_fork
 from zconfig.channel.line import AUTHORIZATION, Line
+from zconfig.channel.owner import LineOwner, heeding, report_failure
 
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _RENEWALS = 3  # credentials may be replaced while a call is made again
 
 
-class Owner(Protocol):
-    """Who has the channels that a view looks at."""
-
-    @property
-    def alias(self) -> str:
-        """For whom calls are made."""
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed for good."""
-
-    @property
-    def line(self) -> Line | None:
-        """What calls go over just now; `None` where it is closed, or has yet to dial."""
+class Owner(LineOwner, Protocol):
+    """Has the channels of an event loop."""
 
     def at_once(self) -> Line:
         """Return the line for a call that cannot wait.
@@ -55,9 +43,6 @@ class Owner(Protocol):
             ClosedError: It was closed for good meanwhile.
             ConnectError: It was closed meanwhile, and cannot be opened anew.
         """
-
-    def doubt(self, line: Line) -> str:
-        """Hear that a call got no answer; return at once why, if that is known, or nothing."""
 
 
 class AsyncChannelView(grpc.aio.Channel):
@@ -224,13 +209,15 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         await no_fork()
         core = core_of(line)
         with core.in_use():
-            method = core.take_turn(lambda it: it.unary_unary(self._method, *self._serializers))
+            serialize, deserialize = self._serializers
+            given = self._method, serialize, heeding(self._owner, deserialize)
+            method = core.take_turn(lambda it: it.unary_unary(*given))
             merged = line.merge(asked.metadata)
             call = method(asked.request, timeout=asked.left_s, metadata=merged, **asked.rest)
             try:
                 return await outcome(call)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _LOST and (why := self._owner.doubt(line)):
+                if why := report_failure(self._owner, line, error.code(), error.details()):
                     raise with_reason(error, why) from None
                 raise
 

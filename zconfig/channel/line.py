@@ -33,11 +33,13 @@ class Line:
         alias: The alias that speaks.
         core: The channels; other aliases may share them.
         metadata: What each call carries.
+        follows: Whether another server may become the one to dial.
     """
 
     alias: str
     core: Core
     metadata: Metadata = field(repr=False)
+    follows: bool = False
 
     @property
     def authorization(self) -> str | bytes | None:

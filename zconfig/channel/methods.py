@@ -17,10 +17,8 @@ from zconfig.channel.core import Core
 from zconfig.channel.future import Failed, RenewableFuture
 from zconfig.channel.gate import GATE
 from zconfig.channel.line import AUTHORIZATION, Line
-from zconfig.channel.owner import Owner
+from zconfig.channel.owner import Owner, report_failure
 from zconfig.errors import ClosedError, ZConfigError
-
-_LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 _RENEWALS = 3  # credentials may be replaced once more while a call is made again
 
@@ -85,7 +83,7 @@ class _Method:
 
     def _heed(self, line: Line, call: Any) -> None:
         """Tell the owner of a call that got no answer, and the caller what is known of that."""
-        if call.code() in _LOST and (why := self._owner.doubt(line)):
+        if why := report_failure(self._owner, line, call.code(), call.details()):
             _add_to_details(call, why)
 
 

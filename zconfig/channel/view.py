@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 
 from zconfig.channel.methods import Stream, UnaryResponse, UnaryUnary
-from zconfig.channel.owner import Owner
+from zconfig.channel.owner import Owner, heeding
 from zconfig.channel.remembered import Remembered
 from zconfig.channel.subscription import Subscription
 
@@ -49,8 +49,12 @@ class ChannelView(grpc.Channel):
         """Return a callable for a unary method, as `grpc.Channel.unary_unary` does."""
         if method in self._known and (response := self._known[method]()):
             return Remembered((response_deserializer or bytes)(response))
-        given = (method, request_serializer, response_deserializer, *args)
-        return UnaryUnary(self._owner, lambda channel: channel.unary_unary(*given, **kwargs))
+
+        def make(channel: grpc.Channel) -> Any:
+            deserializer = heeding(self._owner, response_deserializer)
+            return channel.unary_unary(method, request_serializer, deserializer, *args, **kwargs)
+
+        return UnaryUnary(self._owner, make)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
         """Return a callable for a method that answers with a stream."""

@@ -385,9 +385,9 @@ class Lifecycle(Stateful):
 
     # --- lost and found ---------------------------------------------------------------------
 
-    def doubt(self, line: Line) -> str:
-        """Hear that a call on a line got no answer; return why, if that is known already."""
-        if self.line is line and self.watch.doubt():
+    def doubt(self, line: Line, *, at_once: bool = True) -> str:
+        """Hear that a server may be lost, or not the one to ask; see `Owner.doubt`."""
+        if self.line is line and self.watch.doubt() and at_once:
             self._home.attend(at_once=True)
         return self.trouble if self.is_lost else ""
 

@@ -82,7 +82,7 @@ class Link:
             server: What accepted us; `None` before one has.
         """
         identifier = server.identifier if server else None
-        return Line(spec.alias, self.loan.core, metadata_of(spec, identifier))
+        return Line(spec.alias, self.loan.core, metadata_of(spec, identifier), self.follows)
 
     def release(self) -> None:
         """Give everything back."""

@@ -10,7 +10,7 @@ it saw is masked, and on one line.
 from __future__ import annotations
 
 from zconfig.topology.fetch import fetch_topology
-from zconfig.topology.follower import REFRESH_S, Follower, calls_for_refresh
+from zconfig.topology.follower import REFRESH_S, Follower
 from zconfig.topology.parsing import parse_topology
 from zconfig.topology.values import Member, Topology
 
@@ -19,7 +19,6 @@ __all__ = [
     "Follower",
     "Member",
     "Topology",
-    "calls_for_refresh",
     "fetch_topology",
     "parse_topology",
 ]

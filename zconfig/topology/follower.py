@@ -6,9 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import grpc
 
 from zconfig.diagnosis.verdict import StageError, Verdict
 from zconfig.endpoint import Endpoint
@@ -18,38 +15,12 @@ from zconfig.topology.values import Topology
 REFRESH_S = 300.0
 """Seconds after which the topology is asked for again, as pymilvus does."""
 
-_NO_LONGER_WRITABLE = "STREAMING_CODE_REPLICATE_VIOLATION"
-
-
-def calls_for_refresh(code: grpc.StatusCode, text: str) -> bool:
-    """Tell whether a call may have failed because the primary moved.
-
-    Args:
-        code: The status of the call; `OK` where it was the reply that said what failed.
-        text: What was said.
-
-    Example:
-        >>> calls_for_refresh(grpc.StatusCode.UNAVAILABLE, "Connection refused")
-        True
-        >>> calls_for_refresh(grpc.StatusCode.UNAUTHENTICATED, "auth check failure")
-        False
-    """
-    return code is grpc.StatusCode.UNAVAILABLE or _NO_LONGER_WRITABLE in text
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What one request came to; a failure is kept without its traceback."""
-
-    moved: bool = False
-    failure: Verdict | None = None
-
 
 class Follower:
     """Knows a global cluster's topology, and keeps it until a newer one is told.
 
     It starts no thread: its owner calls `refresh` once `due` has passed, and when a call fails
-    so that `calls_for_refresh` says so. Any number of threads may use it; they wait for one
+    that the primary would have answered. Any number of threads may use it; they wait for one
     request rather than make several. After a fork, make a new one.
 
     Args:
@@ -61,7 +32,8 @@ class Follower:
         self._ask = ask
         self._asking = threading.Lock()
         self._topology: Topology | None = None
-        self._latest = _Outcome()
+        self._requests = 0
+        self._failure: Verdict | None = None  # of the latest request, without its traceback
         self._due = -math.inf
 
     @property
@@ -87,45 +59,38 @@ class Follower:
             self.refresh(deadline)
         return topology.primary.endpoint
 
-    def refresh(self, deadline: float) -> bool:
+    def refresh(self, deadline: float) -> None:
         """Ask again, or wait for the answer to a request that is under way.
 
         Args:
             deadline: The monotonic instant to stop at.
 
-        Returns:
-            Whether the primary's endpoint changed; the first topology changes nothing.
-
         Raises:
             StageError: The topology cannot be had; the one that is known stays.
         """
-        before = self._latest
+        before = self._requests
         # This lock is the request under way; nobody needs it to read what is known.
         if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise StageError(ServerSilentError, "another request for the topology is under way")
         try:
-            if self._latest is before:
-                self._latest = self._outcome(deadline)
-            latest = self._latest
+            if self._requests == before:
+                self._failure = self._request(deadline)
+                self._requests += 1
+            failure = self._failure
         finally:
             self._asking.release()
-        if failure := latest.failure:
+        if failure:
             raise StageError(failure.error, failure.detail, failure.field)
-        return latest.moved
 
-    def _outcome(self, deadline: float) -> _Outcome:
+    def _request(self, deadline: float) -> Verdict | None:
+        """Ask, and take what is newer than what is known; return why there is no answer."""
         try:
-            return _Outcome(moved=self._take(self._ask(deadline)))
+            newest = self._ask(deadline)
         except StageError as failed:
-            failure = Verdict(failed.error, failed.detail, field=failed.field)
-            return _Outcome(failure=failure)
+            return Verdict(failed.error, failed.detail, field=failed.field)
         finally:
             self._due = time.monotonic() + REFRESH_S
-
-    def _take(self, newest: Topology) -> bool:
-        """Take a topology if it is newer than the one that is known."""
         known = self._topology
-        if known is not None and newest.version <= known.version:
-            return False
-        self._topology = newest
-        return known is not None and known.primary.endpoint != newest.primary.endpoint
+        if known is None or newest.version > known.version:
+            self._topology = newest
+        return None
