@@ -40,7 +40,10 @@ def variables() -> str:
         "`ZILLIZ_<FIELD>` is a field of the connection `default`; `ZILLIZ_<ALIAS>_<FIELD>` is the "
         "same field of another one.\n\n"
         f"{markdown_table(connection_entries())}\n## Of the loader\n\n"
-        f"{markdown_table(option_entries())}"
+        f"{markdown_table(option_entries())}\n## Paths\n\n"
+        "A relative path, in whatever variable or file it is written, starts at the working "
+        "directory of the import: a later change of directory changes nothing. A `~` in front is "
+        "the home directory.\n"
     )
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"origin", "redaction", "patience", "_version"},
+    {"origin", "paths", "redaction", "patience", "_version"},
     {"errors", "events", "masking"},
     {"dispatch"},
     {"sources"},

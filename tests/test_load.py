@@ -19,6 +19,7 @@ from tests.support.registries import registry
 from zconfig.cli.report import listed
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
+from zconfig.registry.table import spec_of
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import load
@@ -710,3 +711,48 @@ def test_a_misspelt_prefix_in_a_file_is_found_with_its_line(read: Read, tmp_path
     write(tmp_path / ".env", "OTHER=1\nZILIZ_PROD_URI=http://db:19530\n")
     (problem,) = read().problems
     assert (problem.code, str(problem.origin)) == ("misspelt_prefix", "ZILIZ_PROD_URI (.env:2)")
+
+
+# --- paths ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["", "./", "~/"])
+def test_every_path_starts_where_the_configuration_was_read_whatever_the_directory_is_now(
+    start: str, read: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "conf.env": "ZILLIZ_DOTENV_URI=http://a",
+        "token": "key",
+        "secrets/zilliz_secret_uri": "http://b",
+        "bindings/bound/type": "milvus",
+        "bindings/bound/uri": "https://c",
+        "bindings/bound/ca.crt": "",
+        "elsewhere/token": "another key",
+    }.items():
+        write(tmp_path / name, text)
+    environ = {
+        "ZCONFIG_ENV_FILE": "conf.env",
+        "ZCONFIG_SECRETS_DIR": "secrets",
+        "SERVICE_BINDING_ROOT": "bindings",
+        "ZILLIZ_TOKEN_FILE": "token",
+        "ZILLIZ_TLS_CA": "ca.pem",
+        "ZILLIZ_TLS_CERT": "c.pem",
+        "ZILLIZ_TLS_KEY": "c.key",
+        "ZILLIZ_LITE_URI": "x.db",
+    }
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    configuration = read(
+        {name: start + path for name, path in environ.items()} | {"ZILLIZ_URI": TLS}
+    )
+    assert not configuration.problems
+    assert set(configuration.aliases) == {"dotenv", "secret", "bound", "default", "lite"}
+    spec = spec_of("default", configuration)
+    assert spec.credentials
+    assert spec.credentials.secret == "key"
+    assert spec.origins["token"].via == f"{start}token"
+    assert spec.tls[:3] == tuple(str(tmp_path / name) for name in ("ca.pem", "c.pem", "c.key"))
+    assert spec_of("lite", configuration).endpoint.path == str(tmp_path / "x.db")
+    bound = spec_of("bound", configuration)
+    assert bound.tls.ca == str(tmp_path / "bindings/bound/ca.crt")
+    assert bound.origins["uri"].path == str(Path(f"{start}bindings/bound/uri"))

@@ -6,7 +6,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,34 @@ def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeM
     assert sent(server) == ["key-2"]
     assert len(server.peers()) == 1
     assert not ears.of(events.ConnectionLost)
+
+
+@pytest.mark.parametrize("form", ["dotenv", "named file", "secrets directory"])
+def test_a_file_with_a_relative_path_rotates_after_a_change_of_directory(
+    form: str, server: FakeMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, file = {
+        "dotenv": ("", tmp_path / ".env"),
+        "named file": ("ZILLIZ_TOKEN_FILE=./token", tmp_path / "token"),
+        "secrets directory": ("ZCONFIG_SECRETS_DIR=secrets", tmp_path / "secrets" / "zilliz_token"),
+    }[form]
+
+    def write(secret: str) -> None:
+        file.parent.mkdir(exist_ok=True)
+        text = f"ZILLIZ_URI={server.uri}\nZILLIZ_TOKEN={secret}\n" if form == "dotenv" else secret
+        file.touch(mode=0o600)
+        file.write_text(text)
+
+    (tmp_path / ".env").write_text(f"ZILLIZ_URI={server.uri}\n{line}\n")
+    write("key-1")
+    server.secrets = {"key-1", "key-2"}
+    connections = Connections(lambda: load({}, tmp_path, system_secrets=str(tmp_path / "none")))
+    with closing(connections):
+        ears = Ears(connections)
+        assert connections.default.ping() > 0
+        monkeypatch.chdir("/")
+        write("key-2")
+        ears.wait_for(events.ConnectionRotated)
 
 
 def test_the_swap_of_a_whole_directory_rotates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def test_everything_that_is_configured_is_in_the_specification() -> None:
         db_name="sales",
         timeout_s=3.0,
         required=False,
-        tls=TLSFiles("ca.pem", "c.pem", "c.key", "milvus"),
+        tls=TLSFiles(*map(os.path.abspath, ("ca.pem", "c.pem", "c.key")), "milvus"),
         proxy="off",
         keepalive_s=60.0,
         pool_size=2,
@@ -120,9 +121,19 @@ def test_the_path_of_an_embedded_database_survives_a_change_of_directory(
     assert Path(path).resolve() == (tmp_path / "x.db").resolve()
 
 
+def test_the_paths_of_tls_files_survive_a_change_of_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = spec_of(tls_ca="ca.pem", tls_cert="./c.pem", tls_key="~/c.key")
+    assert spec.tls.ca == str(tmp_path / "ca.pem")
+    monkeypatch.chdir("/")
+    assert differences(spec, spec_of(tls_ca="ca.pem")) == ("tls",)
+
+
 def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert spec_of(uri="~/x.db").endpoint.path == str(tmp_path / "x.db")
+    assert spec_of(tls_ca="~/ca.pem").tls.ca == str(tmp_path / "ca.pem")
 
 
 # --- credentials --------------------------------------------------------------------------------
@@ -241,8 +252,8 @@ def test_the_origin_of_credentials_is_that_of_those_that_count(
 
 
 def test_a_tls_field_overrides_itself_alone() -> None:
-    changed = override(spec_of(tls_ca="ca.pem"), spec_of(tls_server_name="milvus"))
-    assert changed.tls == TLSFiles(ca="ca.pem", server_name="milvus")
+    changed = override(spec_of(tls_ca="/ca.pem"), spec_of(tls_server_name="milvus"))
+    assert changed.tls == TLSFiles(ca="/ca.pem", server_name="milvus")
 
 
 def test_equal_specifications_do_not_differ_wherever_they_were_set() -> None:

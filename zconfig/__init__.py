@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zconfig._version import __version__
@@ -38,6 +37,7 @@ from zconfig.errors import (
 )
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.masking import MaskingFilter, MaskingProcessor
+from zconfig.paths import working_directory
 from zconfig.redaction import Masker
 from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
@@ -94,15 +94,8 @@ _ELSEWHERE = {
 }
 
 
-def _working_directory() -> Path:
-    try:
-        return Path.cwd()
-    except OSError:  # it was deleted; importing us raises nothing for that
-        return Path()
-
-
-# A daemon changes its directory later, and its `.env` stays where it was.
-_directory = _working_directory()
+# A daemon changes its directory later, and its files stay where they were.
+_directory = working_directory()
 
 
 def _load(*, remote: bool = True) -> Configuration:

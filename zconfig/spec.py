@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from zconfig.endpoint import Endpoint, Transport
 from zconfig.origin import Origin
+from zconfig.paths import anchored, working_directory
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
 
@@ -51,7 +51,7 @@ class Credentials:
 
 
 class TLSFiles(NamedTuple):
-    """Paths of PEM files, and the name to verify; `None` where the default holds."""
+    """Absolute paths of PEM files, and the name to verify; `None` where the default holds."""
 
     ca: str | None = None
     cert: str | None = None
@@ -78,6 +78,7 @@ class ConnectionSpec:
         keepalive_s: Seconds between HTTP/2 pings; 0 for none.
         pool_size: HTTP/2 connections behind the alias.
         origins: Where each field was set; two specs that differ only here are equal.
+        directory: Where relative paths in the origins start; likewise.
     """
 
     alias: str
@@ -91,6 +92,7 @@ class ConnectionSpec:
     keepalive_s: float = 30.0
     pool_size: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+    directory: Path = field(default=Path(), compare=False, repr=False)
 
     @property
     def secrets(self) -> tuple[Hidden, ...]:
@@ -110,7 +112,10 @@ class ConnectionSpec:
 
 
 def to_spec(
-    alias: str, settings: ConnectionSettings, origins: Mapping[str, Origin]
+    alias: str,
+    settings: ConnectionSettings,
+    origins: Mapping[str, Origin],
+    directory: Path | None = None,
 ) -> ConnectionSpec:
     """Convert validated settings.
 
@@ -118,6 +123,7 @@ def to_spec(
         alias: The connection's name.
         settings: What is configured for it.
         origins: Where each field was set.
+        directory: Where relative paths start; the working directory by default.
 
     Example:
         >>> from zconfig.settings.fields import ConnectionSettings
@@ -125,21 +131,23 @@ def to_spec(
         'sales'
     """
     endpoint = settings.uri
+    directory = working_directory() if directory is None else directory
     keepalive_s = settings.keepalive
     if keepalive_s is None:
         keepalive_s = default_keepalive_s(endpoint)
     return ConnectionSpec(
         alias=alias,
-        endpoint=_absolute(endpoint),
+        endpoint=_absolute(endpoint, directory),
         credentials=_credentials(settings),
         db_name=settings.db_name or endpoint.db_name or DEFAULT_DATABASE,
         timeout_s=settings.timeout,
         required=settings.required,
-        tls=_tls(settings),
+        tls=_tls(settings, directory),
         proxy=settings.proxy,
         keepalive_s=keepalive_s,
         pool_size=settings.pool_size,
         origins=origins,
+        directory=directory,
     )
 
 
@@ -197,18 +205,15 @@ def _credentials(settings: ConnectionSettings) -> Credentials | None:
     return None
 
 
-def _tls(settings: ConnectionSettings) -> TLSFiles:
-    files = (settings.tls_ca, settings.tls_cert, settings.tls_key, settings.tls_server_name)
-    return TLSFiles(*files) if any(files) else _NO_TLS_FILES
+def _tls(settings: ConnectionSettings, directory: Path) -> TLSFiles:
+    written = (settings.tls_ca, settings.tls_cert, settings.tls_key)
+    ca, cert, key = (path and anchored(path, directory) for path in written)
+    name = settings.tls_server_name
+    return TLSFiles(ca, cert, key, name) if name or any(written) else _NO_TLS_FILES
 
 
-def _absolute(endpoint: Endpoint) -> Endpoint:
+def _absolute(endpoint: Endpoint, directory: Path) -> Endpoint:
     """Make an embedded database's path absolute: its identity must survive a `chdir`."""
     if endpoint.transport is not Transport.LITE or endpoint.path is None:
         return endpoint
-    # pathlib's own raises where there is no such user, and then `~name` is a directory's name.
-    path = os.path.expanduser(endpoint.path)  # noqa: PTH111 - see above
-    try:
-        return replace(endpoint, path=str(Path(path).absolute()))
-    except OSError:  # the working directory was deleted: the connect will say so
-        return endpoint
+    return replace(endpoint, path=anchored(endpoint.path, directory))

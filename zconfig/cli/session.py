@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import click
 
 from zconfig.log import configure_logging, log_as_configured
+from zconfig.paths import working_directory
 from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
@@ -59,7 +59,7 @@ class Session:
             remote: Whether to read also what may need the network.
         """
         given = {name: self.chosen[name] for name in _LOADER_OPTIONS if name in self.chosen}
-        return load(process_environment(), Path(), given=given, remote=remote)
+        return load(process_environment(), working_directory(), given=given, remote=remote)
 
 
 pass_session = click.make_pass_decorator(Session, ensure=True)

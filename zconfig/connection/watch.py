@@ -11,6 +11,7 @@ from zconfig.channel.milvus import Server, converse, greet
 from zconfig.connection.link import Link, make_link
 from zconfig.connection.seam import Attempt
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
+from zconfig.paths import anchored
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -141,13 +142,14 @@ def prove(link: Link, spec: ConnectionSpec, timeout_s: float) -> Server:
 def credentials_stamp(spec: ConnectionSpec) -> Stamp:
     """Return what changes when a file is rewritten that the credentials came from.
 
-    Links are followed, so that Kubernetes' swap of a whole directory shows.
+    Links are followed, so that Kubernetes' swap of a whole directory shows. Paths are those of the
+    time when they were read, wherever the process has gone since.
     """
     origins = [spec.origins[name] for name in ("token", "user", "password") if name in spec.origins]
     paths = {path for origin in origins for path in (origin.path, origin.via) if path}
     stamp = {}
     for path in paths:
         with suppress(OSError):
-            status = Path(path).stat()
+            status = Path(anchored(path, spec.directory)).stat()
             stamp[path] = status.st_ino, status.st_mtime_ns, status.st_size
     return stamp

@@ -144,7 +144,7 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     slots = ((alias, field) for field in ConnectionSettings.model_fields)
     declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
     origins = {field: each.origin for field, each in declared.items() if each}
-    return to_spec(alias, configuration.aliases[alias], origins)
+    return to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
 
 
 def nothing_configured() -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
@@ -46,6 +47,7 @@ class Configuration:
             count.
         passed_over: What is set for fields whose value is wrong where it ranks higher.
         elapsed_ms: How long reading took.
+        directory: Where relative paths in it start.
     """
 
     aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Configuration:
     secrets: tuple[Hidden, ...] = ()
     passed_over: Mapping[Slot, Sequence[Declared]] = field(default_factory=dict)
     elapsed_ms: float = 0.0
+    directory: Path = Path()
 
     @property
     def errors(self) -> tuple[Problem, ...]:

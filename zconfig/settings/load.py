@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
+from zconfig.paths import anchored
+from zconfig.redaction import Hidden
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
@@ -52,7 +55,8 @@ def load(
 
     Args:
         environ: The process environment.
-        directory: Where `.env` files are looked for; parents never are.
+        directory: Where `.env` files are looked for, parents never are, and where every relative
+            path starts.
         given: Loader options set in code, above all sources, e.g. `{"profile": "ci"}`.
         system_secrets: The directory of secrets that is read whenever it exists.
         remote: Whether to read secret managers and sources of third parties, too, which may use
@@ -73,12 +77,13 @@ def load(
     early = read_options(environment.entries, given)
     readings = [environment, *_read_dotenvs(environ, directory, early)]
     read = read_options((e for r in readings for e in r.entries), given)
-    readings += _read_others(environ, read, system_secrets)
+    readings += _read_others(environ, directory, read, system_secrets)
     from_afar = _read_remote(environ, read.options) if remote else ()
     readings += (*from_afar, read_milvus_fallback(environ))
     late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
-    return _assemble(readings, read._replace(problems=(*read.problems, *late, *misspelt)), started)
+    read = read._replace(problems=(*read.problems, *late, *misspelt))
+    return _assemble(readings, read, directory, started)
 
 
 def _read_dotenvs(
@@ -103,11 +108,12 @@ def _read_dotenvs(
 
 
 def _read_dotenv(directory: Path, name: str, environ: Mapping[str, str]) -> Reading:
-    if _is_absent(directory / name):
+    path = Path(anchored(name, directory))
+    if _is_absent(path):
         return absent(name)
     from zconfig.sources.dotenv import read_dotenv
 
-    return read_dotenv(directory / name, environ, shown=name)
+    return read_dotenv(path, environ, shown=name)
 
 
 def _is_absent(path: Path) -> bool:
@@ -137,28 +143,30 @@ def _with_profile(readings: Sequence[Reading], read: OptionsRead) -> Iterable[Re
 
 
 def _read_others(
-    environ: Mapping[str, str], read: OptionsRead, system_secrets: str
+    environ: Mapping[str, str], directory: Path, read: OptionsRead, system_secrets: str
 ) -> Iterable[Reading]:
     fields = frozenset(VOCABULARY)
     for name in read.options.secrets_dir:
         origin = read.origins["secrets_dir"]
-        yield _expected(_read_secrets(Path(name), fields), origin)
+        yield _expected(_read_secrets(directory, name, fields), origin)
     # Others' secrets are mounted there, too: a directory `postgres` with a `password` is theirs.
-    yield _read_secrets(Path(system_secrets), frozenset())
+    yield _read_secrets(directory, system_secrets, frozenset())
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
         from zconfig.sources.service_binding import read_service_bindings
 
         option = Origin("environment", "SERVICE_BINDING_ROOT")
-        yield _expected(read_service_bindings(Path(root)), option, severity="warning")
+        reading = read_service_bindings(anchored(root, directory), shown=root)
+        yield _expected(reading, option, severity="warning")
 
 
-def _read_secrets(path: Path, field_names: frozenset[str]) -> Reading:
+def _read_secrets(directory: Path, name: str, field_names: frozenset[str]) -> Reading:
+    path = Path(anchored(name, directory))
     if _is_absent(path):
-        return absent(str(path))
+        return absent(name)
     from zconfig.sources.secrets_dir import read_secrets_dir
 
-    return read_secrets_dir(path, field_names=field_names)
+    return read_secrets_dir(path, field_names=field_names, shown=name)
 
 
 def has_remote(options: LoaderOptions) -> bool:
@@ -220,9 +228,11 @@ def _misspelt(
             )
 
 
-def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Configuration:
+def _assemble(
+    readings: list[Reading], read: OptionsRead, directory: Path, started: float
+) -> Configuration:
     grouped = [group(reading, strict=read.options.strict) for reading in readings]
-    resolution = resolve((layer for layer, _ in grouped), _read_named_file)
+    resolution = resolve((layer for layer, _ in grouped), partial(_read_named_file, directory))
     empty = (Note(origin, EMPTY, slot) for slot, origin in resolution.empty)
     resolution, key = without_control_plane_key(resolution)
     passed_over = (Note(*each) for layer, _ in grouped for each in layer.passed_over)
@@ -243,6 +253,7 @@ def _assemble(readings: list[Reading], read: OptionsRead, started: float) -> Con
         secrets=resolution.secrets,
         passed_over=MappingProxyType(dict(resolution.passed_over)),
         elapsed_ms=(time.perf_counter() - started) * 1e3,
+        directory=directory,
     )
 
 
@@ -253,22 +264,19 @@ def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
             yield Note(origin, f"counts in the environment only; in a file write {name}")
 
 
-def _read_named_file(entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
+def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
     from zconfig.sources.files import FileError, located, read_secret
 
-    origin = replace(entry.origin, via=_shown(entry.value))
+    # People paste the secret itself in its place.
+    path = Hidden(anchored(entry.value, directory))
+    origin = replace(entry.origin, via=str(entry.value) if os.path.lexists(path) else None)
     try:
-        secret = read_secret(entry.value)
+        secret = read_secret(path)
     except FileError as error:
         return None, (error.problem(origin),)
     read = Entry(entry.key, secret.value, origin, secret.had_line_end)
     return read, located(secret.warnings, origin)
-
-
-def _shown(path: str) -> str | None:
-    """Return a path if something is there: people paste the secret itself in its place."""
-    return str(path) if os.path.lexists(path) else None
 
 
 def _optional(resolution: Resolution) -> frozenset[str]:
