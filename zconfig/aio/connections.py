@@ -228,7 +228,7 @@ set ZILLIZ_URI in the environment or in a .env file
     async def _read(self) -> Table:
         """Return what is configured; what only the network can tell is read in a thread."""
         if not self._is_read:
-            await in_thread(self._registry.announce)
             import_grpc()
+            await in_thread(self._registry.announce)
             self._is_read = True
         return self._registry.table

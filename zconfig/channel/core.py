@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import grpc
 
 from zconfig.channel.gate import GATE
-from zconfig.channel.gevent import refuse_gevent_alone
 from zconfig.endpoint import Transport
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec, TLSFiles
@@ -200,9 +199,6 @@ class CorePool:
             target: A gRPC target, e.g. `db:19530`.
             spec: The connection's specification.
             material: The TLS material; `None` for plaintext.
-
-        Raises:
-            ConfigurationError: Under gevent, if gRPC was not told of it.
         """
         options = channel_options(spec)
         key = (target, material.identity if material else None, options, spec.pool_size)
@@ -265,7 +261,6 @@ def dial(
         count: How many.
         maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
     """
-    refuse_gevent_alone()
     _stay_started()
     if material is None:
         return tuple(

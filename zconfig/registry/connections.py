@@ -10,6 +10,7 @@ from zconfig.errors import ZConfigError
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
+from zconfig.registry.forks import import_grpc
 from zconfig.registry.given import several, wanted
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
@@ -269,6 +270,7 @@ class Connections(Mapping[str, "Connection"]):
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names, optional = choose(self._table, aliases)
+        import_grpc()
         outcomes = self.attempt(*names, wait=wait, timeout=timeout)
         connected = judge(outcomes, optional)
         self._registry.keep_trying(failures(outcomes))

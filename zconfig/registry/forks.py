@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Protocol
 
 from zconfig.channel.gate import GATE
+from zconfig.channel.unsupported import refuse_where_grpc_hangs
 
 _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0
@@ -69,9 +70,14 @@ def guard_forks(forkable: Forkable) -> None:
 
 
 def import_grpc() -> None:
-    """Import what connections need; a fork waits until that is done, however long it takes."""
+    """Import what connections need; a fork waits until that is done, however long it takes.
+
+    Raises:
+        ConfigurationError: gRPC would hang here.
+    """
     with GATE, _importing:
         from zconfig.connection import CORES
+    refuse_where_grpc_hangs()
     guard_forks(CORES)
 
 

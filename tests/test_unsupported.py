@@ -1,4 +1,4 @@
-"""Under gevent: refused where gRPC was not told of it, and at work where it was."""
+"""Where gRPC would hang: gevent that it was not told of, and sub-interpreters."""
 
 from __future__ import annotations
 
@@ -98,3 +98,40 @@ except ServerSilentError:
 """
     said = run(PATCH.format(what=""), TELL, USE, wait, ZILLIZ_URI=server.uri)
     assert int(said) > 10
+
+
+# --- sub-interpreters ------------------------------------------------------------------------
+
+IN_A_SUB_INTERPRETER = """
+try:
+    import _interpreters as interpreters
+    sub, run = interpreters.create("legacy"), interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    sub, run = interpreters.create(isolated=False), interpreters.run_string
+run(sub, '''
+import asyncio
+import zconfig
+from zconfig import aio
+from zconfig.errors import ConfigurationError
+
+for connect in (
+    lambda: zconfig.connections["a"],
+    zconfig.autoconnect,
+    lambda: asyncio.run(aio.ping("a")),
+    lambda: asyncio.run(aio.autoconnect()),
+):
+    try:
+        connect()
+    except ConfigurationError as error:
+        print(error.problems[0].code, error, flush=True)
+''')
+"""
+
+
+def test_a_sub_interpreter_is_refused_and_does_not_hang(server: FakeMilvus) -> None:
+    said = run(IN_A_SUB_INTERPRETER, ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri).splitlines()
+    assert len(said) == 4
+    assert all(each.startswith("sub_interpreter ") for each in said)
+    assert all(each.endswith("under mod_wsgi set WSGIApplicationGroup %{GLOBAL}") for each in said)
+    assert server.calls == []
