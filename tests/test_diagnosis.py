@@ -340,6 +340,7 @@ def test_every_cause_of_a_connect_stands_in_the_matrix() -> None:
     elsewhere = {
         errors.TLSMaterialError,  # below
         errors.EmbeddedServerError,  # below
+        errors.EmbeddedServerLockedError,  # among the tests of Milvus Lite
         errors.TLSError,  # below
         # among the tests of global clusters
         errors.TopologyUnavailableError,

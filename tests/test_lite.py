@@ -1,5 +1,6 @@
 """Embedded servers, on the real milvus-lite."""
 
+import asyncio
 import json
 import logging
 import os
@@ -8,16 +9,24 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import grpc
 import pytest
 
 import zconfig
+from tests.support.fake_milvus import fake_milvus
+from tests.support.registries import registry
+from zconfig.aio.connections import AsyncConnections
 from zconfig.channel import lite
-from zconfig.channel.lite import LiteError
+from zconfig.channel.lite import LiteError, LiteLockedError
 from zconfig.channel.messages import EMPTY_REQUEST, GET_VERSION, VersionReply
 from zconfig.channel.quiet import quiet_import
+from zconfig.connection import link
+from zconfig.errors import AutoconnectError, EmbeddedServerLockedError
 
 with quiet_import():
     from milvus_lite.server_manager import server_manager_instance as manager
@@ -215,11 +224,53 @@ def test_a_server_that_the_application_started_is_shared_and_left_running(
 def test_a_path_open_in_another_process_is_refused_until_it_is_closed(acquire, caplog):
     with (
         another_process_holding("x.db"),
-        pytest.raises(LiteError, match="open in another process; close it there"),
+        pytest.raises(LiteLockedError),
     ):
         acquire("x.db")
     assert caplog.records == []
     assert serves(acquire("x.db").address)
+
+
+@pytest.mark.parametrize("face", ["blocking", "asyncio"])
+@pytest.mark.parametrize("failure", [LiteLockedError(), LiteError("it is broken", "mend it")])
+def test_a_path_that_is_open_elsewhere_is_waited_for_and_no_other_failure(
+    failure, face, monkeypatch
+):
+    tries = []
+
+    def acquire(path):
+        tries.append(path)
+        if len(tries) < 4:
+            raise failure
+        return lite.Lease(f"127.0.0.1:{server.port}", SimpleNamespace(take_back=lambda _: None))
+
+    monkeypatch.setattr(link, "acquire", acquire)
+    with fake_milvus() as server, registry(ZILLIZ_URI="./x.db") as connections:
+        if face == "blocking":
+            connect = partial(connections.autoconnect, wait=DEADLINE_S)
+        else:
+            aio = AsyncConnections(connections)
+            connect = lambda: asyncio.run(aio.autoconnect(wait=DEADLINE_S))  # noqa: E731
+        if type(failure) is LiteLockedError:
+            connect()
+            assert len(tries) == 4
+        else:
+            with pytest.raises(AutoconnectError, match="it is broken"):
+                connect()
+            assert len(tries) == 1
+
+
+def test_what_says_that_a_path_is_open_elsewhere_says_how_to_wait_for_it(monkeypatch):
+    monkeypatch.setattr(link, "acquire", Mock(side_effect=LiteLockedError))
+    with (
+        registry(ZILLIZ_URI="./x.db") as connections,
+        pytest.raises(EmbeddedServerLockedError) as caught,
+    ):
+        _ = connections["default"]
+    assert (caught.value.cause, caught.value.permanent) == ("embedded_server_locked", False)
+    assert str(caught.value).endswith(
+        "close it there (set ZCONFIG_WAIT to wait for that), or use another path"
+    )
 
 
 def test_servers_of_two_processes_have_ports_of_their_own(acquire):

@@ -11,9 +11,9 @@
         ├── UnreachableError          NameNotFound, NameServer, NameTimeout, Refused,
         │                             HostUnreachable, ConnectTimeout, ClosedByPeer,
         │                             ServerSilent, ServerNotReady, ClusterStopped,
-        │                             EmbeddedServer, Proxy (ProxyUnreachable,
-        │                             ProxyAuthentication), TopologyUnavailable,
-        │                             TopologyRefused, NoPrimary
+        │                             EmbeddedServer (EmbeddedServerLocked), Proxy
+        │                             (ProxyUnreachable, ProxyAuthentication),
+        │                             TopologyUnavailable, TopologyRefused, NoPrimary
         ├── TLSError                  TLSMaterial, PlaintextServer, TLSServer,
         │                             UntrustedCertificate, ExpiredCertificate,
         │                             HostnameMismatch, ClientCertificate
@@ -365,7 +365,16 @@ class EmbeddedServerError(UnreachableError):
     stage = Stage.MATERIAL
     permanent = True
     problem = "Milvus Lite cannot open the file"
-    remedy = "close the process that has it open, or use another path"
+    remedy = "use another path"
+
+
+class EmbeddedServerLockedError(EmbeddedServerError):
+    """Another process has the file of Milvus Lite open; one at a time can."""
+
+    cause = "embedded_server_locked"
+    permanent = False
+    problem = "another process has the file of Milvus Lite open"
+    remedy = "close it there (set ZCONFIG_WAIT to wait for that), or use another path"
 
 
 class ProxyError(UnreachableError):

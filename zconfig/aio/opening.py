@@ -76,7 +76,11 @@ class AsyncOpening:
         if self.spec.endpoint.transport is not Transport.LITE:
             return self._patience
         begun = time.monotonic()
-        await self._hold(Attempt(self.spec, self.started, self._patience.deadline))
+        try:
+            await self._hold(Attempt(self.spec, self.started, self._patience.deadline))
+        except ConnectError as error:
+            if error.permanent:
+                raise
         return self._patience.later(time.monotonic() - begun)
 
     async def _try_once(self, patience: Patience, number: int) -> Opened | ConnectError:

@@ -44,6 +44,13 @@ class LiteError(Exception):
         return f"{self.reason}; {self.remedy}"
 
 
+class LiteLockedError(LiteError):
+    """Another process has the path open, maybe for a moment only."""
+
+    def __init__(self) -> None:
+        super().__init__("it is open in another process", f"close it there, or {_ELSEWHERE}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
     """One alias' share in an embedded server, which runs until its last lease is released.
@@ -67,6 +74,7 @@ def acquire(path: Path) -> Lease:
         path: The database, e.g. `app.db`; the directory it stands in must exist.
 
     Raises:
+        LiteLockedError: Another process has it open.
         LiteError: It cannot be started there.
         MissingExtraError: milvus-lite, or the pymilvus that it needs, is not installed.
 
@@ -223,5 +231,5 @@ def _explained(error: BaseException | None) -> LiteError:
     from milvus_lite.exceptions import DataDirLockedError
 
     if isinstance(error, DataDirLockedError):
-        return LiteError("it is open in another process", f"close it there, or {_ELSEWHERE}")
+        return LiteLockedError()
     return LiteError(f"{type(error).__name__}: {error}", _ELSEWHERE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from zconfig.channel.lite import LiteError
+from zconfig.channel.lite import LiteError, LiteLockedError
 from zconfig.channel.messages import Status
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
@@ -30,6 +30,7 @@ from zconfig.endpoint import Endpoint, Transport
 from zconfig.errors import (
     ConnectError,
     EmbeddedServerError,
+    EmbeddedServerLockedError,
     OtherServiceError,
     TLSMaterialError,
 )
@@ -75,6 +76,8 @@ class Judge:
             return self.error(self._judge_status(failure.status))
         if isinstance(failure, WireError):
             return self.error(Verdict(OtherServiceError, str(failure)))
+        if isinstance(failure, LiteLockedError):
+            return self.error(Verdict(EmbeddedServerLockedError))
         if isinstance(failure, LiteError):
             return self.error(Verdict(EmbeddedServerError, failure.reason, remedy=failure.remedy))
         if isinstance(failure, OSError):  # a TLS file that was readable a moment ago

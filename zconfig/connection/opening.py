@@ -98,11 +98,16 @@ class Opening:
         """Start an embedded server, and return the patience that is left as if it had run.
 
         The first start in a process imports a good part of pymilvus; a timeout is about servers.
+        A start that fails for the moment is repeated by the first attempt.
         """
         if self.spec.endpoint.transport is not Transport.LITE:
             return self._patience
         begun = time.monotonic()
-        self._hold(Attempt(self.spec, self.started, self._patience.deadline))
+        try:
+            self._hold(Attempt(self.spec, self.started, self._patience.deadline))
+        except ConnectError as error:
+            if error.permanent:
+                raise
         return self._patience.later(time.monotonic() - begun)
 
     def _try_once(self, patience: Patience, number: int) -> Opened | ConnectError:
