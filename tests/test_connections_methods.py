@@ -79,6 +79,23 @@ def test_adding_a_connection_configures_it_and_dials_nobody(
     assert server.calls == []
 
 
+def test_credentials_in_the_clear_are_warned_about_once_though_code_gave_them(
+    empty: Connections,
+) -> None:
+    told: list[events.ConfigProblem] = []
+    empty.subscribe(told.append, events.ConfigProblem)
+    for _ in range(2):
+        empty.add_connection(dev={"uri": "http://db.example", "token": SECRET})
+    empty.add_connection(near={"uri": ELSEWHERE, "token": SECRET}, open={"uri": "http://db"})
+    [event] = told
+    assert (event.code, event.alias, event.severity) == (
+        "credentials_in_the_clear",
+        "dev",
+        "warning",
+    )
+    assert event.origin == "uri (connections.add_connection)"
+
+
 @pytest.mark.parametrize(
     ("place", "uri"),
     [

@@ -420,25 +420,10 @@ def test_a_server_s_certificate_that_ends_soon_is_warned_about_though_it_connect
     assert by_authority.startswith(f"the authority in TLS_CA {cert} expires on")
 
 
-@pytest.mark.parametrize(
-    ("target", "told"),
-    [
-        (ProbeTarget("db.test", 19530, has_credentials=True), True),
-        (ProbeTarget("10.0.0.1", 19530, has_credentials=True), True),
-        (ProbeTarget("db.test", 19530), False),
-        (ProbeTarget("db.test", 19530, secure=True, has_credentials=True), False),
-        (ProbeTarget("localhost", 19530, has_credentials=True), False),
-        (ProbeTarget("127.0.0.1", 19530, has_credentials=True), False),
-        (ProbeTarget("", 0, unix_path="/x", has_credentials=True), False),
-        (ProbeTarget("", 0, has_credentials=True), False),  # Milvus Lite
-    ],
-)
-def test_credentials_in_the_clear_are_warned_about(target: ProbeTarget, told: bool) -> None:
-    found = warnings(target, (), Surroundings(), NOW)
-    expected = (
-        f"the credentials travel to {target.host} in the clear: use https:// if it serves TLS"
-    )
-    assert found == ((expected,) if told else ())
+def test_credentials_in_the_clear_are_warned_about_once() -> None:
+    environ = {"ZILLIZ_URI": "http://db.test:19530", "ZILLIZ_TOKEN": "key", "ZILLIZ_TIMEOUT": "0.1"}
+    done = run_zconfig("doctor", environ=environ)
+    assert done.stdout.count("the credentials are sent to db.test without TLS") == 1, done.stdout
 
 
 def test_the_surroundings_are_warned_about_though_it_connects() -> None:

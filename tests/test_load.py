@@ -226,7 +226,7 @@ def test_a_field_of_a_misspelt_alias_gets_the_name_that_was_meant(read: Read) ->
 def test_an_alias_that_has_the_field_in_another_place_may_have_been_meant(
     read: Read, tmp_path: Path
 ) -> None:
-    write(tmp_path / ".env", "ZILLIZ_PROD_URI=http://db\nZILLIZ_PROD_TOKEN=old\n")
+    write(tmp_path / ".env", "ZILLIZ_PROD_URI=https://db\nZILLIZ_PROD_TOKEN=old\n")
     write(tmp_path / ".env.local", "ZILLIZ_PORD_TOKEN=new\n")
     [problem] = read().problems
     assert problem.remedy == "did you mean ZILLIZ_PROD_TOKEN?"
@@ -234,7 +234,7 @@ def test_an_alias_that_has_the_field_in_another_place_may_have_been_meant(
 
 def test_an_alias_that_has_the_field_already_was_not_meant(read: Read) -> None:
     environ = {
-        "ZILLIZ_PROD1_URI": "http://db",
+        "ZILLIZ_PROD1_URI": "https://db",
         "ZILLIZ_PROD1_TOKEN": "a",
         "ZILLIZ_PROD2_TOKEN": "b",
     }
@@ -324,7 +324,6 @@ def test_an_api_key_with_a_uri_is_the_token(read: Read, tmp_path: Path) -> None:
     "environ",
     [
         {"ZILLIZ_TOKEN": "key"},
-        {"ZILLIZ_API_KEY": "key", "ZILLIZ_TIMEOUT": "3"},
         {"ZILLIZ_API_KEY": "key", "ZILLIZ_URI_FILE": "/nowhere"},
     ],
 )

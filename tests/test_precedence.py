@@ -20,7 +20,7 @@ from zconfig.sources import plugins
 from zconfig.sources.entry import Reading
 from zconfig.sources.mapping import read_mapping
 
-URI = "http://db.example:19530"
+URI = "https://db.example:19530"
 
 
 def write(path: Path, text: str) -> Path:
@@ -277,12 +277,12 @@ def test_an_empty_value_is_not_shadowed(read: Read, tmp_path: Path) -> None:
 # --- two spellings ------------------------------------------------------------------------------
 
 SPELLINGS = [
-    ("ZILLIZ_URI", "ZILLIZ_DEFAULT_URI", ("http://one", "http://two")),
-    ("ZILLIZ_URI", "ZILLIZ_ENDPOINT", ("http://one", "http://two")),
+    ("ZILLIZ_URI", "ZILLIZ_DEFAULT_URI", ("https://one", "https://two")),
+    ("ZILLIZ_URI", "ZILLIZ_ENDPOINT", ("https://one", "https://two")),
     ("ZILLIZ_TOKEN", "ZILLIZ_API_KEY", ("one", "two")),
     ("ZILLIZ_TOKEN", "zilliz_token", ("one", "two")),
     ("ZILLIZ_DB_NAME", "ZILLIZ_DATABASE", ("one", "two")),
-    ("ZILLIZ_EU_PROD_URI", "ZILLIZ_EU-PROD_URI", ("http://one", "http://two")),
+    ("ZILLIZ_EU_PROD_URI", "ZILLIZ_EU-PROD_URI", ("https://one", "https://two")),
     ("ZILLIZ_EU.PROD_TIMEOUT", "ZILLIZ_EU-PROD_TIMEOUT", ("1", "2")),
 ]
 
@@ -334,8 +334,8 @@ def test_a_variable_and_its_file_form_must_agree(read: Read, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("variable", "text", "field"),
     [
-        ("ZILLIZ_PROD_URI_FILE", "http://other:1\n", "uri"),
-        ("ZILLIZ_PROD_ENDPOINT_FILE", "http://other:1\n", "uri"),
+        ("ZILLIZ_PROD_URI_FILE", "https://other:1\n", "uri"),
+        ("ZILLIZ_PROD_ENDPOINT_FILE", "https://other:1\n", "uri"),
         ("ZILLIZ_PROD_TOKEN_FILE", "key\r\n", "token"),
         ("ZILLIZ_PROD_API_KEY_FILE", "key", "token"),
     ],
@@ -344,7 +344,7 @@ def test_a_file_form_gives_the_files_text(
     variable: str, text: str, field: str, read: Read, tmp_path: Path
 ) -> None:
     path = write(tmp_path / "secret", text)
-    uri = {} if field == "uri" else {"ZILLIZ_PROD_URI": "http://other:1"}
+    uri = {} if field == "uri" else {"ZILLIZ_PROD_URI": "https://other:1"}
     configuration = read(**uri, **{variable: str(path)})
     found = good(configuration, "prod")
     assert found.uri.host == "other"
@@ -429,13 +429,13 @@ def test_a_bad_secret_file_is_only_a_warning_below_the_value_that_counts(
 def test_a_bad_variable_of_pymilvus_is_only_a_warning_below_the_value_that_counts(
     read: Read,
 ) -> None:
-    configuration = read(ZILLIZ_URI=URI, MILVUS_URI="http://\udcff")
+    configuration = read(ZILLIZ_URI=URI, MILVUS_URI="https://\udcff")
     assert [(p.code, p.severity) for p in configuration.problems] == [("not_text", "warning")]
     assert list(configuration.aliases) == ["default"]
 
 
 def test_a_bad_variable_of_pymilvus_is_an_error_where_it_counts(read: Read) -> None:
-    assert only_error(read(MILVUS_URI="http://\udcff")).code == "not_text"
+    assert only_error(read(MILVUS_URI="https://\udcff")).code == "not_text"
 
 
 def test_a_bad_line_costs_its_own_field_alone(read: Read, tmp_path: Path) -> None:
@@ -458,9 +458,9 @@ def test_a_bad_line_costs_its_own_field_alone(read: Read, tmp_path: Path) -> Non
         ("ZILLIZ_TOKEN=key", "ZILLIZ_TOKEN=other", ("key", None, None)),
         ("ZILLIZ_TOKEN=key", f"ZILLIZ_URI={URI.replace('//', '//u:p@')}", ("key", None, None)),
         ("ZILLIZ_TOKEN=", "ZILLIZ_USER=root\nZILLIZ_PASSWORD=pw", (None, "root", "pw")),
-        ("ZILLIZ_URI=http://u:p@db", "ZILLIZ_TOKEN=key", (None, "u", "p")),
-        ("ZILLIZ_URI=http://u:p@db", "ZILLIZ_USER=root\nZILLIZ_PASSWORD=pw", (None, "u", "p")),
-        ("ZILLIZ_URI=http://db", "ZILLIZ_URI=http://u:p@db", (None, None, None)),
+        ("ZILLIZ_URI=https://u:p@db", "ZILLIZ_TOKEN=key", (None, "u", "p")),
+        ("ZILLIZ_URI=https://u:p@db", "ZILLIZ_USER=root\nZILLIZ_PASSWORD=pw", (None, "u", "p")),
+        ("ZILLIZ_URI=https://db", "ZILLIZ_URI=https://u:p@db", (None, None, None)),
     ],
 )
 def test_the_highest_layer_with_any_credentials_supplies_all(
@@ -482,7 +482,7 @@ def test_the_highest_layer_with_any_credentials_supplies_all(
         ({"TOKEN": "key", "USER": "root", "PASSWORD": "pw"}, "ZILLIZ_USER (environment)"),
         ({"TOKEN": "key", "USER": "root"}, "ZILLIZ_USER (environment)"),
         ({"TOKEN": "key", "PASSWORD": "pw"}, "ZILLIZ_PASSWORD (environment)"),
-        ({"API_KEY": "key", "URI": "http://u:p@db"}, "ZILLIZ_URI (environment)"),
+        ({"API_KEY": "key", "URI": "https://u:p@db"}, "ZILLIZ_URI (environment)"),
     ],
 )
 def test_two_forms_of_credentials_in_one_layer_are_an_error(
@@ -511,33 +511,33 @@ def test_half_of_a_pair_is_an_error_and_no_lower_layer_completes_it(
 
 
 def test_userinfo_without_a_password_is_a_token(read: Read) -> None:
-    settings = read(ZILLIZ_URI="http://my-k%65y@db").aliases["default"]
+    settings = read(ZILLIZ_URI="https://my-k%65y@db").aliases["default"]
     assert settings.token is not None
     assert settings.token.get_secret_value() == "my-key"
     assert settings.user is None
 
 
 def test_userinfo_without_a_password_is_the_user_of_a_password_beside_it(read: Read) -> None:
-    settings = read(ZILLIZ_URI="http://root@db", ZILLIZ_PASSWORD="pw").aliases["default"]
+    settings = read(ZILLIZ_URI="https://root@db", ZILLIZ_PASSWORD="pw").aliases["default"]
     assert (settings.user, settings.token) == ("root", None)
     assert settings.password is not None
 
 
 def test_userinfo_is_percent_decoded_and_taken_out_of_the_uri(read: Read) -> None:
-    found = good(read(ZILLIZ_URI="http://db%5Fadmin:p%40ss%3Aw%2Frd@db.example/sales"))
+    found = good(read(ZILLIZ_URI="https://db%5Fadmin:p%40ss%3Aw%2Frd@db.example/sales"))
     assert revealed(found) == (None, "db_admin", "p@ss:w/rd")
-    assert found.uri.uri == "http://db.example:19530/sales"
+    assert found.uri.uri == "https://db.example:443/sales"
 
 
 def test_userinfo_must_agree_with_the_pair_beside_it(read: Read) -> None:
     pair = {"ZILLIZ_USER": "root", "ZILLIZ_PASSWORD": "a@b"}
-    assert revealed(good(read(ZILLIZ_URI="http://root:a%40b@db", **pair)))[1:] == ("root", "a@b")
-    problem = only_error(read(ZILLIZ_URI="http://root:other@db", **pair))
+    assert revealed(good(read(ZILLIZ_URI="https://root:a%40b@db", **pair)))[1:] == ("root", "a@b")
+    problem = only_error(read(ZILLIZ_URI="https://root:other@db", **pair))
     assert (problem.code, problem.field) == ("conflict", "password")
 
 
 def test_a_user_in_the_uri_may_have_its_password_beside_it(read: Read) -> None:
-    found = good(read(ZILLIZ_URI="http://root@db", ZILLIZ_PASSWORD="pw"))
+    found = good(read(ZILLIZ_URI="https://root@db", ZILLIZ_PASSWORD="pw"))
     assert revealed(found) == (None, "root", "pw")
 
 
@@ -545,9 +545,158 @@ def test_userinfo_that_is_not_encoded_costs_the_alias_not_its_secret(
     read: Read, tmp_path: Path
 ) -> None:
     write(tmp_path / ".env", f"ZILLIZ_URI={URI}\n")
-    problem = only_error(read(ZILLIZ_URI="http://root:c4nary/x@db"))
+    problem = only_error(read(ZILLIZ_URI="https://root:c4nary/x@db"))
     assert (problem.code, problem.field) == ("unescaped_userinfo", "uri")
     assert "c4nary" not in repr(problem)
+
+
+# --- credentials and their endpoint -------------------------------------------------------------
+
+SERVER = "https://milvus.example"
+
+
+def told(configuration: Configuration) -> list[str]:
+    return [f"{note.origin} {note.message}" for note in configuration.notes]
+
+
+@pytest.mark.parametrize(
+    ("uri", "besides", "expected"),
+    [
+        (SERVER, {"MILVUS_TOKEN": "root:Milvus"}, ("root:Milvus", None, None)),
+        (SERVER.replace("//", "//root:pw@"), {}, (None, "root", "pw")),
+        (SERVER, {}, (None, None, None)),
+    ],
+)
+def test_a_control_plane_key_is_never_sent_to_the_endpoint_of_pymilvus_variable(
+    uri: str,
+    besides: dict[str, str],
+    expected: tuple[str | None, str | None, str | None],
+    read: Read,
+) -> None:
+    configuration = read(MILVUS_URI=uri, ZILLIZ_API_KEY="account", **besides)
+    assert revealed(good(configuration)) == expected
+    assert told(configuration) == [
+        (
+            "ZILLIZ_API_KEY (environment) is not sent to MILVUS_URI (environment), since other "
+            "tools read it for the control plane"
+        )
+    ]
+    assert "account" in configuration.secrets
+
+
+def test_another_token_goes_to_the_endpoint_of_pymilvus_variable(read: Read) -> None:
+    assert revealed(good(read(MILVUS_URI=SERVER, ZILLIZ_TOKEN="key")))[0] == "key"
+
+
+@pytest.mark.parametrize("place", ["environment", "a file", "a binding"])
+def test_a_control_plane_key_counts_where_a_source_of_ours_gives_the_uri(
+    place: str, read: Read, tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_URI": URI} if place == "environment" else {}
+    if place == "a file":
+        write(tmp_path / ".env", f"ZILLIZ_URI={URI}\n")
+    if place == "a binding":
+        environ["SERVICE_BINDING_ROOT"] = str(tmp_path / "bindings")
+        write(tmp_path / "bindings" / "default" / "type", "milvus")
+        write(tmp_path / "bindings" / "default" / "uri", URI)
+    found = good(read(MILVUS_URI=SERVER, ZILLIZ_API_KEY="key", **environ))
+    assert (revealed(found)[0], found.uri.host) == ("key", "db.example")
+
+
+def test_credentials_of_pymilvus_variables_go_to_their_own_endpoint_alone(read: Read) -> None:
+    configuration = read(ZILLIZ_URI=URI, MILVUS_URI=SERVER, MILVUS_TOKEN="root:Milvus")
+    assert revealed(good(configuration)) == (None, None, None)
+    assert told(configuration) == [
+        (
+            "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only, and "
+            "ZILLIZ_URI (environment) is used; set ZILLIZ_TOKEN"
+        )
+    ]
+    configuration = read(MILVUS_TOKEN="root:Milvus")
+    assert (dict(configuration.aliases), configuration.problems) == ({}, ())
+    assert told(configuration) == [
+        "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only, and that is not set"
+    ]
+
+
+def in_a_dotenv(directory: Path, uri: str) -> dict[str, str]:
+    write(directory / ".env", f"ZILLIZ_PROD_URI={uri}\nZILLIZ_PROD_TOKEN=key\n")
+    return {}
+
+
+def in_a_binding(directory: Path, uri: str) -> dict[str, str]:
+    binding = directory / "bindings" / "prod"
+    for name, text in {"type": "milvus", "uri": uri, "token": "key"}.items():
+        write(binding / name, text)
+    return {"SERVICE_BINDING_ROOT": str(binding.parent)}
+
+
+@pytest.mark.parametrize("strict", ["0", "1"])
+@pytest.mark.parametrize("place", [in_a_dotenv, in_a_binding])
+def test_credentials_beside_another_endpoint_are_warned_about_and_refused_in_strict_mode(
+    place: Callable[[Path, str], dict[str, str]], strict: str, read: Read, tmp_path: Path
+) -> None:
+    environ = place(tmp_path, SERVER)
+    configuration = read(ZILLIZ_PROD_URI=URI, ZCONFIG_STRICT=strict, **environ)
+    [problem] = configuration.problems
+    assert (problem.code, problem.alias) == ("credentials_of_another_endpoint", "prod")
+    assert problem.origin is not None
+    assert problem.origin.key == "ZILLIZ_PROD_TOKEN"
+    assert problem.message.startswith("is sent to the endpoint of ZILLIZ_PROD_URI (environment), ")
+    assert problem.severity == ("error" if strict == "1" else "warning")
+    if strict == "1":
+        assert dict(configuration.aliases) == {}
+    else:
+        assert revealed(configuration.aliases["prod"])[0] == "key"
+
+
+@pytest.mark.parametrize("uri", [URI, f"{URI}/sales", URI.replace("//", "//u:p@"), "nonsense"])
+def test_credentials_beside_the_same_endpoint_or_none_are_no_problem(
+    uri: str, read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env.local", "ZILLIZ_PROD_USER=root\nZILLIZ_PROD_PASSWORD=pw\n")
+    write(tmp_path / ".env", f"ZILLIZ_PROD_URI={uri}\n")
+    assert revealed(good(read(ZILLIZ_PROD_URI=URI), "prod")) == (None, "root", "pw")
+    (tmp_path / ".env.local").unlink()
+    if "@" not in uri:
+        in_a_dotenv(tmp_path, uri)
+        assert revealed(good(read(ZILLIZ_PROD_URI=URI), "prod"))[0] == "key"
+
+
+def test_an_endpoint_in_a_file_that_is_not_read_counts_as_another(
+    read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", "ZILLIZ_URI_FILE=/nowhere\nZILLIZ_TOKEN=key\n")
+    [problem] = read(ZILLIZ_URI=URI).problems
+    assert problem.code == "credentials_of_another_endpoint"
+
+
+@pytest.mark.parametrize(
+    ("uri", "token", "warned"),
+    [
+        ("http://db.example", "key", True),
+        ("http://10.0.0.1:19530", "root:Milvus", True),
+        ("http://root:pw@db.example", "", True),
+        ("http://db.example", "", False),
+        ("https://db.example", "key", False),
+        ("http://localhost", "key", False),
+        ("http://[::1]", "key", False),
+        ("unix:/run/milvus.sock", "key", False),
+    ],
+)
+def test_credentials_sent_to_another_host_without_tls_are_warned_about(
+    uri: str, token: str, warned: bool, read: Read
+) -> None:
+    configuration = read(ZILLIZ_PROD_URI=uri, ZILLIZ_PROD_TOKEN=token)
+    found = [str(each) for each in configuration.problems]
+    host = "10.0.0.1" if "10.0" in uri else "db.example"
+    expected = (
+        f"prod: ZILLIZ_PROD_URI (environment): the credentials are sent to {host} without TLS; "
+        "use https:// in ZILLIZ_PROD_URI if the server has TLS"
+    )
+    assert found == ([expected] if warned else [])
+    assert [each for each in configuration.problems if each.severity == "error"] == []
+    assert list(configuration.aliases) == ["prod"]
 
 
 # --- against a model ----------------------------------------------------------------------------

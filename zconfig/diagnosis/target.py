@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
+
+from zconfig.endpoint.values import is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,4 @@ class ProbeTarget:
     @property
     def is_loopback(self) -> bool:
         """Whether it leads to the very machine or container we run in."""
-        try:
-            return self.unix_path is None and ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host.lower().removesuffix(".") == "localhost"
+        return self.unix_path is None and is_loopback(self.host)

@@ -36,7 +36,6 @@ def warnings(
     ends = ((whose, end) for whose, end in _ends(target, results) if end - now < SOON)
     return (
         *(_expiry(whose, end, now) for whose, end in ends),
-        *_in_the_clear(target),
         *observations(target, surroundings),
     )
 
@@ -59,9 +58,3 @@ def _expiry(whose: str, end: datetime, now: datetime) -> str:
         return f"{whose} expired on {end:%Y-%m-%d}: renew it"
     days = (end - now).days
     return f"{whose} expires on {end:%Y-%m-%d}, in {days} day{'' if days == 1 else 's'}: renew it"
-
-
-def _in_the_clear(target: ProbeTarget) -> Iterator[str]:
-    is_near = not target.host or target.is_loopback
-    if target.has_credentials and not target.secure and not is_near:
-        yield f"the credentials travel to {target.host} in the clear: use https:// if it serves TLS"

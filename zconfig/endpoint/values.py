@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from urllib.parse import quote
@@ -64,6 +65,11 @@ class Endpoint:
         return self.transport is Transport.TLS
 
     @property
+    def is_exposed(self) -> bool:
+        """Whether what is sent can be read on the way: no TLS, and another host than this one."""
+        return self.transport is Transport.PLAINTEXT and not is_loopback(self.host or "")
+
+    @property
     def uri(self) -> str:
         """The normalised URI: no userinfo, the port always there, parsed to an equal endpoint."""
         if self.path is not None:
@@ -109,3 +115,16 @@ class Userinfo:
     uri: str = field(repr=False)
     user: Hidden | None
     password: Hidden | None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is the very machine or container that this process runs in.
+
+    Example:
+        >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("db.example")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"

@@ -7,11 +7,12 @@ importing us takes.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from zconfig.errors import Problem, ZConfigError
 from zconfig.registry.table import Table
+from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ def announcements(table: Table, only: Collection[str] | None = None) -> tuple[ev
     problems = (_problem(each) for each in configuration.problems)
     told = [alias for alias in table if only is None or alias in only]
     return (loaded, *problems, *(configured(table.spec(alias)) for alias in told))
+
+
+def given_in_code(spec: ConnectionSpec) -> Iterator[events.Event]:
+    """Yield the warnings of a specification that code gave."""
+    if spec.credentials and spec.endpoint.is_exposed:
+        yield _problem(sent_in_the_clear(spec.alias, spec.endpoint.host, spec.origin("endpoint")))
 
 
 def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:

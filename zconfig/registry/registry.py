@@ -13,7 +13,7 @@ from zconfig.dispatch import Dispatcher
 from zconfig.errors import ZConfigError
 from zconfig.patience import Patience
 from zconfig.redaction import Hidden, RecentSecrets
-from zconfig.registry.announce import announcements, forked, removed
+from zconfig.registry.announce import announcements, forked, given_in_code, removed
 from zconfig.registry.bookkeeper import Bookkeeper
 from zconfig.registry.forks import guard_forks, import_grpc
 from zconfig.registry.keeper import Chore, Keeper
@@ -134,8 +134,11 @@ class Registry:
 
     def add(self, spec: ConnectionSpec) -> None:
         """Take a specification from code; it replaces what was read for its alias."""
+        is_new = self.scene.added.get(spec.alias) != spec
         self.scene.added[spec.alias] = spec
         self.table.add(spec)
+        for event in given_in_code(spec) if is_new else ():
+            self.emit(event)
 
     def close(self, alias: str) -> None:
         """Close an alias; it is tried in the background no longer."""

@@ -45,3 +45,22 @@ def problem_of(
         field,
         origin,
     )
+
+
+def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
+    """Return the warning of credentials that can be read on their way to a host.
+
+    Args:
+        alias: The alias concerned.
+        host: Where they are sent.
+        origin: Where the URI stood.
+    """
+    return Problem(
+        "credentials_in_the_clear",
+        f"the credentials are sent to {host} without TLS",
+        f"use https:// in {origin.key} if the server has TLS",
+        alias,
+        "uri",
+        origin,
+        "warning",
+    )

@@ -18,7 +18,9 @@ from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
 from zconfig.paths import anchored
 from zconfig.redaction import Hidden
+from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.settings.configuration import Configuration, Note
+from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import group
 from zconfig.settings.model import validate
 from zconfig.settings.names import VOCABULARY, prefix_meant, variable_name
@@ -30,7 +32,7 @@ from zconfig.settings.options import (
     read_options,
 )
 from zconfig.settings.precedence import Resolution, resolve
-from zconfig.settings.stray import judge_stray, without_control_plane_key
+from zconfig.settings.stray import judge_stray, unpaired_notes
 from zconfig.sources.entry import Entry, Reading, absent
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import read_milvus_fallback, variable_in_place_of
@@ -231,23 +233,25 @@ def _misspelt(
 def _assemble(
     readings: list[Reading], read: OptionsRead, directory: Path, started: float
 ) -> Configuration:
-    grouped = [group(reading, strict=read.options.strict) for reading in readings]
-    resolution = resolve((layer for layer, _ in grouped), partial(_read_named_file, directory))
+    strict = read.options.strict
+    grouped = [group(reading, strict=strict) for reading in readings]
+    read_file = partial(_read_named_file, directory)
+    resolution = resolve((layer for layer, _ in grouped), read_file, strict=strict)
     empty = (Note(origin, EMPTY, slot) for slot, origin in resolution.empty)
-    resolution, key = without_control_plane_key(resolution)
     passed_over = (Note(*each) for layer, _ in grouped for each in layer.passed_over)
     settings, invalid = validate(resolution)
     general = (problem for _, each in grouped for problem in each)
-    judged = judge_stray(invalid, resolution, strict=read.options.strict)
+    judged = judge_stray(invalid, resolution, strict=strict)
     found = [*read.problems, *general, *resolution.problems, *judged]
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
+    found += _in_the_clear(settings, resolution)
     return Configuration(
         aliases=MappingProxyType(dict(settings)),
         problems=tuple(found),
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),
-        notes=(*empty, *key, *passed_over, *_milvus_in_files(readings)),
+        notes=(*empty, *unpaired_notes(resolution), *passed_over, *_milvus_in_files(readings)),
         options=read.options,
         optional=_optional(resolution),
         secrets=resolution.secrets,
@@ -255,6 +259,15 @@ def _assemble(
         elapsed_ms=(time.perf_counter() - started) * 1e3,
         directory=directory,
     )
+
+
+def _in_the_clear(
+    settings: Mapping[str, ConnectionSettings], resolution: Resolution
+) -> Iterable[Problem]:
+    for alias, each in settings.items():
+        if each.uri.is_exposed and (each.token or each.password):
+            origin = resolution.provenance[alias, "uri"].origin
+            yield sent_in_the_clear(alias, each.uri.host, origin)
 
 
 def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:

@@ -17,6 +17,9 @@ from zconfig.settings.spelling import nearest
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
 
+CONTROL_PLANE_KEY = "zilliz_api_key"
+"""A token of `default`, folded, that other tools of Zilliz read for the control plane."""
+
 # Patterns are compiled when a name needs them: most have no use for them.
 _ALIAS = r"[a-z0-9]+(?:_[a-z0-9]+)*"
 # What Kubernetes injects into every container of a namespace for a Service of that name. A port

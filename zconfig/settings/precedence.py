@@ -12,14 +12,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
 
-from zconfig.endpoint import EndpointError, split_userinfo
+from zconfig.endpoint import EndpointError, parse, split_userinfo
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, secrets_in
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.grouping import Declared, Layer
-from zconfig.settings.names import Word
+from zconfig.settings.names import CONTROL_PLANE_KEY, Word, fold
 from zconfig.sources.entry import Entry
+from zconfig.sources.milvus_env import is_milvus
 
 Slot = tuple[str, str]
 """Alias and field."""
@@ -44,6 +45,7 @@ class Resolution(NamedTuple):
         broken: Slots whose value could not be had; no lower layer stands in for them.
         problems: What is wrong.
         secrets: Every secret that was read, also where it does not count.
+        unpaired: Credentials that belong to one endpoint, where another one counts, or none.
         passed_over: What lower layers have for slots that are broken, in the order of the layers.
     """
 
@@ -53,18 +55,22 @@ class Resolution(NamedTuple):
     broken: frozenset[Slot]
     problems: tuple[Problem, ...]
     secrets: tuple[Hidden, ...] = ()
+    unpaired: tuple[Declared, ...] = ()
     passed_over: Mapping[Slot, Candidates] = MappingProxyType({})
 
 
-def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
+def resolve(layers: Iterable[Layer], read_file: ReadFile, *, strict: bool = False) -> Resolution:
     """Decide, for each field of each alias, which layer's value counts.
 
     Args:
         layers: Highest precedence first.
         read_file: Reads the file of a `_FILE` variable; called for winners only.
+        strict: Whether credentials of another endpoint are an error rather than a warning.
     """
-    resolver = _Resolver(read_file)
-    contributions = tuple((layer.name, resolver.take(layer)) for layer in layers)
+    resolver = _Resolver(read_file, strict=strict)
+    # All URIs first: whether a layer's credentials count depends on which URI does.
+    besides = [(layer, resolver.take_uris(layer)) for layer in layers]
+    contributions = tuple((layer.name, resolver.take(layer, each)) for layer, each in besides)
     return Resolution(
         contributions,
         resolver.provenance,
@@ -72,6 +78,7 @@ def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
         frozenset(resolver.broken),
         tuple(resolver.problems),
         tuple(resolver.secrets),
+        tuple(resolver.unpaired),
         resolver.passed_over,
     )
 
@@ -79,24 +86,41 @@ def resolve(layers: Iterable[Layer], read_file: ReadFile) -> Resolution:
 class _Resolver:
     """Goes through the layers, highest first, and remembers which slots are settled."""
 
-    def __init__(self, read_file: ReadFile) -> None:
+    def __init__(self, read_file: ReadFile, *, strict: bool) -> None:
         self._read_file = read_file
+        self._strict = strict
         self.provenance: dict[Slot, Declared] = {}
         self.empty: list[tuple[Slot, Origin]] = []
         self.broken: set[Slot] = set()
         self.problems: list[Problem] = []
         self.secrets: list[Hidden] = []
+        self.unpaired: list[Declared] = []
         self.passed_over: dict[Slot, Candidates] = {}
 
-    def take(self, layer: Layer) -> Values:
+    def take_uris(self, layer: Layer) -> Mapping[str, dict[str, Candidates]]:
+        """Take the URIs of a layer, and return what it declares besides."""
+        for fault in layer.faults:
+            if fault.field == "uri":
+                self._take_fault(fault)
+        declared = {alias: _by_field(each) for alias, each in layer.aliases.items()}
+        for alias, fields in declared.items():
+            if uri := self._take_uri(alias, fields):
+                self.provenance[alias, "uri"] = uri
+        return declared
+
+    def take(self, layer: Layer, besides: Mapping[str, dict[str, Candidates]]) -> Values:
         """Return what a layer contributes beyond all layers above it."""
         for fault in layer.faults:
-            self._take_fault(fault)
+            if fault.field != "uri":
+                self._take_fault(fault)
         contribution = {}
-        for alias, declared in layer.aliases.items():
-            taken = self._take_alias(alias, _by_field(declared))
+        for alias, fields in besides.items():
+            taken = self._take_alias(alias, fields)
             for field, each in taken.items():
                 self.provenance[alias, field] = each
+            uri = self.provenance.get((alias, "uri"))
+            if uri and uri.layer == layer.name:
+                taken = {"uri": uri, **taken}
             if taken:
                 contribution[alias] = {field: each.entry.value for field, each in taken.items()}
         return contribution
@@ -113,7 +137,7 @@ class _Resolver:
 
     def _take_alias(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Declared]:
         """Take each field on its own, but the credentials as one value."""
-        taken = self._take_uri(alias, fields)
+        taken: dict[str, Declared] = {}
         credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
         for field, candidates in fields.items():
             declared = self._take_slot((alias, field), candidates)
@@ -121,7 +145,7 @@ class _Resolver:
                 taken[field] = declared
         return taken | self._take_credentials(alias, credentials)
 
-    def _take_uri(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Declared]:
+    def _take_uri(self, alias: str, fields: dict[str, Candidates]) -> Declared | None:
         """Take the URI; the credentials in it count as those of the same layer.
 
         `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
@@ -129,7 +153,7 @@ class _Resolver:
         """
         declared = self._take_slot((alias, "uri"), fields.pop("uri", ()))
         if declared is None or "@" not in declared.entry.value:
-            return {"uri": declared} if declared else {}
+            return declared
         try:
             userinfo = split_userinfo(declared.entry.value)
         except EndpointError as error:
@@ -142,10 +166,10 @@ class _Resolver:
             for field, text in ((user_field, userinfo.user), ("password", userinfo.password)):
                 if text is not None:
                     fields[field] = (*fields.get(field, ()), _part(declared, field, text))
-            return {"uri": _part(declared, "uri", userinfo.uri)}
+            return _part(declared, "uri", userinfo.uri)
         self._note_secrets(declared)
         self._break((alias, "uri"), declared.origin, *complaint)
-        return {}
+        return None
 
     def _take_credentials(
         self, alias: str, fields: Mapping[str, Candidates]
@@ -158,9 +182,46 @@ class _Resolver:
             for candidates in fields.values():
                 self._shadow((alias, settled[0]), candidates)
             return {}
-        values = {name: self._value((alias, name), each) for name, each in fields.items()}
+        own = {name: self._paired(alias, each) for name, each in fields.items()}
+        values = {name: self._value((alias, name), each) for name, each in own.items()}
         found = {name: each for name, each in values.items() if each}
-        return {} if self._complain_of(alias, found) else found
+        wrong = self._complain_of(alias, found) or self._complain_of_another_endpoint(alias, found)
+        return {} if wrong else found
+
+    def _paired(self, alias: str, candidates: Candidates) -> Candidates:
+        """Leave out credentials that belong to one endpoint, unless that is the one that counts."""
+        if (alias, "uri") in self.broken:
+            return candidates
+        uri = self.provenance.get((alias, "uri"))
+        left_out = [each for each in candidates if each.entry.value and not _belongs(each, uri)]
+        for each in left_out:
+            self._note_secrets(each)
+        self.unpaired += left_out
+        return [each for each in candidates if each not in left_out]
+
+    def _complain_of_another_endpoint(self, alias: str, found: Mapping[str, Declared]) -> bool:
+        """Warn of credentials beside which another endpoint is set; in strict mode refuse them."""
+        uri = self.provenance.get((alias, "uri"))
+        if uri is None or not found:
+            return False
+        field, first = next(iter(found.items()))
+        lost = (each for each in uri.shadowed if each.layer == first.layer)
+        other = next((each for each in lost if _leads_elsewhere(each, uri)), None)
+        if other is None:
+            return False
+        problem = Problem(
+            "credentials_of_another_endpoint",
+            f"is sent to the endpoint of {uri.origin}, and was set beside {other.origin}",
+            f"set the credentials where {uri.origin.key} is set, or remove it",
+            alias,
+            field,
+            first.origin,
+            "error" if self._strict else "warning",
+        )
+        self.problems.append(problem)
+        if self._strict:
+            self.broken.add((alias, field))
+        return self._strict
 
     def _complain_of(self, alias: str, found: Mapping[str, Declared]) -> bool:
         """Refuse two forms of credentials in one layer, and half of a pair."""
@@ -261,3 +322,24 @@ def _part(declared: Declared, field: str, text: str) -> Declared:
     """Return a part of a URI as the value of a field."""
     entry = replace(declared.entry, value=Hidden(text))
     return declared._replace(word=Word(field, is_file=False), entry=entry)
+
+
+def _belongs(declared: Declared, uri: Declared | None) -> bool:
+    """Tell whether credentials may go to an endpoint: some names are those of one only."""
+    key = fold(declared.origin.key)
+    if key == CONTROL_PLANE_KEY:
+        return uri is not None and not is_milvus(uri.origin.key)
+    if is_milvus(key):
+        return uri is not None and is_milvus(uri.origin.key)
+    return True
+
+
+def _leads_elsewhere(lost: Declared, uri: Declared) -> bool:
+    """Tell whether two URIs are of different servers; one in a file that was not read may be."""
+    if lost.word.is_file:
+        return True
+    try:
+        one, other = parse(lost.entry.value), parse(uri.entry.value)
+    except EndpointError:
+        return False
+    return (one.host, one.port, one.path) != (other.host, other.port, other.path)

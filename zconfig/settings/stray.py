@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from zconfig.errors import Problem
 from zconfig.settings.configuration import Note
 from zconfig.settings.fields import CREDENTIALS
-from zconfig.settings.names import DEFAULT_ALIAS, fold, says_little, variable_name
-from zconfig.settings.precedence import Resolution, Values
-
-CONTROL_PLANE_KEY = "zilliz_api_key"
+from zconfig.settings.grouping import Declared
+from zconfig.settings.names import DEFAULT_ALIAS, says_little, variable_name
+from zconfig.settings.precedence import Resolution
+from zconfig.sources.milvus_env import is_milvus
 
 ALONE = "is set without ZILLIZ_URI: a key of the control plane, which other tools read"
 
 
-def without_control_plane_key(resolution: Resolution) -> tuple[Resolution, tuple[Note, ...]]:
-    """Pass over a `ZILLIZ_API_KEY` that is all there is of the alias `default`, and say so."""
-    slots = [slot for slot in resolution.provenance if slot[0] == DEFAULT_ALIAS]
-    origins = [resolution.provenance[slot].origin for slot in slots]
-    alone = [fold(origin.key) for origin in origins] == [CONTROL_PLANE_KEY]
-    if not alone or (DEFAULT_ALIAS, "uri") in resolution.broken:
-        return resolution, ()
-    others = tuple((name, _without(values, DEFAULT_ALIAS)) for name, values in resolution.layers)
-    provenance = {s: p for s, p in resolution.provenance.items() if s not in slots}
+def unpaired_notes(resolution: Resolution) -> Iterator[Note]:
+    """Say of credentials that belong to an endpoint which is not in use that they go nowhere."""
+    for each in resolution.unpaired:
+        yield Note(each.origin, _unpaired(each, resolution))
+
+
+def _unpaired(declared: Declared, resolution: Resolution) -> str:
+    uri = resolution.provenance.get((DEFAULT_ALIAS, "uri"))
+    if is_milvus(declared.origin.key):
+        instead = variable_name(DEFAULT_ALIAS, declared.word.field)
+        used = f"{uri.origin} is used; set {instead}" if uri else "that is not set"
+        return f"is sent to the endpoint of MILVUS_URI only, and {used}"
+    if uri:
+        return f"is not sent to {uri.origin}, since other tools read it for the control plane"
     meant = _only(_lacking(resolution))
     hint = f"; the token of `{meant}` is {variable_name(meant, 'token')}" if meant else ""
-    note = Note(origins[0], ALONE + hint)
-    return resolution._replace(layers=others, provenance=provenance), (note,)
+    return ALONE + hint
 
 
 def judge_stray(
@@ -88,7 +92,3 @@ def _lacking(resolution: Resolution) -> list[str]:
         for alias, fields in values.items()
         if "uri" in fields and alias not in having and not fields["uri"].endswith(".db")
     ]
-
-
-def _without(values: Values, alias: str) -> Values:
-    return {name: fields for name, fields in values.items() if name != alias}

@@ -18,6 +18,16 @@ _KEYS = {
 }
 
 
+def is_milvus(key: str) -> bool:
+    """Tell whether a value came from a `MILVUS_*` variable.
+
+    Example:
+        >>> is_milvus("MILVUS_TOKEN"), is_milvus("ZILLIZ_MILVUS_TOKEN")
+        (True, False)
+    """
+    return key.lower().startswith("milvus_")
+
+
 def variable_in_place_of(key: str) -> str | None:
     """Return the variable that says in a file what a `MILVUS_*` one says in the environment.
 
