@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from zconfig.endpoint import Transport
 from zconfig.errors import ConfigurationError, Problem
@@ -221,7 +222,7 @@ def test_our_own_fields_are_parameters_too() -> None:
     settings = settings_of(uri="./x.db", required=False, pool_size=2, proxy="off", keepalive=0)
     assert settings.uri.transport is Transport.LITE
     assert (settings.required, settings.pool_size) == (False, 2)
-    assert (settings.proxy, settings.keepalive) == ("off", 0.0)
+    assert (settings.proxy, settings.keepalive) == (SecretStr("off"), 0.0)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:

@@ -27,11 +27,13 @@ from urllib.parse import quote, quote_plus
 
 import boto3  # type: ignore[import-untyped]  # it has no types of its own
 import grpc
+import orjson
+import pydantic_core
 import pytest
 import structlog
 from click.testing import CliRunner
 from moto import mock_aws
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from rich.traceback import Traceback
 
 import zconfig
@@ -158,6 +160,14 @@ def serialised(value: Any) -> Iterator[str]:
         lambda: pickle.loads(pickle.dumps(value)),  # noqa: S301 - our own
         *(lambda p=p: pickle.dumps(value, p) for p in range(pickle.HIGHEST_PROTOCOL + 1)),
         lambda: json.dumps(value, default=vars),
+        lambda: json.dumps(value, default=str),
+        lambda: json.dumps(value, default=attributes_of),
+        lambda: orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS),
+        lambda: orjson.dumps(value, default=attributes_of, option=orjson.OPT_NON_STR_KEYS),
+        lambda: pydantic_core.to_json(value, serialize_unknown=True),
+        lambda: pydantic_core.to_json(value, fallback=str),
+        lambda: pydantic_core.to_json(value, fallback=attributes_of),
+        lambda: TypeAdapter(type(value)).dump_json(value, fallback=attributes_of),
     ]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         makers += [
@@ -176,6 +186,18 @@ def serialised(value: Any) -> Iterator[str]:
             yield repr(make())
         except Exception as error:  # noqa: BLE001 - what cannot be done must not tell either
             yield f"{error!r} {error.__context__!r}"
+
+
+def attributes_of(value: Any) -> Any:
+    """Return what a serializer finds that walks the attributes of objects that it does not know."""
+    if isinstance(value, Mapping) and not isinstance(value, Connections):
+        return {str(name): each for name, each in value.items()}
+    if not type(value).__module__.startswith("zconfig"):
+        return str(value)  # in a `SecretStr` it finds the secret
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    found |= getattr(value, "__dict__", {})
+    return {name: each for name, each in found.items() if not callable(each)}
 
 
 def rendered(error: BaseException) -> Iterator[str]:
@@ -229,16 +251,14 @@ def parts_of(value: Any) -> Iterable[Any]:
         return list(value)
     if not type(value).__module__.startswith("zconfig") or isinstance(value, str):
         return []
-    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    attributes = [getattr(value, name) for name in slots if hasattr(value, name)]
-    return [*attributes, *getattr(value, "__dict__", {}).values()]
+    return attributes_of(value).values()
 
 
 def shown_by(connections: Connections) -> Iterator[str]:
     """Yield all that a registry and what it holds show."""
     configuration = connections.configuration
     yield from everything_inside(connections)
-    for whole in (connections, configuration, configuration.options):
+    for whole in (connections, configuration, configuration.options, connections.secrets()):
         yield from serialised(whole)
     for each in (*configuration.problems, *configuration.aliases.values()):
         yield f"{each!s} {each!r}"
@@ -246,8 +266,8 @@ def shown_by(connections: Connections) -> Iterator[str]:
     for alias in connections:
         spec = connections.spec(alias)
         yield f"{spec!s} {spec!r} {connections.get_connection_addr(alias)}"
-        yield from serialised(spec)
-        yield from serialised(spec.credentials)
+        for each in (spec, spec.credentials, spec.secrets, spec.proxy):
+            yield from serialised(each)
 
 
 def printed_of(connections: Connections) -> Iterator[str]:

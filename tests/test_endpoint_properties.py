@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zconfig.endpoint import Endpoint, EndpointError, Family, Transport, parse, split_userinfo
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 
 CANARY = "c4naryc4nary"
 thorough = settings(max_examples=150, deadline=None)
@@ -141,7 +141,7 @@ def test_userinfo_is_split_off_or_a_fault(text):
     except EndpointError:
         return
     credentials = [each for each in (found.user, found.password) if each is not None]
-    assert all(type(each) is Hidden for each in credentials)
+    assert all(type(each) is Secret for each in credentials)
     assert found.uri == text or len(found.uri) < len(text)
     assert split_userinfo(found.uri).uri == found.uri
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pydantic_settings
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from tests.support.registries import registry
 from zconfig.cli.report import listed
@@ -581,7 +581,7 @@ def test_settings_show_no_secret_and_are_not_pickled(read: Read) -> None:
             pickle.dumps(settings[alias])
     proxy = settings["k"].proxy
     assert proxy is not None
-    assert proxy.endswith(f"{ENCODED}@proxy:3128")
+    assert proxy.get_secret_value().endswith(f"{ENCODED}@proxy:3128")
 
 
 @pytest.mark.parametrize("field", ["uri", "token", "user", "timeout", "required", "proxy"])
@@ -658,8 +658,8 @@ def test_settings_have_the_documented_defaults(read: Read) -> None:
         ("pool_size", "1", 1),
         ("pool_size", "64", 64),
         ("required", "no", False),
-        ("proxy", "OFF", "off"),
-        ("proxy", "http://proxy:3128", "http://proxy:3128"),
+        ("proxy", "OFF", SecretStr("off")),
+        ("proxy", "http://proxy:3128", SecretStr("http://proxy:3128")),
         ("db_name", "sales", "sales"),
         ("tls_ca", "/a b/ca.pem", "/a b/ca.pem"),
         ("tls_server_name", "milvus.internal", "milvus.internal"),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from zconfig.errors import Problem
 from zconfig.settings.configuration import Configuration
@@ -724,6 +725,10 @@ def text_of(slot: Slot, value: str) -> str:
     return f"http://{value}" if value and slot[1] == "proxy" else value
 
 
+def shown(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
 def lay_out(said: list[dict[Slot, str]], directory: Path) -> dict[str, str]:
     """Write the layers where they belong, and return the environment."""
     texts = [{variable(s): text_of(s, v) for s, v in layer.items()} for layer in said]
@@ -766,4 +771,5 @@ def test_the_highest_layer_that_has_a_value_wins(said: list[dict[Slot, str]]) ->
             for alias in ALIASES
             for field in FIELDS
         }
-        assert {slot: value for slot, value in found.items() if value is not None} == expected
+        found = {slot: value for slot, value in found.items() if value is not None}
+        assert {slot: shown(value) for slot, value in found.items()} == expected

@@ -13,8 +13,11 @@ import timeit
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 from urllib.parse import quote, quote_plus
 
+import orjson
+import pydantic_core
 import pytest
 import rich.pretty
 from hypothesis import assume, given
@@ -27,6 +30,7 @@ from zconfig.redaction import (
     Hidden,
     Masker,
     RecentSecrets,
+    Secret,
     redact_uri,
     secrets_in,
 )
@@ -96,10 +100,66 @@ def test_a_copy_of_a_hidden_value_is_a_mask(duplicate: Callable[[Hidden], Hidden
 
 def test_a_dataclass_as_a_dictionary_does_not_show_a_hidden_value() -> None:
     @dataclass
-    class Account:
+    class Sign:
         password: Hidden
 
-    assert json.dumps(asdict(Account(Hidden("s3cret")))) == f'{{"password": "{MASK}"}}'
+    assert json.dumps(asdict(Sign(Hidden("s3cret")))) == f'{{"password": "{MASK}"}}'
+
+
+# --- a secret that is kept ------------------------------------------------------------------
+
+
+@dataclass
+class Account:
+    password: Secret
+
+
+@pytest.mark.parametrize("show", [str, *SHOWN.values()], ids=["str", *SHOWN.keys()])
+def test_a_secret_shows_what_it_is_told_to(show: Callable[[Any], str]) -> None:
+    if show is not SHOWN["traceback"]:
+        assert "<hidden>" in show(Secret("s3cret"))
+        assert "http://db" in show(Secret("http://pw@db", shown="http://db"))
+
+
+def test_a_secret_is_no_text_and_equals_its_text() -> None:
+    secret = Secret("root:Milvus")
+    assert not isinstance(secret, str)
+    assert (secret, "root:Milvus") == ("root:Milvus", Secret(secret))
+    assert secret != "root:other"
+    assert secret != 1
+    assert {secret: 1}["root:Milvus"]
+    assert (bool(secret), bool(Secret(""))) == (True, False)
+    assert repr([secret.reveal()]) == "[<hidden>]"
+    assert Secret(1234).reveal() == "1234"
+
+
+@pytest.mark.parametrize(
+    "serialise",
+    [
+        lambda value: json.dumps(value, default=str),
+        lambda value: json.dumps(value, default=asdict),
+        lambda value: json.dumps(value, default=vars),
+        lambda value: json.dumps(value, default=lambda each: each.__getstate__()),
+        lambda value: json.dumps(asdict(value), default=lambda each: each.__getstate__()),
+        lambda value: orjson.dumps(value, default=str).decode(),
+        lambda value: pydantic_core.to_json(value, serialize_unknown=True).decode(),
+        lambda value: pydantic_core.to_json(value, fallback=str).decode(),
+        lambda value: repr(pickle.dumps(value)),
+        lambda value: repr(copy.deepcopy(value)),
+    ],
+)
+def test_no_serializer_finds_a_secret(serialise: Callable[[object], str]) -> None:
+    try:
+        shown = serialise(Account(Secret("s3cret")))
+    except TypeError as error:
+        shown = str(error)
+    assert "s3cret" not in shown
+
+
+def test_a_copy_of_a_secret_is_the_secret_and_a_pickle_of_it_a_mask() -> None:
+    secret = Secret("s3cret")
+    assert copy.copy(secret) is copy.deepcopy(secret) is secret
+    assert pickle.loads(pickle.dumps(secret)) == MASK  # noqa: S301 - our own
 
 
 # --- a URI ---------------------------------------------------------------------------------
@@ -312,7 +372,7 @@ def test_the_secrets_of_a_connections_fields_are_found(
 ) -> None:
     found = [*secrets_in(fields)]
     assert found == secrets
-    assert all(type(secret) is Hidden for secret in found)
+    assert all(type(secret) is Secret for secret in found)
 
 
 def test_recent_secrets_are_kept_once_and_the_oldest_forgotten() -> None:
@@ -329,7 +389,7 @@ def test_recent_secrets_may_be_added_while_they_are_read() -> None:
     recent = RecentSecrets()
     recent.add(["a", "b"])
     for secret in recent:
-        recent.add([f"{secret}{secret}"])
+        recent.add([secret.reveal() * 2])
     assert [*recent] == ["a", "b", "aa", "bb"]
 
 

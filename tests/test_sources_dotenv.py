@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import FileSeen
 from zconfig.sources.lines import parse_lines
@@ -32,7 +32,7 @@ def read(tmp_path):
 
 
 def values(reading):
-    return {entry.key: str(entry.value) for entry in reading.entries}
+    return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
 
 
 def found(reading):
@@ -52,7 +52,7 @@ def test_our_keys_are_read_as_written_with_their_lines(read):
     assert str(reading.entries[0].origin) == "ZILLIZ_URI (.env:4)"
     assert (reading.name, reading.problems) == (".env", ())
     assert reading.files == (FileSeen(".env", "read"),)
-    assert all(isinstance(entry.value, Hidden) for entry in reading.entries)
+    assert all(isinstance(entry.value, Secret) for entry in reading.entries)
 
 
 @pytest.mark.parametrize(

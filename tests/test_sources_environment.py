@@ -2,7 +2,7 @@
 
 import pytest
 
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import read_milvus_fallback
 from zconfig.sources.names import fold, is_key, is_variable, printable
@@ -32,7 +32,7 @@ def test_only_our_variables_are_read_in_any_case_of_letters():
 def test_values_are_hidden_and_name_their_variable():
     [entry] = read_environment({"ZILLIZ_TOKEN": "s3cret"}).entries
 
-    assert isinstance(entry.value, Hidden)
+    assert isinstance(entry.value, Secret)
     assert "s3cret" not in repr(entry)
     assert str(entry.origin) == "ZILLIZ_TOKEN (environment)"
 

@@ -27,7 +27,7 @@ from moto import mock_aws
 
 from tests.support.processes import run_python
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.settings.load import load
 from zconfig.sources.managers import manager_readings, read_aws, read_azure, read_google
 
@@ -37,7 +37,7 @@ ANYWHERE_ELSE = "set it in the environment, or in a .env file"
 
 
 def values(reading):
-    return {entry.key: str(entry.value) for entry in reading.entries}
+    return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
 
 
 def only_problem(reading):
@@ -151,7 +151,7 @@ def test_what_a_manager_holds_is_hidden(store):
     store("prod", {"ZILLIZ_TOKEN": SECRET})
 
     reading = read_aws("prod")
-    assert isinstance(reading.entries[0].value, Hidden)
+    assert isinstance(reading.entries[0].value, Secret)
     assert SECRET not in repr(reading)
     assert SECRET.encode() not in pickle.dumps(reading)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.processes import run_python
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.settings.load import load
 from zconfig.sources.mapping import read_mapping
 from zconfig.sources.plugins import GROUP, plugin_readings
@@ -40,7 +40,7 @@ def returning(expression):
 
 
 def keys(reading):
-    return {entry.key: str(entry.value) for entry in reading.entries}
+    return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
 
 
 def test_without_plugins_there_is_nothing():
@@ -62,7 +62,7 @@ def test_a_value_of_a_plugin_is_hidden(install):
     install("acme", returning(f"{{'ZILLIZ_TOKEN': {SECRET!r}}}"))
 
     readings = plugin_readings({})
-    assert isinstance(readings[0].entries[0].value, Hidden)
+    assert isinstance(readings[0].entries[0].value, Secret)
     assert SECRET not in repr(readings)
     assert SECRET.encode() not in pickle.dumps(readings)
 

@@ -36,7 +36,7 @@ def read(path, **options):
 
 
 def values(reading):
-    return {entry.key: str(entry.value) for entry in reading.entries}
+    return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def read(root):
 
 
 def values(reading):
-    return {entry.key: str(entry.value) for entry in reading.entries}
+    return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
 
 
 @pytest.mark.parametrize("kind", ["milvus", "zilliz", "Milvus\n", " ZILLIZ "])

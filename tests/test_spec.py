@@ -13,7 +13,7 @@ import pytest
 
 from zconfig.endpoint import Family, parse
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.settings.arguments import from_arguments
 from zconfig.settings.load import load
 from zconfig.spec import (
@@ -53,7 +53,7 @@ def test_everything_that_is_configured_is_in_the_specification() -> None:
     assert spec == ConnectionSpec(
         alias="prod",
         endpoint=parse("https://db.example/sales"),
-        credentials=Credentials(Hidden("key")),
+        credentials=Credentials(Secret("key")),
         db_name="sales",
         timeout_s=3.0,
         required=False,
@@ -153,9 +153,9 @@ def test_credentials_are_a_key_or_a_pair(
     arguments: dict[str, str], secret: str, user: str | None
 ) -> None:
     credentials = spec_of(**arguments).credentials
-    assert credentials == Credentials(Hidden(secret), user)
+    assert credentials == Credentials(Secret(secret), user)
     assert credentials is not None
-    assert base64.b64decode(credentials.authorization).decode() == secret
+    assert base64.b64decode(credentials.authorization.reveal()).decode() == secret
 
 
 def test_credentials_are_not_shown() -> None:
@@ -207,7 +207,7 @@ def test_an_override_replaces_what_it_sets_and_keeps_the_rest() -> None:
     changed = override(spec, other)
     assert changed.endpoint == spec.endpoint
     assert (changed.timeout_s, changed.pool_size, changed.db_name) == (3.0, 2, "sales")
-    assert changed.credentials == Credentials(Hidden("other"))
+    assert changed.credentials == Credentials(Secret("other"))
     assert changed.origins == {
         **spec.origins,
         "token": Origin("code", "token", "call"),
@@ -227,12 +227,12 @@ def test_a_default_value_that_was_set_overrides() -> None:
 
 def test_a_pair_overrides_a_token_whole() -> None:
     changed = override(spec_of(token="key"), spec_of(user="root", password="pw"))
-    assert changed.credentials == Credentials(Hidden("root:pw"), "root")
+    assert changed.credentials == Credentials(Secret("root:pw"), "root")
 
 
 def test_a_token_overrides_a_pair_whole() -> None:
     changed = override(spec_of(user="root", password="pw"), spec_of(token="key"))
-    assert changed.credentials == Credentials(Hidden("key"))
+    assert changed.credentials == Credentials(Secret("key"))
 
 
 @pytest.mark.parametrize(

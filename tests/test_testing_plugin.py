@@ -473,6 +473,34 @@ async def test_two(zconfig_env, zconfig_fake_server):
 """)
 
 
+def test_a_comparison_that_fails_prints_no_token(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(ASKED_FOR)
+    pytester.makepyfile(
+        PREAMBLE
+        + """
+def test_what_arrived(zconfig_env, zconfig_fake_server):
+    connection = connections.connect("a", uri=zconfig_fake_server.uri, token="root:s3cret-key")
+    assert zconfig_fake_server.calls()[0].token == "root:other"
+
+def test_what_is_configured(zconfig_env):
+    connections.add_connection(
+        a={"uri": "http://db", "token": "root:s3cret-key", "proxy": "http://root:s3cret-key@p:1"}
+    )
+    spec = connections.spec("a")
+    assert (spec.credentials.secret, spec.proxy) == ("root:other", "http://root:other@p:1")
+
+def test_the_secrets(zconfig_env):
+    connections.add_connection(a={"uri": "http://db", "token": "root:s3cret-key"})
+    assert list(connections.secrets()) == ["root:other"]
+"""
+    )
+    done = pytester.runpytest_inprocess(*STRICT, "-vv")
+    done.assert_outcomes(failed=3)
+    shown = [line for line in done.outlines if line.startswith("E ")]
+    assert "<hidden>" in str(shown)
+    assert "s3cret" not in str(shown)
+
+
 def test_a_test_that_fails_leaves_no_thread_and_no_socket(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(ASKED_FOR)
     pytester.makepyfile(

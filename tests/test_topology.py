@@ -41,7 +41,7 @@ from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import parse
 from zconfig.errors import ConnectError, Stage
 from zconfig.patience import backoff_s
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.spec import ConnectionSpec, Credentials
 from zconfig.topology import (
     REFRESH_S,
@@ -73,7 +73,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asking(token: str | None = "an-api-key") -> ConnectionSpec:  # noqa: S107 - not a real one
-    credentials = Credentials(Hidden(token)) if token else None
+    credentials = Credentials(Secret(token)) if token else None
     return ConnectionSpec("prod", parse(f"https://{HOST}"), credentials)
 
 

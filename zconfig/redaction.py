@@ -33,7 +33,9 @@ _QUERY = re.compile(r"([?#]).*$", re.DOTALL)
 
 
 class Hidden(str):
-    """A raw value on its way through the loader, with a representation that shows nothing.
+    """The text of a secret in a function's hands, with a representation that shows nothing.
+
+    For local variables and arguments; an object that keeps a secret keeps a `Secret`.
 
     Tracebacks with locals, debug printing and pickles take a value's `repr` or its state; a
     plain `str` would give the secret away there. `str` methods still see the value.
@@ -58,6 +60,57 @@ class Hidden(str):
         return Hidden, (MASK,)
 
 
+class Secret:
+    """A secret value that an object holds.
+
+    Serializers and test tools take any `str` as it is, whatever its `repr` says, and walk the
+    attributes of objects. So this is no `str`, and keeps its value in a closure.
+
+    Args:
+        value: The secret; anything but a `Secret` counts as its `str`.
+        shown: What to show in its place.
+
+    Attributes:
+        reveal: Returns the value.
+
+    Example:
+        >>> secret = Secret("s3cret")
+        >>> secret, secret == "s3cret", secret.reveal().upper()
+        (<hidden>, True, 'S3CRET')
+    """
+
+    __slots__ = ("_shown", "reveal")
+
+    reveal: Callable[[], Hidden]
+
+    def __init__(self, value: object, shown: str = "<hidden>") -> None:
+        text = value.reveal() if isinstance(value, Secret) else Hidden(value)
+        self.reveal = lambda: text
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return self._shown
+
+    def __eq__(self, other: object) -> bool:
+        value = other.reveal() if isinstance(other, Secret) else other
+        return self.reveal() == value if isinstance(value, str) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.reveal())
+
+    def __bool__(self) -> bool:
+        return bool(self.reveal())
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return Secret, (MASK,)
+
+
 def redact_uri(text: str) -> str:
     """Return a URI with its userinfo and query masked, whether or not it is well formed.
 
@@ -77,7 +130,7 @@ def redact_uri(text: str) -> str:
     return rest if userinfo is None else f"{prefix}{MASK}@{rest}"
 
 
-def secrets_in(fields: Mapping[str, object]) -> Iterator[Hidden]:
+def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
     """Yield what must not be shown of a connection's fields as they were written, right or wrong.
 
     Args:
@@ -85,18 +138,19 @@ def secrets_in(fields: Mapping[str, object]) -> Iterator[Hidden]:
 
     Example:
         >>> fields = {"uri": "http://root:p%40ss@db", "token": "s3cret", "db_name": "sales"}
-        >>> [str(secret) for secret in secrets_in(fields)]
+        >>> [str(secret.reveal()) for secret in secrets_in(fields)]
         ['root:p@ss', 's3cret']
     """
     for name, value in fields.items():
-        if isinstance(value, str) and name in _SECRET:
-            yield value if isinstance(value, Hidden) else Hidden(value)
-        elif isinstance(value, str) and name in _WITH_USERINFO:
-            before, userinfo, _ = _at_userinfo(value)
+        text = value.reveal() if isinstance(value, Secret) else value
+        if isinstance(text, str) and name in _SECRET:
+            yield Secret(text)
+        elif isinstance(text, str) and name in _WITH_USERINFO:
+            before, userinfo, _ = _at_userinfo(text)
             if userinfo and (before or ":" in userinfo):  # an @ may be part of a path as well
-                yield Hidden(unquote(userinfo))
+                yield Secret(unquote(userinfo))
     if fields.get("user") and fields.get("password"):
-        yield Hidden(f"{fields['user']}:{fields['password']}")
+        yield Secret(f"{fields['user']}:{fields['password']}")
 
 
 def _at_userinfo(text: str) -> tuple[str, Hidden | None, str]:
@@ -124,19 +178,19 @@ class RecentSecrets:
     Example:
         >>> recent = RecentSecrets(most=2)
         >>> recent.add(["first", "second", "second", "third"])
-        >>> [str(secret) for secret in recent]
+        >>> [str(secret.reveal()) for secret in recent]
         ['second', 'third']
     """
 
     def __init__(self, most: int = 1_000) -> None:
-        self._secrets: deque[Hidden] = deque(maxlen=most)
+        self._secrets: deque[Secret] = deque(maxlen=most)
 
-    def add(self, secrets: Iterable[str]) -> None:
+    def add(self, secrets: Iterable[str | Secret]) -> None:
         """Take note of secrets."""
         known = frozenset(self)
-        self._secrets.extend(Hidden(each) for each in dict.fromkeys(secrets) if each not in known)
+        self._secrets.extend(Secret(each) for each in dict.fromkeys(secrets) if each not in known)
 
-    def __iter__(self) -> Iterator[Hidden]:
+    def __iter__(self) -> Iterator[Secret]:
         return iter(self._secrets.copy())  # another thread may add one meanwhile
 
 
@@ -157,7 +211,7 @@ class Masker:
         'GET http://db:9091/?password=******** failed'
     """
 
-    def __init__(self, secrets: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, secrets: Callable[[], Iterable[str | Secret]]) -> None:
         self._secrets = secrets
         self._compile = lru_cache(maxsize=1)(_compile)
         self._last = _compile(frozenset())
@@ -169,7 +223,7 @@ class Masker:
     def current(self) -> Callable[[str], str]:
         """Return what `mask` is for the secrets of this moment; for many texts at once."""
         with suppress(Exception):  # the provider is not ours, and no text may get lost
-            self._last = self._compile(frozenset(self._secrets()))
+            self._last = self._compile(frozenset(map(Secret, self._secrets())))
         return self._last
 
     def __reduce__(self) -> NoReturn:
@@ -183,9 +237,9 @@ _ESCAPES = 15
 _RUN = re.compile(r"(?P<backslashes>\\*)(?P<char>[^\\]?)", re.DOTALL)
 
 
-def _compile(secrets: frozenset[str]) -> Callable[[str], str]:
+def _compile(secrets: frozenset[Secret]) -> Callable[[str], str]:
     """Return what masks these secrets; not the pattern, whose `repr` would show them."""
-    forms = {form for secret in secrets for form in _forms(secret)}
+    forms = {form for secret in secrets for form in _forms(secret.reveal())}
     ordered = sorted(forms, key=lambda form: (form[0], -len(form), form))  # the longest first
     # By their first characters: of a thousand secrets few are tried at any place of a text.
     branches = (_branch(first, each) for first, each in groupby(ordered, lambda form: form[0]))

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 from zconfig.endpoint import Endpoint, Transport
 from zconfig.origin import Origin
 from zconfig.paths import anchored, working_directory
-from zconfig.redaction import Hidden, secrets_in
+from zconfig.redaction import Hidden, Secret, redact_uri, secrets_in
 from zconfig.settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
 
 # The settings that a field of a specification is made of, where their names differ.
@@ -34,17 +34,17 @@ class Credentials:
         user: The user's name, which is no secret; `None` for an API key.
 
     Example:
-        >>> Credentials(Hidden("root:Milvus"), "root")
+        >>> Credentials(Secret("root:Milvus"), "root")
         Credentials(secret=<hidden>, user='root')
     """
 
-    secret: Hidden
+    secret: Secret
     user: str | None = None
 
     @property
-    def authorization(self) -> Hidden:
+    def authorization(self) -> Secret:
         """The value of Milvus' `authorization` metadata: base64 of the secret."""
-        return Hidden(base64.b64encode(self.secret.encode()).decode("ascii"))
+        return Secret(base64.b64encode(self.secret.reveal().encode()).decode("ascii"))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials are not pickled: load the configuration in each process")
@@ -74,7 +74,8 @@ class ConnectionSpec:
         timeout_s: Seconds for one connect.
         required: Whether `autoconnect()` fails when this alias does.
         tls: The TLS files.
-        proxy: A proxy's URL, `off`, or `None` for what gRPC reads in the environment.
+        proxy: A proxy's URL, shown without userinfo, or `off`; `None` for what gRPC reads in the
+            environment.
         keepalive_s: Seconds between HTTP/2 pings; 0 for none.
         pool_size: HTTP/2 connections behind the alias.
         origins: Where each field was set; two specs that differ only here are equal.
@@ -88,14 +89,14 @@ class ConnectionSpec:
     timeout_s: float = 10.0
     required: bool = True
     tls: TLSFiles = _NO_TLS_FILES
-    proxy: str | None = None
+    proxy: Secret | None = None
     keepalive_s: float = 30.0
     pool_size: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     directory: Path = field(default=Path(), compare=False, repr=False)
 
     @property
-    def secrets(self) -> tuple[Hidden, ...]:
+    def secrets(self) -> tuple[Secret, ...]:
         """What must not be shown: the credentials, and the password of a proxy."""
         own = (self.credentials.secret,) if self.credentials else ()
         return (*own, *secrets_in({"proxy": self.proxy}))
@@ -143,7 +144,7 @@ def to_spec(
         timeout_s=settings.timeout,
         required=settings.required,
         tls=_tls(settings, directory),
-        proxy=settings.proxy,
+        proxy=_proxy(settings),
         keepalive_s=keepalive_s,
         pool_size=settings.pool_size,
         origins=origins,
@@ -198,11 +199,18 @@ def _credentials(settings: ConnectionSettings) -> Credentials | None:
     if settings.token:
         secret = settings.token.get_secret_value()
         user, colon, _ = secret.partition(":")
-        return Credentials(Hidden(secret), user if colon else None)
+        return Credentials(Secret(secret), user if colon else None)
     if settings.user and settings.password:
         password = settings.password.get_secret_value()
-        return Credentials(Hidden(f"{settings.user}:{password}"), settings.user)
+        return Credentials(Secret(f"{settings.user}:{password}"), settings.user)
     return None
+
+
+def _proxy(settings: ConnectionSettings) -> Secret | None:
+    if settings.proxy is None:
+        return None
+    url = Hidden(settings.proxy.get_secret_value())
+    return Secret(url, redact_uri(url))
 
 
 def _tls(settings: ConnectionSettings, directory: Path) -> TLSFiles:

@@ -134,4 +134,4 @@ async def _call_with_pymilvus_on_loop(alias: str) -> None:
 async def secret_on_loop(alias: str) -> str:
     """Return what the connection of the running event loop calls with."""
     credentials = (await aio.get(alias)).spec.credentials
-    return str(credentials.secret) if credentials else ""
+    return str(credentials.secret.reveal()) if credentials else ""

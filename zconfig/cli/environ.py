@@ -53,7 +53,7 @@ def values_of(spec: ConnectionSpec) -> dict[str, str | None]:
         ('http://db:19530', 'sales', None)
     """
     endpoint, tls = spec.endpoint, spec.tls
-    secret = str(spec.credentials.secret) if spec.credentials else None
+    secret = str(spec.credentials.secret.reveal()) if spec.credentials else None
     user = spec.credentials.user if spec.credentials else None
     return {
         # The database has a variable of its own: from the path, programs read it differently.
@@ -70,7 +70,7 @@ def values_of(spec: ConnectionSpec) -> dict[str, str | None]:
         "TLS_CERT": tls.cert,
         "TLS_KEY": tls.key,
         "TLS_SERVER_NAME": tls.server_name,
-        "PROXY": spec.proxy,
+        "PROXY": str(spec.proxy.reveal()) if spec.proxy else None,
     }
 
 

@@ -145,6 +145,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
     endpoint, tls = spec.endpoint, spec.tls
     host, port = endpoint.host or "", endpoint.port or 0
     roots = None if tls.ca or not endpoint.secure else _roots_of_grpc()
+    configured = spec.proxy.reveal() if spec.proxy else None
     if embedded:
         host, _, digits = embedded.rpartition(":")
         port = int(digits)
@@ -159,7 +160,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         server_name=tls.server_name,
         unix_path=endpoint.path if endpoint.transport is Transport.UNIX else None,
         has_credentials=spec.credentials is not None,
-        via_proxy=None if embedded else proxy_in_force(host, process_environment(), spec.proxy),
+        via_proxy=None if embedded else proxy_in_force(host, process_environment(), configured),
     )
 
 

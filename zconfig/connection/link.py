@@ -130,7 +130,7 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
     """
     pairs: list[tuple[str, str]] = []
     if spec.credentials:
-        pairs.append(("authorization", spec.credentials.authorization))
+        pairs.append(("authorization", spec.credentials.authorization.reveal()))
     if spec.db_name != DEFAULT_DATABASE:
         pairs.append(("dbname", spec.db_name))
     if identifier:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from zconfig.endpoint.faults import EndpointError
 from zconfig.endpoint.values import Endpoint, Family, Transport, Userinfo
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 
 _T = TypeVar("_T")
 
@@ -265,11 +265,11 @@ def _database(path: str) -> str | None:
     return name or None
 
 
-def _credential(text: str) -> Hidden:
+def _credential(text: str) -> Secret:
     decoded = _decoded(text)
     if not _is_printable_ascii(decoded):
         raise EndpointError("bad_credentials")
-    return Hidden(decoded)
+    return Secret(decoded)
 
 
 def _decoded(text: str) -> str:

@@ -8,7 +8,7 @@ from enum import StrEnum, auto
 from urllib.parse import quote
 
 from zconfig.endpoint.faults import EndpointError
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 
 
 class Transport(StrEnum):
@@ -113,8 +113,8 @@ class Userinfo:
     """
 
     uri: str = field(repr=False)
-    user: Hidden | None
-    password: Hidden | None
+    user: Secret | None
+    password: Secret | None
 
 
 def is_loopback(host: str) -> bool:

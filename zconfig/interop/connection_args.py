@@ -61,7 +61,7 @@ def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
         "timeout": spec.timeout_s,
     }
     if spec.credentials:
-        args["token"] = UsableToken(spec.credentials.secret)
+        args["token"] = UsableToken(spec.credentials.secret.reveal())
     if spec.db_name != DEFAULT_DATABASE:
         args["db_name"] = spec.db_name
     return args | (_tls_args(spec) if spec.endpoint.secure else {})

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 from zconfig.errors import ZConfigError
-from zconfig.redaction import Hidden, secrets_in
+from zconfig.redaction import Secret, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
 from zconfig.registry.forks import import_grpc
@@ -344,7 +344,7 @@ class Connections(Mapping[str, "Connection"]):
         """
         return self._registry.reload()
 
-    def secrets(self) -> tuple[Hidden, ...]:
+    def secrets(self) -> tuple[Secret, ...]:
         """Return every secret that is configured, right or wrong, or was lately, for masking."""
         return self._registry.secrets()
 

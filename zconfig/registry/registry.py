@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zconfig.dispatch import Dispatcher
 from zconfig.errors import ZConfigError
 from zconfig.patience import Patience
-from zconfig.redaction import Hidden, RecentSecrets
+from zconfig.redaction import RecentSecrets, Secret
 from zconfig.registry.announce import announcements, forked, given_in_code, removed
 from zconfig.registry.bookkeeper import Bookkeeper
 from zconfig.registry.forks import guard_forks, import_grpc
@@ -87,13 +87,13 @@ class Registry:
         """Have a hook called with events; return a function that takes it out again."""
         return self._dispatcher.subscribe(hook, kinds)
 
-    def secrets(self) -> tuple[Hidden, ...]:
+    def secrets(self) -> tuple[Secret, ...]:
         """Return every secret that is configured, right or wrong, or was met lately."""
         specs = map(self.known.spec, self.known)
         configured = (secret for spec in specs for secret in spec.secrets)
         return (*configured, *self.known.configuration.secrets, *self._recent)
 
-    def remember(self, secrets: Iterable[Hidden]) -> None:
+    def remember(self, secrets: Iterable[Secret]) -> None:
         """Take note of secrets that may never count, or soon count no longer."""
         self._recent.add(secrets)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings
 from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.model import validate
@@ -206,7 +206,7 @@ def _declared(arguments: Mapping[str, Any], call: str) -> Iterator[Declared]:
 
 
 def _declare(field: str, name: str, value: Any, call: str) -> Declared:
-    entry = Entry(name, Hidden(value), Origin("code", name, path=call))
+    entry = Entry(name, Secret(value), Origin("code", name, path=call))
     return Declared(Word(field, is_file=False), entry, call)
 
 

@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from zconfig.endpoint import Endpoint, EndpointError, Transport, parse
-from zconfig.redaction import Hidden
 
 
 def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
@@ -85,10 +84,10 @@ def to_keepalive(value: float) -> float:
     return value
 
 
-def to_proxy(value: str) -> str:
-    """Return `off`, or a proxy's URL, which nothing shows if a password may be in it."""
-    if value.lower() == "off":
-        return "off"
-    if re.fullmatch(r"https?://[^\s/]+/?", value):
-        return Hidden(value) if "@" in value else value
+def to_proxy(value: SecretStr) -> SecretStr:
+    """Return `off`, or a proxy's URL."""
+    if value.get_secret_value().lower() == "off":
+        return SecretStr("off")
+    if re.fullmatch(r"https?://[^\s/]+/?", value.get_secret_value()):
+        return value
     raise refuse("bad_proxy", "is neither `off` nor a proxy's URL", "write off or http://host:port")

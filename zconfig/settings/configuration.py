@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import Declared
 from zconfig.settings.options import LoaderOptions
@@ -57,7 +57,7 @@ class Configuration:
     notes: tuple[Note, ...] = ()
     options: LoaderOptions = field(default_factory=LoaderOptions)
     optional: frozenset[str] = frozenset()
-    secrets: tuple[Hidden, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     passed_over: Mapping[Slot, Sequence[Declared]] = field(default_factory=dict)
     elapsed_ms: float = 0.0
     directory: Path = Path()

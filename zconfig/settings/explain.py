@@ -232,19 +232,19 @@ def _beaten(
         reason = f"{layer} ranks higher"
         if field != by:
             reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
-    if field == "uri" and "@" in entry.value:
+    if field == "uri" and "@" in entry.value.reveal():
         reason = f"{reason}; the credentials in it go with it"
-    value = None if declared.word.is_file else _validated(field, entry.value)
+    value = None if declared.word.is_file else _validated(field, entry.value.reveal())
     shown = None if value is None else _shown(field, value, is_set=True)
     if shown and field == "uri":
-        shown = redact_uri(entry.value)  # so that credentials in it show as masked
+        shown = redact_uri(entry.value.reveal())  # so that credentials in it show as masked
     mark = _fingerprint(settings, field, value, had_line_end=entry.had_line_end)
     return Shadowed(declared.origin, reason, shown, mark)
 
 
 def _alone(declared: Declared | None) -> Any:
     """Return a value of an alias that is wrong, if this one is not."""
-    return _validated(declared.word.field, declared.entry.value) if declared else None
+    return _validated(declared.word.field, declared.entry.value.reveal()) if declared else None
 
 
 def _validated(field: str, text: str) -> Any:
@@ -269,13 +269,15 @@ def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
         return None
     if isinstance(value, bool):
         return str(value).lower()
-    return redact_uri(str(value)) if field in {"uri", "proxy"} else str(value)
+    if isinstance(value, SecretStr):  # a proxy's URL
+        return redact_uri(value.get_secret_value())
+    return redact_uri(str(value)) if field == "uri" else str(value)
 
 
 def _fingerprint(
     settings: ConnectionSettings | None, field: str, value: Any, *, had_line_end: bool
 ) -> Fingerprint | None:
-    if settings is None or not isinstance(value, SecretStr):
+    if settings is None or value is None or not Variable.of(ConnectionSettings, field).secret:
         return None
     secret = value.get_secret_value()
     salt = f"zconfig fingerprint {field} {settings.uri}".encode()

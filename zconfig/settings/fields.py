@@ -77,7 +77,9 @@ class _RedactedInJSON:
         self, source: Any, handler: "GetCoreSchemaHandler"
     ) -> Mapping[str, Any]:
         redacted = core_schema.plain_serializer_function_ser_schema(
-            redact_uri, return_schema=core_schema.str_schema(), when_used="json-unless-none"
+            lambda url: redact_uri(url.get_secret_value()),
+            return_schema=core_schema.str_schema(),
+            when_used="json-unless-none",
         )
         return {**handler(source), "serialization": redacted}
 
@@ -223,7 +225,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     proxy: Annotated[
-        Annotated[str, AfterValidator(to_proxy)] | None,
+        Annotated[SecretStr, AfterValidator(to_proxy)] | None,
         _RedactedInJSON(),
         Variable(
             meaning="HTTP CONNECT proxy, or `off`; as gRPC reads the environment by default",

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
 from zconfig.paths import anchored
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.fields import ConnectionSettings
@@ -282,13 +282,14 @@ def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple
     from zconfig.sources.files import FileError, located, read_secret
 
     # People paste the secret itself in its place.
-    path = Hidden(anchored(entry.value, directory))
-    origin = replace(entry.origin, via=str(entry.value) if os.path.lexists(path) else None)
+    written = entry.value.reveal()
+    path = Hidden(anchored(written, directory))
+    origin = replace(entry.origin, via=str(written) if os.path.lexists(path) else None)
     try:
         secret = read_secret(path)
     except FileError as error:
         return None, (error.problem(origin),)
-    read = Entry(entry.key, secret.value, origin, secret.had_line_end)
+    read = Entry(entry.key, Secret(secret.value), origin, secret.had_line_end)
     return read, located(secret.warnings, origin)
 
 

@@ -180,7 +180,7 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
         elif option in ENVIRONMENT_ONLY and entry.origin.source != "environment":
             complaints.append(_too_late(entry.origin, "set it in the environment"))
         elif option not in values:
-            values[option] = str(entry.value)
+            values[option] = str(entry.value.reveal())
             origins[option] = entry.origin
     options, invalid = _validated(values, origins)
     strictly = (_strictly(each) if options.strict else each for each in complaints)

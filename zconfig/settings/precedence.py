@@ -15,7 +15,7 @@ from typing import NamedTuple
 from zconfig.endpoint import EndpointError, parse, split_userinfo
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden, secrets_in
+from zconfig.redaction import Hidden, Secret, secrets_in
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.names import CONTROL_PLANE_KEY, Word, fold
@@ -54,7 +54,7 @@ class Resolution(NamedTuple):
     empty: tuple[tuple[Slot, Origin], ...]
     broken: frozenset[Slot]
     problems: tuple[Problem, ...]
-    secrets: tuple[Hidden, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     unpaired: tuple[Declared, ...] = ()
     passed_over: Mapping[Slot, Candidates] = MappingProxyType({})
 
@@ -93,7 +93,7 @@ class _Resolver:
         self.empty: list[tuple[Slot, Origin]] = []
         self.broken: set[Slot] = set()
         self.problems: list[Problem] = []
-        self.secrets: list[Hidden] = []
+        self.secrets: list[Secret] = []
         self.unpaired: list[Declared] = []
         self.passed_over: dict[Slot, Candidates] = {}
 
@@ -122,7 +122,9 @@ class _Resolver:
             if uri and uri.layer == layer.name:
                 taken = {"uri": uri, **taken}
             if taken:
-                contribution[alias] = {field: each.entry.value for field, each in taken.items()}
+                contribution[alias] = {
+                    field: each.entry.value.reveal() for field, each in taken.items()
+                }
         return contribution
 
     def _take_fault(self, fault: Problem) -> None:
@@ -152,10 +154,10 @@ class _Resolver:
         stands beside it.
         """
         declared = self._take_slot((alias, "uri"), fields.pop("uri", ()))
-        if declared is None or "@" not in declared.entry.value:
+        if declared is None or "@" not in declared.entry.value.reveal():
             return declared
         try:
-            userinfo = split_userinfo(declared.entry.value)
+            userinfo = split_userinfo(declared.entry.value.reveal())
         except EndpointError as error:
             complaint = error.code, error.message, error.remedy
         else:
@@ -318,9 +320,9 @@ def _by_field(declared: Iterable[Declared]) -> dict[str, Candidates]:
     return dict(fields)
 
 
-def _part(declared: Declared, field: str, text: str) -> Declared:
+def _part(declared: Declared, field: str, text: str | Secret) -> Declared:
     """Return a part of a URI as the value of a field."""
-    entry = replace(declared.entry, value=Hidden(text))
+    entry = replace(declared.entry, value=Secret(text))
     return declared._replace(word=Word(field, is_file=False), entry=entry)
 
 
@@ -339,7 +341,7 @@ def _leads_elsewhere(lost: Declared, uri: Declared) -> bool:
     if lost.word.is_file:
         return True
     try:
-        one, other = parse(lost.entry.value), parse(uri.entry.value)
+        one, other = parse(lost.entry.value.reveal()), parse(uri.entry.value.reveal())
     except EndpointError:
         return False
     return (one.host, one.port, one.path) != (other.host, other.port, other.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading, absent, is_text
 from zconfig.sources.expansion import Expanded, expand
 from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, located, read_text
@@ -85,7 +85,7 @@ class _Contents:
     def entries(self) -> tuple[Entry, ...]:
         """Return the values that are sound, in the order of their lines."""
         return tuple(
-            Entry(origin.key, value.text, origin)
+            Entry(origin.key, Secret(value.text), origin)
             for origin, value in self._ours.values()
             if not value.faults
         )

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 
 FileState = Literal["read", "absent", "refused"]
 
@@ -28,7 +28,7 @@ class Entry:
     """
 
     key: str
-    value: Hidden
+    value: Secret
     origin: Origin
     had_line_end: bool = False
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.names import is_variable, printable
 
@@ -47,7 +47,7 @@ def read_variables(name: str, environ: Mapping[str, str], keys: Mapping[str, str
         if problem is not None:
             problems.append(problem)
         if problem is None or problem.severity == "warning":
-            entries.append(Entry(keys[variable], value, origin))
+            entries.append(Entry(keys[variable], Secret(value), origin))
     return Reading(name, tuple(entries), tuple(problems))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.files import located
 from zconfig.sources.names import fold, is_key, printable
@@ -36,7 +36,7 @@ def read_mapping(
 
     Example:
         >>> [entry] = read_mapping({"zilliz-uri": "./x.db\n", "HOME": "/"}, source="x").entries
-        >>> entry.key, str(entry.value), str(entry.origin)
+        >>> entry.key, str(entry.value.reveal()), str(entry.origin)
         ('ZILLIZ_URI', './x.db', 'zilliz-uri (x)')
     """
     ours = {name: Origin(source, printable(name), path) for name in variables if is_key(name)}
@@ -47,7 +47,7 @@ def _read(variables: Mapping[str, object], name: str, origin: Origin) -> Reading
     value = _value(variables, name)
     if isinstance(value, Problem):
         return Reading(origin.source, problems=located((value,), origin))
-    return Reading(origin.source, (Entry(printable(fold(name)), value, origin),))
+    return Reading(origin.source, (Entry(printable(fold(name)), Secret(value), origin),))
 
 
 def _value(variables: Mapping[str, object], name: str) -> Hidden | Problem:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig.origin import Origin
+from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading, absent
 from zconfig.sources.files import FileError, located, read_secret
 from zconfig.sources.generation import read_generation
@@ -43,7 +44,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Readi
         return Reading(file.shown, problems=(error.problem(origin),), files=(refused,))
     return Reading(
         file.shown,
-        (Entry(file.key, secret.value, origin, secret.had_line_end),),
+        (Entry(file.key, Secret(secret.value), origin, secret.had_line_end),),
         located(secret.warnings, origin),
         (FileSeen(file.shown, "read"),),
     )

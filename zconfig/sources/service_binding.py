@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden
+from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading
 from zconfig.sources.files import FileError, read_secret
 from zconfig.sources.generation import list_names, read_generation
@@ -127,8 +127,8 @@ class _Binding:
         parts = joined(self.name, [self._file(current / name, "URI") for name in wanted])
         if len(parts.entries) < len(wanted):
             return parts._replace(entries=())
-        address = ":".join(entry.value.strip() for entry in parts.entries)
-        uri = replace(parts.entries[0], value=Hidden(f"{scheme}://{address}"))
+        address = ":".join(entry.value.reveal().strip() for entry in parts.entries)
+        uri = replace(parts.entries[0], value=Secret(f"{scheme}://{address}"))
         return parts._replace(entries=(uri,))
 
     def _file(self, path: Path, field: str) -> Reading:
@@ -139,7 +139,7 @@ class _Binding:
         # The path that outlives a rotation, not that of the present generation.
         stable = Path(self.root, self.name, name)
         origin = Origin(_SOURCE, self._key(field), self._shown(name))
-        return Entry(self._key(field), Hidden(stable), origin)
+        return Entry(self._key(field), Secret(stable), origin)
 
     def _key(self, field: str) -> str:
         return printable(f"{PREFIX}{fold(self.name)}_{field}")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from zconfig.channel.line import AUTHORIZATION
-from zconfig.redaction import MASK, Hidden
+from zconfig.redaction import MASK, Secret
 
 SERVICE = "/milvus.proto.milvus.MilvusService/"
 """What the full names of Milvus' methods begin with."""
@@ -25,13 +25,13 @@ class Call:
         metadata: What came along with it; credentials are masked.
         request: The encoded message.
         token: The credentials, an API key or `user:password`; `None` if none came along. It equals
-            their text, and its `repr` does not show them.
+            their text, and shows it only to those who call its `reveal()`.
     """
 
     method: str
     metadata: Mapping[str, str | bytes]
     request: bytes = field(repr=False)
-    token: Hidden | None
+    token: Secret | None
 
 
 def call_of(method: str, metadata: Any, request: bytes) -> Call:
@@ -58,9 +58,9 @@ def short_name(method: str) -> str:
     return method.removeprefix(SERVICE)
 
 
-def _decoded(authorization: str) -> Hidden:
+def _decoded(authorization: str) -> Secret:
     """Return the credentials that a call carries; Milvus' clients encode them."""
     try:
-        return Hidden(base64.b64decode(authorization, validate=True).decode())
+        return Secret(base64.b64decode(authorization, validate=True).decode())
     except ValueError:
-        return Hidden(authorization)
+        return Secret(authorization)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from zconfig.diagnosis.verdict import StageError, Verdict, evidence
 from zconfig.errors import (
@@ -19,7 +18,7 @@ from zconfig.errors import (
     TopologyUnavailableError,
 )
 from zconfig.patience import backoff_s
-from zconfig.redaction import Hidden, Masker
+from zconfig.redaction import Masker, secrets_in
 from zconfig.topology.parsing import message_of, parse_topology
 from zconfig.topology.request import Answer, get_topology
 from zconfig.topology.values import Topology
@@ -71,20 +70,14 @@ def fetch_topology(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -
 
 def _ask(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology | Verdict:
     """Return a failure rather than raise it: the frames that it comes from know the token."""
-    token = spec.credentials.secret if spec.credentials else None
+    token = spec.credentials.secret.reveal() if spec.credentials else None
     try:
         return _topology_in(get_topology(target, token, deadline), has_token=token is not None)
     except StageError as failed:
         # Masked before it is cut short: a part of a secret would not be recognised.
-        secrets = (*spec.secrets, *_secrets_of_proxy(target.via_proxy))
+        secrets = (*spec.secrets, *secrets_in({"proxy": target.via_proxy}))
         seen = evidence(Masker(lambda: secrets).mask(failed.detail))
         return Verdict(failed.error, seen, field=failed.field)
-
-
-def _secrets_of_proxy(url: str | None) -> tuple[str, ...]:
-    """Return the credentials of a proxy, which the environment may have given it."""
-    userinfo = urlsplit(url or "").netloc.rpartition("@")[0]
-    return (Hidden(unquote(userinfo)),) if userinfo else ()
 
 
 def _topology_in(answer: Answer, *, has_token: bool) -> Topology:
