@@ -4,6 +4,7 @@ import io
 import os
 import time
 import traceback
+import tracemalloc
 
 import pytest
 from dotenv.parser import parse_stream
@@ -33,6 +34,10 @@ def read(tmp_path):
 
 def values(reading):
     return {entry.key: str(entry.value.reveal()) for entry in reading.entries}
+
+
+def values_in(assignments):
+    return [value for a in assignments if isinstance(value := a.read(), Hidden)]
 
 
 def found(reading):
@@ -184,6 +189,74 @@ def test_a_bad_line_of_ours_is_a_problem_that_tells_no_value(read, line, code, k
 
 @pytest.mark.parametrize(
     "line",
+    [
+        "set ZILLIZ_URI={}",
+        'SET "ZILLIZ_URI={}"',
+        "set -x ZILLIZ_URI {}",
+        "set\t-gx\tZILLIZ_URI\t{}",
+        "setenv ZILLIZ_URI {}",
+        'declare -x ZILLIZ_URI="{}"',
+        "$env:ZILLIZ_URI = '{}'",
+        '$Env:ZILLIZ_URI="{}"',
+        "- ZILLIZ_URI={}",
+        "  - ZILLIZ_URI: {}",
+        "-e ZILLIZ_URI={}",
+        '"ZILLIZ_URI"="{}"',
+        '"ZILLIZ_URI": "{}",',
+        '{{"ZILLIZ_URI": "{}"}}',
+        "{{ZILLIZ_URI: {}}}",
+        "ENV ZILLIZ_URI={}",
+        "ENV ZILLIZ_URI {}",
+        "env FOO=1 ZILLIZ_URI={}",
+        "ZILLIZ\u200b_URI={}",
+        "\u200bZILLIZ_URI={}",
+        "ZILLIZ_URI\u200b={}",
+        "'ZILLIZ_URI={}'",
+        "'ZILLIZ_URI={}",
+        '"ZILLIZ_URI={}"',
+    ],
+)
+def test_a_line_that_names_a_setting_and_does_not_assign_it_is_a_problem(read, line):
+    [problem] = read(f"# set ZILLIZ_A=\n{line.format(SECRET)}\n").problems
+
+    assert str(problem) == (
+        "ZILLIZ_URI (.env:2): the line is not of the form KEY=value; "
+        "write ZILLIZ_URI=… with nothing before the name and no other character in it"
+    )
+    assert (problem.code, problem.severity) == ("bad_line", "error")
+    assert SECRET not in repr(problem)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "FOO: ${ZILLIZ_URI}",
+        "FOO: $ZILLIZ_URI",
+        "FOO=ZILLIZ_URI",
+        "FOO='{\"ZILLIZ_URI\": 1}'",
+        "FOO='\nset ZILLIZ_URI=x\n'",
+        "MY_ZILLIZ_URI: x",
+        "source zilliz_env/bin/activate",
+        "# set ZILLIZ_URI=x",
+    ],
+)
+def test_a_line_that_only_mentions_a_setting_is_no_problem(read, line):
+    assert read(f"{line}\n").problems == ()
+
+
+@pytest.mark.parametrize("line", ["export ZILLIZ_A", "ZILLIZ_A: b", "set ZILLIZ_A=b"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_line_that_is_no_assignment_does_not_cost_the_one_that_is(read, line, order):
+    reading = read("\n".join(["ZILLIZ_A=a", line][::order]))
+
+    assert values(reading) == {"ZILLIZ_A": "a"}
+    assert [(p.code in {"bad_line", "missing_equals"}, p.severity) for p in reading.problems] == [
+        (True, "warning")
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
     ["FOO", "FOO: bar", "[section]", "=", "FOO='a'b", "FOO=${UNSET}", "FOO=${", "ZILLIZ", "💥"],
 )
 def test_lines_of_others_are_their_own_business(read, line):
@@ -250,10 +323,66 @@ def test_the_last_of_two_equal_keys_counts(read):
     assert reading.problems[1].message == "the key stands on line 3 already; line 4 counts"
 
 
-def test_values_that_refer_to_one_another_do_not_fill_the_memory(read):
-    lines = ["A=xxxxxxxxxx", *["A=${A}${A}"] * 500, "ZILLIZ_X=${A}"]
+LARGE = "x" * 60_000
 
-    assert [p.code for p in read("\n".join(lines)).problems] == ["too_large"]
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["A=xxxxxxxxxx", *["A=${A}${A}"] * 500, "ZILLIZ_X=${A}"],
+        [f"A={LARGE}", "ZILLIZ_X=" + "${A}" * 2_000],
+        [f"A={LARGE}", "ZILLIZ_X=" + "${A:+" * 2_000 + "${A}" * 2_000 + "}" * 2_000],
+        [f"A={LARGE}", *(f"B{i}=${{A}}" for i in range(2_000)), "ZILLIZ_X=${B1999}"],
+        [f"A={LARGE}", *(f"ZILLIZ_A{i}_URI=${{A}}" for i in range(2_000))],
+    ],
+    ids=["doubled", "in one value", "nested", "in others' values", "in ours"],
+)
+def test_values_that_refer_to_one_another_do_not_fill_the_memory(read, lines):
+    text = "\n".join(lines)
+    tracemalloc.start()
+    try:
+        reading = read(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert {p.code for p in reading.problems} <= {"too_large"}
+    assert sum(len(entry.value) for entry in reading.entries) <= 1024 * 1024
+    assert peak < 16 * 1024 * 1024
+
+
+def test_a_sum_of_values_that_is_too_large_costs_the_values_beyond_it(read):
+    lines = [f"A={LARGE}", *(f"ZILLIZ_A{i}_URI=${{A}}" for i in range(18)), "ZILLIZ_URI=x"]
+
+    reading = read("\n".join(lines))
+
+    assert len(reading.entries) == 17 + 1
+    assert str(reading.problems[0]) == (
+        "ZILLIZ_A17_URI (.env:19): the values of this file are longer than 1048576 characters "
+        "when expanded; write it without ${NAME}"
+    )
+
+
+def test_lines_that_cannot_matter_are_not_parsed(read, monkeypatch):
+    monkeypatch.setattr("zconfig.sources.lines.parse_stream", None)
+
+    reading = read("b\nb c\n=\nFOO='a'\nBAR=\"x y\" # c\nBAZ='\nZILLIZ_A=a\n")
+
+    assert values(reading) == {"ZILLIZ_A": "a"}
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", "\ufeff\n\ufeff", " \ufeff", "\ufeff # c"])
+def test_a_line_that_is_only_a_byte_order_mark_is_blank(read, mark):
+    reading = read(f"ZILLIZ_A=a\n{mark}\nZILLIZ_B=b\n{mark}")
+
+    assert (values(reading), reading.problems) == ({"ZILLIZ_A": "a", "ZILLIZ_B": "b"}, ())
+
+
+def test_a_file_that_was_put_together_of_two_with_byte_order_marks_is_read(read):
+    reading = read("\ufeffZILLIZ_A=a\n\ufeffZILLIZ_B=b\n\ufeffexport ZILLIZ_C='c'\n")
+
+    assert values(reading) == {"ZILLIZ_A": "a", "ZILLIZ_B": "b", "ZILLIZ_C": "c"}
+    assert reading.problems == ()
 
 
 def test_a_traceback_with_locals_tells_no_value(read, monkeypatch):
@@ -267,7 +396,7 @@ def test_a_traceback_with_locals_tells_no_value(read, monkeypatch):
 
     stack = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
     ours = [frame for frame in stack if "/sources/" in frame.filename]
-    assert len(ours) == 3
+    assert len(ours) > 3
     assert SECRET not in str([frame.locals for frame in ours])
 
 
@@ -296,7 +425,7 @@ def test_a_line_with_very_many_blanks_is_read_in_linear_time(line, value):
     assignments = list(parse_lines(Hidden(line)))
 
     assert time.process_time() - started < 5
-    assert [str(a.value) for a in assignments if not a.fault] == ([value] if value else [])
+    assert list(map(str, values_in(assignments))) == ([value] if value else [])
 
 
 def test_an_absent_file_is_no_problem(tmp_path):
@@ -396,7 +525,8 @@ fragments = st.sampled_from(
 @given(st.lists(fragments, max_size=25).map("".join))
 def test_a_single_line_means_what_python_dotenv_says(text):
     line = text.replace("\n", "")
-    ours = [(a.key, str(a.value)) for a in parse_lines(Hidden(line)) if a.fault is None]
+    read = [(a.key, a.read()) for a in parse_lines(Hidden(line))]
+    ours = [(key, str(value)) for key, value in read if isinstance(value, Hidden)]
 
     theirs = [
         (b.key, b.value)
@@ -418,6 +548,6 @@ def test_no_line_of_ours_is_lost(text):
     ours = {
         number for number, line in enumerate(text.split("\n"), 1) if is_key(line) and "=" in line
     }
-    within = {n for a in assignments for n in range(a.line + 1, a.line + 1 + a.value.count("\n"))}
+    within = {n for a in assignments for n in range(a.line + 1, a.line + 1 + a.text.count("\n"))}
     assert ours - within <= starts
     assert ours.isdisjoint(within)

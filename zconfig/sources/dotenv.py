@@ -10,9 +10,21 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading, absent, is_text
-from zconfig.sources.expansion import Expanded, expand
+from zconfig.sources.expansion import (
+    MAX_EXPANDED_IN_SUM,
+    Expanded,
+    expand,
+    referenced_in,
+    too_long,
+)
 from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, located, read_text
-from zconfig.sources.lines import UNBALANCED_QUOTE, Assignment, parse_lines
+from zconfig.sources.lines import (
+    BAD_LINE,
+    NO_EQUALS,
+    UNBALANCED_QUOTE,
+    Assignment,
+    parse_lines,
+)
 from zconfig.sources.names import is_key
 
 _SOURCE = "dotenv"
@@ -40,7 +52,7 @@ def read_dotenv(
     except FileError as error:
         return _unread(error, shown)
     problems = located(text.warnings, Origin(_SOURCE, shown))
-    contents = _Contents(environ, shown)
+    contents = _Contents(environ, shown, referenced_in(text.value))
     for assignment in parse_lines(text.value):
         contents.add(assignment)
     return Reading(
@@ -62,25 +74,28 @@ def _unread(error: FileError, shown: str) -> Reading:
 class _Contents:
     """What the lines read so far amount to."""
 
-    def __init__(self, environ: Mapping[str, str], shown: str) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], shown: str, referenced: frozenset[Hidden]
+    ) -> None:
         self._environ = environ
         self._shown = shown
+        self._referenced = referenced
         self._values: dict[str, Expanded] = {}
         self._ours: dict[str, tuple[Origin, Expanded]] = {}
+        self._misread: list[Problem] = []
         self._warnings: list[Problem] = []
+        self._expanded = 0
         self.foreign: list[Origin] = []
 
     def add(self, assignment: Assignment) -> None:
         """Take in the next assignment."""
         origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
-        value = self._value(assignment, origin)
-        self._values[assignment.key] = value
-        if is_key(assignment.key):
-            self._keep(origin, value)
-            return
-        self.foreign.append(origin)
-        if assignment.fault is UNBALANCED_QUOTE:
-            self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
+        if assignment.fault in {BAD_LINE, NO_EQUALS}:
+            self._misread.append(_misread(assignment.fault, origin))
+        elif is_key(assignment.key):
+            self._keep(origin, self._take(assignment, origin))
+        else:
+            self._pass_over(assignment, origin)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the values that are sound, in the order of their lines."""
@@ -95,14 +110,40 @@ class _Contents:
         faults = [
             _at(origin, fault) for origin, value in self._ours.values() for fault in value.faults
         ]
-        return tuple(sorted([*self._warnings, *faults], key=_line))
+        return tuple(
+            sorted([*self._warnings, *map(self._judged, self._misread), *faults], key=_line)
+        )
+
+    def _judged(self, misread: Problem) -> Problem:
+        """Let a line that is no assignment spoil no setting that another line makes."""
+        is_set = misread.origin is not None and misread.origin.key in self._ours
+        return replace(misread, severity="warning") if is_set else misread
+
+    def _pass_over(self, assignment: Assignment, origin: Origin) -> None:
+        """Take in what is not ours: its value matters only where one of ours may refer to it."""
+        self.foreign.append(origin)
+        if assignment.fault is UNBALANCED_QUOTE:
+            self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
+        if assignment.key in self._referenced:
+            self._take(assignment, origin)
+
+    def _take(self, assignment: Assignment, origin: Origin) -> Expanded:
+        value = self._value(assignment, origin)
+        self._values[assignment.key] = value
+        return value
 
     def _value(self, assignment: Assignment, origin: Origin) -> Expanded:
-        if assignment.fault is not None:
-            return Expanded(assignment.value, (replace(assignment.fault, origin=origin),))
-        if assignment.literal or "${" not in assignment.value:
-            return Expanded(assignment.value)
-        return expand(assignment.value, self._look_up, origin)
+        value = assignment.read()
+        if isinstance(value, Problem):
+            fault = _misread(value, origin) if value is BAD_LINE else replace(value, origin=origin)
+            return Expanded(Hidden(""), (fault,))
+        if assignment.literal or "${" not in value:
+            return Expanded(value)
+        expanded = expand(value, self._look_up, origin)
+        self._expanded += len(expanded.text)
+        if self._expanded > MAX_EXPANDED_IN_SUM:
+            return too_long("the values of this file are", MAX_EXPANDED_IN_SUM, origin)
+        return expanded
 
     def _look_up(self, name: str) -> Expanded | None:
         if name not in self._environ:
@@ -115,6 +156,10 @@ class _Contents:
         if earlier is not None:
             self._warnings.append(_duplicate(earlier[0], origin))
         self._ours[origin.key] = origin, value
+
+
+def _misread(fault: Problem, origin: Origin) -> Problem:
+    return replace(fault, remedy=fault.remedy.format(key=origin.key), origin=origin)
 
 
 def _at(origin: Origin, fault: Problem) -> Problem:

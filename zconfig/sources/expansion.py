@@ -11,6 +11,7 @@ from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 
 MAX_EXPANDED = 64 * 1024
+MAX_EXPANDED_IN_SUM = 1024 * 1024
 """Characters; a few lines that refer to one another could otherwise fill the memory."""
 
 _CUSTOMARY = re.compile(r"[A-Z_][A-Z0-9_]*")
@@ -48,9 +49,16 @@ class _Level:
     def add(self, text: str) -> None:
         self.parts.append(Expanded(Hidden(text)))
 
-    def joined(self) -> Expanded:
+    def joined(self, origin: Origin) -> Expanded:
         faults = tuple(dict.fromkeys(fault for part in self.parts for fault in part.faults))
+        if sum(len(part.text) for part in self.parts) > MAX_EXPANDED:
+            return too_long("the value is", MAX_EXPANDED, origin, *faults)
         return Expanded(Hidden("".join(part.text for part in self.parts)), faults)
+
+
+def referenced_in(text: Hidden) -> frozenset[Hidden]:
+    """Return the names of the variables that any value in a text may refer to."""
+    return frozenset(map(Hidden, re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", text)))
 
 
 def expand(text: Hidden, lookup: Lookup, origin: Origin) -> Expanded:
@@ -95,19 +103,19 @@ def expand(text: Hidden, lookup: Lookup, origin: Origin) -> Expanded:
     if len(levels) > 1:
         return _malformed(origin)
     levels[-1].add(text[end:])
-    return _bounded(levels[-1].joined(), origin)
+    return levels[-1].joined(origin)
 
 
 def _substitute(level: _Level, lookup: Lookup, origin: Origin) -> Expanded:
     found = lookup(level.name)
     if found is None or found.faults or (level.operator.startswith(":") and not found.text):
         return _substitute_absent(level, found, origin)
-    return level.joined() if level.operator.endswith("+") else found
+    return level.joined(origin) if level.operator.endswith("+") else found
 
 
 def _substitute_absent(level: _Level, found: Expanded | None, origin: Origin) -> Expanded:
     if level.operator.endswith("-"):
-        return level.joined()
+        return level.joined(origin)
     if level.operator.endswith("+"):
         return Expanded(Hidden(""))
     if found is None or not found.faults:
@@ -141,13 +149,12 @@ def _malformed(origin: Origin) -> Expanded:
     return Expanded(Hidden(""), (problem,))
 
 
-def _bounded(expanded: Expanded, origin: Origin) -> Expanded:
-    if len(expanded.text) <= MAX_EXPANDED:
-        return expanded
+def too_long(what: str, limit: int, origin: Origin, *others: Problem) -> Expanded:
+    """Return that a text has more characters than a limit allows, beside other faults."""
     problem = Problem(
         "too_large",
-        f"the value is longer than {MAX_EXPANDED} characters when expanded",
-        "write it out",
+        f"{what} longer than {limit} characters when expanded",
+        "write it without ${NAME}",
         origin=origin,
     )
-    return Expanded(Hidden(""), (*expanded.faults, problem))
+    return Expanded(Hidden(""), (*others, problem))

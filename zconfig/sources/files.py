@@ -15,7 +15,7 @@ from zconfig.sources.entry import is_text
 from zconfig.sources.permissions import FileKind, is_mounted_secret, permission_verdict
 
 MAX_SECRET_BYTES = 64 * 1024
-MAX_DOTENV_BYTES = 8 * 1024 * 1024
+MAX_DOTENV_BYTES = 1024 * 1024
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

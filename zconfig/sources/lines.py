@@ -1,4 +1,4 @@
-"""The lines of a dotenv file: python-dotenv reads each, and a stray quote swallows none."""
+"""The lines of a dotenv file: what each means to python-dotenv; a stray quote swallows none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dotenv.parser import parse_stream
 
@@ -14,27 +15,31 @@ from zconfig.redaction import Hidden
 from zconfig.sources.names import is_key
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_BLANK = re.compile(r"\s*(?:#|$)")
-# Where python-dotenv has nothing to decide; it takes ten times as long to say so. (Up to 1.2.1 it
-# took a comment after an empty value for the value.)
-_PLAIN = re.compile(r"(?P<key>(?!export\s)[A-Za-z0-9_.-]+)\s*=(?P<value>[^\s'\"#]*)(?:\s+#.*)?")
+_BYTE_ORDER_MARK = "\ufeff"
 _START = re.compile(
-    r"\s*(?:export\s+)?'?(?P<key>[^=#\s']*)'?\s*(?P<equals>=\s*(?P<quote>['\"])?)?",
+    r"\s*(?:export\s+)?+(?P<mark>'?)(?P<key>[^=#\s']*)(?P=mark)\s*"
+    r"(?P<equals>=\s*(?P<quote>['\"])?)?",
 )
-_NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _CLOSING = {quote: re.compile(rf"(?:\\.|[^{quote}\\])*{quote}") for quote in ("'", '"')}
-_AFTER_QUOTE = re.compile(r"\s*(?:#.*)?")
-_BLANKS = re.compile(r"\s+")
+_REST = re.compile(r"\s*(?:#.*)?")
 _COMMENT = re.compile(r"\s#")
+# Other spellings may be anything, and what follows a lower-case name may be a part of a secret.
+_NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG)_[A-Z0-9_]+")
+_UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
+_ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 UNBALANCED_QUOTE = Problem(
     "unbalanced_quote",
     "the quote that opens on this line is not closed",
     "close it; a quote inside the value is written with a backslash before it",
 )
-_BAD_LINE = Problem("bad_line", "the line is not of the form KEY=value", "correct it")
-_UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
-_NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write KEY=value")
+BAD_LINE = Problem(
+    "bad_line",
+    "the line is not of the form KEY=value",
+    "write {key}=… with nothing before the name and no other character in it",
+)
+NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write {key}=…")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +47,52 @@ class Assignment:
     """One statement of a dotenv file.
 
     Args:
-        key: The key as written; only its beginning where that is no possible name.
-        value: The value, unquoted, not expanded.
+        key: The key as written; of a line that is no assignment, the setting of ours it names.
+        text: The value as written, with its quotes and what follows them.
         line: Where it begins, from 1.
-        literal: Whether it was in single quotes.
+        quote: The quote that it begins with.
         fault: Why there is no value; its origin is not set.
     """
 
     key: str
-    value: Hidden
+    text: Hidden
     line: int
-    literal: bool = False
+    quote: str | None = None
     fault: Problem | None = None
+
+    @property
+    def literal(self) -> bool:
+        """Whether the value is in single quotes."""
+        return self.quote == "'"
+
+    def read(self) -> Hidden | Problem:
+        """Return the value, unquoted and not expanded, or why there is none."""
+        if self.fault is not None:
+            return self.fault
+        if self.quote is None:
+            return self.text
+        value = next(parse_stream(io.StringIO(f"KEY={self.text}"))).value
+        return BAD_LINE if value is None else Hidden(value)
+
+
+class _Start(NamedTuple):
+    """What a line begins with: no match, whose `repr` would show the line.
+
+    Args:
+        key: What is where a key is expected.
+        equals: Whether `=` follows it.
+        quote: The quote that follows that.
+        end: Where what was taken ends.
+    """
+
+    key: Hidden
+    equals: bool
+    quote: str | None
+    end: int
 
 
 def parse_lines(text: Hidden) -> Iterator[Assignment]:
-    """Parse a dotenv file.
+    """Yield the assignments in a dotenv file, and the lines that only look like one of ours.
 
     python-dotenv lets a quote that is not closed run on to the next one, wherever that is. Here
     a quoted value goes on over further lines only if its end is followed by nothing but a
@@ -66,67 +101,68 @@ def parse_lines(text: Hidden) -> Iterator[Assignment]:
     Args:
         text: All of the file.
     """
-    lines = [Hidden(line) for line in _LINE_END.split(text)]
+    # Files that were put together have a mark where each of them began.
+    lines = [Hidden(line.removeprefix(_BYTE_ORDER_MARK)) for line in _LINE_END.split(text)]
     next_statement = 0
     for index, line in enumerate(lines):
         if index < next_statement:
             continue
-        if plain := _PLAIN.fullmatch(line):
-            yield Assignment(plain["key"], Hidden(plain["value"]), index + 1)
-        elif not _BLANK.match(line):
-            last = _last_line(lines, index)
-            if last is None:
-                yield _faulty(line, index + 1, UNBALANCED_QUOTE)
-            else:
-                yield _parse(Hidden("\n".join(lines[index : last + 1])), index + 1)
-                next_statement = last + 1
+        start = _start(line)
+        if not start.equals or _NAME.fullmatch(start.key) is None:
+            yield from _misread(line, start, index + 1)
+        elif start.quote is None:
+            yield Assignment(str(start.key), _unquoted(line, start.end), index + 1)
+        else:
+            last = _last_line(lines, index, start)
+            yield _quoted(lines[index : last + 1], index + 1, start)
+            next_statement = max(last, index) + 1
 
 
-def _last_line(lines: list[Hidden], first: int) -> int | None:
-    """Return the index of the line that a statement ends on, `None` if its quote is not closed."""
-    start = _START.match(lines[first])
-    if start is None or start["quote"] is None:
-        return first
-    closing = _CLOSING[start["quote"]]
-    if closing.match(lines[first], start.end()):
+def _start(line: Hidden) -> _Start:
+    found = next(_START.finditer(line))
+    return _Start(Hidden(found["key"]), found["equals"] is not None, found["quote"], found.end())
+
+
+def _misread(line: Hidden, start: _Start, number: int) -> Iterator[Assignment]:
+    """Yield what names a setting of ours in a line that is no assignment."""
+    ends = not start.equals and _REST.fullmatch(line, start.end) is not None
+    if ends and not start.key:
+        return
+    alone = ends and _NAME.fullmatch(start.key) is not None
+    # All of the line, or what follows a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
+    name = (_UPPER if alone else _NAME).match(start.key)
+    if name is None or not is_key(name[0]):
+        name = _NAMED.search(_ZERO_WIDTH.sub("", line))
+    if name is not None and is_key(name[0]):
+        yield Assignment(name[0], Hidden(""), number, fault=NO_EQUALS if alone else BAD_LINE)
+
+
+def _last_line(lines: list[Hidden], first: int, start: _Start) -> int:
+    """Return the index of the line that a quoted value ends on, -1 if its quote is not closed."""
+    closing = _CLOSING[start.quote or ""]
+    if closing.match(lines[first], start.end):
         return first
     for index in range(first + 1, len(lines)):
         if _is_ours(lines[index]):
-            return None
+            return -1
         if end := closing.match(lines[index]):
-            return index if _AFTER_QUOTE.fullmatch(lines[index], end.end()) else None
-    return None
+            return index if _REST.fullmatch(lines[index], end.end()) else -1
+    return -1
 
 
 def _is_ours(line: Hidden) -> bool:
-    start = _START.match(line)
-    return start is not None and start["equals"] is not None and is_key(start["key"])
+    start = _start(line)
+    return start.equals and is_key(start.key)
 
 
-def _parse(statement: Hidden, line: int) -> Assignment:
-    start = _START.match(statement)
-    quote = start["quote"] if start else None
-    # For a row of blanks python-dotenv takes the square of its length, except within quotes.
-    text = statement if quote else Hidden(_BLANKS.sub(" ", statement))
-    binding = next(parse_stream(io.StringIO(text)))
-    if binding.error or binding.key is None or _NAME.fullmatch(binding.key) is None:
-        return _faulty(statement, line, _BAD_LINE)
-    if binding.value is None:
-        # All of it may be a secret that was pasted there; variables are upper case by custom.
-        name = _UPPER.match(binding.key)
-        return Assignment(name[0] if name else "", Hidden(""), line, fault=_NO_EQUALS)
-    value = binding.value if quote or not start else _unquoted(statement, start.end())
-    return Assignment(binding.key, Hidden(value), line, literal=quote == "'")
+def _quoted(statement: list[Hidden], number: int, start: _Start) -> Assignment:
+    if not statement:
+        return Assignment(str(start.key), Hidden(""), number, fault=UNBALANCED_QUOTE)
+    text = Hidden("\n".join(statement)[start.end - 1 :])
+    return Assignment(str(start.key), text, number, start.quote)
 
 
-def _unquoted(statement: Hidden, begin: int) -> Hidden:
+def _unquoted(line: Hidden, begin: int) -> Hidden:
     """Return the value that begins somewhere, up to a comment: a `#` after white space."""
-    comment = _COMMENT.search(statement, begin - 1)
-    return Hidden(statement[begin : comment.start() if comment else None].rstrip())
-
-
-def _faulty(statement: Hidden, line: int, fault: Problem) -> Assignment:
-    # What follows the name may be a secret, as in `ZILLIZ_TOKEN:secret`.
-    start = _START.match(statement)
-    name = _NAME.match(start["key"]) if start else None
-    return Assignment(name[0] if name else "", Hidden(""), line, fault=fault)
+    comment = _COMMENT.search(line, begin - 1)
+    return Hidden(line[begin : comment.start() if comment else None].rstrip())
