@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from tests.support.processes import run
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
-from zconfig.sources.files import FileError, read_secret
 
 
 def read(directory: Path, fields: Mapping[str, str]) -> Configuration:
@@ -64,21 +62,6 @@ def test_every_tls_field_of_a_uri_without_tls_is_a_problem_of_its_own(
     problems = read(tmp_path, {"URI": uri, **fields}).problems
     assert {each.code for each in problems} == {"tls_on_plaintext"}
     assert [each.field for each in problems] == [field.lower() for field in fields]
-
-
-def test_a_symlink_that_appears_after_the_check_is_not_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory, outside = tmp_path / "secrets", tmp_path / "outside"
-    directory.mkdir()
-    outside.write_text("of others")
-    outside.chmod(0o600)
-    link = directory / "token"
-    link.symlink_to(outside)
-    monkeypatch.setattr(os.path, "realpath", os.fspath)  # the check sees the file there was before
-    with pytest.raises(FileError) as caught:
-        read_secret(link, directory=directory)
-    assert caught.value.code == "loop"
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,25 @@
 """One file: what is read, what is refused, and what is never told."""
 
+import builtins
+import errno
+import functools
 import os
 import pickle
 import socket
 import stat
+import sys
 import tempfile
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 from zconfig.sources.files import FileError, located, read_secret, read_text
-from zconfig.sources.permissions import is_mounted_secret, permission_verdict
+from zconfig.sources.permissions import Mount, is_mounted_secret, mount_of, permission_verdict
 
 SECRET = "s3cret-pa55"
 
@@ -192,6 +197,27 @@ def test_a_read_error_is_unreadable(tmp_path, monkeypatch):
     assert caught.value.code == "unreadable"
 
 
+def test_a_file_that_would_block_is_not_regular(tmp_path, monkeypatch):
+    path = write(tmp_path / "token", SECRET)
+    monkeypatch.setattr("builtins.open", mock.MagicMock())
+    builtins.open.return_value.__enter__.return_value.read.return_value = None  # as /proc/kmsg
+
+    with pytest.raises(FileError) as caught:
+        read_secret(path)
+    assert caught.value.code == "not_regular"
+
+
+def test_a_file_whose_server_forgot_it_is_unreadable(tmp_path):
+    path = write(tmp_path / "token", SECRET)
+
+    def fail(_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with pytest.raises(FileError) as caught, mock.patch.object(os, "fstat", fail):
+        read_secret(path)
+    assert caught.value.code == "unreadable"
+
+
 @pytest.mark.parametrize("path", ["with\0nul", "with\ud800surrogate"])
 def test_a_path_that_no_file_can_have_is_missing(path):
     with pytest.raises(FileError) as caught:
@@ -270,6 +296,43 @@ def test_a_symlink_must_not_lead_out_of_the_directory(tmp_path, target):
     assert caught.value.code == "outside_directory"
 
 
+def test_a_directory_that_becomes_a_link_to_the_outside_is_found_out(tmp_path, monkeypatch):
+    directory, outside = tmp_path / "secrets", tmp_path / "outside"
+    (directory / "prod").mkdir(parents=True)
+    outside.mkdir()
+    write(directory / "prod" / "token", "inside")
+    write(outside / "token", SECRET)
+    real_open = os.open
+
+    def open_after_exchange(*args, **kwargs):
+        (directory / "prod").rename(directory / "before")
+        (directory / "prod").symlink_to(outside)
+        return real_open(*args, **kwargs)
+
+    monkeypatch.setattr(os, "open", open_after_exchange)
+    with pytest.raises(FileError) as caught:
+        read_secret(directory / "prod" / "token", directory=directory)
+
+    assert caught.value.code == "outside_directory"
+
+
+def test_where_there_is_no_proc_a_link_still_must_not_lead_out(tmp_path, monkeypatch):
+    directory = tmp_path / "secrets"
+    directory.mkdir()
+    write(tmp_path / "outside", SECRET)
+    write(directory / "uri", "http://db")
+    (directory / "token").symlink_to("../outside")
+
+    def fail(path):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(Path, "readlink", fail)
+    assert read_secret(directory / "uri", directory=directory).value == "http://db"
+    with pytest.raises(FileError) as caught:
+        read_secret(directory / "token", directory=directory)
+    assert caught.value.code == "outside_directory"
+
+
 def test_a_loop_in_a_directory_is_a_loop(tmp_path):
     make_loop(tmp_path / "token")
 
@@ -345,6 +408,131 @@ def test_permissions_of_a_dotenv_file(mode, expected):
 )
 def test_a_container_runtime_is_known_by_where_it_mounts(path, expected):
     assert is_mounted_secret(path) is expected
+
+
+STRANGER = 1234
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+def codes(text):
+    return [(warning.code, warning.severity) for warning in text.warnings]
+
+
+@pytest.fixture(params=["dotenv", "secret"])
+def read_file(request):
+    """Read a file that was found, or named."""
+    return functools.partial(read_text, limit_bytes=100, kind=request.param)
+
+
+@by_root
+def test_a_file_of_a_stranger_is_refused_where_it_was_found_and_told_of_where_named(
+    tmp_path, read_file
+):
+    path = write(tmp_path / "file", SECRET)
+    os.chown(path, STRANGER, STRANGER)
+
+    with pytest.raises(FileError, match="another user owns the file") as caught:
+        read_file(path, named=False)
+
+    assert caught.value.code == "foreign_owner"
+    assert codes(read_file(path)) == [("foreign_owner", "warning")]
+
+
+@by_root
+def test_a_link_of_a_stranger_is_one_of_his_files(tmp_path, read_file):
+    path = tmp_path / "file"
+    path.symlink_to(write(tmp_path / "mine", SECRET))
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+    with pytest.raises(FileError) as caught:
+        read_file(path, named=False)
+
+    assert caught.value.code == "foreign_owner"
+
+
+@by_root
+def test_a_file_is_not_vouched_for_by_the_directory_that_its_link_leads_to(tmp_path, read_file):
+    (tmp_path / "theirs").mkdir()
+    os.chown(write(tmp_path / "theirs" / "file", SECRET), STRANGER, STRANGER)
+    os.chown(tmp_path / "theirs", STRANGER, STRANGER)
+    (tmp_path / "file").symlink_to("theirs/file")
+
+    with pytest.raises(FileError) as caught:
+        read_file(tmp_path / "file", named=False)
+
+    assert caught.value.code == "foreign_owner"
+
+
+@by_root
+def test_a_project_that_has_one_owner_throughout_is_fine(open_directory, read_file):
+    for path in (write(open_directory / "file", SECRET), open_directory):
+        os.chown(path, STRANGER, STRANGER)
+    (open_directory / "link").symlink_to("file")  # of root
+
+    assert codes(read_file(open_directory / "file", named=False)) == []
+    assert codes(read_file(open_directory / "link", named=False)) == []
+
+
+@by_root
+def test_files_of_root_and_of_this_user_are_fine(open_directory, read_file):
+    open_directory.chmod(0o1777)
+    write(open_directory / "of root", SECRET, 0o644)
+    os.chown(write(open_directory / "own", SECRET), 65534, 65534)
+
+    with nobody():
+        assert read_file(open_directory / "of root", named=False).value == SECRET
+        assert codes(read_file(open_directory / "own", named=False)) == []
+
+
+@by_root
+def test_a_file_that_is_a_mount_of_its_own_was_named_by_who_mounted_it(
+    tmp_path, read_file, monkeypatch
+):
+    path = write(tmp_path / "file", SECRET)
+    os.chown(path, STRANGER, STRANGER)
+    mount = Mount(os.path.realpath(path), "ext4", has_modes=True)
+    monkeypatch.setattr("zconfig.sources.files.mount_of", lambda _: mount)
+
+    assert codes(read_file(path, named=False)) == [("foreign_owner", "warning")]
+
+
+def test_a_mode_that_chmod_cannot_change_is_a_warning(tmp_path, read_file, monkeypatch):
+    path = write(tmp_path / "file", SECRET, 0o777)
+    mount = Mount("/mnt/c", "9p", has_modes=False)
+    monkeypatch.setattr("zconfig.sources.files.mount_of", lambda _: mount)
+
+    text = read_file(path, named=False)
+
+    assert (text.value, codes(text)) == (SECRET, [("no_file_modes", "warning")])
+
+
+WSL = r"9p C:\ rw,dirsync,aname=drvfs;path=C:\;uid=1000;gid=1000;symlinkroot=/mnt/,access=client"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("36 25 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw", ("/", "ext4", True)),
+        (rf"36 25 0:46 / /mnt/c rw,noatime - {WSL}", ("/mnt/c", "9p", False)),
+        ("36 25 0:9 / / rw - 9p none rw,trans=fd,access=any", ("/", "9p", True)),
+        ("36 25 0:9 /Users/me /app rw - fakeowner /host rw", ("/app", "fakeowner", False)),
+        ("36 25 0:9 / /my\\040files rw master:1 - vboxsf x rw", ("/my files", "vboxsf", False)),
+        ("360 25 8:1 / / rw - ext4 /dev/sda1 rw", None),
+    ],
+)
+def test_a_mount_is_found_by_the_number_that_the_descriptor_has(tmp_path, line, expected):
+    (tmp_path / "fdinfo").mkdir()
+    (tmp_path / "fdinfo" / "7").write_text("pos:\t0\nflags:\t0100000\nmnt_id:\t36\nino:\t9\n")
+    (tmp_path / "mountinfo").write_text(f"25 1 0:5 / /proc rw - proc proc rw\n{line}\n")
+
+    assert mount_of(7, tmp_path) == expected
+    assert mount_of(8, tmp_path) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell")
+def test_the_mount_of_a_file_of_this_system_is_found():
+    with Path("/proc/version").open() as file:
+        assert mount_of(file.fileno()) == Mount("/proc", "proc", has_modes=True)
 
 
 def test_a_secret_that_others_may_read_is_read_with_a_warning(tmp_path):

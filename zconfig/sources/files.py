@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden
 from zconfig.sources.entry import is_text
-from zconfig.sources.permissions import FileKind, is_mounted_secret, permission_verdict
+from zconfig.sources.permissions import (
+    FileKind,
+    is_mounted_secret,
+    judge_owner,
+    mount_of,
+    permission_verdict,
+    without_modes,
+)
 
 MAX_SECRET_BYTES = 64 * 1024
 MAX_DOTENV_BYTES = 1024 * 1024
@@ -102,7 +110,9 @@ def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...
     return tuple(replace(warning, origin=origin) for warning in warnings)
 
 
-def read_secret(path: Path | str, *, directory: Path | None = None) -> SecretText:
+def read_secret(
+    path: Path | str, *, directory: Path | None = None, named: bool = True
+) -> SecretText:
     r"""Read the secret that a file holds.
 
     One trailing line end (`\n` or `\r\n`) is not part of it; all other white space is.
@@ -110,11 +120,14 @@ def read_secret(path: Path | str, *, directory: Path | None = None) -> SecretTex
     Args:
         path: The file.
         directory: A directory that the file, its symlinks followed, must lie in.
+        named: Whether somebody named the file, or its directory; see `read_text`.
 
     Raises:
         FileError: As `read_text` does; more than 64 KiB are too large.
     """
-    text = read_text(path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory)
+    text = read_text(
+        path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory, named=named
+    )
     value = _without_line_end(text.value)
     odd = () if value == value.strip() else (_SURROUNDING_SPACE,)
     return SecretText(value, value != text.value, (*text.warnings, *odd))
@@ -125,7 +138,12 @@ def _without_line_end(text: Hidden) -> Hidden:
 
 
 def read_text(
-    path: Path | str, *, limit_bytes: int, kind: FileKind, directory: Path | None = None
+    path: Path | str,
+    *,
+    limit_bytes: int,
+    kind: FileKind,
+    directory: Path | None = None,
+    named: bool = True,
 ) -> FileText:
     """Read a whole text file, after checking on the open descriptor that it is fit to be read.
 
@@ -134,57 +152,91 @@ def read_text(
         limit_bytes: The most it may hold.
         kind: What it holds, which decides what permissions it needs.
         directory: A directory that the file, its symlinks followed, must lie in.
+        named: Whether somebody named the file, or its directory. One that was merely found is
+            refused if another user may have put it there.
 
     Returns:
         The text and what is questionable about the file.
 
     Raises:
         FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `not_regular`,
-            `world_writable`, `too_large` or `not_text`.
+            `foreign_owner`, `world_writable`, `too_large` or `not_text`.
     """
-    descriptor = _open(path) if directory is None else _open_inside(path, directory)
     try:
-        outcome = _read_open_file(descriptor, path, limit_bytes, kind)
-    finally:
-        os.close(descriptor)
+        outcome = _Request(path, limit_bytes, kind, directory, named).read()
+    except OSError as error:
+        outcome = _explain(error)
+    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+        outcome = _MISSING
     if isinstance(outcome, Problem):
         raise _error(outcome)
     return outcome
 
 
-def _open_inside(path: Path | str, directory: Path) -> int:
-    target, root = os.path.realpath(path), os.path.realpath(directory)
-    if os.path.commonpath((target, root)) != root:
-        raise _error(_OUTSIDE)
-    # The target is free of symlinks; one that appears there now would not have been checked.
-    return _open(target, os.O_NOFOLLOW)
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One file that is wanted; errors are returned, so that no traceback has the content."""
+
+    path: Path | str
+    limit_bytes: int
+    kind: FileKind
+    directory: Path | None
+    named: bool
+
+    def read(self) -> FileText | Problem:
+        descriptor = os.open(self.path, _FLAGS)
+        try:
+            return self._read_open(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read_open(self, descriptor: int) -> FileText | Problem:
+        real = _path_of(descriptor, self.path)
+        if self.directory and not _is_inside(real, self.directory):
+            return _OUTSIDE
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _NOT_REGULAR
+        problems = self._judge(descriptor, real)
+        refused = next((each for each in problems if each.severity == "error"), None)
+        content = refused or _read_content(descriptor, self.limit_bytes)
+        return content if isinstance(content, Problem) else FileText(content, problems)
+
+    def _judge(self, descriptor: int, real: str) -> tuple[Problem, ...]:
+        status = os.fstat(descriptor)
+        mode = permission_verdict(status, kind=self.kind, mounted=is_mounted_secret(real))
+        foreign = self._is_foreign(status)
+        if mode is None and not foreign:
+            return ()
+        mount = mount_of(descriptor)
+        if mount and not mount.has_modes:
+            return (without_modes(mount),)
+        owner = judge_owner(self.kind, mount, real, named=self.named) if foreign else None
+        return tuple(each for each in (owner, mode) if each)
+
+    def _is_foreign(self, status: os.stat_result) -> bool:
+        """Tell whether a stranger owns the file, or the symlink that leads to it."""
+        path = Path(self.path)
+        home = (self.directory or path.parent).stat()
+        owners = {status.st_uid, path.lstat().st_uid} - {0, home.st_uid}
+        return bool(owners) and owners != {os.geteuid()}
 
 
-def _open(path: Path | str, flags: int = 0) -> int:
+def _path_of(descriptor: int, path: Path | str) -> str:
+    """Return where an open file is, symlinks followed: `path` may lead elsewhere by now."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
     try:
-        return os.open(path, _FLAGS | flags)
-    except OSError as error:
-        problem = _explain(error)
-    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
-        problem = _MISSING
-    raise _error(problem)
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except OSError:  # some chroots have no /proc
+        return os.path.realpath(path)
 
 
-def _read_open_file(
-    descriptor: int, path: Path | str, limit_bytes: int, kind: FileKind
-) -> FileText | Problem:
-    # Errors are returned, not raised, so that no frame in a traceback has the content.
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        return _NOT_REGULAR
-    mounted = is_mounted_secret(os.path.realpath(path))
-    verdict = permission_verdict(status, kind=kind, mounted=mounted)
-    if verdict is not None and verdict.severity == "error":
-        return verdict
-    content = _read_content(descriptor, limit_bytes)
-    if isinstance(content, Problem):
-        return content
-    return FileText(content, () if verdict is None else (verdict,))
+def _is_inside(real: str, directory: Path) -> bool:
+    """Compare inodes, not names: file systems may take two spellings for one directory."""
+    root = directory.stat()
+    return any(os.path.samestat(root, parent.stat()) for parent in Path(real).parents)
 
 
 def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
@@ -193,6 +245,8 @@ def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
             content = stream.read(limit_bytes + 1)
     except OSError as error:
         return _explain(error)
+    if content is None:  # /proc/kmsg says that it is a file, and has nothing to read yet
+        return _NOT_REGULAR  # type: ignore[unreachable]  # typeshed does not say so
     if len(content) > limit_bytes:
         return _too_large(limit_bytes)
     # A strict decoder's error would keep the bytes.

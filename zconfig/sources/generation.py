@@ -8,7 +8,7 @@ points to afterwards is complete, and belongs together.
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,10 +42,10 @@ def read_generation(directory: Path, read: Callable[[Path], Reading]) -> Reading
 
 
 def _current(directory: Path) -> Path:
-    data = directory / "..data"
-    # pathlib's test raises where the directory may not be searched.
-    linked = os.path.islink(data)  # noqa: PTH114 - see above
-    return Path(os.path.realpath(data)) if linked else directory
+    try:
+        return directory / (directory / "..data").readlink()
+    except (OSError, ValueError):  # mostly there is no such link
+        return directory
 
 
 def _attempt(read: Callable[[Path], Reading], current: Path) -> Reading | FileError:
@@ -67,6 +67,8 @@ def list_names(directory: Path) -> list[str]:
         error = FileError("not_directory", "this is not a directory", "give a directory")
     except OSError as reason:
         error = explain(reason)
+    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+        error = explain(FileNotFoundError(errno.ENOENT, ""))
     else:
         return sorted(name for name in names if not name.startswith("."))
     raise error
