@@ -12,14 +12,21 @@ from threading import Thread
 
 import pytest
 
-from tests.test_sources_files import nobody, open_directory
+from tests.support.registries import registry
+from tests.test_sources_files import by_root, nobody, open_directory
+from zconfig.errors import ConfigurationError
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.entry import FileSeen
 
 __all__ = ["open_directory"]  # a fixture
 
 TOKEN = "s3cret-pa55"
-URIS = {"ZILLIZ_BAD_URI": "http://db", "ZILLIZ_GOOD_URI": "http://db"}
+URIS = {
+    "ZILLIZ_BAD_URI": "http://db",
+    "ZILLIZ_GOOD_URI": "http://db",
+    "ZILLIZ_GOOD_TOKEN": "good",
+}
 
 
 @dataclass(frozen=True)
@@ -160,12 +167,14 @@ def expected(source: Source, code: str | None) -> str | None:
     return code
 
 
-def read(environ: dict[str, str], directory: Path) -> Configuration:
+def read(
+    environ: dict[str, str], directory: Path, *, secrets: Path = Path("/nowhere")
+) -> Configuration:
     """Read the configuration in a thread, so that it cannot make the test hang."""
     answers: queue.SimpleQueue[Configuration] = queue.SimpleQueue()
-    none = str(directory / "none")
     Thread(
-        target=lambda: answers.put(load(environ, directory, system_secrets=none)), daemon=True
+        target=lambda: answers.put(load(environ, directory, system_secrets=str(secrets))),
+        daemon=True,
     ).start()
     return answers.get(timeout=20)
 
@@ -198,4 +207,125 @@ def test_a_bad_file_is_one_problem_that_names_it_and_costs_no_other_alias(
     assert str(source.file.name if source.is_dotenv else source.file) in str(problem)
     assert TOKEN not in str(problem)
     assert problem in configuration.errors_required
-    assert source.is_dotenv or "bad" not in configuration.aliases
+    assert (problem.alias, "bad" in configuration.aliases) == ("bad", False)
+
+
+# --- places that nobody named -------------------------------------------------------------------
+
+COMPLETE = {**URIS, "ZILLIZ_BAD_TOKEN": TOKEN}
+
+
+def told(configuration: Configuration) -> list[tuple[str, str, str | None]]:
+    return [(each.code, each.severity, each.alias) for each in configuration.problems]
+
+
+def planted(file: Path, content: bytes) -> None:
+    write(file, content)
+    os.chown(file, 1234, 1234)
+
+
+FOUND = [
+    (unreadable, "unreadable"),
+    (directory, "not_regular"),
+    (utf_16, "not_text"),
+    (huge, "too_large"),
+    (world_writable, "world_writable"),
+    pytest.param(planted, "foreign_owner", marks=by_root),
+]
+
+
+@pytest.mark.parametrize(("spoil", "code"), FOUND)
+def test_a_dotenv_file_that_nobody_named_concerns_only_aliases_that_lack_something(
+    open_directory: Path, spoil: Callable[[Path, bytes], None], code: str
+) -> None:
+    spoil(open_directory / ".env", b"ZILLIZ_BAD_TOKEN=planted\nZILLIZ_BAD_PROXY=http://evil\n")
+
+    with nobody() if spoil is unreadable else nullcontext():
+        complete = read(COMPLETE, open_directory)
+        lacking = read(URIS, open_directory)
+        homeless = read({"ZILLIZ_BAD_TOKEN": TOKEN}, open_directory)
+        strict = read({**COMPLETE, "ZCONFIG_STRICT": "1"}, open_directory)
+        off = read({**COMPLETE, "ZCONFIG_ENV_FILE": "off"}, open_directory)
+
+    assert told(complete) == [(code, "warning", None)]
+    assert complete.problems[0].remedy.endswith(", or set ZCONFIG_ENV_FILE=off")
+    assert complete.aliases["bad"].proxy is None
+    assert (told(lacking), [*lacking.aliases]) == ([(code, "error", "bad")], ["good"])
+    assert told(homeless) == [(code, "error", "bad"), ("missing_uri", "error", "bad")]
+    assert told(strict) == [(code, "error", None)]
+    assert (told(off), len(off.aliases)) == ([], 2)
+
+
+def test_a_dotenv_file_that_somebody_named_must_be_readable(open_directory: Path) -> None:
+    world_writable(open_directory / "app.env", b"")
+
+    named = read({**COMPLETE, "ZCONFIG_ENV_FILE": "app.env"}, open_directory)
+
+    assert told(named) == [("world_writable", "error", None)]
+
+
+def test_where_nothing_is_configured_the_file_that_was_passed_over_is_told_of(
+    tmp_path: Path,
+) -> None:
+    world_writable(tmp_path / ".env", b"ZILLIZ_URI=http://db")
+
+    with registry() as connections:
+        for use in (connections.autoconnect, connections.connect):
+            with pytest.raises(ConfigurationError) as caught:
+                use()
+            codes = [each.code for each in caught.value.problems]
+            assert codes == ["nothing_configured", "world_writable"]
+
+
+def test_a_directory_that_may_be_entered_and_not_listed_is_tried_by_name(
+    open_directory: Path,
+) -> None:
+    secrets = make(open_directory / "secrets")
+    nested = make(secrets / "bad")
+    for file in (secrets / "zilliz_bad_token", secrets / "zilliz-good-user", nested / "db_name"):
+        file.write_text("value")
+        file.chmod(0o444)
+    nested.chmod(0o711)
+    secrets.chmod(0o711)
+
+    with nobody():
+        found = read(URIS, open_directory, secrets=secrets)
+        named = read({**URIS, "ZCONFIG_SECRETS_DIR": str(secrets)}, open_directory)
+
+    assert found.aliases["bad"].token is not None
+    assert found.aliases["bad"].db_name is None
+    assert FileSeen(str(secrets), "tried by name") in found.files
+    assert {each.code for each in found.problems} == {"readable_by_others"}
+    assert named.aliases["bad"].db_name == "value"
+    assert ("not_listed", "warning", None) in told(named)
+
+
+def test_a_binding_that_may_be_entered_and_not_listed_is_tried_by_name(
+    open_directory: Path,
+) -> None:
+    source = service_binding(make(open_directory / "app"))
+    write(source.file, TOKEN.encode())
+    source.file.chmod(0o444)
+    for place in (source.file.parent, source.file.parent.parent):
+        place.chmod(0o711)
+
+    with nobody():
+        configuration = read({**URIS, **source.environ}, open_directory)
+
+    token = configuration.aliases["bad"].token
+    assert token is not None
+    assert token.get_secret_value() == TOKEN
+
+
+def test_secrets_that_nobody_named_and_that_cannot_be_read_are_a_warning(
+    open_directory: Path,
+) -> None:
+    secrets = make(open_directory / "secrets")
+    secrets.chmod(0o000)
+
+    with nobody():
+        complete = read(COMPLETE, open_directory, secrets=secrets)
+        lacking = read(URIS, open_directory, secrets=secrets)
+
+    assert told(complete) == [("unreadable", "warning", None)]
+    assert told(lacking) == [("unreadable", "error", "bad")]

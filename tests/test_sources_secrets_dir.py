@@ -86,10 +86,10 @@ def test_files_of_others_are_never_opened(tmp_path, monkeypatch):
     assert sorted(opened) == ["token", "zilliz_token"]
 
 
-def test_without_field_names_directories_are_left_alone(tmp_path):
+def test_where_nobody_named_the_directory_those_in_it_are_left_alone(tmp_path):
     write(tmp_path / "postgres" / "password")
 
-    assert read_secrets_dir(tmp_path, field_names=frozenset()).entries == ()
+    assert read(tmp_path, named=False).entries == ()
 
 
 @pytest.mark.parametrize("name", ["zilliz_prod_token", "prod/token"])
@@ -205,7 +205,7 @@ def test_an_alias_directory_that_never_stands_still_is_a_problem(tmp_path, monke
     assert [(p.code, p.origin.key) for p in reading.problems] == [("changing", "/run/secrets/prod")]
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o311])
+@pytest.mark.parametrize("mode", [0o000, 0o444])
 def test_a_directory_that_this_user_may_not_use_is_told_of(open_directory, mode):
     directory = open_directory / "secrets"
     write(directory / "zilliz_token", SECRET)

@@ -206,8 +206,8 @@ def test_a_binding_that_never_stands_still_is_a_problem(tmp_path, bind, monkeypa
     rotate = {"type": "milvus"}
     original = read_service_bindings.__globals__["list_names"]
 
-    def list_and_rotate(directory):
-        names = original(directory)
+    def list_and_rotate(directory, wanted):
+        names = original(directory, wanted)
         if directory.parent == volume.path:
             volume.rotate(rotate)
         return names

@@ -82,7 +82,9 @@ class Table:
     def complaint(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
         errors = self.configuration.errors_of(alias)
-        return ConfigurationError(errors) if errors else UnknownAliasError([self._unknown(alias)])
+        if errors:
+            return ConfigurationError(errors)
+        return UnknownAliasError([self._unknown(alias)] if self._specs else self._nothing())
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.
@@ -113,7 +115,7 @@ class Table:
         if errors:
             raise ConfigurationError(errors)
         if not self._specs and not self.configuration.errors:
-            raise ConfigurationError([nothing_configured()])
+            raise ConfigurationError(self._nothing())
 
     def check(self, aliases: Iterable[str]) -> None:
         """Make sure that these aliases are configured, and rightly.
@@ -128,9 +130,12 @@ class Table:
             unknown = all(isinstance(each, UnknownAliasError) for each in complaints)
             raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
 
+    def _nothing(self) -> list[Problem]:
+        """Return that nothing is configured, and why that may be: a file that was passed over."""
+        general = (each for each in self.configuration.problems if each.alias is None)
+        return [nothing_configured(), *general]
+
     def _unknown(self, alias: str) -> Problem:
-        if not self._specs:
-            return nothing_configured()
         return Problem(
             "unknown_alias",
             f"nothing configures it; known are {', '.join(self._specs)}",

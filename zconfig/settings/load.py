@@ -22,8 +22,16 @@ from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import group
+from zconfig.settings.lacking import judge_places, lacking
 from zconfig.settings.model import validate
-from zconfig.settings.names import VOCABULARY, prefix_meant, variable_name
+from zconfig.settings.names import (
+    DEFAULT_ALIAS,
+    VOCABULARY,
+    Name,
+    parse_name,
+    prefix_meant,
+    variable_name,
+)
 from zconfig.settings.options import (
     LoaderOptions,
     OptionsRead,
@@ -79,7 +87,7 @@ def load(
     early = read_options(environment.entries, given)
     readings = [environment, *_read_dotenvs(environ, directory, early)]
     read = read_options((e for r in readings for e in r.entries), given)
-    readings += _read_others(environ, directory, read, system_secrets)
+    readings += _read_others(environ, directory, read, system_secrets, readings)
     from_afar = _read_remote(environ, read.options) if remote else ()
     readings += (*from_afar, read_milvus_fallback(environ))
     late = options_too_late(e for r in from_afar for e in r.entries)
@@ -103,19 +111,21 @@ def _read_dotenvs(
     profile = options.profile
     layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
     readings = [
-        _read_dotenv(directory, name, environ)
+        _read_dotenv(directory, name, environ, named=False)
         for name in (layered if profile else [".env.local", ".env"])
     ]
     yield from _with_profile(readings, read) if profile else readings
 
 
-def _read_dotenv(directory: Path, name: str, environ: Mapping[str, str]) -> Reading:
+def _read_dotenv(
+    directory: Path, name: str, environ: Mapping[str, str], *, named: bool = True
+) -> Reading:
     path = Path(anchored(name, directory))
     if _is_absent(path):
         return absent(name)
     from zconfig.sources.dotenv import read_dotenv
 
-    return read_dotenv(path, environ, shown=name)
+    return read_dotenv(path, environ, shown=name, named=named)
 
 
 def _is_absent(path: Path) -> bool:
@@ -145,30 +155,40 @@ def _with_profile(readings: Sequence[Reading], read: OptionsRead) -> Iterable[Re
 
 
 def _read_others(
-    environ: Mapping[str, str], directory: Path, read: OptionsRead, system_secrets: str
+    environ: Mapping[str, str],
+    directory: Path,
+    read: OptionsRead,
+    system_secrets: str,
+    above: Iterable[Reading],
 ) -> Iterable[Reading]:
-    fields = frozenset(VOCABULARY)
+    aliases = _aliases_in(above)
     for name in read.options.secrets_dir:
         origin = read.origins["secrets_dir"]
-        yield _expected(_read_secrets(directory, name, fields), origin)
-    # Others' secrets are mounted there, too: a directory `postgres` with a `password` is theirs.
-    yield _read_secrets(directory, system_secrets, frozenset())
+        yield _expected(_read_secrets(directory, name, aliases, named=True), origin)
+    yield _read_secrets(directory, system_secrets, aliases, named=False)
     root = environ.get("SERVICE_BINDING_ROOT")
     if root:
         from zconfig.sources.service_binding import read_service_bindings
 
         option = Origin("environment", "SERVICE_BINDING_ROOT")
-        reading = read_service_bindings(anchored(root, directory), shown=root)
+        path = anchored(root, directory)
+        reading = read_service_bindings(path, aliases=aliases, shown=root)
         yield _expected(reading, option, severity="warning")
 
 
-def _read_secrets(directory: Path, name: str, field_names: frozenset[str]) -> Reading:
+def _aliases_in(readings: Iterable[Reading]) -> frozenset[str]:
+    names = (parse_name(entry.key) for reading in readings for entry in reading.entries)
+    return frozenset({DEFAULT_ALIAS, *(name.alias for name in names if isinstance(name, Name))})
+
+
+def _read_secrets(directory: Path, name: str, aliases: frozenset[str], *, named: bool) -> Reading:
     path = Path(anchored(name, directory))
     if _is_absent(path):
         return absent(name)
     from zconfig.sources.secrets_dir import read_secrets_dir
 
-    return read_secrets_dir(path, field_names=field_names, shown=name)
+    fields = frozenset(VOCABULARY)
+    return read_secrets_dir(path, field_names=fields, aliases=aliases, named=named, shown=name)
 
 
 def has_remote(options: LoaderOptions) -> bool:
@@ -234,20 +254,22 @@ def _assemble(
     readings: list[Reading], read: OptionsRead, directory: Path, started: float
 ) -> Configuration:
     strict = read.options.strict
-    grouped = [group(reading, strict=strict) for reading in readings]
+    grouped = [(each.named, *group(each, strict=strict)) for each in readings]
     read_file = partial(_read_named_file, directory)
-    resolution = resolve((layer for layer, _ in grouped), read_file, strict=strict)
+    resolution = resolve((layer for _, layer, _ in grouped), read_file, strict=strict)
     empty = (Note(origin, EMPTY, slot) for slot, origin in resolution.empty)
-    passed_over = (Note(*each) for layer, _ in grouped for each in layer.passed_over)
+    passed_over = (Note(*each) for _, layer, _ in grouped for each in layer.passed_over)
     settings, invalid = validate(resolution)
-    general = (problem for _, each in grouped for problem in each)
     judged = judge_stray(invalid, resolution, strict=strict)
+    places = ((named, problems) for named, _, problems in grouped)
+    general = judge_places(places, lacking(resolution, judged), strict=strict)
     found = [*read.problems, *general, *resolution.problems, *judged]
+    blamed = {problem.alias for problem in general if problem.severity == "error"}
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
     found += _in_the_clear(settings, resolution)
     return Configuration(
-        aliases=MappingProxyType(dict(settings)),
+        aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),
         problems=tuple(found),
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),

@@ -30,7 +30,7 @@ def _unpaired(declared: Declared, resolution: Resolution) -> str:
         return f"is sent to the endpoint of MILVUS_URI only, and {used}"
     if uri:
         return f"is not sent to {uri.origin}, since other tools read it for the control plane"
-    meant = _only(_lacking(resolution))
+    meant = _only(lacking_credentials(resolution))
     hint = f"; the token of `{meant}` is {variable_name(meant, 'token')}" if meant else ""
     return ALONE + hint
 
@@ -54,7 +54,7 @@ def judge_stray(
     """
     if not problems:
         return ()
-    lacking = _lacking(resolution)
+    lacking = lacking_credentials(resolution)
     first = dict(reversed(tuple(resolution.provenance)))
     more = {alias for alias, field in resolution.provenance if field not in CREDENTIALS}
     return tuple(
@@ -83,7 +83,7 @@ def _only(aliases: list[str]) -> str | None:
     return aliases[0] if len(aliases) == 1 else None
 
 
-def _lacking(resolution: Resolution) -> list[str]:
+def lacking_credentials(resolution: Resolution) -> list[str]:
     """Return the aliases that have a URI but no credentials; Milvus Lite needs none."""
     having = {alias for alias, field in resolution.provenance if field in CREDENTIALS}
     return [

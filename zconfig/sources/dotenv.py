@@ -31,7 +31,11 @@ _SOURCE = "dotenv"
 
 
 def read_dotenv(
-    path: Path | str, environ: Mapping[str, str], *, shown: str | None = None
+    path: Path | str,
+    environ: Mapping[str, str],
+    *,
+    shown: str | None = None,
+    named: bool = True,
 ) -> Reading:
     """Read the keys of a dotenv file that begin with `ZILLIZ_` or `ZCONFIG_`.
 
@@ -42,15 +46,16 @@ def read_dotenv(
         path: The file.
         environ: Where `${NAME}` is looked up first; the keys above it in the file come second.
         shown: The path as the user would write it; by default `path`.
+        named: Whether somebody named the file.
 
     Returns:
         Keys as written, values unquoted and expanded. A file that does not exist is no problem.
     """
     shown = shown or str(path)
     try:
-        text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv")
+        text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv", named=named)
     except FileError as error:
-        return _unread(error, shown)
+        return _unread(error, shown)._replace(named=named)
     problems = located(text.warnings, Origin(_SOURCE, shown))
     contents = _Contents(environ, shown, referenced_in(text.value))
     for assignment in parse_lines(text.value):
@@ -61,6 +66,7 @@ def read_dotenv(
         (*problems, *contents.problems()),
         (FileSeen(shown, "read"),),
         tuple(contents.foreign),
+        named,
     )
 
 

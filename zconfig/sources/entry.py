@@ -10,7 +10,7 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Secret
 
-FileState = Literal["read", "absent", "refused"]
+FileState = Literal["read", "tried by name", "absent", "refused"]
 
 _NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when there is a value to look at
 
@@ -39,7 +39,8 @@ class FileSeen:
 
     Args:
         path: As the user would write it.
-        state: Whether it was read, was not there, or was refused.
+        state: Whether it was read, was not there, or was refused. A directory that may be entered,
+            though not listed, is tried by name.
     """
 
     path: str
@@ -55,6 +56,8 @@ class Reading(NamedTuple):
         problems: What could not be read.
         files: The files looked for.
         foreign: Where keys stand that are not ours, or whose prefix is misspelt.
+        named: Whether somebody named the file or directory. One that is merely customary, as
+            `.env` and `/run/secrets`, may be somebody else's.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Reading(NamedTuple):
     problems: tuple[Problem, ...] = ()
     files: tuple[FileSeen, ...] = ()
     foreign: tuple[Origin, ...] = ()
+    named: bool = True
 
 
 def absent(path: str) -> Reading:

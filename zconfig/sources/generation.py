@@ -9,7 +9,8 @@ points to afterwards is complete, and belongs together.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zconfig.sources.entry import Reading
@@ -55,8 +56,12 @@ def _attempt(read: Callable[[Path], Reading], current: Path) -> Reading | FileEr
         return error
 
 
-def list_names(directory: Path) -> list[str]:
+def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
     """Return the names in a directory in order, without the hidden ones.
+
+    Args:
+        directory: The directory.
+        wanted: Where it may be entered, though not listed, those of these that are there.
 
     Raises:
         FileError: `missing`, `not_directory`, `unreadable`.
@@ -66,9 +71,24 @@ def list_names(directory: Path) -> list[str]:
     except NotADirectoryError:
         error = FileError("not_directory", "this is not a directory", "give a directory")
     except OSError as reason:
+        if wanted and isinstance(reason, PermissionError) and _may_enter(directory):
+            return [name for name in wanted if os.path.lexists(directory / name)]
         error = explain(reason)
     except ValueError:  # a NUL byte, or what the file system's encoding cannot say
         error = explain(FileNotFoundError(errno.ENOENT, ""))
     else:
         return sorted(name for name in names if not name.startswith("."))
     raise error
+
+
+def may_list(directory: Path) -> bool:
+    """Return whether a directory may be listed."""
+    try:
+        list_names(directory)
+    except FileError:
+        return False
+    return True
+
+
+def _may_enter(directory: Path) -> bool:
+    return os.path.exists(os.path.join(directory, os.curdir))  # noqa: PTH110, PTH118 - pathlib drops the dot

@@ -41,6 +41,16 @@ def fold(name: str) -> str:
     return name.translate(_SEPARATORS).upper()
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names that a file may have in place of one in lower case.
+
+    Example:
+        >>> spellings("zilliz_token")
+        ('zilliz_token', 'ZILLIZ_TOKEN', 'zilliz-token')
+    """
+    return tuple(dict.fromkeys((name, name.upper(), name.replace("_", "-"))))
+
+
 def printable(name: str) -> str:
     r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
 

@@ -6,11 +6,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading, absent
 from zconfig.sources.files import FileError, located, read_secret
-from zconfig.sources.generation import read_generation
+from zconfig.sources.generation import may_list, read_generation
+
+_UNLISTED = Problem(
+    "not_listed",
+    "it cannot be listed: only files of aliases that are known otherwise are found in it",
+    "let this user list it",
+    severity="warning",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +29,13 @@ class SecretFile:
         key: The key whose value it holds.
         path: Where it is at present.
         shown: Its path as the user would write it.
+        named: Whether somebody named its directory.
     """
 
     key: str
     path: Path
     shown: str
+    named: bool = True
 
 
 def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Reading:
@@ -38,7 +48,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Readi
     """
     origin = Origin(source, file.key, file.shown)
     try:
-        secret = read_secret(file.path, directory=directory)
+        secret = read_secret(file.path, directory=directory, named=file.named)
     except FileError as error:
         refused = FileSeen(file.shown, "refused")
         return Reading(file.shown, problems=(error.problem(origin),), files=(refused,))
@@ -51,7 +61,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Readi
 
 
 def read_directory(
-    path: Path, read: Callable[[Path], Reading], *, shown: str, source: str
+    path: Path, read: Callable[[Path], Reading], *, shown: str, source: str, named: bool = True
 ) -> Reading:
     """Read one generation of the directory that is a layer.
 
@@ -60,6 +70,7 @@ def read_directory(
         read: Reads below the path it is given; see `read_generation`.
         shown: The directory's path as the user would write it.
         source: The kind of source, for the origin of a problem.
+        named: Whether somebody named the directory.
 
     Returns:
         What `read` returned. A directory that does not exist is no problem.
@@ -67,8 +78,11 @@ def read_directory(
     try:
         reading = read_generation(path, read)
     except FileError as error:
-        return _unread(error, shown, source)
-    return joined(shown, (Reading(shown, files=(FileSeen(shown, "read"),)), reading))
+        return _unread(error, shown, source)._replace(named=named)
+    seen = FileSeen(shown, "read" if may_list(path) else "tried by name")
+    unlisted = named and seen.state != "read"
+    problems = located((_UNLISTED,), Origin(source, shown)) if unlisted else ()
+    return joined(shown, (Reading(shown, problems=problems, files=(seen,)), reading), named=named)
 
 
 def _unread(error: FileError, shown: str, source: str) -> Reading:
@@ -78,7 +92,7 @@ def _unread(error: FileError, shown: str, source: str) -> Reading:
     return Reading(shown, problems=(problem,), files=(FileSeen(shown, "refused"),))
 
 
-def joined(name: str, readings: Iterable[Reading]) -> Reading:
+def joined(name: str, readings: Iterable[Reading], *, named: bool = True) -> Reading:
     """Return several readings as one."""
     parts = tuple(readings)
     return Reading(
@@ -86,4 +100,6 @@ def joined(name: str, readings: Iterable[Reading]) -> Reading:
         tuple(entry for part in parts for entry in part.entries),
         tuple(problem for part in parts for problem in part.problems),
         tuple(file for part in parts for file in part.files),
+        tuple(origin for part in parts for origin in part.foreign),
+        named,
     )

@@ -6,7 +6,7 @@ Projection".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading
 from zconfig.sources.files import FileError, read_secret
 from zconfig.sources.generation import list_names, read_generation
-from zconfig.sources.names import PREFIX, fold, printable
+from zconfig.sources.names import PREFIX, fold, printable, spellings
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
 _SOURCE = "service binding"
@@ -32,9 +32,15 @@ _FIELDS = _ADDRESS_FIELDS | {
 }
 _AUTHORITIES = ("ca.crt", "certificates")
 _CLIENT_PAIR = {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"}
+_ENTRIES = (
+    *("type", "host", "port", *_AUTHORITIES, *_CLIENT_PAIR.values()),
+    *(each for field in sorted(_FIELDS) for each in spellings(field.lower())),
+)
 
 
-def read_service_bindings(root: Path | str, *, shown: str | None = None) -> Reading:
+def read_service_bindings(
+    root: Path | str, *, aliases: Collection[str] = (), shown: str | None = None
+) -> Reading:
     """Read the bindings whose `type` is `milvus` or `zilliz`; the binding's name is the alias.
 
     Certificates are handed on as paths, in the fields `TLS_CA` (`ca.crt` or `certificates`), and
@@ -43,6 +49,8 @@ def read_service_bindings(root: Path | str, *, shown: str | None = None) -> Read
 
     Args:
         root: The directory that `SERVICE_BINDING_ROOT` names.
+        aliases: Aliases that are known; where the directory may be entered, though not listed,
+            their bindings are tried by name.
         shown: The path as the user would write it; by default `root`.
 
     Returns:
@@ -52,7 +60,8 @@ def read_service_bindings(root: Path | str, *, shown: str | None = None) -> Read
     directory, name = Path(root), shown or str(root)
 
     def read(current: Path) -> Reading:
-        bindings = [_Binding(directory, current / entry, name) for entry in list_names(current)]
+        names = list_names(current, [each for alias in aliases for each in spellings(alias)])
+        bindings = [_Binding(directory, current / entry, name) for entry in names]
         return joined(name, [binding.read() for binding in bindings])
 
     return read_directory(directory, read, shown=name, source=_SOURCE)
@@ -94,7 +103,7 @@ class _Binding:
         return Reading(self.name, problems=(problem,), files=(refused,))
 
     def _generation(self, current: Path) -> Reading:
-        names = list_names(current)
+        names = list_names(current, _ENTRIES)
         if "type" not in names:
             return Reading(self.name)
         try:
