@@ -23,8 +23,8 @@ __all__ = ["open_directory"]  # a fixture
 
 TOKEN = "s3cret-pa55"
 URIS = {
-    "ZILLIZ_BAD_URI": "http://db",
-    "ZILLIZ_GOOD_URI": "http://db",
+    "ZILLIZ_BAD_URI": "https://db",
+    "ZILLIZ_GOOD_URI": "https://db",
     "ZILLIZ_GOOD_TOKEN": "good",
 }
 
