@@ -64,7 +64,8 @@ def error_reference() -> str:
     """Return the reference of the errors of a connect."""
     title = (
         f"{NOTICE}# Errors of a connect\n\nEvery cause is a class of `zconfig.errors`. A permanent "
-        "one ends a connect at once; the others are retried while `wait` lasts.\n"
+        "one ends a connect at once; the others are retried while `wait` lasts. A message names "
+        "the variable of its alias, or the parameter where the value is from code.\n"
     )
     rows = [
         title,
@@ -77,9 +78,15 @@ def error_reference() -> str:
             permanent = "yes" if error.permanent else "no"
             rows.append(
                 f"| `{error.cause}` | `{error.__name__}` | {error.stage} | {int(error.exit_code)} "
-                f"| {permanent} | {error.problem} | {error.remedy} |"
+                f"| {permanent} | {error.problem} | {_remedy(error)} |"
             )
     return "\n".join(rows) + "\n"
+
+
+def _remedy(error: type[errors.ConnectError]) -> str:
+    """Return the remedy of an error of any alias."""
+    remedy = error.remedy.replace("{credentials}", "{token}, or {user} and {password}")
+    return errors.with_names(remedy, lambda field: f"`ZILLIZ_<ALIAS>_{field.upper()}`")
 
 
 def exit_code_reference() -> str:

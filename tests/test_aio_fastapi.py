@@ -102,7 +102,7 @@ def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -
     ):
         code, log = ended(process)
     assert code == 3  # uvicorn's, for an application that does not start
-    assert "start the server, or correct the port in the URI" in log
+    assert "start the server, or correct the port in ZILLIZ_URI" in log
     assert events_in(log)[-1] == "failed"
     assert "Task" not in log
 

@@ -92,7 +92,7 @@ def test_check_exits_4_when_the_server_is_down() -> None:
 def test_check_exits_5_when_tls_fails(milvus_tls: RealMilvus) -> None:
     done = run_zconfig("check", environ={"ZILLIZ_URI": milvus_tls.uri})
     assert done.returncode == 5
-    assert "set TLS_CA" in done.stdout
+    assert "set ZILLIZ_TLS_CA" in done.stdout
 
 
 def test_check_exits_0_over_tls_with_its_authority(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from tests.support.processes import run
 from zconfig.settings.configuration import Configuration
@@ -26,6 +27,14 @@ def read(directory: Path, fields: Mapping[str, str]) -> Configuration:
         ("KEEPALIVE", "3000000", "bad_keepalive"),
         ("KEEPALIVE", "nan", "bad_keepalive"),
         ("PROXY", "http://proxy:3128/path", "bad_proxy"),
+        ("PROXY", "https://proxy:3128", "bad_proxy"),
+        ("PROXY", "socks5://proxy:3128", "bad_proxy"),
+        ("PROXY", "proxy:3128", "bad_proxy"),
+        ("PROXY", "http://proxy:99999", "bad_proxy"),
+        ("PROXY", "http://proxy:0", "bad_proxy"),
+        ("PROXY", "http://u:p@", "bad_proxy"),
+        ("PROXY", "http://u:p@:3128", "bad_proxy"),
+        ("PROXY", "http://u:p#x@proxy:3128", "bad_proxy"),
         ("TOKEN", "cl\u00e9-secr\u00e8te", "not_printable"),
         ("TOKEN", "root:it\u2019s", "not_printable"),
     ],
@@ -42,8 +51,8 @@ def test_a_value_beyond_its_limit_is_refused(
     ("field", "value", "expected"),
     [
         ("TIMEOUT", "86400", 86_400.0),
-        ("PROXY", "https://proxy:3128", "https://proxy:3128"),
-        ("PROXY", "http://proxy:3128/", "http://proxy:3128/"),
+        ("PROXY", "HTTP://u:p%23x@proxy", SecretStr("HTTP://u:p%23x@proxy")),
+        ("PROXY", "http://proxy:3128/", SecretStr("http://proxy:3128/")),
     ],
 )
 def test_a_value_at_its_limit_is_taken(

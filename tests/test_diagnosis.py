@@ -41,7 +41,6 @@ from zconfig.diagnosis import (
     diagnose,
     hint,
     observations,
-    proxy_in_force,
     stages,
     status_verdict,
 )
@@ -50,7 +49,9 @@ from zconfig.diagnosis.material import unverified_context
 from zconfig.diagnosis.network import Stream, dial
 from zconfig.diagnosis.tls import TLSStream, tls_failure
 from zconfig.diagnosis.verdict import StageError, evidence
+from zconfig.endpoint import proxy_in_force
 from zconfig.errors import Stage
+from zconfig.settings.fields import ConnectionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificates, KeyPair
     from tests.support.servers import RealMilvus
+    from zconfig.spec import ConnectionSpec
 
 Code = grpc.StatusCode
 
@@ -150,7 +152,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.DNS,
         False,
         4,
-        "correct the host in the URI, or the resolver's search domain",
+        "correct the host in ZILLIZ_PROD_URI, or the resolver's search domain",
     ),
     errors.NameServerError: Facts(
         "name_server_failed",
@@ -164,10 +166,10 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.DNS,
         False,
         4,
-        "check the resolver of this machine, or raise TIMEOUT",
+        "check the resolver of this machine, or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.RefusedError: Facts(
-        "refused", Stage.TCP, False, 4, "start the server, or correct the port in the URI"
+        "refused", Stage.TCP, False, 4, "start the server, or correct the port in ZILLIZ_PROD_URI"
     ),
     errors.HostUnreachableError: Facts(
         "host_unreachable",
@@ -181,21 +183,23 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.TCP,
         False,
         4,
-        "check the firewall and the address allow-list, or raise TIMEOUT",
+        "check the firewall and the address allow-list, "
+        "or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.ClosedByPeerError: Facts(
         "closed_by_peer",
         Stage.TCP,
         False,
         4,
-        "check that the port is Milvus' own, and what stands between",
+        "check that the port in ZILLIZ_PROD_URI is Milvus' own, and what is between",
     ),
     errors.ServerSilentError: Facts(
         "server_silent",
         Stage.MILVUS,
         False,
         4,
-        "wait until it has started (set ZCONFIG_WAIT), or raise TIMEOUT",
+        "wait until it has started (set ZCONFIG_WAIT), "
+        "or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.ServerNotReadyError: Facts(
         "server_not_ready",
@@ -208,21 +212,21 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         "cluster_stopped", Stage.MILVUS, True, 4, "resume it in the Zilliz Cloud console"
     ),
     errors.ProxyError: Facts(
-        "proxy", Stage.TCP, False, 4, "set PROXY=off for this alias, or add the host to no_proxy"
+        "proxy", Stage.TCP, False, 4, "set ZILLIZ_PROD_PROXY to off, or add the host to no_proxy"
     ),
     errors.ProxyUnreachableError: Facts(
         "proxy_unreachable",
         Stage.TCP,
         False,
         4,
-        "start the proxy or correct its address, or set PROXY=off for this alias",
+        "start the proxy, or set ZILLIZ_PROD_PROXY to its address or to off",
     ),
     errors.ProxyAuthenticationError: Facts(
         "proxy_authentication",
         Stage.TCP,
         True,
         4,
-        "put them into the proxy's URL: http://user:password@host:port",
+        "set ZILLIZ_PROD_PROXY to http://user:password@host:port",
     ),
     errors.TLSMaterialError: Facts(
         "tls_material",
@@ -232,15 +236,17 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         "give the path of a readable PEM file, the key belonging to the certificate",
     ),
     errors.PlaintextServerError: Facts(
-        "server_is_plaintext", Stage.TLS, True, 5, "use http:// in the URI"
+        "server_is_plaintext", Stage.TLS, True, 5, "use http:// in ZILLIZ_PROD_URI"
     ),
-    errors.TLSServerError: Facts("server_is_tls", Stage.TLS, True, 5, "use https:// in the URI"),
+    errors.TLSServerError: Facts(
+        "server_is_tls", Stage.TLS, True, 5, "use https:// in ZILLIZ_PROD_URI"
+    ),
     errors.UntrustedCertificateError: Facts(
         "untrusted_certificate",
         Stage.TLS,
         True,
         5,
-        "set TLS_CA to the authority's certificate",
+        "set ZILLIZ_PROD_TLS_CA to the path of the authority's certificate",
     ),
     errors.ExpiredCertificateError: Facts(
         "expired_certificate",
@@ -254,28 +260,28 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.TLS,
         True,
         5,
-        "use that name in the URI, or set TLS_SERVER_NAME to it",
+        "use that name in ZILLIZ_PROD_URI, or set ZILLIZ_PROD_TLS_SERVER_NAME to it",
     ),
     errors.ClientCertificateError: Facts(
         "client_certificate",
         Stage.TLS,
         True,
         5,
-        "set TLS_CERT and TLS_KEY to a pair signed by its authority",
+        "set ZILLIZ_PROD_TLS_CERT and ZILLIZ_PROD_TLS_KEY to a pair signed by its authority",
     ),
     errors.MissingCredentialsError: Facts(
         "missing_credentials",
         Stage.CREDENTIALS,
         True,
         6,
-        "set TOKEN, or USER and PASSWORD, for this alias",
+        "set ZILLIZ_PROD_TOKEN, or ZILLIZ_PROD_USER and ZILLIZ_PROD_PASSWORD",
     ),
     errors.RejectedCredentialsError: Facts(
         "rejected_credentials",
         Stage.CREDENTIALS,
         True,
         6,
-        "correct TOKEN, or USER and PASSWORD",
+        "correct ZILLIZ_PROD_TOKEN (zconfig explain shows what else is set)",
     ),
     errors.NotPermittedError: Facts(
         "not_permitted",
@@ -289,20 +295,24 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.HTTP2,
         True,
         7,
-        "use the gRPC port (19530 by default), or an ingress that passes gRPC",
+        "use the gRPC port (19530 by default) in ZILLIZ_PROD_URI, or an ingress that passes gRPC",
     ),
     errors.NotGRPCError: Facts(
         "not_grpc",
         Stage.HTTP2,
         True,
         7,
-        "use the gRPC port, or let the gateway pass gRPC to Milvus",
+        "use the gRPC port in ZILLIZ_PROD_URI, or let the gateway pass gRPC to Milvus",
     ),
     errors.OtherServiceError: Facts(
-        "other_service", Stage.MILVUS, True, 7, "correct the host and port in the URI"
+        "other_service", Stage.MILVUS, True, 7, "correct the host and port in ZILLIZ_PROD_URI"
     ),
     errors.DatabaseMissingError: Facts(
-        "database_missing", Stage.DATABASE, True, 8, "create it, or correct DB_NAME"
+        "database_missing",
+        Stage.DATABASE,
+        True,
+        8,
+        "create it, or name another in ZILLIZ_PROD_DB_NAME",
     ),
     errors.UnexplainedError: Facts(
         "unexplained", Stage.MILVUS, False, 1, "look at the server's log"
@@ -740,7 +750,7 @@ def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     assert verdict == Verdict(
         errors.RefusedError,
         f"{target.unix_path}: No such file or directory",
-        remedy="start the server, or correct the path in the URI",
+        remedy="start the server, or correct the path in {uri}",
     )
 
 
@@ -816,6 +826,9 @@ def test_the_probe_authorizes_itself_to_the_proxy_as_grpc_does() -> None:
         ({"https_proxy": "a:1"}, None),
         ({"https_proxy": "http://"}, None),
         ({"https_proxy": "http://a:x"}, None),
+        ({"https_proxy": "https://a:1"}, None),
+        ({"https_proxy": "HTTP://a:1"}, "HTTP://a:1"),
+        ({"https_proxy": "http://u:p@"}, None),
         ({"https_proxy": "http://[a"}, None),
         ({"https_proxy": "http://a:1", "no_proxy": "other.test"}, "http://a:1"),
         ({"https_proxy": "http://a:1", "no_proxy": "x, .TEST"}, None),
@@ -846,6 +859,150 @@ def test_the_alias_own_proxy_goes_first_and_is_exempt_too() -> None:
     assert proxy_in_force("db.test", environ, "http://b:1") == "http://b:1"
     assert proxy_in_force("db.test", environ, "off") is None
     assert proxy_in_force("db.test", {"no_proxy": ".test"}, "http://b:1") is None
+
+
+_ALONE = "is set, and gRPC reads https_proxy=http://host:port alone: set {proxy}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "seen"),
+    [
+        ({"HTTPS_PROXY": "http://a:1"}, f"HTTPS_PROXY {_ALONE}"),
+        ({"ALL_PROXY": "socks5h://a:1"}, f"ALL_PROXY {_ALONE}"),
+        ({"all_proxy": "socks5h://a:1"}, f"all_proxy {_ALONE}"),
+        ({"https_proxy": "a:3128"}, f"https_proxy {_ALONE}"),
+        ({"https_proxy": "https://a:3128"}, f"https_proxy {_ALONE}"),
+        ({"http_proxy": "http://a:99999"}, f"http_proxy {_ALONE}"),
+        ({"https_proxy": "", "HTTPS_PROXY": "http://a:1"}, ""),
+        ({"https_proxy": "a:3128", "no_proxy": ".test"}, ""),
+        ({"HTTPS_PROXY": "http://a:1", "NO_PROXY": ".test"}, ""),
+        ({"HTTPS_PROXY": ""}, ""),
+        ({}, ""),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NameNotFoundError,
+        errors.NameTimeoutError,
+        errors.ConnectTimeoutError,
+        errors.HostUnreachableError,
+    ],
+)
+def test_a_proxy_of_the_environment_that_grpc_does_not_use_is_pointed_out(
+    error: type[errors.ConnectError], environ: dict[str, str], seen: str
+) -> None:
+    target, surroundings = ProbeTarget("db.test", 19530), Surroundings(environ)
+    assert hint(error, target, surroundings) == seen
+    assert observations(target, surroundings) == tuple(filter(None, [seen]))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ProbeTarget("localhost", 19530),
+        ProbeTarget("db.test", 19530, proxy="off"),
+        ProbeTarget("", 0, unix_path="/x"),
+    ],
+    ids=str,
+)
+def test_nobody_misses_a_proxy_that_would_not_be_used_anyway(target: ProbeTarget) -> None:
+    surroundings = Surroundings({"HTTPS_PROXY": "http://a:1"})
+    assert observations(target, surroundings) == ()
+
+
+def test_a_proxy_of_an_alias_that_no_proxy_exempts_is_pointed_out() -> None:
+    target = ProbeTarget("db.test", 19530, proxy="http://a:1")
+    seen = "no_proxy exempts db.test: {proxy} is not used"
+    assert observations(target, Surroundings({"no_proxy": ".test"})) == (seen,)
+
+
+def test_a_hint_names_the_variable_of_the_alias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    error = failure_of({"ZILLIZ_PROD_URI": "http://db.invalid:19530"})
+    assert type(error) is errors.NameNotFoundError
+    assert error.hint.endswith("alone: set ZILLIZ_PROD_PROXY")
+
+
+# --- remedies ------------------------------------------------------------------------------
+
+
+def test_a_remedy_names_the_parameter_of_what_was_set_in_code() -> None:
+    with faults.refused() as port, registry() as connections:
+        with pytest.raises(errors.RefusedError) as caught:
+            connections.connect("prod", uri=f"http://127.0.0.1:{port}")
+        assert caught.value.remedy == "start the server, or correct the port in the parameter uri"
+
+
+def spec_of(**fields: str) -> ConnectionSpec:
+    with registry(**{f"ZILLIZ_PROD_{name}": value for name, value in fields.items()}) as known:
+        return known.spec("prod")
+
+
+@pytest.mark.parametrize(
+    ("fields", "setting", "name"),
+    [
+        ({"URI": "http://h"}, "db_name", "ZILLIZ_PROD_DB_NAME"),
+        ({"URI": "http://h/sales"}, "db_name", "the path of ZILLIZ_PROD_URI"),
+        ({"URI": "http://h", "DATABASE": "sales"}, "db_name", "ZILLIZ_PROD_DATABASE"),
+        ({"URI": "http://h", "API_KEY": "key"}, "credentials", "ZILLIZ_PROD_API_KEY"),
+        ({"URI": "http://key@h"}, "credentials", "the token in ZILLIZ_PROD_URI"),
+        (
+            {"URI": "http://u:p@h"},
+            "credentials",
+            "the user in ZILLIZ_PROD_URI and the password in ZILLIZ_PROD_URI",
+        ),
+        (
+            {"URI": "http://h", "USER": "u", "PASSWORD": "p"},
+            "credentials",
+            "ZILLIZ_PROD_USER and ZILLIZ_PROD_PASSWORD",
+        ),
+    ],
+    ids=str,
+)
+def test_a_remedy_names_what_set_a_setting(fields: dict[str, str], setting: str, name: str) -> None:
+    assert spec_of(**fields).name_of(setting) == name
+
+
+def test_a_remedy_names_the_file_of_a_secret(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("key")
+    token.chmod(0o600)
+    spec = spec_of(URI="http://h", TOKEN_FILE=str(token))
+    assert spec.name_of("token") == f"ZILLIZ_PROD_TOKEN_FILE (environment, file {token})"
+
+
+def test_beside_a_uri_in_code_a_remedy_names_parameters_alone() -> None:
+    with registry() as connections:
+        connections.add_connection(prod={"uri": "https://h"})
+        assert connections.spec("prod").name_of("tls_ca") == "the parameter tls_ca"
+
+
+def test_every_remedy_names_settings_that_there_are() -> None:
+    raised = [each for each in descendants(errors.ConnectError) if "problem" in vars(each)]
+    names = {name for each in raised for name in re.findall(r"{(.*?)}", each.remedy)}
+    assert names - {"credentials"} <= ConnectionSettings.model_fields.keys()
+    bare = r"\b(URI|TOKEN|USER|TLS_\w+|DB_NAME|TIMEOUT|PROXY)\b"
+    assert not [each for each in raised if re.search(bare, each.remedy)]
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (ProbeTarget("db.test", 443, secure=True, has_credentials=True), False),
+        (ProbeTarget("db.test", 443, secure=True), True),
+        (ProbeTarget("127.0.0.1", 443, secure=True, has_credentials=True), True),
+    ],
+    ids=str,
+)
+def test_nobody_is_told_to_send_credentials_in_the_clear(
+    target: ProbeTarget, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = errors.PlaintextServerError, "wrong version number"
+    monkeypatch.setattr("zconfig.diagnosis.rules._probed", lambda *_: found)
+    verdict = diagnose(Code.UNAVAILABLE, "", target, deadline=soon())
+    assert verdict.error is errors.PlaintextServerError
+    assert ("http://" in (verdict.remedy or verdict.error.remedy)) is told
 
 
 # --- TLS files -----------------------------------------------------------------------------

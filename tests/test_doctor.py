@@ -345,7 +345,7 @@ def test_the_table_is_for_reading_and_the_only_thing_on_standard_output(
     told = done.stdout[down:bad]
     assert "failed  connection refused (refused, which may pass)\n" in told
     assert "set by  ZILLIZ_DOWN_URI (environment)\n" in told
-    assert "remedy  start the server, or correct the port in the URI\n" in told
+    assert "remedy  start the server, or correct the port in ZILLIZ_DOWN_URI\n" in told
     assert done.stdout[bad:].count("\nremedy  ") == 2
     assert lines[-1] == "1 of 3 connections are fine"
 

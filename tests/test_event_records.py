@@ -141,7 +141,7 @@ def test_a_retry_and_a_failure(log: Log) -> None:
             connections.subscribe(log_event)
             with pytest.raises(AutoconnectError) as caught:
                 connections.autoconnect("prod", wait=0.6)
-    remedy = "start the server, or correct the port in the URI"
+    remedy = "start the server, or correct the port in ZILLIZ_PROD_URI"
     log.records = [each for each in log.records if each.get("attempt") in (1, len(attempts) + 1)]
     assert log.of(events.ConnectionRetrying) == record(
         events.ConnectionRetrying,
@@ -193,7 +193,7 @@ def test_a_loss_and_a_recovery(log: Log, server: FakeMilvus) -> None:
         origin=ENVIRONMENT,
         cause="refused",
         stage="TCP",
-        remedy="start the server, or correct the port in the URI",
+        remedy="start the server, or correct the port in ZILLIZ_PROD_URI",
     )
     assert log.of(events.ConnectionRecovered) == of_the_keeper(
         events.ConnectionRecovered,

@@ -67,7 +67,7 @@ def test_a_connect_that_fails_is_told_whole(tmp_path: Path) -> None:
         "permanent": False,
         "attempt": 1,
         "problem": str(caught.value),
-        "remedy": "start the server, or correct the port in the URI",
+        "remedy": "start the server, or correct the port in ZILLIZ_URI",
     }
     assert failed.name == "zconfig.connection.failed"
 

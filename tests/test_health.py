@@ -163,7 +163,7 @@ def test_it_follows_a_loss_and_a_return(path: BreakableProxy) -> None:
         eventually(lambda: not readiness.status().is_ready)
         lost = readiness.status().aliases["default"]
         assert lost.state == "lost"
-        assert "start the server, or correct the port in the URI" in lost.trouble
+        assert "start the server, or correct the port in ZILLIZ_URI" in lost.trouble
         path.heal()
         eventually(lambda: readiness.status().is_ready)
         assert readiness.status().aliases["default"].trouble == ""
@@ -200,7 +200,7 @@ def test_what_cannot_be_opened_is_tried_until_it_can_be() -> None:
         eventually(lambda: bool(readiness.status().aliases["default"].trouble))
         status = readiness.status().aliases["default"]
     assert status.state == "retrying"
-    assert "start the server, or correct the port in the URI" in status.trouble
+    assert "start the server, or correct the port in ZILLIZ_URI" in status.trouble
 
 
 def test_what_was_disconnected_is_opened_again(server: FakeMilvus) -> None:

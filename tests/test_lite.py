@@ -269,7 +269,7 @@ def test_what_says_that_a_path_is_open_elsewhere_says_how_to_wait_for_it(monkeyp
         _ = connections["default"]
     assert (caught.value.cause, caught.value.permanent) == ("embedded_server_locked", False)
     assert str(caught.value).endswith(
-        "close it there (set ZCONFIG_WAIT to wait for that), or use another path"
+        "close it there (set ZCONFIG_WAIT to wait for that), or name another path in ZILLIZ_URI"
     )
 
 
@@ -308,7 +308,7 @@ def test_a_missing_permission_is_named(acquire, monkeypatch, caplog):
 
 def test_another_cause_is_told_in_the_systems_words(acquire, tmp_path):
     (tmp_path / "x.db" / "LOCK").mkdir(parents=True)
-    with pytest.raises(LiteError, match=r"is a directory: .*LOCK; use another path"):
+    with pytest.raises(LiteError, match=r"is a directory: .*LOCK; name another path in"):
         acquire("x.db")
 
 

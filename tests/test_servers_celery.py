@@ -116,4 +116,4 @@ def test_an_outage_is_diagnosed_and_the_tasks_are_done_when_it_has_passed(site: 
     site.path.heal()
     site.come_of(tasks)
     said = site.application.log[printed:]
-    assert "start the server, or correct the port in the URI" in said
+    assert "start the server, or correct the port in ZILLIZ_URI" in said

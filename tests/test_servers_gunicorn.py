@@ -139,7 +139,7 @@ def test_an_outage_is_diagnosed_and_passes_without_a_restart(site: Site) -> None
     assert not_ready.document == LOST
     assert {each.status for each in load.answers[seen + 3 : seen + 20]} == {503}
     errors = {each.document["error"] for each in load.failures}
-    assert any("start the server, or correct the port in the URI" in each for each in errors)
+    assert any("start the server, or correct the port in ZILLIZ_URI" in each for each in errors)
     assert load.unanswered == []
     assert workers_of(site.application) == before
 
@@ -150,7 +150,7 @@ def test_it_does_not_start_without_a_required_connection_and_says_what_to_do(
     with refused() as port, gunicorn(tmp_path, ZILLIZ_URI=f"http://{LOOPBACK}:{port}") as app:
         eventually(lambda: app.process.poll() is not None)
         assert app.process.returncode != 0
-        assert "start the server, or correct the port in the URI" in app.log
+        assert "start the server, or correct the port in ZILLIZ_URI" in app.log
 
 
 def test_the_real_server_may_restart_under_it(own_milvus: RealMilvus, tmp_path: Path) -> None:
@@ -165,6 +165,6 @@ def test_the_real_server_may_restart_under_it(own_milvus: RealMilvus, tmp_path: 
             own_milvus.wait_ready()
             is_ready(application)
             load.wait_until_well()
-        assert "start the server, or correct the port in the URI" in diagnosed
+        assert "start the server, or correct the port in ZILLIZ_URI" in diagnosed
         assert load.unanswered == []
         assert workers_of(application) == before

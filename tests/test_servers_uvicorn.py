@@ -88,7 +88,7 @@ def test_an_outage_is_diagnosed_and_passes_without_a_restart(site: Site) -> None
         site.path.heal()
         assert site.application.wait_for("/ready", 200).document == READY
         load.wait_until_well()
-    assert "start the server, or correct the port in the URI" in diagnosed
+    assert "start the server, or correct the port in ZILLIZ_URI" in diagnosed
     assert load.unanswered == []
     assert site.application.process.poll() is None
 

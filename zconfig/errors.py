@@ -29,7 +29,8 @@ exit code of the command. An error holds text that was redacted before; it can b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, Literal
@@ -37,6 +38,8 @@ from typing import Any, ClassVar, Literal
 from zconfig.origin import Origin
 
 Severity = Literal["error", "warning"]
+
+_FIELD = re.compile(r"\{([a-z_]+)\}")
 
 
 class ExitCode(IntEnum):
@@ -198,6 +201,8 @@ class ConnectError(ZConfigError):
         permanent: Whether trying again cannot help.
         at_fault: The settings whose value is to blame, likeliest first; where none of them is set,
             the URI is.
+
+    In the class' own `remedy`, `{field}` stands for the variable or parameter of that setting.
     """
 
     cause: ClassVar[str] = "unexplained"
@@ -226,7 +231,7 @@ class ConnectError(ZConfigError):
         self.elapsed_ms = elapsed_ms
         self.attempts = attempts
         self.hint = hint
-        self.remedy = remedy or type(self).remedy
+        self.remedy = remedy or with_names(type(self).remedy, str)
         # The message: it is all that is kept where results are JSON, as Celery's are.
         super().__init__(str(self))
 
@@ -246,6 +251,16 @@ class ConnectError(ZConfigError):
             f"{self.alias}: {self.problem}{tries}: {self.endpoint}{seen}, "
             f"set by {self.origin}; {self.remedy}{hint}"
         )
+
+
+def with_names(text: str, name_of: Callable[[str], str]) -> str:
+    """Return a text with each `{field}` in it replaced by the name of that setting.
+
+    Example:
+        >>> with_names("raise {timeout}", lambda field: f"ZILLIZ_{field.upper()}")
+        'raise ZILLIZ_TIMEOUT'
+    """
+    return _FIELD.sub(lambda found: name_of(found[1]), text)
 
 
 def _rebuild(cls: type[ConnectError], alias: str, facts: Mapping[str, Any]) -> ConnectError:
@@ -277,7 +292,7 @@ class NameNotFoundError(UnreachableError):
     cause = "name_not_found"
     stage = Stage.DNS
     problem = "the host name does not exist"
-    remedy = "correct the host in the URI, or the resolver's search domain"
+    remedy = "correct the host in {uri}, or the resolver's search domain"
 
 
 class NameServerError(UnreachableError):
@@ -295,7 +310,7 @@ class NameTimeoutError(UnreachableError):
     cause = "name_timeout"
     stage = Stage.DNS
     problem = "the name server did not answer"
-    remedy = "check the resolver of this machine, or raise TIMEOUT"
+    remedy = "check the resolver of this machine, or raise {timeout} or the call's timeout"
 
 
 class RefusedError(UnreachableError):
@@ -303,7 +318,7 @@ class RefusedError(UnreachableError):
 
     cause = "refused"
     problem = "connection refused"
-    remedy = "start the server, or correct the port in the URI"
+    remedy = "start the server, or correct the port in {uri}"
 
 
 class HostUnreachableError(UnreachableError):
@@ -319,7 +334,9 @@ class ConnectTimeoutError(UnreachableError):
 
     cause = "connect_timeout"
     problem = "the host did not answer"
-    remedy = "check the firewall and the address allow-list, or raise TIMEOUT"
+    remedy = (
+        "check the firewall and the address allow-list, or raise {timeout} or the call's timeout"
+    )
 
 
 class ClosedByPeerError(UnreachableError):
@@ -327,7 +344,7 @@ class ClosedByPeerError(UnreachableError):
 
     cause = "closed_by_peer"
     problem = "the peer closed the connection"
-    remedy = "check that the port is Milvus' own, and what stands between"
+    remedy = "check that the port in {uri} is Milvus' own, and what is between"
 
 
 class ServerSilentError(UnreachableError):
@@ -336,7 +353,9 @@ class ServerSilentError(UnreachableError):
     cause = "server_silent"
     stage = Stage.MILVUS
     problem = "the server accepted the connection and did not answer"
-    remedy = "wait until it has started (set ZCONFIG_WAIT), or raise TIMEOUT"
+    remedy = (
+        "wait until it has started (set ZCONFIG_WAIT), or raise {timeout} or the call's timeout"
+    )
 
 
 class ServerNotReadyError(UnreachableError):
@@ -365,7 +384,7 @@ class EmbeddedServerError(UnreachableError):
     stage = Stage.MATERIAL
     permanent = True
     problem = "Milvus Lite cannot open the file"
-    remedy = "use another path"
+    remedy = "name another path in {uri}"
 
 
 class EmbeddedServerLockedError(EmbeddedServerError):
@@ -374,7 +393,7 @@ class EmbeddedServerLockedError(EmbeddedServerError):
     cause = "embedded_server_locked"
     permanent = False
     problem = "another process has the file of Milvus Lite open"
-    remedy = "close it there (set ZCONFIG_WAIT to wait for that), or use another path"
+    remedy = "close it there (set ZCONFIG_WAIT to wait for that), or name another path in {uri}"
 
 
 class ProxyError(UnreachableError):
@@ -383,7 +402,7 @@ class ProxyError(UnreachableError):
     cause = "proxy"
     at_fault = ("proxy",)
     problem = "the proxy did not let the connection through"
-    remedy = "set PROXY=off for this alias, or add the host to no_proxy"
+    remedy = "set {proxy} to off, or add the host to no_proxy"
 
 
 class ProxyUnreachableError(ProxyError):
@@ -391,7 +410,7 @@ class ProxyUnreachableError(ProxyError):
 
     cause = "proxy_unreachable"
     problem = "the proxy cannot be reached"
-    remedy = "start the proxy or correct its address, or set PROXY=off for this alias"
+    remedy = "start the proxy, or set {proxy} to its address or to off"
 
 
 class ProxyAuthenticationError(ProxyError):
@@ -400,7 +419,7 @@ class ProxyAuthenticationError(ProxyError):
     cause = "proxy_authentication"
     permanent = True
     problem = "the proxy requires credentials that it accepts"
-    remedy = "put them into the proxy's URL: http://user:password@host:port"
+    remedy = "set {proxy} to http://user:password@host:port"
 
 
 class TopologyUnavailableError(UnreachableError):
@@ -443,7 +462,7 @@ class TLSError(ConnectError):
     stage = Stage.TLS
     permanent = True
     problem = "the TLS handshake failed"
-    remedy = "check the TLS_* fields of this alias"
+    remedy = "check {tls_ca}, {tls_cert} and {tls_key}"
 
 
 class TLSMaterialError(TLSError):
@@ -461,7 +480,7 @@ class PlaintextServerError(TLSError):
 
     cause = "server_is_plaintext"
     problem = "the server does not speak TLS"
-    remedy = "use http:// in the URI"
+    remedy = "use http:// in {uri}"
 
 
 class TLSServerError(TLSError):
@@ -469,7 +488,7 @@ class TLSServerError(TLSError):
 
     cause = "server_is_tls"
     problem = "the server speaks TLS"
-    remedy = "use https:// in the URI"
+    remedy = "use https:// in {uri}"
 
 
 class UntrustedCertificateError(TLSError):
@@ -478,7 +497,7 @@ class UntrustedCertificateError(TLSError):
     cause = "untrusted_certificate"
     at_fault = ("tls_ca",)
     problem = "the server's certificate is not signed by a trusted authority"
-    remedy = "set TLS_CA to the authority's certificate"
+    remedy = "set {tls_ca} to the path of the authority's certificate"
 
 
 class ExpiredCertificateError(TLSError):
@@ -495,7 +514,7 @@ class HostnameMismatchError(TLSError):
     cause = "hostname_mismatch"
     at_fault = ("tls_server_name",)
     problem = "the server's certificate is for another host name"
-    remedy = "use that name in the URI, or set TLS_SERVER_NAME to it"
+    remedy = "use that name in {uri}, or set {tls_server_name} to it"
 
 
 class ClientCertificateError(TLSError):
@@ -504,7 +523,7 @@ class ClientCertificateError(TLSError):
     cause = "client_certificate"
     at_fault = ("tls_cert",)
     problem = "the server requires a client certificate that it accepts"
-    remedy = "set TLS_CERT and TLS_KEY to a pair signed by its authority"
+    remedy = "set {tls_cert} and {tls_key} to a pair signed by its authority"
 
 
 # --- credentials, service, database --------------------------------------------------------
@@ -525,7 +544,7 @@ class MissingCredentialsError(AuthenticationError):
 
     cause = "missing_credentials"
     problem = "the server requires credentials, and none are set"
-    remedy = "set TOKEN, or USER and PASSWORD, for this alias"
+    remedy = "set {token}, or {user} and {password}"
 
 
 class RejectedCredentialsError(AuthenticationError):
@@ -533,7 +552,7 @@ class RejectedCredentialsError(AuthenticationError):
 
     cause = "rejected_credentials"
     problem = "the credentials were rejected"
-    remedy = "correct TOKEN, or USER and PASSWORD"
+    remedy = "correct {credentials} (zconfig explain shows what else is set)"
 
 
 class NotPermittedError(AuthenticationError):
@@ -558,7 +577,7 @@ class NotHTTP2Error(NotMilvusError):
 
     cause = "not_http2"
     problem = "the server does not speak HTTP/2"
-    remedy = "use the gRPC port (19530 by default), or an ingress that passes gRPC"
+    remedy = "use the gRPC port (19530 by default) in {uri}, or an ingress that passes gRPC"
 
 
 class NotGRPCError(NotMilvusError):
@@ -566,7 +585,7 @@ class NotGRPCError(NotMilvusError):
 
     cause = "not_grpc"
     problem = "an HTTP/2 server answered, without gRPC"
-    remedy = "use the gRPC port, or let the gateway pass gRPC to Milvus"
+    remedy = "use the gRPC port in {uri}, or let the gateway pass gRPC to Milvus"
 
 
 class OtherServiceError(NotMilvusError):
@@ -575,7 +594,7 @@ class OtherServiceError(NotMilvusError):
     cause = "other_service"
     stage = Stage.MILVUS
     problem = "a gRPC server answered that is not Milvus"
-    remedy = "correct the host and port in the URI"
+    remedy = "correct the host and port in {uri}"
 
 
 class NotGlobalClusterError(NotMilvusError):
@@ -584,7 +603,7 @@ class NotGlobalClusterError(NotMilvusError):
     cause = "not_global_cluster"
     stage = Stage.MILVUS
     problem = "no global cluster is served at this host"
-    remedy = "copy the global endpoint from the cluster's Connect card"
+    remedy = "copy the global endpoint from the cluster's Connect card into {uri}"
 
 
 class MalformedTopologyError(NotMilvusError):
@@ -593,7 +612,7 @@ class MalformedTopologyError(NotMilvusError):
     cause = "malformed_topology"
     stage = Stage.MILVUS
     problem = "the answer is not a global cluster's topology"
-    remedy = "correct the host in the URI, or find the gateway that answers in its place"
+    remedy = "correct the host in {uri}, or find the gateway that answers in its place"
 
 
 class DatabaseMissingError(ConnectError):
@@ -605,7 +624,7 @@ class DatabaseMissingError(ConnectError):
     permanent = True
     at_fault = ("db_name",)
     problem = "the database does not exist"
-    remedy = "create it, or correct DB_NAME"
+    remedy = "create it, or name another in {db_name}"
 
 
 class AutoconnectError(ZConfigError):

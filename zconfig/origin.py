@@ -7,6 +7,9 @@ from dataclasses import dataclass
 # Where a path stands in one of these, it needs no word about what it is.
 _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
 
+# Where a key is a variable, whose name tells what to change.
+_VARIABLES = frozenset({"environment", "dotenv"})
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -35,6 +38,20 @@ class Origin:
     path: str | None = None
     line: int | None = None
     via: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The variable or parameter to change; with the place, where the name alone is not enough.
+
+        Example:
+            >>> Origin("dotenv", "ZILLIZ_URI", ".env", 3).name
+            'ZILLIZ_URI'
+            >>> Origin("code", "uri", "connections.connect").name
+            'the parameter uri'
+        """
+        if self.source == "code":
+            return f"the parameter {self.key}"
+        return self.key if self.source in _VARIABLES and self.via is None else str(self)
 
     def __str__(self) -> str:
         place = self.source if self.path is None else self.path

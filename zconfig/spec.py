@@ -13,6 +13,7 @@ from zconfig.origin import Origin
 from zconfig.paths import anchored, working_directory
 from zconfig.redaction import Hidden, Secret, redact_uri, secrets_in
 from zconfig.settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
+from zconfig.settings.names import variable_name
 
 # The settings that a field of a specification is made of, where their names differ.
 _SETTINGS = {
@@ -110,6 +111,35 @@ class ConnectionSpec:
         settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
         found = (self.origins[each] for each in (*settings, "uri") if each in self.origins)
         return next(found, Origin("default", self.alias))
+
+    def name_of(self, setting: str) -> str:
+        """Return the variable or parameter that sets a setting, as a remedy names it.
+
+        Args:
+            setting: A field of the settings, e.g. `tls_ca`; or `credentials` for those that are
+                set.
+
+        Example:
+            >>> from zconfig.endpoint import parse
+            >>> ConnectionSpec("prod", parse("http://db")).name_of("tls_ca")
+            'ZILLIZ_PROD_TLS_CA'
+        """
+        uri = self.origins.get("uri")
+        if setting == "credentials":
+            return " and ".join(map(self.name_of, self._credential_settings))
+        if setting == "db_name" and setting not in self.origins and self.endpoint.db_name:
+            return f"the path of {self.name_of('uri')}"
+        if origin := self.origins.get(setting):
+            is_userinfo = setting in _SETTINGS["credentials"] and origin == uri
+            return f"the {setting} in {origin.name}" if is_userinfo else origin.name
+        # Beside a URI that code gives, nothing of the environment counts.
+        is_from_code = uri is not None and uri.source == "code"
+        return f"the parameter {setting}" if is_from_code else variable_name(self.alias, setting)
+
+    @property
+    def _credential_settings(self) -> tuple[str, ...]:
+        """The credentials that are set: the token, or the user and the password."""
+        return ("token",) if "token" in self.origins else ("user", "password")
 
 
 def to_spec(

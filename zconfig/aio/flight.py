@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from zconfig.connection.opening import Opened
-from zconfig.errors import ClosedError, ServerSilentError
+from zconfig.connection.seam import error_of
+from zconfig.errors import ClosedError, ConnectError, ServerSilentError
 from zconfig.patience import Patience
 from zconfig.spec import ConnectionSpec
 
@@ -50,14 +51,9 @@ class AsyncFlight:
         self.task.result()
 
 
-def still_busy(spec: ConnectionSpec) -> ServerSilentError:
+def still_busy(spec: ConnectionSpec) -> ConnectError:
     """Return the error of one who waited too long for what another task does."""
-    return ServerSilentError(
-        spec.alias,
-        endpoint=str(spec.endpoint),
-        origin=str(spec.origin()),
-        detail="another task is still connecting",
-    )
+    return error_of(ServerSilentError, spec, detail="another task is still connecting")
 
 
 def _notice(task: asyncio.Task[Opened]) -> None:

@@ -24,7 +24,7 @@ from zconfig.errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE = "use another path"
+_ELSEWHERE = "name another path in {uri}"
 
 
 class LiteError(Exception):
@@ -32,7 +32,7 @@ class LiteError(Exception):
 
     Args:
         reason: Why, in lower case.
-        remedy: One thing to do.
+        remedy: One thing to do; `{uri}` in it stands for the name of what gave the path.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:

@@ -14,7 +14,7 @@ from zconfig.connection.judging import probe_target
 from zconfig.diagnosis import StageResult, Surroundings, stages, warnings
 from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import Family, Transport
-from zconfig.errors import ConfigurationError, Stage
+from zconfig.errors import ConfigurationError, Stage, with_names
 from zconfig.registry import Connections
 from zconfig.settings.arguments import as_alias, check_seconds
 from zconfig.sources.process import process_environment
@@ -148,10 +148,9 @@ def _examination(
     steps = _until(failed, passed, row.failure)
     surroundings = Surroundings.detect(process_environment())
     looked_after = warnings(probe_target(spec), results, surroundings, datetime.now(UTC))
+    named = (with_names(each, spec.name_of) for each in looked_after)
     hinted = row.failure.hint if row.failure else ""
-    return Examination(
-        row, tuple(steps), tuple(each for each in looked_after if each not in hinted)
-    )
+    return Examination(row, tuple(steps), tuple(each for each in named if each not in hinted))
 
 
 def _probe_step(result: StageResult) -> Step:

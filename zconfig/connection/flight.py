@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.connection.opening import Opening
+from zconfig.connection.seam import error_of
 from zconfig.errors import ConnectError, ServerSilentError, ZConfigError
 from zconfig.patience import Patience
 
@@ -59,10 +60,5 @@ class Flight:
             return
         else:
             return
-        spec = self.opening.spec
-        raise ServerSilentError(
-            spec.alias,
-            endpoint=str(spec.endpoint),
-            origin=str(spec.origin()),
-            detail="another thread is still connecting",
-        )
+        detail = "another thread is still connecting"
+        raise error_of(ServerSilentError, self.opening.spec, detail=detail)

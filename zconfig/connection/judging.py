@@ -13,20 +13,19 @@ from zconfig.channel.lite import LiteError, LiteLockedError
 from zconfig.channel.messages import Status
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
-from zconfig.connection.seam import ROOTS_VARIABLE
+from zconfig.connection.seam import ROOTS_VARIABLE, error_of
 from zconfig.diagnosis import (
-    PROXY_VARIABLES,
     ProbeTarget,
     Surroundings,
     Verdict,
     check_material,
     diagnose,
     hint,
-    proxy_in_force,
+    remedy_for,
     status_verdict,
 )
 from zconfig.diagnosis.verdict import StageError
-from zconfig.endpoint import Endpoint, Transport
+from zconfig.endpoint import PROXY_VARIABLES, Endpoint, Transport, proxy_in_force
 from zconfig.errors import (
     ConnectError,
     EmbeddedServerError,
@@ -67,8 +66,9 @@ class Judge:
             return follower.primary(self._attempt.deadline)
         except StageError as failed:
             error, detail, field = failed.error, failed.detail, failed.field
-        seen = hint(error, probe_target(self._attempt.spec), self._surroundings())
-        raise self.error(Verdict(error, detail, hint=seen, field=field))
+        target = probe_target(self._attempt.spec)
+        seen, remedy = hint(error, target, self._surroundings()), remedy_for(error, target)
+        raise self.error(Verdict(error, detail, seen, remedy, field))
 
     def explain(self, failure: Failure) -> ConnectError:
         """Return the error of what a call failed of; a probe may take until the deadline."""
@@ -86,13 +86,13 @@ class Judge:
 
     def error(self, verdict: Verdict) -> ConnectError:
         """Return the error of a verdict, with all that is known of this attempt."""
-        return verdict.error(
-            self._attempt.spec.alias,
-            endpoint=str(self._attempt.spec.endpoint),
-            origin=str(_origin(self._attempt.spec, verdict)),
+        return error_of(
+            verdict.error,
+            self._attempt.spec,
             detail=verdict.detail,
             elapsed_ms=(time.monotonic() - self._attempt.started) * 1e3,
             attempts=self._attempt.number,
+            origin=_origin(self._attempt.spec, verdict),
             hint=verdict.hint,
             remedy=verdict.remedy,
         )
@@ -160,6 +160,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         server_name=tls.server_name,
         unix_path=endpoint.path if endpoint.transport is Transport.UNIX else None,
         has_credentials=spec.credentials is not None,
+        proxy=configured,
         via_proxy=None if embedded else proxy_in_force(host, process_environment(), configured),
     )
 

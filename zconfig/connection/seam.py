@@ -17,7 +17,8 @@ from zconfig.channel.lite import LiteError
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
 from zconfig.endpoint import Endpoint
-from zconfig.errors import ConnectError
+from zconfig.errors import ConnectError, with_names
+from zconfig.origin import Origin
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
@@ -33,6 +34,42 @@ FAILURES = (grpc.RpcError, StatusError, WireError)
 
 ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
 """What gRPC reads itself where no authorities are configured."""
+
+
+def error_of(  # noqa: PLR0913 - an error says all that is known
+    kind: type[ConnectError],
+    spec: ConnectionSpec,
+    *,
+    detail: str = "",
+    elapsed_ms: float = 0.0,
+    attempts: int = 1,
+    origin: Origin | None = None,
+    hint: str = "",
+    remedy: str = "",
+) -> ConnectError:
+    """Return an error of a connection, whose remedy and hint name the settings of its alias.
+
+    Args:
+        kind: Its class.
+        spec: The connection's specification.
+        detail: What was seen, redacted.
+        elapsed_ms: Milliseconds from the start of the connect.
+        attempts: How many times it was tried.
+        origin: Where the value at fault was set; that of the settings that the class blames by
+            default.
+        hint: An observation; in it and in the remedy `{field}` stands for the name of a setting.
+        remedy: One thing to do; that of the class by default.
+    """
+    return kind(
+        spec.alias,
+        endpoint=str(spec.endpoint),
+        origin=str(origin or spec.origin(*kind.at_fault)),
+        detail=detail,
+        elapsed_ms=elapsed_ms,
+        attempts=attempts,
+        hint=with_names(hint, spec.name_of),
+        remedy=with_names(remedy or kind.remedy, spec.name_of),
+    )
 
 
 @dataclass(frozen=True, slots=True)

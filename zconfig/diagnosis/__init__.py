@@ -6,8 +6,7 @@ Everything here blocks for a second at most; call it from a thread where that is
 from __future__ import annotations
 
 from zconfig.diagnosis.material import check_material
-from zconfig.diagnosis.proxy import PROXY_VARIABLES, proxy_in_force
-from zconfig.diagnosis.rules import diagnose, status_verdict
+from zconfig.diagnosis.rules import diagnose, remedy_for, status_verdict
 from zconfig.diagnosis.stages import StageResult, stages
 from zconfig.diagnosis.surroundings import Surroundings, hint, observations
 from zconfig.diagnosis.target import ProbeTarget
@@ -15,7 +14,6 @@ from zconfig.diagnosis.verdict import Verdict
 from zconfig.diagnosis.warnings import warnings
 
 __all__ = [
-    "PROXY_VARIABLES",
     "ProbeTarget",
     "StageResult",
     "Surroundings",
@@ -24,7 +22,7 @@ __all__ = [
     "diagnose",
     "hint",
     "observations",
-    "proxy_in_force",
+    "remedy_for",
     "stages",
     "status_verdict",
     "warnings",

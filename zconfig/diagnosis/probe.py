@@ -17,9 +17,10 @@ from zconfig.diagnosis.certificates import Validity
 from zconfig.diagnosis.http2 import greet
 from zconfig.diagnosis.material import client_context, unverified_context
 from zconfig.diagnosis.network import Address, Stream, dial, remaining, resolve
-from zconfig.diagnosis.proxy import open_tunnel, proxy_address, proxy_name
+from zconfig.diagnosis.proxy import open_tunnel
 from zconfig.diagnosis.tls import TLSStream
 from zconfig.diagnosis.verdict import StageError
+from zconfig.endpoint import proxy_address, proxy_name
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,

@@ -48,7 +48,9 @@ _BUDGET_S = 1.0
 # With what a busy machine adds, a connect goes a quarter of a second over its deadline at most.
 _GRACE_S = 0.2
 _NO_SURROUNDINGS = Surroundings()
-_SOCKET_REMEDY = "start the server, or correct the path in the URI"
+_SOCKET_REMEDY = "start the server, or correct the path in {uri}"
+# Whoever intercepts the connection can refuse TLS, too: http:// would send them the credentials.
+_TLS_REMEDY = "let the server serve TLS, or correct the host and port in {uri}"
 
 _Cause = type[ConnectError]
 _Rules = tuple[tuple[str, _Cause], ...]
@@ -139,8 +141,21 @@ def diagnose(
         surroundings: What the process runs in, for the hint.
     """
     error, seen = _heard(code, details, target) or _probed(code, details, target, deadline)
-    remedy = _SOCKET_REMEDY if error is RefusedError and target.unix_path else ""
-    return Verdict(error, evidence(seen), _hint(error, details, target, surroundings), remedy)
+    seen_by_us = _hint(error, details, target, surroundings)
+    return Verdict(error, evidence(seen), seen_by_us, remedy_for(error, target))
+
+
+def remedy_for(error: type[ConnectError], target: ProbeTarget) -> str:
+    """Return what to do about an error of this target, where it is another than the error's own.
+
+    Args:
+        error: The cause found.
+        target: The connection that failed.
+    """
+    if error is RefusedError and target.unix_path:
+        return _SOCKET_REMEDY
+    is_exposed = target.has_credentials and not target.is_loopback
+    return _TLS_REMEDY if error is PlaintextServerError and is_exposed else ""
 
 
 def status_verdict(

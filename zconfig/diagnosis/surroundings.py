@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zconfig.diagnosis.proxy import PROXY_VARIABLES
 from zconfig.diagnosis.target import ProbeTarget
+from zconfig.endpoint import PROXY_VARIABLES, exempting, unused_proxy
 from zconfig.errors import (
+    ClosedByPeerError,
     ConnectError,
     ConnectTimeoutError,
     HostUnreachableError,
@@ -95,6 +96,18 @@ def _proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
     return f"{next(named, 'PROXY')} sends this through {redact_uri(target.via_proxy)}"
 
 
+def _unused_proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
+    environ = surroundings.environ
+    if target.via_proxy or target.proxy == "off" or not target.host:
+        return ""
+    if target.proxy:
+        return f"{exempting(target.host, environ)} exempts {target.host}: {{proxy}} is not used"
+    variable = None if target.is_loopback else unused_proxy(target.host, environ)
+    if variable is None:
+        return ""
+    return f"{variable} is set, and gRPC reads https_proxy=http://host:port alone: set {{proxy}}"
+
+
 def _resolver(target: ProbeTarget, surroundings: Surroundings) -> str:
     choice = surroundings.environ.get("GRPC_DNS_RESOLVER", "native")
     if target.unix_path is not None or choice in {"", "native"}:
@@ -112,9 +125,13 @@ def _fork(_: ProbeTarget, surroundings: Surroundings) -> str:
 _Observe = Callable[[ProbeTarget, Surroundings], str]
 _Concerned = tuple[type[ConnectError], ...]
 
+_UNNAMED: _Concerned = (NameNotFoundError, NameServerError, NameTimeoutError)
+_UNREACHED: _Concerned = (RefusedError, ConnectTimeoutError, HostUnreachableError)
+
 _OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
-    ((RefusedError, ConnectTimeoutError, HostUnreachableError), _loopback),
+    (_UNREACHED, _loopback),
     ((UnreachableError, TLSError, NotMilvusError), _proxy),
-    ((NameNotFoundError, NameServerError, NameTimeoutError), _resolver),
+    ((*_UNNAMED, *_UNREACHED, ClosedByPeerError), _unused_proxy),
+    (_UNNAMED, _resolver),
     ((NameTimeoutError, ConnectTimeoutError, ServerSilentError), _fork),
 )

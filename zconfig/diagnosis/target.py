@@ -22,6 +22,7 @@ class ProbeTarget:
         server_name: The name to verify, where it is not the host.
         unix_path: Path of a Unix domain socket, instead of host and port.
         has_credentials: Whether a token, or a user and password, are sent.
+        proxy: The alias' own setting: a URL, which may hold a password, `off`, or `None`.
         via_proxy: URL of the HTTP CONNECT proxy in force; may hold a password.
 
     Example:
@@ -39,6 +40,7 @@ class ProbeTarget:
     server_name: str | None = None
     unix_path: str | None = None
     has_credentials: bool = False
+    proxy: str | None = field(default=None, repr=False)
     via_proxy: str | None = field(default=None, repr=False)
 
     @property

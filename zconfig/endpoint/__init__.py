@@ -15,14 +15,30 @@ docs.zilliz.com, and for China on docs.zilliz.com.cn.
 
 from zconfig.endpoint.faults import EndpointError
 from zconfig.endpoint.parsing import parse, split_userinfo
+from zconfig.endpoint.proxy import (
+    PROXY_VARIABLES,
+    exempting,
+    is_proxy_url,
+    proxy_address,
+    proxy_in_force,
+    proxy_name,
+    unused_proxy,
+)
 from zconfig.endpoint.values import Endpoint, Family, Transport, Userinfo
 
 __all__ = [
+    "PROXY_VARIABLES",
     "Endpoint",
     "EndpointError",
     "Family",
     "Transport",
     "Userinfo",
+    "exempting",
+    "is_proxy_url",
     "parse",
+    "proxy_address",
+    "proxy_in_force",
+    "proxy_name",
     "split_userinfo",
+    "unused_proxy",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
-from zconfig.endpoint import Endpoint, EndpointError, Transport, parse
+from zconfig.endpoint import Endpoint, EndpointError, Transport, is_proxy_url, parse
 
 
 def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
@@ -86,8 +86,13 @@ def to_keepalive(value: float) -> float:
 
 def to_proxy(value: SecretStr) -> SecretStr:
     """Return `off`, or a proxy's URL."""
-    if value.get_secret_value().lower() == "off":
+    text = value.get_secret_value()
+    if text.lower() == "off":
         return SecretStr("off")
-    if re.fullmatch(r"https?://[^\s/]+/?", value.get_secret_value()):
+    if re.fullmatch(r"http://[^\s/?#]+/?", text, re.IGNORECASE) and is_proxy_url(text):
         return value
-    raise refuse("bad_proxy", "is neither `off` nor a proxy's URL", "write off or http://host:port")
+    raise refuse(
+        "bad_proxy",
+        "is neither `off` nor a proxy that gRPC can use, http://host:port",
+        "write off or http://host:port, a user and password in it percent-encoded",
+    )

@@ -228,7 +228,8 @@ class ConnectionSettings(BaseModel):
         Annotated[SecretStr, AfterValidator(to_proxy)] | None,
         _RedactedInJSON(),
         Variable(
-            meaning="HTTP CONNECT proxy, or `off`; as gRPC reads the environment by default",
+            meaning="HTTP CONNECT proxy, reached by http://, or `off`; by default gRPC's "
+            "`https_proxy`, `http_proxy` and `no_proxy`",
             expected="`off` or a proxy's URL",
             example="http://proxy.internal:3128",
         ),

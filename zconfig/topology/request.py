@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from zconfig._version import __version__
 from zconfig.diagnosis.material import client_context
 from zconfig.diagnosis.network import Stream, dial, remaining, resolve
-from zconfig.diagnosis.proxy import open_tunnel, proxy_address, proxy_name
+from zconfig.diagnosis.proxy import open_tunnel
 from zconfig.diagnosis.tls import TLSStream, tls_failure
 from zconfig.diagnosis.verdict import StageError
+from zconfig.endpoint import proxy_address, proxy_name
 from zconfig.errors import (
     ClosedByPeerError,
     HostnameMismatchError,
