@@ -17,6 +17,7 @@ import pytest
 
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig import events
 from zconfig.connection import CORES, Connection, Lifecycle, State
@@ -370,6 +371,17 @@ def test_autoconnect_opens_all_aliases_at_the_same_time() -> None:
         for server in servers:
             server.let_go()
         assert set(flight.result(PATIENCE_S)) == {f"s{n}" for n in range(20)}
+
+
+def test_autoconnect_of_several_works_while_the_interpreter_ends(server: FakeMilvus) -> None:
+    at_exit = """
+        import atexit
+        import zconfig
+
+        atexit.register(lambda: print(*zconfig.autoconnect()))
+        """
+    done = run_python(at_exit, environ={"ZILLIZ_A_URI": server.uri, "ZILLIZ_B_URI": server.uri})
+    assert (done.stdout, done.stderr) == ("a b\n", "")
 
 
 def test_the_timeout_is_one_for_all_aliases_and_all_attempts() -> None:

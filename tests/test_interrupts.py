@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from unittest.mock import Mock
 
 import pytest
 
+from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support.registries import registry
+from zconfig import events
 from zconfig.channel.cancellation import Cancellation
-from zconfig.channel.uninterrupted import Uninterrupted
-from zconfig.registry.unbroken import unbroken
-
-PATIENCE_S = 20.0
+from zconfig.channel.interruptible import run_interruptibly
 
 _REQUEST: ContextVar[str] = ContextVar("_REQUEST", default="none")
 
@@ -25,16 +26,22 @@ def interrupt() -> None:
 
 
 def nothing() -> None:
-    """Abandon work that needs no telling."""
+    """Cancel work that ends by itself."""
+
+
+@pytest.fixture
+def server() -> Iterator[FakeMilvus]:
+    with fake_milvus() as fake:
+        yield fake
 
 
 def test_the_main_thread_has_its_work_done_by_another_one() -> None:
-    assert unbroken(threading.current_thread, nothing) is not threading.current_thread()
+    assert run_interruptibly(threading.current_thread, nothing) is not threading.current_thread()
 
 
 def test_another_thread_does_its_work_itself() -> None:
     def own() -> bool:
-        return unbroken(threading.current_thread, nothing) is threading.current_thread()
+        return run_interruptibly(threading.current_thread, nothing) is threading.current_thread()
 
     with ThreadPoolExecutor(1) as executor:
         assert executor.submit(own).result(PATIENCE_S)
@@ -43,7 +50,7 @@ def test_another_thread_does_its_work_itself() -> None:
 def test_work_is_done_in_the_context_of_who_wants_it() -> None:
     reset = _REQUEST.set("of mine")
     try:
-        assert unbroken(_REQUEST.get, nothing) == "of mine"
+        assert run_interruptibly(_REQUEST.get, nothing) == "of mine"
     finally:
         _REQUEST.reset(reset)
 
@@ -56,11 +63,11 @@ def test_what_the_work_raises_is_raised(kind: type[BaseException]) -> None:
         raise error
 
     with pytest.raises(kind) as caught:
-        unbroken(fail, nothing)
+        run_interruptibly(fail, nothing)
     assert caught.value is error
 
 
-def test_an_interrupt_is_raised_at_once_and_the_work_told() -> None:
+def test_an_interrupt_is_raised_at_once_and_the_work_cancelled() -> None:
     told, done = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -69,60 +76,72 @@ def test_an_interrupt_is_raised_at_once_and_the_work_told() -> None:
         done.set()
 
     with pytest.raises(KeyboardInterrupt):
-        unbroken(work, told.set)
+        run_interruptibly(work, told.set)
     assert done.wait(PATIENCE_S)
 
 
-def test_an_interrupt_in_the_middle_of_a_step_counts_at_its_end() -> None:
-    steps: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
+def test_the_application_s_own_handler_is_called_while_the_main_thread_waits() -> None:
+    heard = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: heard.set())
 
-    def work() -> None:
-        with Uninterrupted():
-            steps.append(1)
-            interrupt()
-            steps.append(2)
-        steps.append(3)
+    def work() -> bool:
+        interrupt()
+        return heard.wait(PATIENCE_S)
 
+    try:
+        assert run_interruptibly(work, nothing)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_does_not_break_off_the_cancelling() -> None:
+    cancelling, cancelled = threading.Event(), threading.Event()
+
+    def cancel() -> None:
+        interrupt()
+        cancelling.set()
+        assert left.wait(PATIENCE_S)
+        cancelled.set()
+
+    left = threading.Event()
     with pytest.raises(KeyboardInterrupt):
-        work()
-    assert steps == [1, 2]
-    assert signal.getsignal(signal.SIGINT) is handler
+        run_interruptibly(lambda: interrupt() or cancelling.wait(PATIENCE_S), cancel)
+    left.set()
+    assert cancelled.wait(PATIENCE_S)
 
 
-def test_the_applications_own_handler_hears_of_it_then() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+def test_where_no_thread_can_be_started_the_main_thread_does_the_work_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError))
+    assert run_interruptibly(threading.current_thread, nothing) is threading.main_thread()
+
+
+def test_no_handler_of_a_signal_is_looked_at_or_replaced(
+    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched = Mock()
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+        with monkeypatch.context() as patched:
+            for name in ("signal", "getsignal", "set_wakeup_fd", "siginterrupt"):
+                patched.setattr(signal, name, touched)
+            connections["a"].ping()
+            connections.autoconnect()
+        assert not touched.called
+
+
+def test_hooks_see_the_context_of_who_connects(server: FakeMilvus) -> None:
+    seen: list[str] = []
+    reset = _REQUEST.set("of mine")
     try:
-        with Uninterrupted():
-            interrupt()
-            time.sleep(0.01)
-            assert heard == []
-        assert heard == [signal.SIGINT]
+        with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+            connections.subscribe(lambda _: seen.append(_REQUEST.get()), events.ConnectionConnected)
+            assert connections["a"].is_open
+            connections.close()
+            connections.autoconnect()
     finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
-def test_what_python_does_not_handle_stays_as_it_is(handler: signal.Handlers) -> None:
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        with Uninterrupted():
-            assert signal.getsignal(signal.SIGINT) is handler
-        assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def test_another_thread_leaves_signals_alone() -> None:
-    handler = signal.getsignal(signal.SIGINT)
-
-    def look() -> object:
-        with Uninterrupted():
-            return signal.getsignal(signal.SIGINT)
-
-    with ThreadPoolExecutor(1) as executor:
-        assert executor.submit(look).result(PATIENCE_S) is handler
+        _REQUEST.reset(reset)
+    assert seen == ["of mine"] * 3
 
 
 def test_each_part_of_cancelled_work_is_ended_and_what_is_over_left_alone() -> None:

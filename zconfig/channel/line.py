@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,11 +14,10 @@ from zconfig.channel import context
 from zconfig.channel.cancellation import Cancellation
 from zconfig.channel.core import Core
 from zconfig.channel.gate import GATE
-from zconfig.channel.uninterrupted import Uninterrupted
+from zconfig.channel.interruptible import run_interruptibly
 from zconfig.errors import ClosedError
 
 AUTHORIZATION = "authorization"
-_LOOK_S = 0.1
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -75,7 +74,10 @@ class Line:
             ClosedError: The channels were closed, or it was cancelled.
         """
         ends = cancellation or Cancellation()
-        deadline = time.monotonic() + timeout_s
+        ask = partial(self._ask_until, ends, method, request, time.monotonic() + timeout_s)
+        return run_interruptibly(ask, ends.set)
+
+    def _ask_until(self, ends: Cancellation, method: str, request: bytes, deadline: float) -> bytes:
         with suppress(ValueError):  # what gRPC says of a closed channel
             while not ends.is_set:
                 with suppress(grpc.FutureCancelledError):  # it gave way to a fork
@@ -84,27 +86,16 @@ class Line:
         raise ClosedError(self.alias)
 
     def _ask(self, method: str, request: bytes, timeout_s: float, ends: Cancellation) -> bytes:
-        under_way = threading.Lock()
-        under_way.acquire()
-
         def begin() -> Any:
             # Without serializers gRPC passes bytes as they are.
             call: Any = self.core.first(lambda channel: channel.unary_unary(method))
             return call.future(request, timeout=timeout_s, metadata=self.metadata)
 
-        future: Any = None
+        future = GATE.start(begin)
         try:
-            with Uninterrupted():
-                future = GATE.start(begin)
-                future.add_done_callback(lambda _: under_way.release())
             with GATE.giving_way(future.cancel), ends.ending(future.cancel):
-                # Not in gRPC's own wait, whose lock Ctrl-C may leave locked; and a signal that
-                # comes in the moment before a wait does not wake it.
-                while not under_way.acquire(timeout=_LOOK_S):
-                    pass
-            response: bytes = future.result()
-        except BaseException:  # Ctrl-C too must not leave a call in flight
-            if future:
-                future.cancel()
+                response: bytes = future.result()
+        except BaseException:  # as where a greenlet is killed: no call is left in flight
+            future.cancel()
             raise
         return response

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.connection.opening import Opening
 from zconfig.connection.seam import error_of
 from zconfig.errors import ConnectError, ServerSilentError, ZConfigError
@@ -17,10 +17,12 @@ class Passenger:
 
     Attributes:
         flight: The connect under way that they make themselves.
+        has_left: Whether they want it no longer.
     """
 
     def __init__(self) -> None:
         self.flight: Flight | None = None
+        self.has_left = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,7 @@ class Flight:
         Args:
             error: What it failed of.
         """
-        with Uninterrupted():
-            if self.outcome.done():
-                return
+        with suppress(InvalidStateError):
             if error:
                 self.outcome.set_exception(error)
             else:

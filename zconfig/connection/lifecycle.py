@@ -11,9 +11,9 @@ import time
 from functools import partial
 
 from zconfig import events
+from zconfig.channel.interruptible import run_interruptibly
 from zconfig.channel.line import Line
 from zconfig.channel.milvus import Server
-from zconfig.channel.uninterrupted import Uninterrupted
 from zconfig.channel.view import ChannelView
 from zconfig.connection import reports
 from zconfig.connection.agreement import check_agreement
@@ -132,12 +132,9 @@ class Lifecycle(Stateful):
         """
         if self.is_open and not (spec and is_firm):
             return
-        passenger = Passenger()
-        try:
-            self._open(passenger, patience, spec, is_firm=is_firm, may_reread=may_reread)
-        except BaseException:  # Ctrl-C may come between any two steps
-            self._leave(passenger)
-            raise
+        passenger, how = Passenger(), {"is_firm": is_firm, "may_reread": may_reread}
+        connect = partial(self._open, passenger, patience, spec, **how)
+        run_interruptibly(connect, partial(self._leave, passenger))
 
     def _open(
         self,
@@ -206,8 +203,8 @@ class Lifecycle(Stateful):
         is_firm: bool,
     ) -> tuple[Flight | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
-        with Uninterrupted(), self._lock:
-            if self.state is State.CLOSED:
+        with self._lock:
+            if self.state is State.CLOSED or passenger.has_left:
                 raise ClosedError(self.alias)
             if self._flight or self.is_open:
                 if spec and is_firm:
@@ -220,7 +217,9 @@ class Lifecycle(Stateful):
             return self._flight, True
 
     def _leave(self, passenger: Passenger) -> None:
-        """End the connect that a passenger has begun, unless it has ended."""
+        """End the connect that a passenger has begun, unless it has ended; no other is begun."""
+        with self._lock:
+            passenger.has_left = True
         if flight := passenger.flight:
             self._crash(flight, ClosedError(self.alias))
 
@@ -241,7 +240,7 @@ class Lifecycle(Stateful):
 
     def _land(self, flight: Flight, opened: Opened) -> None:
         link, server, number = opened
-        with Uninterrupted(), self._lock:
+        with self._lock:
             if self._flight is flight:
                 self._flight, self._link = None, link
                 self.server, self.state = server, State.READY
@@ -256,15 +255,14 @@ class Lifecycle(Stateful):
 
     def _crash(self, flight: Flight, error: BaseException) -> None:
         """End a connect, unless it has ended."""
-        with Uninterrupted():
-            with self._lock:
-                is_under_way = self._flight is flight
-                if is_under_way:
-                    self._flight, self.state = None, State.IDLE
-                    if isinstance(error, ConnectError) and not flight.opening.goes_on:
-                        self._home.put(reports.failed(error))
+        with self._lock:
+            is_under_way = self._flight is flight
             if is_under_way:
-                flight.opening.cancel()
+                self._flight, self.state = None, State.IDLE
+                if isinstance(error, ConnectError) and not flight.opening.goes_on:
+                    self._home.put(reports.failed(error))
+        if is_under_way:
+            flight.opening.cancel()
         try:
             self._home.deliver(self.alias)
         finally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from zconfig.channel.interruptible import run_concurrently, run_interruptibly
 from zconfig.errors import AutoconnectError, ClosedError, ZConfigError
 from zconfig.registry.table import Table
-from zconfig.registry.unbroken import unbroken
 from zconfig.settings.arguments import as_alias
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def open_all(
             return error
 
     def work() -> dict[str, Connection | ZConfigError]:
-        with ThreadPoolExecutor(len(wanted), thread_name_prefix="zconfig-connect") as executor:
-            return dict(zip(wanted, executor.map(attempt, wanted), strict=True))
+        outcomes = run_concurrently(partial(attempt, alias) for alias in wanted)
+        return dict(zip(wanted, outcomes, strict=True))
 
     def abandon() -> None:
         left.set()
@@ -53,7 +53,7 @@ def open_all(
 
     if len(wanted) <= 1:
         return {alias: attempt(alias) for alias in wanted}
-    return unbroken(work, abandon)
+    return run_interruptibly(work, abandon)
 
 
 def choose(table: Table, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
