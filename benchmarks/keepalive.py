@@ -57,11 +57,11 @@ def main() -> None:
         environ |= {f"ZILLIZ_{a}_TOKEN": CREDENTIALS for a in ("MILVUS", "MILVUS_10")}
         connections = stack.enter_context(registry(**environ))
         ears = Ears(connections)
-        connections.autoconnect()
+        opened = connections.autoconnect()
         before = len(strict.peers())
         time.sleep(seconds)
         lost = [event.alias for event in ears.of(events.ConnectionLost)]
-        for alias, connection in connections.items():
+        for alias, connection in opened.items():
             print(f"{alias:>12}: ping {connection.ping():.1f} ms, lost {lost.count(alias)} times")
         print(f"connections to the strict server: {before} before, {len(strict.peers())} after")
 

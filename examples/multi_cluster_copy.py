@@ -34,7 +34,7 @@ def main() -> int:
     asked, console = arguments(), Console(stderr=True)
     aliases = (asked.source, asked.target)
     try:
-        for alias in LITE.keys() & aliases - zconfig.connections.keys():
+        for alias in LITE.keys() & set(aliases) - set(zconfig.connections):
             zconfig.connections.add_connection(**{alias: LITE[alias]})
         zconfig.autoconnect(*aliases)
         if asked.demo:

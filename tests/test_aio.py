@@ -247,6 +247,14 @@ def test_connect_takes_what_the_blocking_one_takes(server: FakeMilvus) -> None:
             await face.aio.connect("eu_prod", uri=server.uri, token="other", timeout=3)
         with pytest.raises(ConfigurationError, match=r"aio\.connect"):
             await face.aio.connect("eu_prod", uri="gopher://x")
+        with pytest.raises(ConflictError, match="differs in endpoint"):
+            await face.aio.connect("eu_prod", secure=True)
+        with pytest.raises(ConfigurationError, match=r"url \(aio\.connect\).*mean uri\?"):
+            await face.aio.connect("new", url=server.uri)
+        for verb in (face.aio.get, face.aio.ping, face.aio.connect, face.aio.keep_trying):
+            with pytest.raises(ConfigurationError, match="this is a URI") as caught:
+                await verb("http://root:pass-word@db")
+            assert "pass-word" not in str(caught.value)
 
     with faces() as face:
         asyncio.run(main())
@@ -260,6 +268,19 @@ def test_connect_with_credentials_alone_replaces_those_that_are_configured(
         assert server.of("Connect")[0].metadata["authorization"] == "bmV3"
 
     with faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TOKEN="old") as face:
+        asyncio.run(main())
+
+
+def test_connect_without_arguments_goes_on_following_what_is_configured(
+    server: FakeMilvus,
+) -> None:
+    async def main() -> None:
+        connection = await face.aio.connect("prod")
+        assert connection is await face.aio.connect("prod", token=None, db_name="")
+        assert connection.spec.origin().source == "environment"
+        assert "prod" not in face.blocking._registry.scene.added
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
 
 

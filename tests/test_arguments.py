@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
+import pickle
 import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import AnyUrl, SecretBytes, SecretStr
 
 from zconfig.endpoint import Transport
 from zconfig.errors import ConfigurationError, Problem
@@ -19,12 +21,16 @@ CALL = "connections.connect"
 
 
 def settings_of(**arguments: Any) -> ConnectionSettings:
-    return from_arguments("prod", arguments, CALL)[0]
+    return from_arguments("prod", hide(arguments), CALL)[0]
+
+
+class Place(str, enum.Enum):  # noqa: UP042 - its text is another than its value
+    LOCAL = "http://localhost:1"
 
 
 def problems_of(**arguments: Any) -> tuple[Problem, ...]:
     with pytest.raises(ConfigurationError) as caught:
-        from_arguments("prod", arguments, CALL)
+        from_arguments("prod", hide(arguments), CALL)
     return caught.value.problems
 
 
@@ -44,6 +50,12 @@ def problems_of(**arguments: Any) -> tuple[Problem, ...]:
         ({"host": "db", "port": "65535"}, "http://db:65535"),
         ({"host": "db", "port": None}, "http://db:19530"),
         ({"host": "[::1]", "port": 1}, "http://[::1]:1"),
+        ({"host": "::1", "port": 1}, "http://[::1]:1"),
+        ({"host": "FD00::1"}, "http://[fd00::1]:19530"),
+        ({"host": None, "port": 1, "uri": "http://b:2"}, "http://b:2"),
+        ({"uri": AnyUrl("http://root:pw@b:2/sales")}, "http://b:2/sales"),
+        ({"uri": SecretStr("http://root:pw@b:2")}, "http://b:2"),
+        ({"uri": Place.LOCAL}, "http://localhost:1"),
         ({"port": 1}, "http://localhost:1"),
         ({"host": "", "port": 1}, "http://localhost:1"),
         ({"host": "db", "secure": True}, "https://db:19530"),
@@ -85,14 +97,28 @@ def test_without_a_place_there_is_no_connection(arguments: dict[str, Any]) -> No
         ({"port": "x"}, "bad_port", "port"),
         ({"host": "db", "port": 0}, "bad_port", "host and port"),
         ({"host": "no host"}, "whitespace", "host"),
+        ({"host": None, "port": "19530"}, "missing_host", "host"),
+        ({"host": None, "port": 19530, "uri": "", "address": None}, "missing_host", "host"),
+        ({"host": "https://in03.zillizcloud.com", "port": 443}, "bad_host", "host"),
+        ({"address": "http://db:19530"}, "bad_host", "address"),
+        ({"uri": "./x.db", "secure": True}, "tls_on_plaintext", "secure"),
+        ({"address": "unix:/run/milvus.sock", "secure": True}, "tls_on_plaintext", "secure"),
     ],
 )
 def test_a_bad_place_is_told_by_the_parameter_that_was_passed(
     arguments: dict[str, Any], code: str, named: str
 ) -> None:
     [problem] = problems_of(**arguments)
-    assert (problem.code, problem.field) == (code, "uri")
+    assert problem.code == code
     assert problem.origin == Origin("code", named, CALL)
+
+
+def test_a_host_that_is_none_is_told_as_a_variable_that_is_not_set() -> None:
+    [problem] = problems_of(host=None, port="19530")
+    assert str(problem) == (
+        "prod: host (connections.connect): is None beside a port: its variable is not set; "
+        "pass the server's host"
+    )
 
 
 # --- who ----------------------------------------------------------------------------------------
@@ -199,22 +225,23 @@ def test_keep_alive_as_a_number_is_seconds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "db_name", "in_uri"),
     [
-        ({"uri": "http://db/sales", "db_name": "default"}, None, "sales"),
+        ({"uri": "http://db/sales", "db_name": None}, None, "sales"),
         ({"uri": "http://db/sales", "db_name": ""}, None, "sales"),
         ({"uri": "http://db/sales", "db_name": "sales"}, "sales", "sales"),
         ({"uri": "http://db", "db_name": "sales"}, "sales", None),
-        ({"uri": "http://db", "db_name": "default"}, None, None),
+        ({"uri": "http://db", "db_name": "default"}, "default", None),
     ],
 )
-def test_the_default_of_the_database_parameter_does_not_contradict_the_uri(
+def test_a_database_that_is_left_out_is_the_one_of_the_uri(
     arguments: dict[str, Any], db_name: str | None, in_uri: str | None
 ) -> None:
     settings = settings_of(**arguments)
     assert (settings.db_name, settings.uri.db_name) == (db_name, in_uri)
 
 
-def test_another_database_than_the_uris_is_an_error() -> None:
-    [problem] = problems_of(uri="http://db/sales", db_name="other")
+@pytest.mark.parametrize("other", ["other", "default"])
+def test_another_database_than_the_uris_is_an_error(other: str) -> None:
+    [problem] = problems_of(uri="http://db/sales", db_name=other)
     assert (problem.code, problem.origin) == ("database_conflict", Origin("code", "db_name", CALL))
 
 
@@ -232,14 +259,35 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 
 
 def test_every_unknown_parameter_is_refused_with_the_known_ones() -> None:
-    first, second = problems_of(uri="http://db", tokne="key", retries=3)
+    first, second = problems_of(uri="http://db", colour="key", retries=3)
     assert (first.code, first.alias) == ("unknown_argument", "prod")
     assert [str(problem.origin) for problem in (first, second)] == [
-        "tokne (connections.connect)",
+        "colour (connections.connect)",
         "retries (connections.connect)",
     ]
     for known in ("uri", "token", "server_pem_path", "keep_alive"):
         assert known in first.remedy
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("url", "uri"),
+        ("URI", "uri"),
+        ("http", "uri"),
+        ("endpoint", "uri"),
+        ("tokne", "token"),
+        ("api_key", "token"),
+        ("username", "user"),
+        ("database", "db_name"),
+        ("server_pem_pat", "server_pem_path"),
+    ],
+)
+def test_a_parameter_that_is_misnamed_is_told_the_one_that_was_meant(
+    written: str, meant: str
+) -> None:
+    [problem] = problems_of(**{written: "x"})
+    assert (problem.code, problem.remedy) == ("unknown_argument", f"did you mean {meant}?")
 
 
 def test_where_each_field_was_set_is_known() -> None:
@@ -285,6 +333,25 @@ def test_what_no_variable_could_declare_is_no_alias(alias: str, code: str) -> No
     assert (problem.code, problem.alias) == (code, alias)
 
 
+@pytest.mark.parametrize(
+    "alias",
+    [
+        "https://root:S3cret@db.example",
+        "root:S3cret@db.example:19530",
+        "root:S3cret",
+        "./S3cret.db",
+        "S3cret.db",
+        "unix:/run/S3cret",
+    ],
+)
+def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(alias: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"this is a URI; .*uri=\.\.\.") as caught:
+        fold_alias(alias)
+    [problem] = caught.value.problems
+    assert (problem.code, problem.alias) == ("bad_alias", None)
+    assert "S3cret" not in repr(problem) + repr(caught.value) + repr(pickle.dumps(caught.value))
+
+
 # --- secrets ------------------------------------------------------------------------------------
 
 CANARY = "c4nary+S3cret"
@@ -326,7 +393,17 @@ def test_secure_holds_for_every_scheme_without_tls(scheme: str) -> None:
     assert settings_of(uri=f"{scheme}://db:1", secure=True).uri.secure
 
 
-@pytest.mark.parametrize("value", [b"key", ["key"], object()])
-def test_a_token_that_is_no_text_is_refused(value: object) -> None:
-    [problem] = problems_of(uri="http://db", token=value)
-    assert problem.code == "bad_argument"
+@pytest.mark.parametrize("name", ["token", "uri", "port", "timeout", "secure", "ca_pem_path"])
+@pytest.mark.parametrize("value", [b"S3cret", ["S3cret"], {"S3cret": 1}, SecretBytes(b"S3cret")])
+def test_a_value_of_another_type_is_refused_and_kept_nowhere(name: str, value: object) -> None:
+    hidden = hide({"uri": "https://db", name: value})
+    [problem] = problems_of(**hidden)
+    assert (problem.code, str(problem.origin)) == ("bad_argument", f"{name} ({CALL})")
+    assert "S3cret" not in repr(hidden) + str(problem)
+
+
+def test_what_pydantic_keeps_a_secret_in_is_taken_for_it() -> None:
+    settings = settings_of(**hide({"uri": "http://db", "token": SecretStr("key")}))
+    assert settings.token is not None
+    assert settings.token.get_secret_value() == "key"
+    assert "key" not in repr(hide({"token": SecretStr("key"), "proxy": Path("/key")}))

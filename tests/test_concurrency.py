@@ -108,7 +108,7 @@ def test_many_threads_that_want_an_alias_make_one_connect(server: FakeMilvus) ->
     assert server.count("Connect") == 1
 
 
-@pytest.mark.parametrize("ask", ["lookup", "connect", "autoconnect", "default", "get"])
+@pytest.mark.parametrize("ask", ["lookup", "connect", "autoconnect", "default"])
 def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeMilvus, ask: str) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(8) as pool:
@@ -117,7 +117,6 @@ def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeMilvus,
             "connect": lambda: connections.connect("prod"),
             "autoconnect": lambda: connections.autoconnect()["prod"],
             "default": lambda: connections.default,
-            "get": lambda: connections.get("prod"),
         }
         first = pool.submit(lambda: connections["prod"])
         server.wait_for(1)

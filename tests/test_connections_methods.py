@@ -1,21 +1,25 @@
-"""The methods of `zconfig.connections`: the documented seven, the mapping, and what is beyond."""
+"""The methods of `zconfig.connections`: the documented seven, looking up, and what is beyond."""
 
 from __future__ import annotations
 
 import base64
 import logging
+import pickle
+import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
+import zconfig
 from tests.support import faults
 from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig.connection import Connection, State
-from zconfig.endpoint import Transport
+from zconfig.endpoint import Transport, parse
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -26,6 +30,10 @@ from zconfig.errors import (
     ServerSilentError,
     UnknownAliasError,
 )
+from zconfig.redaction import Secret
+from zconfig.registry.given import wanted
+from zconfig.settings.arguments import hide
+from zconfig.spec import Credentials, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from zconfig.registry import Connections
 
 SECRET = "c0rrect-h0rse"
+PACKAGE = Path(zconfig.__file__).parent
 ELSEWHERE = "http://127.0.0.1:1"
 
 
@@ -362,6 +371,95 @@ def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: Fa
     assert empty.connect("dev", uri=server.uri, keep_alive=True).spec.keepalive_s == 30
 
 
+@pytest.mark.parametrize("live", [False, True])
+def test_secure_without_a_place_is_tls_at_the_configured_place(
+    certificates: Certificates, server: FakeMilvus, *, live: bool
+) -> None:
+    pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+    with (
+        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure,
+        registry(ZILLIZ_PROD_URI=f"http://localhost:{secure.port}/sales") as connections,
+    ):
+        secure.databases = ("default", "sales")
+        arguments = {"token": SECRET, "secure": True, "server_pem_path": str(certificates.ca)}
+        if live:
+            connections.add_connection(prod={"uri": server.uri})
+            connections.connect("prod")
+            with pytest.raises(ConflictError, match="endpoint"):
+                connections.connect("prod", secure=True)
+        else:
+            connection = connections.connect("prod", **arguments)
+            assert str(connection.endpoint) == f"https://localhost:{secure.port}/sales"
+            assert sent_on_connect(secure)["authorization"] == authorization(SECRET)
+            assert str(connection.spec.origin("endpoint")) == "secure (connections.connect)"
+
+
+PLAIN, TLS, FILE = "http://db:19531/sales", "https://db/sales", "./x.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "arguments", "changed"),
+    [
+        (PLAIN, {"secure": True}, {"endpoint": "https://db:19531/sales"}),
+        (PLAIN, {"secure": False}, {}),
+        (TLS, {"secure": True}, {}),
+        (TLS, {"server_pem_path": "/ca"}, {"tls": TLSFiles(ca="/ca")}),
+        (
+            PLAIN,
+            {"secure": True, "ca_pem_path": "/ca"},
+            {"endpoint": "https://db:19531/sales", "tls": TLSFiles(ca="/ca")},
+        ),
+        (TLS, {"server_name": "milvus"}, {"tls": TLSFiles(server_name="milvus")}),
+        (
+            TLS,
+            {"client_pem_path": "/c", "client_key_path": "/k"},
+            {"tls": TLSFiles(cert="/c", key="/k")},
+        ),
+        (PLAIN, {"db_name": "other"}, {"db_name": "other", "endpoint": "http://db:19531"}),
+        (PLAIN, {"db_name": "default"}, {"db_name": "default", "endpoint": "http://db:19531"}),
+        (PLAIN, {"db_name": "", "secure": None}, {}),
+        (PLAIN, {"timeout": 3}, {"timeout_s": 3.0}),
+        (PLAIN, {"keep_alive": 60}, {"keepalive_s": 60.0}),
+        (PLAIN, {"keep_alive": True}, {}),
+        (PLAIN, {"required": False, "pool_size": 2}, {"required": False, "pool_size": 2}),
+        (PLAIN, {"proxy": "off"}, {"proxy": "off"}),
+        (PLAIN, {"token": "key"}, {"credentials": Credentials(Secret("key"))}),
+    ],
+)
+def test_without_a_place_every_argument_is_in_force(
+    empty: Connections, uri: str, arguments: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    empty.add_connection(prod={"uri": uri})
+    before = empty.spec("prod")
+    if "endpoint" in changed:
+        changed = {**changed, "endpoint": parse(changed["endpoint"])}
+    asked = wanted(empty._registry.table, "prod", hide(arguments), "connections.connect")
+    assert asked == replace(before, **changed)
+
+
+@pytest.mark.parametrize(
+    ("uri", "arguments", "code"),
+    [
+        (PLAIN, {"server_pem_path": "/ca"}, "tls_on_plaintext"),
+        (PLAIN, {"server_name": "milvus"}, "tls_on_plaintext"),
+        (PLAIN, {"secure": False, "ca_pem_path": "/ca"}, "tls_on_plaintext"),
+        (TLS, {"secure": False}, "bad_argument"),
+        (FILE, {"secure": True}, "tls_on_plaintext"),
+        (TLS, {"client_pem_path": "/c"}, "tls_pair"),
+        (PLAIN, {"user": "root"}, "half_credentials"),
+        (PLAIN, {"timeout": 0}, "bad_timeout"),
+        (PLAIN, {"keep_alive": 3}, "bad_keepalive"),
+    ],
+)
+def test_without_a_place_an_argument_that_cannot_be_in_force_is_an_error(
+    empty: Connections, uri: str, arguments: dict[str, Any], code: str
+) -> None:
+    empty.add_connection(prod={"uri": uri})
+    with pytest.raises(ConfigurationError) as caught:
+        wanted(empty._registry.table, "prod", hide(arguments), "connections.connect")
+    assert [problem.code for problem in caught.value.problems] == [code]
+
+
 @pytest.mark.parametrize("parameter", ["ca_pem_path", "server_pem_path"])
 def test_tls_is_asked_for_with_secure_and_an_authority(
     empty: Connections, certificates: Certificates, parameter: str
@@ -449,13 +547,63 @@ def test_what_cannot_be_an_alias_cannot_be_added(empty: Connections, alias: str)
     assert list(empty) == []
 
 
-@pytest.mark.parametrize("alias", ["", "token", "two words", "a__b"])
-def test_what_cannot_be_an_alias_is_an_unknown_one(prod: Connections, alias: str) -> None:
+@pytest.mark.parametrize("alias", ["", "token", "two words", "a__b", "https://root:pw@db"])
+def test_what_cannot_be_an_alias_is_an_unknown_one_to_what_need_not_have_it(
+    prod: Connections, alias: str
+) -> None:
     prod.disconnect(alias)
     prod.remove_connection(alias)
     assert not prod.has_connection(alias)
     assert prod.get_connection_addr(alias) == {}
-    assert prod.get(alias) is None
+    assert alias not in prod
+
+
+@pytest.mark.parametrize("alias", ["", "token", "two words", "a__b"])
+def test_looking_up_what_cannot_be_an_alias_says_that_and_names_no_variable(
+    prod: Connections, alias: str
+) -> None:
+    with pytest.raises(KeyError, match="alias") as caught:
+        _ = prod[alias]
+    assert "ZILLIZ_" not in str(caught.value)
+
+
+LOOKS_UP: dict[str, Callable[[Connections, str], Any]] = {
+    "[]": lambda connections, alias: connections[alias],
+    "connect": lambda connections, alias: connections.connect(alias),
+    "connect with a place": lambda connections, alias: connections.connect(alias, uri=ELSEWHERE),
+    "add_connection": lambda connections, alias: connections.add_connection(
+        **{alias: {"uri": ELSEWHERE}}
+    ),
+    "autoconnect": lambda connections, alias: connections.autoconnect("prod", alias),
+    "keep_trying": lambda connections, alias: connections.keep_trying(alias),
+    "explain": lambda connections, alias: connections.explain(alias),
+    "spec": lambda connections, alias: connections.spec(alias),
+    "override": lambda connections, alias: connections.override(
+        {alias: {"uri": ELSEWHERE}}
+    ).__enter__(),
+}
+
+
+@pytest.mark.parametrize("look_up", LOOKS_UP.values(), ids=LOOKS_UP)
+@pytest.mark.parametrize("uri", [f"https://root:{SECRET}@db", f"./{SECRET}.db"])
+def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(
+    prod: Connections, server: FakeMilvus, look_up: Callable[[Connections, str], Any], uri: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="an alias is a name, and this is a URI") as caught:
+        look_up(prod, uri)
+    assert [problem.code for problem in caught.value.problems] == ["bad_alias"]
+    assert SECRET not in f"{caught.value!r} {caught.value.problems} {pickle.dumps(caught.value)!r}"
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("arguments", [{"url": ELSEWHERE}, {"http": ELSEWHERE}])
+def test_arguments_are_checked_before_the_alias_is_looked_up(
+    prod: Connections, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"t: .* is not a parameter; did you mean uri\?"):
+        prod.connect("t", **arguments)
+    with pytest.raises(ConfigurationError, match=r"is not text or a number, but bytes"):
+        prod.connect("t", token=b"key")  # type: ignore[arg-type] # that is the point
 
 
 # --- disconnect, remove_connection ---------------------------------------------------------
@@ -556,7 +704,7 @@ def test_an_alias_opens_again_after_its_connection_was_closed_by_hand(prod: Conn
     assert prod["prod"].is_open
 
 
-# --- the mapping ---------------------------------------------------------------------------
+# --- looking up ----------------------------------------------------------------------------
 
 
 def test_looking_an_alias_up_connects_it_once(prod: Connections, server: FakeMilvus) -> None:
@@ -570,10 +718,7 @@ def test_nothing_but_looking_up_connects(prod: Connections, server: FakeMilvus) 
     assert "PROD" in prod
     assert "dev" not in prod
     assert len(prod) == 1
-    assert list(prod) == list(prod.keys()) == ["prod"]
-    assert prod == prod  # noqa: PLR0124 - a mapping's own comparison would look everything up
-    assert prod != {"prod": None}
-    assert {prod: "hashable"}[prod]
+    assert list(prod) == ["prod"]
     assert repr(prod) == "<Connections {prod: idle}>"
     assert prod
     assert server.calls == []
@@ -589,25 +734,21 @@ def test_looking_up_what_nothing_configures_is_a_key_error(prod: Connections) ->
         prod["dev"]
 
 
-def test_get_connects_what_is_configured_and_else_returns_the_default(prod: Connections) -> None:
-    assert prod.get("dev") is None
-    assert prod.get("dev", "nothing") == "nothing"
-    connection = prod.get("prod")
-    assert connection is prod["prod"]
-
-
-def test_get_does_not_hide_that_an_alias_is_configured_wrongly() -> None:
+def test_looking_up_does_not_hide_that_an_alias_is_configured_wrongly() -> None:
     with (
         registry(ZILLIZ_PROD_URI="ftp://db") as connections,
         pytest.raises(ConfigurationError, match="ZILLIZ_PROD_URI") as caught,
     ):
-        connections.get("prod")
+        _ = connections["prod"]
     assert not isinstance(caught.value, KeyError)
 
 
-def test_values_are_connections(prod: Connections) -> None:
-    (connection,) = prod.values()
-    assert connection is prod["prod"]
+def test_it_is_no_mapping_whose_methods_would_dial(prod: Connections, server: FakeMilvus) -> None:
+    for method in ("get", "keys", "values", "items"):
+        assert not hasattr(prod, method)
+    with pytest.raises((TypeError, ValueError)):
+        dict(prod)  # type: ignore[call-overload] # that is the point
+    assert server.calls == []
 
 
 # --- default -------------------------------------------------------------------------------
@@ -952,8 +1093,31 @@ def test_two_spellings_of_an_alias_that_differ_are_a_conflict(empty: Connections
         empty.add_connection(**{"q-a": {"uri": ELSEWHERE}, "q_a": {"uri": "http://127.0.0.1:2"}})
 
 
+REFUSED: dict[str, Callable[[Connections, Any], Any]] = {
+    "add_connection": lambda connections, token: connections.add_connection(x=token),
+    "override": lambda connections, token: connections.override({"x": token}).__enter__(),
+    "token": lambda connections, token: connections.connect("x", uri=ELSEWHERE, token=token),
+    "password": lambda connections, token: connections.connect("x", "root", token, uri=ELSEWHERE),
+    "a bad alias": lambda connections, token: connections.connect("a b", token=str(token)),
+    "no string": lambda connections, token: connections.connect(5, token=str(token)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("value", [SECRET.encode(), [SECRET], (SECRET,)])
+def test_what_is_refused_is_in_no_frame_of_ours(
+    empty: Connections, refused: Callable[[Connections, Any], Any], value: Any
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        refused(empty, value)
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
+    ours = [str(each.locals) for each in frames if each.filename.startswith(str(PACKAGE))]
+    assert ours
+    assert SECRET not in f"{ours} {caught.value}"
+
+
 def test_parameters_that_are_no_mapping_are_refused(empty: Connections) -> None:
-    with pytest.raises(ConfigurationError, match="are a mapping, not str"):
+    with pytest.raises(ConfigurationError, match=r"^x: its parameters .* are a mapping, not str"):
         empty.add_connection(x=ELSEWHERE)  # type: ignore[arg-type] # that is the point
 
 

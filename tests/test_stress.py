@@ -69,7 +69,6 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
         connection = connections["prod"]
         looks: list[Callable[[], Any]] = [
             lambda: connections["prod"],
-            lambda: connections.get("prod"),
             lambda: connections.default,
             lambda: connections.has_connection("prod"),
             connections.list_connections,
@@ -99,7 +98,6 @@ def test_many_threads_that_want_an_alias_in_every_way_make_one_connect() -> None
     with fake_milvus() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
         ways: list[Callable[[], Any]] = [
             lambda: connections["prod"],
-            lambda: connections.get("prod"),
             lambda: connections.default,
             lambda: connections.connect("prod"),
             lambda: connections.autoconnect()["prod"],

@@ -83,7 +83,10 @@ def in_the_registry(**connections: Connection) -> Iterator[None]:
 @pytest.fixture
 def root(milvus: RealMilvus) -> Iterator[str]:
     """Have an alias in pymilvus' registry that may do everything on the server."""
-    with registry(**settings(milvus, "root")) as connections, in_the_registry(**connections):
+    with (
+        registry(**settings(milvus, "root")) as connections,
+        in_the_registry(**connections.autoconnect()),
+    ):
         yield "root"
 
 
@@ -186,7 +189,7 @@ def test_an_alias_works_in_its_database(milvus: RealMilvus, root: str, name: str
     database = new_name("d")
     db.create_database(database, using=root)
     environ = settings(milvus, "there") | {"ZILLIZ_THERE_DB_NAME": database}
-    with registry(**environ) as connections, in_the_registry(**connections):
+    with registry(**environ) as connections, in_the_registry(**connections.autoconnect()):
         client = client_of(connections["there"])
         client.create_collection(name, dimension=4)
         assert client.list_collections() == [name]
@@ -213,7 +216,7 @@ def test_new_credentials_are_taken_up_without_a_failed_call(
     environ = settings(milvus, "prod", f"{user}:{FIRST_PASSWORD}")
     nowhere = Path("no secrets")
     connections = Connections(lambda: load(environ, Path.cwd(), system_secrets=str(nowhere)))
-    with closing(connections), in_the_registry(**connections):
+    with closing(connections), in_the_registry(**connections.autoconnect()):
         call = calls(connections["prod"])
         call()
         environ |= settings(milvus, "prod", f"{user}:{SECOND_PASSWORD}")

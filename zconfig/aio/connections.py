@@ -12,12 +12,21 @@ from zconfig.aio.connection import AsyncConnection
 from zconfig.aio.home import Homes
 from zconfig.aio.threads import in_thread
 from zconfig.errors import ZConfigError
+from zconfig.redaction import secrets_in
 from zconfig.registry import Connections
 from zconfig.registry.autoconnect import choose, failures, judge
 from zconfig.registry.forks import import_grpc
 from zconfig.registry.given import wanted
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import as_alias, check_seconds, fold_alias, hide
+from zconfig.settings.arguments import (
+    SecretText,
+    as_alias,
+    check_seconds,
+    fold_alias,
+    hide,
+    say_anything,
+    wanted_alias,
+)
 
 
 class AsyncConnections:
@@ -81,9 +90,9 @@ set ZILLIZ_URI in the environment or in a .env file
         self,
         alias: str = "default",
         user: str = "",
-        password: str = "",
-        db_name: str = "default",
-        token: str = "",
+        password: SecretText = "",
+        db_name: str | None = None,
+        token: SecretText = "",
         **kwargs: Any,
     ) -> AsyncConnection:
         """Connect an alias, and return its connection; see `zconfig.connections.connect`.
@@ -95,7 +104,7 @@ set ZILLIZ_URI in the environment or in a .env file
             alias: The connection's name.
             user: User name, with `password`.
             password: Password, with `user`.
-            db_name: Milvus database.
+            db_name: Milvus database; by default the one in the URI's path, or what is configured.
             token: API key, or `user:password`.
             **kwargs: As for `zconfig.connections.connect`.
 
@@ -104,11 +113,14 @@ set ZILLIZ_URI in the environment or in a .env file
             ConflictError: The alias is live with another configuration.
             ConnectError: The server cannot be reached, or does not accept us.
         """
-        name = fold_alias(alias)
         given = hide(
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
         del user, password, token, kwargs  # or a traceback that shows locals would show them
+        name = fold_alias(alias)
+        if not say_anything(given):  # as configured, and so it follows what is configured
+            return await self._get(name)
+        self._registry.remember(secrets_in(given))
         spec = wanted(await self._read(), name, given, "aio.connect")
         self._registry.pool.check(spec)
         patience = self._registry.patience(spec)
@@ -206,7 +218,7 @@ set ZILLIZ_URI in the environment or in a .env file
         timeout: float | None = None,  # noqa: ASYNC109 - a duration that is passed on
     ) -> AsyncConnection:
         table = await self._read()
-        name = table.default() if alias is None else as_alias(alias)
+        name = table.default() if alias is None else wanted_alias(alias)
         home = self._homes.find()
         return (home and home.find(name)) or await self._open(name, None, timeout)
 

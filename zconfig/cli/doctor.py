@@ -16,7 +16,7 @@ from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import Family, Transport
 from zconfig.errors import ConfigurationError, Stage, with_names
 from zconfig.registry import Connections
-from zconfig.settings.arguments import as_alias, check_seconds
+from zconfig.settings.arguments import check_seconds, wanted_alias
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 from zconfig.topology import fetch_topology
@@ -89,7 +89,7 @@ def examined(
         aliases: Which ones; all of them count as required then.
         timeout: Seconds for each.
     """
-    named = tuple(as_alias(alias) for alias in aliases)
+    named = tuple(wanted_alias(alias) for alias in aliases)
     specs = {
         alias: connections.spec(alias) for alias in named or connections if alias in connections
     }

@@ -19,7 +19,7 @@ from zconfig.errors import (
 )
 from zconfig.registry import Connections
 from zconfig.registry.table import nothing_configured
-from zconfig.settings.arguments import as_alias
+from zconfig.settings.arguments import wanted_alias
 from zconfig.spec import ConnectionSpec
 
 Outcome = Connection | ZConfigError | None
@@ -149,7 +149,7 @@ def reported(
         attempt: Connects them.
     """
     started = time.perf_counter()
-    named = tuple(dict.fromkeys(as_alias(alias) for alias in aliases))
+    named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
     configuration = connections.configuration
     wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
     outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))))

@@ -9,7 +9,7 @@ from concurrent.futures import wait as wait_for
 from zconfig.cli.report import Outcome, Outcomes, Report, reported
 from zconfig.errors import ConnectError, ZConfigError
 from zconfig.registry import Connections
-from zconfig.settings.arguments import as_alias
+from zconfig.settings.arguments import wanted_alias
 
 _USUAL_S = 60.0
 # One that was not yet dialed when it was given up is given up again.
@@ -37,7 +37,7 @@ def waited(connections: Connections, aliases: Iterable[str], total_s: float) -> 
         aliases: Which ones; all of them count as required then.
         total_s: Seconds to wait in all; with 0, one attempt each.
     """
-    named = tuple(dict.fromkeys(as_alias(alias) for alias in aliases))
+    named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
     configuration = connections.configuration
     is_doomed = not named and any(problem.alias is None for problem in configuration.errors)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from zconfig.channel.interruptible import run_concurrently, run_interruptibly
 from zconfig.errors import AutoconnectError, ClosedError, ZConfigError
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import as_alias
+from zconfig.settings.arguments import wanted_alias
 
 if TYPE_CHECKING:
     from zconfig.connection import Connection
@@ -66,7 +66,7 @@ def choose(table: Table, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[s
     Raises:
         ConfigurationError: With everything that is wrong with them.
     """
-    names = tuple(as_alias(alias) for alias in aliases)
+    names = tuple(wanted_alias(alias) for alias in aliases)
     if names:
         table.check(names)
         return names, set()

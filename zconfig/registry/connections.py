@@ -16,11 +16,13 @@ from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
+    SecretText,
     as_alias,
     check_seconds,
     fold_alias,
     hide,
     say_anything,
+    wanted_alias,
 )
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
@@ -34,11 +36,13 @@ if TYPE_CHECKING:
     from zconfig.settings.explain import Explanation
 
 
-class Connections(Mapping[str, "Connection"]):
+class Connections:
     """A pool of connections to your Zilliz Cloud clusters and Milvus servers, by alias.
 
-    The seven methods of the documented pymilvus `Connections`, and a mapping: an alias is
-    connected when it is first looked up. Reading a live connection takes no lock.
+    The seven methods of the documented pymilvus `Connections`. `connections["prod"]` connects an
+    alias when it is first looked up; `in`, `len` and iteration are over the configured aliases,
+    and dial nothing. It is no mapping, whose `get`, `values` and `items` would connect one alias
+    after another: `list_connections()` has the pairs. Reading a live connection takes no lock.
 
     Args:
         load: Reads the configuration; it raises nothing for what is wrong in it.
@@ -88,38 +92,38 @@ class Connections(Mapping[str, "Connection"]):
         self,
         alias: str = "default",
         user: str = "",
-        password: str = "",
-        db_name: str = "default",
-        token: str = "",
+        password: SecretText = "",
+        db_name: str | None = None,
+        token: SecretText = "",
         **kwargs: Any,
     ) -> Connection:
         """Connect an alias, and return its connection.
 
         With a place (`uri`, `address`, `host`, `port`) the arguments are the alias' whole
         configuration: nothing from the environment is mixed in. Without one, they replace the
-        same fields of what is configured for it. Without any it is connected as configured, as by
-        a look-up.
+        same fields of what is configured for it; `secure=True` is TLS there. Without any it is
+        connected as configured, as by a look-up.
 
         Args:
             alias: The connection's name.
             user: User name, with `password`.
             password: Password, with `user`.
-            db_name: Milvus database.
+            db_name: Milvus database; by default the one in the URI's path, or what is configured.
             token: API key, or `user:password`.
             **kwargs: `uri`, `address`, `host`, `port`, `secure`, `server_pem_path`,
                 `ca_pem_path`, `client_pem_path`, `client_key_path`, `server_name`, `timeout`
-                (seconds), `keep_alive`.
+                (seconds), `keep_alive`. Text may be a pydantic `SecretStr` or URL.
 
         Raises:
             ConfigurationError: The arguments are wrong, or nothing configures the alias.
             ConflictError: The alias is live with another configuration.
             ConnectError: The server cannot be reached, or does not accept us.
         """
-        name, call = fold_alias(alias), "connections.connect"
         given = hide(
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
         del user, password, token, kwargs  # or a traceback that shows locals would show them
+        name, call = fold_alias(alias), "connections.connect"
         if not say_anything(given):  # as configured, and so it follows what is configured
             return self._registry.open(self._table.spec(name))
         self._registry.remember(secrets_in(given))
@@ -178,14 +182,14 @@ class Connections(Mapping[str, "Connection"]):
         """
         return self._pool.find(as_alias(alias)) is not None
 
-    # --- the mapping ------------------------------------------------------------------------
+    # --- looking up -------------------------------------------------------------------------
 
     def __getitem__(self, alias: str) -> Connection:
         try:  # all in one expression: this is what applications do for each request
             return self._registry.scene.pool.ready[alias]
         except KeyError:
             pass
-        return self._pool.find(alias) or self._registry.open(self._table.spec(as_alias(alias)))
+        return self._pool.find(alias) or self._registry.open(self._table.spec(wanted_alias(alias)))
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and fold(alias) in self._table
@@ -195,10 +199,6 @@ class Connections(Mapping[str, "Connection"]):
 
     def __len__(self) -> int:
         return len(self._table)
-
-    # A mapping's own comparison would look every alias up, and so connect them all.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         states = (f"{alias}: {self._registry.state(alias)}" for alias in self._registry.known)
@@ -231,9 +231,10 @@ class Connections(Mapping[str, "Connection"]):
         """
         from zconfig.settings.explain import explain
 
-        explanation = explain(self.configuration, None if alias is None else as_alias(alias))
-        if alias is not None and not explanation.aliases:
-            raise self._table.complaint(as_alias(alias))
+        name = None if alias is None else wanted_alias(alias)
+        explanation = explain(self.configuration, name)
+        if name is not None and not explanation.aliases:
+            raise self._table.complaint(name)
         return explanation
 
     def spec(self, alias: str | None = None) -> ConnectionSpec:
@@ -246,7 +247,7 @@ class Connections(Mapping[str, "Connection"]):
             ConfigurationError: It is not configured, or wrongly.
         """
         table = self._table
-        return table.spec(table.default() if alias is None else as_alias(alias))
+        return table.spec(table.default() if alias is None else wanted_alias(alias))
 
     def autoconnect(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -291,7 +292,7 @@ class Connections(Mapping[str, "Connection"]):
         """
 
         def open_one(alias: str) -> Connection:
-            return self._registry.open(self._table.spec(as_alias(alias)), wait, timeout)
+            return self._registry.open(self._table.spec(wanted_alias(alias)), wait, timeout)
 
         return open_all(aliases, open_one, self._pool.cancel)
 

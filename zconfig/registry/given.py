@@ -7,8 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from zconfig.errors import ConfigurationError, Problem
+from zconfig.origin import Origin
 from zconfig.registry.table import Table
-from zconfig.settings.arguments import fold_alias, from_arguments, names_a_place
+from zconfig.settings.arguments import (
+    check_arguments,
+    fold_alias,
+    from_arguments,
+    names_a_place,
+)
 from zconfig.spec import ConnectionSpec, differences, override, to_spec
 
 
@@ -24,11 +30,27 @@ def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) ->
     Raises:
         ConfigurationError: They are wrong, or nothing configures the alias.
     """
+    check_arguments(alias, arguments, call)
     if names_a_place(arguments):
         return _spec(alias, arguments, call)
-    spec = table.spec(alias)
-    place = replace(spec.endpoint, db_name=None)
-    return override(spec, _spec(alias, {**arguments, "uri": str(place)}, call))
+    configured = table.spec(alias)
+    place = replace(configured.endpoint, db_name=None)
+    asked = _spec(alias, {**arguments, "uri": str(place)}, call)
+    spec = override(configured, asked)
+    if arguments.get("secure") is False and spec.endpoint.secure:
+        raise ConfigurationError([_not_plaintext(spec, call)])
+    if asked.endpoint.secure == spec.endpoint.secure:
+        return spec
+    endpoint = replace(asked.endpoint, db_name=spec.endpoint.db_name)
+    origins = {**spec.origins, "uri": Origin("code", "secure", path=call)}
+    return replace(spec, endpoint=endpoint, origins=origins)
+
+
+def _not_plaintext(spec: ConnectionSpec, call: str) -> Problem:
+    what = f"is False, and {spec.origin('endpoint')} asks for TLS"
+    remedy = "leave it out, or pass the uri with http:// as well"
+    origin = Origin("code", "secure", path=call)
+    return Problem("bad_argument", what, remedy, spec.alias, None, origin)
 
 
 def several(connections: Mapping[str, Mapping[str, Any]], call: str) -> list[ConnectionSpec]:

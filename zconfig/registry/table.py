@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
+from zconfig.settings.arguments import bad_alias
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
@@ -84,6 +85,8 @@ class Table:
         errors = self.configuration.errors_of(alias)
         if errors:
             return ConfigurationError(errors)
+        if problem := bad_alias(alias):
+            return UnknownAliasError([problem])
         return UnknownAliasError([self._unknown(alias)] if self._specs else self._nothing())
 
     def default(self) -> str:

@@ -7,18 +7,26 @@ The parameters are those of the documented `Connections` class; see `connections
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, Secret
-from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings
+from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
 from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.model import validate
 from zconfig.settings.names import Word, check_alias, fold
 from zconfig.settings.precedence import resolve
+from zconfig.settings.spelling import nearest
 from zconfig.sources.entry import Entry
+
+SecretText = str | SecretStr
+"""A secret as code has it: text, or what pydantic keeps it in."""
 
 PLACES = frozenset({"uri", "address", "host", "port"})
 """Parameters that say where: with any of them, nothing ambient is mixed in."""
@@ -33,7 +41,19 @@ _RENAMED = {
     "server_name": "tls_server_name",
     "keep_alive": "keepalive",
 }
-_KNOWN = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
+PARAMETERS = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
+"""Every parameter of `connect`, whatever the alias."""
+
+_SYNONYMS = {
+    synonym: field
+    for field in ConnectionSettings.model_fields
+    for synonym in Variable.of(ConnectionSettings, field).synonyms
+}
+_ELSEWHERE = {"http": "uri", "https": "uri", "db": "db_name", "ssl": "secure", "tls": "secure"}
+_MEANT = {name: name for name in PARAMETERS} | _SYNONYMS | _ELSEWHERE
+"""Names that a parameter goes by elsewhere, and the parameter."""
+
+_WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
 
 _INSTEAD = {
     "_async": "use zconfig.aio, whose connections are asynchronous",
@@ -42,6 +62,12 @@ _INSTEAD = {
     "option": "leave it out",
 }
 """What pymilvus takes and we don't, unless it is its default, with what is there instead."""
+
+
+class Unusable(NamedTuple):
+    """An argument of a type that is not taken: the type's name, in place of the value."""
+
+    type_name: str
 
 
 def as_alias(alias: object) -> str:
@@ -60,18 +86,45 @@ def as_alias(alias: object) -> str:
     raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
 
 
+def wanted_alias(alias: object) -> str:
+    """Return an alias that is looked up in its folded form.
+
+    Raises:
+        ConfigurationError: If it is not a string, or is a URI, which is not repeated: a password
+            may be in it.
+    """
+    name = as_alias(alias)
+    if re.search(r"[:/@]|\.db$", str(alias)):
+        raise ConfigurationError([_URI_AS_ALIAS])
+    return name
+
+
 def fold_alias(alias: object) -> str:
     """Return an alias that is to be configured in its folded form.
 
     Raises:
         ConfigurationError: If it is not a string, or cannot be an alias.
     """
-    name = as_alias(alias)
-    complaint = check_alias(name)
+    name = wanted_alias(alias)
+    if problem := bad_alias(str(alias)):
+        raise ConfigurationError([problem])
+    return name
+
+
+def bad_alias(alias: str) -> Problem | None:
+    """Return why nobody can configure an alias, or `None`."""
+    complaint = check_alias(fold(alias))
     if complaint is None:
-        return name
-    problem = Problem(complaint.code, complaint.message, "choose another alias", alias=str(alias))
-    raise ConfigurationError([problem])
+        return None
+    shown = alias if re.fullmatch(r"[\w .-]*", alias) else None
+    return Problem(complaint.code, complaint.message, "choose another alias", alias=shown)
+
+
+_URI_AS_ALIAS = Problem(
+    "bad_alias",
+    "an alias is a name, and this is a URI",
+    'give it a name: pass it as connections.connect("<name>", uri=...), or set ZILLIZ_<NAME>_URI',
+)
 
 
 def check_seconds(alias: str | None, **durations: float) -> None:
@@ -98,25 +151,32 @@ def check_seconds(alias: str | None, **durations: float) -> None:
 
 
 def hide(arguments: Any) -> dict[str, Any]:
-    """Return the same arguments, texts and credentials as values that no traceback shows.
+    """Return the same arguments as values that no traceback shows.
 
-    A number as a password is its text.
+    A number as a password is its text; what pydantic keeps secrets and URLs in is taken for its
+    text. Of a value that cannot be taken the type is kept, for `check_arguments` to report.
 
     Example:
-        >>> hide({"password": 1234, "port": 19530, "token": None})
-        {'password': <hidden>, 'port': 19530, 'token': None}
+        >>> hide({"password": 1234, "port": 19530, "token": b"key"})
+        {'password': <hidden>, 'port': 19530, 'token': Unusable(type_name='bytes')}
     """
     if not isinstance(arguments, Mapping):
-        what = f"the parameters of a connection are a mapping, not {type(arguments).__name__}"
-        raise ConfigurationError([Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')])
-    return {
-        name: Hidden(value) if isinstance(value, str) or _is_credential(name, value) else value
-        for name, value in arguments.items()
-    }
+        return {_WHOLE: Unusable(type(arguments).__name__)}
+    return {name: _hidden(name, value) for name, value in arguments.items()}
 
 
-def _is_credential(name: str, value: Any) -> bool:
-    return name in CREDENTIALS and isinstance(value, int)
+def _hidden(name: str, value: Any) -> Any:
+    if hasattr(value, "get_secret_value"):  # pydantic's SecretStr and Secret[str]
+        value = value.get_secret_value()
+    elif hasattr(value, "unicode_string"):  # pydantic's URL types, of every version
+        value = str(value)
+    elif isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return Hidden(str.__str__(value))  # of a member of an enumeration, its value
+    if value is None or isinstance(value, (int, float, Unusable)):
+        return Hidden(value) if name in CREDENTIALS and isinstance(value, (int, float)) else value
+    return Unusable(type(value).__name__)
 
 
 def names_a_place(arguments: Mapping[str, Any]) -> bool:
@@ -128,11 +188,11 @@ def say_anything(arguments: Mapping[str, Any]) -> bool:
     """Tell whether any argument is more than its default.
 
     Example:
-        >>> say_anything({"user": "", "db_name": "default"}), say_anything({"timeout": 3})
+        >>> say_anything({"user": "", "db_name": None}), say_anything({"timeout": 3})
         (False, True)
     """
     return any(
-        name not in _KNOWN or (each not in (None, "") and not _is_default(name, each))
+        name not in PARAMETERS or (each not in (None, "") and not _is_default(name, each))
         for name, each in arguments.items()
     )
 
@@ -153,14 +213,9 @@ def from_arguments(
     Raises:
         ConfigurationError: With everything that is wrong with them.
     """
-    arguments = {name: each for name, each in arguments.items() if name not in _INSTEAD or each}
-    unknown = [_unknown(alias, name, call) for name in arguments if name not in _KNOWN]
-    if unknown:
-        raise ConfigurationError(unknown)
-    given = {name: each for name, each in arguments.items() if each is not None and each != ""}
-    odd = [*_odd(alias, given, call)]
-    if odd:
-        raise ConfigurationError(odd)
+    check_arguments(alias, arguments, call)
+    given = {name: each for name, each in arguments.items() if name in PARAMETERS}
+    given = {name: each for name, each in given.items() if each is not None and each != ""}
     if not names_a_place(given):
         raise ConfigurationError([_placeless(alias, call)])
     layer = Layer(call, {alias: tuple(_declared(given, call))})
@@ -169,25 +224,73 @@ def from_arguments(
     problems = (*resolution.problems, *invalid)
     if problems:
         raise ConfigurationError(problems)
+    if given.get("secure") and not settings[alias].uri.secure:
+        raise ConfigurationError([_no_tls(alias, call)])
     return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
 
 
-def _unknown(alias: str, name: str, call: str) -> Problem:
-    remedy = _INSTEAD.get(name) or f"use {', '.join(sorted(_KNOWN))}"
-    origin = Origin("code", name, path=call)
-    return Problem("unknown_argument", "is not a parameter", remedy, alias, None, origin)
+def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None:
+    """Make sure that the names and the types of arguments are right, whatever is configured.
+
+    Args:
+        alias: The alias, folded.
+        arguments: As `hide` returned them.
+        call: The call they were passed to.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+    """
+    problems = [
+        replace(fault, alias=alias, origin=Origin("code", str(name), path=call))
+        for name, value in arguments.items()
+        if (fault := _fault(name, value) or _missing_host(name, arguments))
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
-def _odd(alias: str, arguments: Mapping[str, Any], call: str) -> Iterator[Problem]:
-    """Yield what is wrong with the types: `secure="false"` would switch TLS on."""
-    for name, value in arguments.items():
-        origin = Origin("code", name, path=call)
-        if name == "secure" and not isinstance(value, bool):
-            what, remedy = "is not True or False", "pass secure=True, or use https:// in the URI"
-            yield Problem("bad_argument", what, remedy, alias, None, origin)
-        elif not isinstance(value, (str, int, float, os.PathLike)):
-            what, remedy = "is not text or a number", "pass a str"
-            yield Problem("bad_argument", what, remedy, alias, None, origin)
+def _fault(name: str, value: Any) -> Problem | None:
+    """Return what is wrong with the name or the type of one argument."""
+    if name == _WHOLE and isinstance(value, Unusable):
+        what = f"are a mapping, not {value.type_name}"
+        return Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')
+    if name not in PARAMETERS:
+        is_default = name in _INSTEAD and not value
+        remedy = _instead_of(name)
+        return None if is_default else Problem("unknown_argument", "is not a parameter", remedy)
+    if isinstance(value, Unusable):
+        what = f"is not text or a number, but {value.type_name}"
+        return Problem("bad_argument", what, "pass a str")
+    # `secure="false"` would switch TLS on.
+    if name == "secure" and value not in (None, "") and not isinstance(value, bool):
+        remedy = "pass secure=True, or use https:// in the URI"
+        return Problem("bad_argument", "is not True or False", remedy)
+    if name in ("host", "address") and "://" in str(value):
+        return Problem("bad_host", "is a URI", "pass it as uri")
+    return None
+
+
+def _missing_host(name: str, arguments: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with a host that is `None`, where nothing else says where."""
+    places = {each for each in PLACES if arguments.get(each) not in (None, "")}
+    if name != "host" or arguments["host"] is not None or places != {"port"}:
+        return None
+    what = "is None beside a port: its variable is not set"
+    return Problem("missing_host", what, "pass the server's host")
+
+
+def _instead_of(name: str) -> str:
+    """Return the remedy for a parameter that there is not."""
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    meant = nearest(str(name).lower(), _MEANT)
+    return f"did you mean {_MEANT[meant]}?" if meant else f"use {', '.join(sorted(PARAMETERS))}"
+
+
+def _no_tls(alias: str, call: str) -> Problem:
+    what, remedy = "is True, and a path has no TLS", "leave it out"
+    origin = Origin("code", "secure", path=call)
+    return Problem("tls_on_plaintext", what, remedy, alias, None, origin)
 
 
 def _placeless(alias: str, call: str) -> Problem:
@@ -211,10 +314,8 @@ def _declare(field: str, name: str, value: Any, call: str) -> Declared:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    """Tell what stands for nothing: the parameter's default, or what we do anyway."""
-    if name == "db_name":
-        return bool(value == "default")  # so that a database in the URI's path counts
-    return name == "keep_alive" and isinstance(value, bool)  # in pymilvus it means "reconnect"
+    """Tell what stands for nothing: in pymilvus a boolean is "reconnect", which we do anyway."""
+    return name == "keep_alive" and isinstance(value, bool)
 
 
 def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
@@ -229,6 +330,8 @@ def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
         upgrade = secure and separator and scheme.lower() in {"http", "tcp", "grpc"}
         return "uri", Hidden(f"https://{_with_port(rest)}") if upgrade else uri
     host, port = arguments.get("host", _DEFAULT_HOST), arguments.get("port", _DEFAULT_PORT)
+    if str(host).count(":") > 1 and not str(host).startswith("["):
+        host = Hidden(f"[{host}]")  # an IPv6 address
     address = Hidden(arguments.get("address", f"{host}:{port}"))
     names = [name for name in ("host", "port") if name in arguments]
     name = "address" if "address" in arguments else " and ".join(names)
