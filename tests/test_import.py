@@ -133,3 +133,19 @@ def test_every_public_name_is_there() -> None:
         "import zconfig; print(json.dumps([n for n in zconfig.__all__ if not hasattr(zconfig, n)]))"
     )
     assert printed(source) == []
+
+
+def test_what_is_set_after_the_import_counts_on_the_first_use_of_the_package() -> None:
+    source = """
+import os, zconfig
+os.environ["ZILLIZ_LATE_URI"] = "./made-later/late.db"
+os.environ["ZILLIZ_OLD_URI"] = "http://127.0.0.1:2"
+first = zconfig.connection_args("old")["uri"], list(zconfig.connections)
+os.environ["ZILLIZ_OLD_URI"] = "http://127.0.0.1:3"
+second = zconfig.connection_args("old")["uri"]
+zconfig.reload()
+print(json.dumps([*first, second, zconfig.connection_args("old")["uri"]]))
+"""
+    first, aliases, second, third = printed(source, ZILLIZ_OLD_URI="http://127.0.0.1:1")
+    assert aliases == ["old", "late"]
+    assert [first, second, third] == [f"http://127.0.0.1:{port}" for port in (2, 2, 3)]

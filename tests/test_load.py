@@ -66,8 +66,6 @@ class Bad:
 TLS = "https://db"
 CONSOLE = "https://api.cloud.zilliz.com"
 PLAIN_CLOUD = "http://in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
-LONG = f"/{'x' * 5000}/x.db"
-NO_PATH = "lite_directory_missing"
 
 BAD = {
     "no_scheme": Bad({}, "missing_scheme", "URI", "no scheme", "https://", uri="db.example"),
@@ -77,9 +75,6 @@ BAD = {
     "spaced": Bad({}, "whitespace", "URI", "white space", "remove", uri="http://db "),
     "console": Bad({}, "control_plane", "URI", "control plane", "Connect card", uri=CONSOLE),
     "cloud": Bad({}, "plaintext_cloud", "URI", "TLS", "https://", uri=PLAIN_CLOUD),
-    "no_directory": Bad({}, NO_PATH, "URI", "directory", "create", uri="./nowhere/x.db"),
-    "no_home": Bad({}, NO_PATH, "URI", "directory", "create", uri="~nobody-of-this-name/x.db"),
-    "long_path": Bad({}, NO_PATH, "URI", "directory", "create", uri=LONG),
     "token_line": Bad({"TOKEN": "key\n"}, "line_end", "TOKEN", "line end", "one line"),
     "token_bom": Bad({"TOKEN": "\ufeffkey"}, "not_printable", "TOKEN", "ASCII", "byte order mark"),
     "pass_line": Bad({"USER": "a", "PASSWORD": "x\ny"}, "line_end", "PASSWORD", "line end", "line"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,9 +15,14 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support.fake_milvus import PATIENCE_S, fake_milvus
 from tests.support.servers import RealMilvus
 from zconfig import events
+from zconfig.aio.connections import AsyncConnections
+from zconfig.errors import EmbeddedServerError, RefusedError
+from zconfig.health import Readiness
 from zconfig.registry import Connections
 from zconfig.registry.keeper import Keeper
+from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.environment import fingerprint
 
 Write = Callable[..., None]
 
@@ -205,3 +212,114 @@ def test_an_alias_that_is_not_connected_takes_up_anything(
     write(A_URI=milvus.uri, A_TOKEN="root:Milvus")
     assert connections.reload().changed == {"a": ("credentials",)}
     assert connections["a"].ping() > 0
+
+
+# --- between the import and the first use -------------------------------------------------------
+
+
+class Imported:
+    """A registry as `import zconfig` makes it, of an environment that changes afterwards."""
+
+    def __init__(self, directory: Path, **environ: str) -> None:
+        self.environ = dict(environ)
+        self.reads = 0
+        self._directory = directory
+        at_import = fingerprint(self.environ)
+        self.connections = Connections(
+            self.read, self.read, lambda: fingerprint(self.environ) != at_import
+        )
+
+    def read(self) -> Configuration:
+        self.reads += 1
+        return load(self.environ, self._directory, system_secrets=str(self._directory / "none"))
+
+
+async def on_a_loop(connections: Connections) -> None:
+    faces = AsyncConnections(connections)
+    with pytest.raises(RefusedError):
+        await faces.get("late")
+    await faces.close()
+
+
+def dialed(connections: Connections) -> None:
+    with pytest.raises(RefusedError):
+        connections["late"]
+
+
+FIRST_USES: dict[str, Callable[[Connections], object]] = {
+    "looked up": dialed,
+    "in": lambda connections: "late" in connections or pytest.fail("it is not there"),
+    "listed": lambda connections: connections.list_connections(),
+    "explained": lambda connections: connections.explain("late"),
+    "specified": lambda connections: connections.spec("late"),
+    "an address": lambda connections: connections.get_connection_addr("late")["uri"],
+    "health": lambda connections: Readiness(connections).status().aliases["late"],
+    "asyncio": lambda connections: asyncio.run(on_a_loop(connections)),
+    "code adds": lambda connections: connections.add_connection(more={"uri": "./x.db"}),
+}
+
+
+@pytest.mark.parametrize("use", FIRST_USES.values(), ids=FIRST_USES.keys())
+def test_what_is_set_after_the_import_is_read_by_the_first_use(
+    use: Callable[[Connections], object], tmp_path: Path
+) -> None:
+    imported = Imported(tmp_path, ZILLIZ_OLD_URI="http://127.0.0.1:1")
+    connections = imported.connections
+    imported.environ |= {"ZILLIZ_LATE_URI": "http://127.0.0.1:1", "ZILLIZ_OLD_TOKEN": "key"}
+    assert "late" not in repr(connections)
+    with closing(connections):
+        use(connections)
+        assert imported.reads == 2
+        assert "late" in connections
+        assert connections.spec("old").credentials is not None
+
+
+def test_without_a_change_of_our_variables_the_first_use_reads_nothing(tmp_path: Path) -> None:
+    imported = Imported(tmp_path, ZILLIZ_URI="http://127.0.0.1:1")
+    imported.environ["HOME"] = "/elsewhere"
+    assert list(imported.connections) == ["default"]
+    imported.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"
+    assert list(imported.connections) == ["default"]  # the first use was before
+    assert imported.reads == 1
+
+
+def test_what_is_set_after_the_import_is_read_once_by_many_threads(tmp_path: Path) -> None:
+    imported = Imported(tmp_path)
+    imported.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"
+    heard_of = heard(imported.connections)
+    with ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda _: "late" in imported.connections, range(8)))
+    assert (found, imported.reads) == ([True] * 8, 2)
+    imported.connections.keep_trying("late")
+    imported.connections.close()
+    assert [event.aliases for event in heard_of if isinstance(event, events.ConfigLoaded)] == [
+        ("late",)
+    ]
+
+
+def test_a_problem_of_the_import_that_is_corrected_before_the_first_use_is_gone(
+    tmp_path: Path,
+) -> None:
+    imported = Imported(tmp_path, ZILLIZ_URI="nonsense")
+    imported.environ["ZILLIZ_URI"] = "http://127.0.0.1:1"
+    assert imported.connections.configuration.problems == ()
+
+
+def test_an_override_before_the_first_use_leaves_that_to_come(tmp_path: Path) -> None:
+    imported = Imported(tmp_path)
+    imported.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"
+    with imported.connections.override({"docs": {"uri": "http://127.0.0.1:1"}}):
+        assert list(imported.connections) == ["docs"]
+    assert list(imported.connections) == ["late"]
+
+
+def test_a_database_may_get_its_directory_after_it_was_configured(
+    connections: Connections, write: Write, tmp_path: Path
+) -> None:
+    write(URI=f"{tmp_path}/data/app.db")
+    connections.reload()
+    assert connections.configuration.problems == ()
+    with pytest.raises(EmbeddedServerError, match=r"the directory .*data does not exist"):
+        connections.connect()
+    (tmp_path / "data").mkdir()
+    assert connections.connect().is_open

@@ -9,7 +9,9 @@
 Importing reads the configuration and sets up `connections`: the aliases are there, unconnected.
 It opens no socket, imports neither grpc nor pymilvus, writes no environment and configures no
 logging, and raises nothing for what is wrong in the configuration: that is kept for the first
-use.
+use. The first use reads the configuration once more if its variables have changed since the import:
+`load_dotenv()` and `os.environ["ZILLIZ_URI"] = ...` count also after `import zconfig`. What changes
+later `reload()` reads.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ from zconfig.redaction import Masker
 from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.environment import fingerprint
 from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
@@ -102,7 +105,14 @@ def _load(*, remote: bool = True) -> Configuration:
     return load(process_environment(), _directory, remote=remote)
 
 
-connections = Connections(_load, partial(_load, remote=False))
+_at_import = fingerprint(process_environment())
+
+
+def _has_changed() -> bool:
+    return fingerprint(process_environment()) != _at_import
+
+
+connections = Connections(_load, partial(_load, remote=False), _has_changed)
 _masker = Masker(connections.secrets)
 connections.subscribe(log_as_configured(lambda: connections.configuration.options))
 

@@ -129,6 +129,7 @@ class Readiness:
             Status(aliases={})
         """
         registry = self._connections._registry  # noqa: SLF001 - one registry with several faces
+        registry.read_changes()
         status = _observe(registry)
         wanting = {alias: each.state for alias, each in status.aliases.items() if each.is_wanting}
         # What is tried again may have been so in another process, before a fork.

@@ -48,14 +48,16 @@ class Connections:
         load: Reads the configuration; it raises nothing for what is wrong in it.
         at_first: Reads what can be read without the network, which is all that is read until the
             first use.
+        has_changed: Whether `at_first` would read something else now; asked on the first use.
     """
 
     def __init__(
         self,
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
+        has_changed: Callable[[], bool] | None = None,
     ) -> None:
-        self._registry = Registry(load, at_first)
+        self._registry = Registry(load, at_first, has_changed)
 
     # --- the documented methods -------------------------------------------------------------
 

@@ -43,19 +43,21 @@ class Registry:
         load: Reads the configuration; it raises nothing for what is wrong in it.
         at_first: Reads what can be read without the network, which is all that is read until the
             first use.
+        has_changed: Whether `at_first` would read something else now; asked on the first use.
     """
 
     def __init__(
         self,
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
+        has_changed: Callable[[], bool] | None = None,
     ) -> None:
         self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
         self.scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
-        self._rereading = Rereading(self, load, may_lack=at_first is not None)
+        self._rereading = Rereading(self, load, at_first, has_changed)
         self._keeper = Keeper(self._chores)
         self._recent = RecentSecrets()
         self._announcing = threading.RLock()
@@ -70,16 +72,22 @@ class Registry:
 
     @property
     def table(self) -> Table:
-        """What is configured; on the first use also what only the network can tell."""
-        if self._rereading.may_lack:
+        """What is configured; the first use reads what was not read on import, or has changed."""
+        if self._rereading.is_first and not self._set_aside:
             guard_forks(self)
-            self._rereading.read_what_lacks()
+            self._rereading.read_on_first_use()
         return self.scene.table
 
     @property
     def known(self) -> Table:
         """What is configured, as far as it has been read."""
         return self.scene.table
+
+    def read_changes(self) -> None:
+        """Read what has changed since the import, if nothing was used yet; not over the network."""
+        if self._rereading.is_first and not self._set_aside:
+            guard_forks(self)
+            self._rereading.read_changes()
 
     def subscribe(
         self, hook: Callable[[events.E], object], kinds: events.Kinds[events.E] | None = None

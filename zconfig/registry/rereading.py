@@ -29,29 +29,54 @@ class Rereading:
     Args:
         registry: What it is for.
         load: Reads the configuration; it raises nothing for what is wrong in it.
-        may_lack: Whether only what needs no network has been read so far.
+        at_first: Reads what can be read without the network, if that is all that was read so far.
+        has_changed: Whether `at_first` would read something else now.
+
+    Attributes:
+        is_first: Whether the first use is still to come.
     """
 
     def __init__(
-        self, registry: Registry, load: Callable[[], Configuration], *, may_lack: bool
+        self,
+        registry: Registry,
+        load: Callable[[], Configuration],
+        at_first: Callable[[], Configuration] | None,
+        has_changed: Callable[[], bool] | None,
     ) -> None:
         self._registry = registry
         self._load = load
-        self.may_lack = may_lack
+        self._at_first = at_first
+        self._has_changed = has_changed
+        self.is_first = at_first is not None
         self.lock = threading.RLock()
 
     def after_fork(self) -> None:
         """Begin anew, in a child process: who reads is a thread of the parent."""
         self.lock = threading.RLock()
 
-    def read_what_lacks(self) -> None:
-        """Read also what only the network can tell, if there is any, once."""
+    def read_on_first_use(self) -> None:
+        """Read, once, what has changed since the import, and what only the network can tell."""
         with self.lock:
-            scene = self._registry.scene
-            if self.may_lack and has_remote(scene.table.configuration.options):
-                scene.table = Table(self._load(), scene.added)
-                self._registry.announce_instead(scene.table.snapshot())
-            self.may_lack = False
+            if self.is_first:
+                self.read_changes()
+                if has_remote(self._registry.scene.table.configuration.options):
+                    self._replace(self._load())
+            self.is_first = False
+
+    def read_changes(self) -> None:
+        """Read again, once, if what was read on import would be something else now."""
+        has_changed = self._has_changed
+        if has_changed is None:
+            return  # without the lock: who reads over the network holds it
+        with self.lock:
+            if self._at_first and self.is_first and has_changed():
+                self._replace(self._at_first())
+            self._has_changed = None
+
+    def _replace(self, configuration: Configuration) -> None:
+        scene = self._registry.scene
+        scene.table = Table(configuration, scene.added)
+        self._registry.announce_instead(scene.table.snapshot())
 
     def reload(self) -> Changes:
         """Read the configuration again, apply what changed, and return that."""

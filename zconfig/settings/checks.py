@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
-from zconfig.endpoint import Endpoint, EndpointError, Transport, is_proxy_url, parse
+from zconfig.endpoint import Endpoint, EndpointError, is_proxy_url, parse
 
 
 def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
@@ -18,26 +17,12 @@ def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
 
 
 def to_endpoint(value: Any) -> Endpoint:
-    """Parse a URI, and make sure that an embedded database has a directory to stand in."""
+    """Parse a URI."""
     try:
-        endpoint = value if isinstance(value, Endpoint) else parse(str(value))
+        return value if isinstance(value, Endpoint) else parse(str(value))
     except EndpointError as error:
         refusal = refuse(error.code, error.message, error.remedy)
-    else:
-        if endpoint.transport is not Transport.LITE or _has_directory(endpoint.path or ""):
-            return endpoint
-        refusal = refuse(
-            "lite_directory_missing",
-            "the directory of the .db file does not exist",
-            "create it, or correct the path",
-        )
     raise refusal
-
-
-def _has_directory(path: str) -> bool:
-    # pathlib raises where there is no such user, the name is too long, or one may not look.
-    directory = os.path.dirname(os.path.expanduser(path))  # noqa: PTH111, PTH120 - see above
-    return os.path.isdir(directory or ".")  # noqa: PTH112 - see above
 
 
 def to_printable(value: Any) -> Any:

@@ -8,7 +8,7 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
-from zconfig.sources.names import is_variable, printable
+from zconfig.sources.names import is_setting, is_variable, printable
 
 _QUOTES = "\"'"
 
@@ -65,3 +65,19 @@ def _check(value: Hidden, origin: Origin) -> Problem | None:
             severity="warning",
         )
     return None
+
+
+def fingerprint(environ: Mapping[str, str]) -> int:
+    """Return a number that changes when a variable that says something of a connection does.
+
+    Args:
+        environ: The environment; of its values nothing is kept but the number.
+
+    Example:
+        >>> before = fingerprint({"ZILLIZ_URI": "./x.db", "HOME": "/root"})
+        >>> before == fingerprint({"ZILLIZ_URI": "./x.db"})
+        True
+        >>> before == fingerprint({"ZILLIZ_URI": "./y.db"})
+        False
+    """
+    return hash(frozenset((name, environ.get(name)) for name in environ if is_setting(name)))

@@ -7,6 +7,9 @@ import re
 PREFIX = "ZILLIZ_"
 
 _VARIABLE = re.compile(r"(?:zilliz|zconfig)_", re.IGNORECASE | re.ASCII)
+_SETTING = re.compile(
+    r"(?:zilliz|zconfig|milvus)_|service_binding_root\Z", re.IGNORECASE | re.ASCII
+)
 _KEY = re.compile(r"(?:zilliz|zconfig)[-._]", re.IGNORECASE | re.ASCII)
 _SEPARATORS = str.maketrans("-.", "__")
 
@@ -19,6 +22,16 @@ def is_variable(name: str) -> bool:
         (True, False, False)
     """
     return _VARIABLE.match(name) is not None
+
+
+def is_setting(name: str) -> bool:
+    """Return whether an environment variable may say something of a connection.
+
+    Example:
+        >>> is_setting("MILVUS_URI"), is_setting("SERVICE_BINDING_ROOT"), is_setting("PATH")
+        (True, True, False)
+    """
+    return _SETTING.match(name) is not None
 
 
 def is_key(name: str) -> bool:

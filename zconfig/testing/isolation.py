@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,10 +16,9 @@ from zconfig.registry.registry import Registry
 from zconfig.registry.reload import Changes
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.names import is_setting
 from zconfig.sources.process import process_environment
 from zconfig.testing.loops import close_loops
-
-_OURS = re.compile(r"(ZILLIZ|ZCONFIG|MILVUS)_|SERVICE_BINDING_ROOT$", re.IGNORECASE)
 
 # A proxy for the internet is none for a server on this machine; only gRPC reads this variable.
 _NO_PROXY = "no_grpc_proxy"
@@ -150,7 +148,7 @@ def _another_registry(environment: Environment) -> Iterator[None]:
 
 
 def _ours() -> list[str]:
-    return list(filter(_OURS.match, process_environment()))
+    return list(filter(is_setting, process_environment()))
 
 
 def _forget_ours() -> None:
