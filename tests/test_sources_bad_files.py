@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
+import grpc
 import pytest
 
 from tests.support.registries import registry
 from tests.test_sources_files import by_root, nobody, open_directory
-from zconfig.errors import ConfigurationError
+from zconfig.errors import ConfigurationError, MissingCredentialsError
+from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.entry import FileSeen
+from zconfig.testing import fake_server
 
 __all__ = ["open_directory"]  # a fixture
 
@@ -329,3 +332,61 @@ def test_secrets_that_nobody_named_and_that_cannot_be_read_are_a_warning(
 
     assert told(complete) == [("unreadable", "warning", None)]
     assert told(lacking) == [("unreadable", "error", "bad")]
+
+
+# --- secrets whose names are no variables' ------------------------------------------------------
+
+OTHERS = ("postgres_password", "milvus_uri", "milvus_ca.pem", "tls.key", "users", "api_token")
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    """A directory that has secrets of other applications in it."""
+    directory = make(tmp_path / "secrets")
+    for name in OTHERS:
+        write(directory / name, TOKEN.encode())
+    make(directory / "milvus")
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("name", "stems", "variable"),
+    [
+        ("token", ["ZILLIZ"], "ZILLIZ_TOKEN"),
+        ("milvus_token", ["ZILLIZ"], "ZILLIZ_TOKEN"),
+        ("milvus-password", ["ZILLIZ"], "ZILLIZ_PASSWORD"),
+        ("username", ["ZILLIZ_PROD"], "ZILLIZ_PROD_USER"),
+        ("zilliz_cloud_key", ["ZILLIZ"], "ZILLIZ_TOKEN"),
+        ("my_zilliz_secret", ["ZILLIZ", "ZILLIZ_PROD"], "ZILLIZ_TOKEN"),
+        ("milvus_prod_token", ["ZILLIZ", "ZILLIZ_PROD"], "ZILLIZ_PROD_TOKEN"),
+    ],
+)
+def test_a_secret_whose_name_is_no_variables_is_named_where_credentials_are_missing(
+    secrets: Path, name: str, stems: list[str], variable: str
+) -> None:
+    write(secrets / name, TOKEN.encode())
+    environ = {f"{stem}_URI": "https://db" for stem in stems}
+    tokens = {f"{stem}_TOKEN": "key" for stem in stems}
+
+    found = read(environ, secrets, secrets=secrets)
+    complete = read(environ | tokens, secrets, secrets=secrets)
+
+    [problem] = found.problems
+    assert (problem.code, problem.severity) == ("misnamed_secret", "warning")
+    assert problem.alias == ("prod" if "PROD" in variable else "default")
+    assert problem.remedy == f"call it {variable.lower()}, or set {variable}_FILE={secrets / name}"
+    assert (len(found.aliases), complete.problems) == (len(stems), ())
+
+
+def test_the_error_of_a_server_that_wants_credentials_names_the_secret(
+    tmp_path: Path, secrets: Path
+) -> None:
+    write(secrets / "milvus_token", TOKEN.encode())
+    with fake_server() as server:
+        server.fail(grpc.StatusCode.UNAUTHENTICATED, "missing authorization in header")
+        environ = {"ZILLIZ_URI": server.uri}
+        connections = Connections(lambda: read(environ, tmp_path, secrets=secrets))
+        with closing(connections), pytest.raises(MissingCredentialsError) as caught:
+            connections.connect()
+
+    assert f"ZILLIZ_TOKEN_FILE={secrets / 'milvus_token'}" in caught.value.hint

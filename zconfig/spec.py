@@ -81,6 +81,7 @@ class ConnectionSpec:
         pool_size: HTTP/2 connections behind the alias.
         origins: Where each field was set; two specs that differ only here are equal.
         directory: Where relative paths in the origins start; likewise.
+        credentials_hint: Where the credentials may be that it lacks; likewise.
     """
 
     alias: str
@@ -95,6 +96,7 @@ class ConnectionSpec:
     pool_size: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     directory: Path = field(default=Path(), compare=False, repr=False)
+    credentials_hint: str = field(default="", compare=False, repr=False)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 from zconfig.settings.arguments import bad_alias
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
+from zconfig.settings.lacking import credentials_hint
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.spec import ConnectionSpec, to_spec
 
@@ -152,7 +154,8 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     slots = ((alias, field) for field in ConnectionSettings.model_fields)
     declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
     origins = {field: each.origin for field, each in declared.items() if each}
-    return to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
+    spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
+    return replace(spec, credentials_hint=credentials_hint(alias, configuration.problems))
 
 
 def nothing_configured() -> Problem:

@@ -1,4 +1,4 @@
-"""What an alias lacks, and where it may be: in a place that nobody named, and that is no use."""
+"""What an alias lacks, and where it may be: in a file that is not read, or whose name is wrong."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from zconfig.errors import Problem
+from zconfig.origin import Origin
+from zconfig.settings.fields import CREDENTIALS
+from zconfig.settings.names import DEFAULT_ALIAS, Name, fold, parse_name, variable_name
 from zconfig.settings.precedence import Resolution
 from zconfig.settings.stray import lacking_credentials
 
 _WITHOUT_DOTENV = "set ZCONFIG_ENV_FILE=off"
+# The last word of a file's name that is none of ours, and the field that it stands for.
+_MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "token") | {
+    "pass": "password",
+    "passwd": "password",
+}
 
 
 def lacking(resolution: Resolution, invalid: Iterable[Problem]) -> tuple[str, ...]:
@@ -52,3 +60,47 @@ def _of_nobody(problem: Problem, aliases: Collection[str], *, strict: bool) -> I
         yield from (replace(problem, alias=alias) for alias in aliases)
     else:
         yield replace(problem, severity="warning")
+
+
+def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Iterator[Problem]:
+    """Name the files that no variable is called like, for an alias that lacks credentials.
+
+    Args:
+        origins: Where keys stand that are not ours.
+        aliases: Those that lack credentials.
+    """
+    for origin in origins if aliases else ():
+        field = _field_meant(origin.key) if origin.source == "secrets directory" else None
+        if field:
+            yield _misnamed(origin, _alias_meant(origin.key, aliases), field)
+
+
+def credentials_hint(alias: str, problems: Iterable[Problem]) -> str:
+    """Return where the credentials may be that an alias lacks, or an empty text."""
+    misnamed = (e for e in problems if e.alias == alias and e.code == "misnamed_secret")
+    return "; ".join(f"{e.origin} is no variable's name: {e.remedy}" for e in misnamed)
+
+
+def _misnamed(origin: Origin, alias: str, field: str) -> Problem:
+    variable = variable_name(alias, field)
+    return Problem(
+        "misnamed_secret",
+        "is no variable's name, and no credentials are set",
+        f"call it {variable.lower()}, or set {variable}_FILE={origin.path}",
+        alias,
+        field,
+        origin,
+        "warning",
+    )
+
+
+def _field_meant(name: str) -> str | None:
+    parsed = parse_name(f"zilliz_{name}")
+    if isinstance(parsed, Name):
+        return parsed.word.field if parsed.word.field in CREDENTIALS else None
+    return _MEANT.get(fold(name).rpartition("_")[2])
+
+
+def _alias_meant(name: str, aliases: Collection[str]) -> str:
+    named = next((each for each in aliases if f"_{each}_" in f"_{fold(name)}_"), None)
+    return named or (DEFAULT_ALIAS if DEFAULT_ALIAS in aliases else next(iter(aliases)))

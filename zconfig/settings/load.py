@@ -22,7 +22,7 @@ from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import group
-from zconfig.settings.lacking import judge_places, lacking
+from zconfig.settings.lacking import judge_places, lacking, misnamed_secrets
 from zconfig.settings.model import validate
 from zconfig.settings.names import (
     DEFAULT_ALIAS,
@@ -40,7 +40,7 @@ from zconfig.settings.options import (
     read_options,
 )
 from zconfig.settings.precedence import Resolution, resolve
-from zconfig.settings.stray import judge_stray, unpaired_notes
+from zconfig.settings.stray import judge_stray, lacking_credentials, unpaired_notes
 from zconfig.sources.entry import Entry, Reading, absent
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import read_milvus_fallback, variable_in_place_of
@@ -268,6 +268,9 @@ def _assemble(
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
     found += _in_the_clear(settings, resolution)
+    foreign = (origin for reading in readings for origin in reading.foreign)
+    unread = (origin for _, layer, _ in grouped for origin, _ in layer.passed_over)
+    found += misnamed_secrets(chain(foreign, unread), lacking_credentials(resolution))
     return Configuration(
         aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),
         problems=tuple(found),

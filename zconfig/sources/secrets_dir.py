@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from zconfig.sources.names import PREFIX, fold, printable, spellings
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
 _SOURCE = "secrets directory"
+_MAYBE_OURS = re.compile(
+    r".*(?:milvus|zilliz).*|api[-_.]key|password|token|user|username", re.IGNORECASE
+)
 
 
 def read_secrets_dir(
@@ -29,7 +33,8 @@ def read_secrets_dir(
 
     A file `zilliz_prod_token`, `ZILLIZ_PROD_TOKEN` or `zilliz-prod-token` is a field of the alias
     `prod`, and so is a file `token` in a directory `prod`. Everything else belongs to others and
-    is not opened. Of a Kubernetes volume one generation is read, never parts of two.
+    is not opened; what may be misnamed is `foreign`. Of a Kubernetes volume one generation is read,
+    never parts of two.
 
     Args:
         path: The directory.
@@ -75,7 +80,12 @@ class _Tree:
         nothing_found = not (reading.files or reading.problems)
         if nothing_found and fold(path.name).startswith(PREFIX):
             return self._file(path, fold(path.name), path.name)
+        if nothing_found and _MAYBE_OURS.fullmatch(path.name) and os.path.isfile(path):  # noqa: PTH113 - see above
+            return Reading(path.name, foreign=(self._foreign(path.name),))
         return reading
+
+    def _foreign(self, name: str) -> Origin:
+        return Origin(_SOURCE, printable(name), self._shown(name))
 
     def _alias(self, path: Path) -> Reading:
         try:
