@@ -1080,6 +1080,40 @@ def test_a_live_connection_shows_no_secret(live: Connections, log: Log) -> None:
     assert_no_canary(*shown_by(live), *printed_of(live), *log.texts)
 
 
+def repeating_milvus() -> dict[str, Any]:
+    """Return methods that succeed, and repeat the credentials that were sent, encoded and not."""
+
+    def sent(context: grpc.ServicerContext) -> str:
+        encoded = str(dict(context.invocation_metadata())["authorization"])
+        return f"{encoded} {base64.b64decode(encoded).decode()}"
+
+    def connect(_: bytes, context: grpc.ServicerContext) -> bytes:
+        server = messages.ServerInfo(build_tags=sent(context), deploy_mode=sent(context))
+        return messages.ConnectReply(server=server).encode()
+
+    return {
+        "Connect": connect,
+        "GetVersion": lambda _, context: messages.VersionReply(version=sent(context)).encode(),
+        "CheckHealth": lambda _, context: messages.HealthReply(reasons=(sent(context),)).encode(),
+    }
+
+
+@pytest.mark.parametrize("left_out", ["", "Connect"])
+def test_a_server_that_repeats_the_credentials_is_not_believed(
+    left_out: str, tmp_path: Path, log: Log
+) -> None:
+    methods = {name: each for name, each in repeating_milvus().items() if name != left_out}
+    with faults.grpc_server(methods) as port:
+        connections = connections_of(declared(f"http://127.0.0.1:{port}"), tmp_path, log)
+        connections.autoconnect()
+        connection = connections["default"]
+        for each in (connection.server, connection.health()):
+            assert MASK in repr(each)
+            assert_no_canary(f"{each!s} {each!r}", *everything_inside(each), *serialised(each))
+        assert_no_canary(*shown_by(connections), *printed_of(connections), *log.texts)
+        connections.close()
+
+
 def test_an_alias_that_nothing_configures_is_told_without_a_secret(
     live: Connections, log: Log
 ) -> None:

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import grpc_server, refused
 from tests.support.processes import REPOSITORY
+from zconfig.channel.messages import ConnectReply, ServerInfo, VersionReply
 from zconfig.cli.app import zconfig
 from zconfig.cli.junit import render_junit
 from zconfig.cli.options import FORMATS
@@ -298,6 +299,29 @@ def test_no_format_shows_a_secret_that_the_server_repeats(format_: str) -> None:
     assert done.exit_code == 6
     assert "rejected" in done.output
     assert "s3cret-canary" not in done.output
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("command", ["check", "doctor"])
+def test_no_format_lets_a_server_write_more_than_a_word(command: str, format_: str) -> None:
+    said = (
+        "v2.3\n::error::forged root:s3cret-canary ##[warning]forged ##vso[x]\r\x1b[2K" + "x" * 999
+    )
+    server = ServerInfo(build_tags=said, deploy_mode=said)
+    methods = {
+        "Connect": lambda *_: ConnectReply(server=server).encode(),
+        "GetVersion": lambda *_: VersionReply(version=said).encode(),
+    }
+    with grpc_server(methods) as port:
+        environ = {"ZILLIZ_URI": f"http://127.0.0.1:{port}", "ZILLIZ_TOKEN": "root:s3cret-canary"}
+        done = run(command, "--format", format_, environ=environ)
+    assert done.exit_code == 0
+    assert (format_, command) == ("junit", "check") or (
+        "v2.3 : :error: :forged ******** # #[warning]forged # #vso[x] ?[2K" in done.stdout
+    )
+    for forbidden in ("s3cret", "\x1b[2K", "\r", "x" * 200, "##[", "##vso["):
+        assert forbidden not in done.output
+    assert not any(line.strip().startswith("::") for line in done.output.splitlines())
 
 
 def test_a_report_with_nothing_wrong_has_no_annotation() -> None:

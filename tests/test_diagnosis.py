@@ -33,6 +33,7 @@ from tests.support.fake_milvus import VERSION, FakeMilvus
 from tests.support.matrix import CELLS, FAILS_S, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors
+from zconfig.channel.messages import CHECK_HEALTH
 from zconfig.diagnosis import (
     ProbeTarget,
     Surroundings,
@@ -48,9 +49,10 @@ from zconfig.diagnosis.http2 import greet
 from zconfig.diagnosis.material import unverified_context
 from zconfig.diagnosis.network import Stream, dial
 from zconfig.diagnosis.tls import TLSStream, tls_failure
-from zconfig.diagnosis.verdict import StageError, evidence
+from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import proxy_in_force
 from zconfig.errors import Stage
+from zconfig.redaction import MASK, Secret, evidence
 from zconfig.settings.fields import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -589,6 +591,36 @@ def test_milvus_with_mtls_has_its_causes(
     assert found(**tls(certificates)) is errors.ClientCertificateError
     assert found(**stranger(certificates)) is errors.ClientCertificateError
     assert found(**known(certificates)) is errors.MissingCredentialsError
+
+
+# --- answers that are too long -------------------------------------------------------------
+
+TOO_LONG = 64 * 1024 + 1
+
+
+@pytest.mark.parametrize("method", ["Connect", "GetVersion"])
+def test_an_answer_that_is_too_long_is_refused_unread(method: str) -> None:
+    fake = FakeMilvus()
+    methods = fake.methods() | {method: lambda *_: b"\x80" * TOO_LONG}
+    if method == "GetVersion":
+        del methods["Connect"]
+    with faults.grpc_server(methods) as port:
+        error = failure_of({"ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}"})
+    assert type(error) is errors.OtherServiceError
+    assert error.detail == "the answer has 65537 bytes, more than the 65536 that it may have"
+
+
+def test_an_application_s_own_calls_are_answered_at_any_length() -> None:
+    methods = FakeMilvus().methods() | {"CheckHealth": lambda *_: bytes(TOO_LONG)}
+    with (
+        faults.grpc_server(methods) as port,
+        registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
+    ):
+        connection = connections["prod"]
+        with pytest.raises(errors.OtherServiceError):
+            connection.health()
+        stub: Any = connection.channel.unary_unary(CHECK_HEALTH)
+        assert len(stub(b"", timeout=5)) == TOO_LONG
 
 
 # --- names and addresses -------------------------------------------------------------------
@@ -1165,6 +1197,28 @@ def test_evidence_is_one_short_line(text: str) -> None:
     shown = evidence(text)
     assert len(shown) <= 200
     assert shown.isprintable()
+
+
+# What GitHub's runner and that of Azure take for a command, at the start of a line or anywhere.
+_COMMAND = re.compile(r"^\s*::[\w-]+.*::|##\[|##vso\[", re.MULTILINE)
+
+
+@given(st.text("::#[]ewarning-vso 1a\n").map(lambda text: f"x{text}::stop-commands::x{text}"))
+def test_evidence_commands_no_runner_wherever_its_line_is_broken(text: str) -> None:
+    shown = evidence(text)
+    assert not any(_COMMAND.search(shown[at:]) for at in range(len(shown)))
+
+
+@pytest.mark.parametrize(
+    "text", ["[::1]:19530", "[2001:db8::a]:443", "[::ffff:127.0.0.1]:1", "fe80::dead:beef"]
+)
+def test_evidence_shows_an_address_as_it_is_written(text: str) -> None:
+    assert evidence(text) == text
+
+
+def test_evidence_masks_secrets_before_it_cuts() -> None:
+    shown = evidence(f"{'x' * 190} root:s3cr&t-key root:s3cr%26t-key", [Secret("root:s3cr&t-key")])
+    assert shown == f"{'x' * 190} {MASK}…"
 
 
 URI_TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)

@@ -32,6 +32,13 @@ _AUTHORITY = re.compile(r"^(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:)?//(?P<rest>.*)$"
 _QUERY = re.compile(r"([?#]).*$", re.DOTALL)
 
 
+_LONGEST_EVIDENCE = 200
+
+# Between the characters that begin a command: `::` and a word at the start of a line (GitHub), but
+# not in an IPv6 address; `##[` and `##vso[` anywhere (GitHub once, Azure).
+_COMMAND = re.compile(r"(?<=:)(?=:[\dA-Fa-f]*[G-Zg-z-])|(?<=#)(?=#[A-Za-z]*\[)")
+
+
 class Hidden(str):
     """The text of a secret in a function's hands, with a representation that shows nothing.
 
@@ -164,6 +171,29 @@ def _at_userinfo(text: str) -> tuple[str, Hidden | None, str]:
     if scheme is None:
         return "", Hidden(head), rest
     return f"{scheme['scheme'] or ''}//", Hidden(scheme["rest"]), rest
+
+
+def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
+    r"""Return a text from outside as it may be shown: one short line, and no credentials.
+
+    No runner of a pipeline takes a part of it for a command, however a table breaks the line.
+
+    Args:
+        text: The words of a server, a proxy or the operating system.
+        secrets: The secrets that they may repeat.
+
+    Example:
+        >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
+        'no route via http://********@proxy:3128 at all'
+        >>> evidence("bad key s3cret-key\n::error::forged", ["s3cret-key"])
+        'bad key ******** : :error: :forged'
+    """
+    # Masked before it is cut short: a part of a secret would not be recognised.
+    words = Masker(lambda: secrets).mask(text).split()
+    line = " ".join(redact_uri(word) if "@" in word else word for word in words)
+    line = "".join(char if char.isprintable() else "?" for char in line)
+    line = re.sub(_COMMAND, " ", line)
+    return line if len(line) <= _LONGEST_EVIDENCE else f"{line[: _LONGEST_EVIDENCE - 1]}…"
 
 
 class RecentSecrets:

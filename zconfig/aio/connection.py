@@ -130,7 +130,7 @@ class AsyncConnection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
-        health, _ = await self._ask(milvus.check_health, timeout)
+        health, _ = await self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 
     async def close(self) -> None:

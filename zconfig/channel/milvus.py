@@ -25,12 +25,17 @@ from zconfig.channel.messages import (
     Status,
     VersionReply,
 )
+from zconfig.channel.wire import WireError
 from zconfig.endpoint import Transport
+from zconfig.redaction import Masker, evidence
 from zconfig.settings.fields import DEFAULT_DATABASE
 from zconfig.spec import ConnectionSpec
 
 DATABASE_NOT_FOUND = 800
 """Milvus' code of a database that is missing: `ErrDatabaseNotFound` of its package `merr`."""
+
+
+_LONGEST_ANSWER = 64 * 1024
 
 
 class StatusError(Exception):
@@ -76,7 +81,8 @@ class Server:
         version: Its release, e.g. `v2.3.5`, or `milvus_lite-3.2.2`.
         identifier: The session's number; `None` from servers that have none.
         deploy_mode: E.g. `STANDALONE`; empty where it does not say.
-        reply: Its whole answer to Connect, encoded; empty from servers that do not know it.
+        reply: Its whole answer to Connect, encoded; empty from servers that do not know it, or
+            that repeat the credentials in it.
     """
 
     version: str
@@ -122,7 +128,7 @@ def converse(
             except grpc.RpcError as error:
                 request = exchange.throw(error)
             else:
-                request = exchange.send(response)
+                request = exchange.send(_bounded(response))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -141,10 +147,18 @@ async def converse_async(
             except grpc.RpcError as error:
                 request = exchange.throw(error)
             else:
-                request = exchange.send(response)
+                request = exchange.send(_bounded(response))
     except StopIteration as end:
         result: T = end.value
         return result
+
+
+def _bounded(response: bytes) -> bytes:
+    """Return an answer that is short enough to be read: reading a long one blocks all threads."""
+    if len(response) <= _LONGEST_ANSWER:
+        return response
+    seen = f"{len(response)} bytes, more than the {_LONGEST_ANSWER} that it may have"
+    raise WireError(f"the answer has {seen}")
 
 
 def greet(spec: ConnectionSpec) -> Exchange[Server]:
@@ -157,22 +171,22 @@ def greet(spec: ConnectionSpec) -> Exchange[Server]:
     if server and spec.endpoint.transport is not Transport.LITE:
         return server
     # A server that does not know Connect, and Milvus Lite, which takes any database in it.
-    found = yield from get_version()
+    found = evidence((yield from get_version()), spec.secrets)
     if spec.db_name != DEFAULT_DATABASE:
         yield from _find_database(spec.db_name)
     return replace(server or Server(""), version=found)
 
 
 def get_version() -> Exchange[str]:
-    """Ask for the server's release."""
+    """Ask for the server's release, in its own words."""
     reply = yield from _ask(Request(messages.GET_VERSION), VersionReply.decode)
     return reply.version
 
 
-def check_health() -> Exchange[Health]:
+def check_health(spec: ConnectionSpec) -> Exchange[Health]:
     """Ask whether the server calls itself healthy."""
     reply = yield from _ask(Request(messages.CHECK_HEALTH), HealthReply.decode)
-    return Health(reply.is_healthy, reply.reasons)
+    return Health(reply.is_healthy, tuple(evidence(each, spec.secrets) for each in reply.reasons))
 
 
 def list_databases() -> Exchange[tuple[str, ...]]:
@@ -190,8 +204,12 @@ def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
             return None
         raise
     reply = _checked(ConnectReply.decode(encoded))
-    told = reply.server
-    return Server(told.build_tags, reply.identifier or None, told.deploy_mode, encoded)
+    version, mode = (
+        evidence(each, spec.secrets) for each in (reply.server.build_tags, reply.server.deploy_mode)
+    )
+    said = encoded.decode("latin-1")
+    repeats = Masker(lambda: spec.secrets).mask(said) != said
+    return Server(version, reply.identifier or None, mode, b"" if repeats else encoded)
 
 
 def _introduction(spec: ConnectionSpec) -> ConnectRequest:

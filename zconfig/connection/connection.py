@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -134,7 +135,7 @@ class Connection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
-        health, _ = self._ask(milvus.check_health, timeout)
+        health, _ = self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from zconfig.diagnosis.verdict import StageError, Verdict, evidence
+from zconfig.diagnosis.verdict import StageError, Verdict
 from zconfig.errors import TLSMaterialError
+from zconfig.redaction import evidence
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.target import ProbeTarget

@@ -10,7 +10,7 @@ import grpc
 
 from zconfig.diagnosis.stages import stages
 from zconfig.diagnosis.surroundings import Surroundings, hint
-from zconfig.diagnosis.verdict import Verdict, evidence
+from zconfig.diagnosis.verdict import Verdict
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -40,6 +40,7 @@ from zconfig.errors import (
     UnexplainedError,
     UntrustedCertificateError,
 )
+from zconfig.redaction import evidence
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.target import ProbeTarget

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from zconfig.diagnosis.probe import Probe, Seen, Step
-from zconfig.diagnosis.verdict import StageError, evidence
+from zconfig.diagnosis.verdict import StageError
 from zconfig.errors import ConnectError, Stage
+from zconfig.redaction import evidence
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.certificates import Validity

@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zconfig.redaction import redact_uri
-
 if TYPE_CHECKING:
     from zconfig.errors import ConnectError
-
-_LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +42,3 @@ class StageError(Exception):
         self.detail = detail
         self.field = field
         super().__init__(error, detail)
-
-
-def evidence(text: str) -> str:
-    r"""Return a text from outside as it may be shown: one short line, no userinfo.
-
-    Example:
-        >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
-        'no route via http://********@proxy:3128 at all'
-    """
-    words = (redact_uri(word) if "@" in word else word for word in text.split())
-    line = "".join(char if char.isprintable() else "?" for char in " ".join(words))
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"

@@ -6,7 +6,7 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from zconfig.diagnosis.verdict import StageError, Verdict, evidence
+from zconfig.diagnosis.verdict import StageError, Verdict
 from zconfig.errors import (
     ConnectError,
     MalformedTopologyError,
@@ -18,7 +18,7 @@ from zconfig.errors import (
     TopologyUnavailableError,
 )
 from zconfig.patience import backoff_s
-from zconfig.redaction import Masker, secrets_in
+from zconfig.redaction import evidence, secrets_in
 from zconfig.topology.parsing import message_of, parse_topology
 from zconfig.topology.request import Answer, get_topology
 from zconfig.topology.values import Topology
@@ -74,9 +74,8 @@ def _ask(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology
     try:
         return _topology_in(get_topology(target, token, deadline), has_token=token is not None)
     except StageError as failed:
-        # Masked before it is cut short: a part of a secret would not be recognised.
         secrets = (*spec.secrets, *secrets_in({"proxy": target.via_proxy}))
-        seen = evidence(Masker(lambda: secrets).mask(failed.detail))
+        seen = evidence(failed.detail, secrets)
         return Verdict(failed.error, seen, field=failed.field)
 
 
