@@ -74,6 +74,27 @@ def test_every_tls_field_of_a_uri_without_tls_is_a_problem_of_its_own(
 
 
 @pytest.mark.parametrize(
+    ("proxy", "exceptions", "codes"),
+    [
+        ("http://proxy:3128", {"no_proxy": ".test"}, ["exempt_proxy"]),
+        ("http://proxy:3128", {"no_grpc_proxy": "db.test"}, ["exempt_proxy"]),
+        ("http://proxy:3128", {"no_proxy": ".test", "no_grpc_proxy": ""}, []),
+        ("http://proxy:3128", {"NO_PROXY": ".test"}, []),
+        ("off", {"no_proxy": ".test"}, []),
+    ],
+)
+def test_a_proxy_that_no_proxy_exempts_the_host_from_is_a_warning(
+    proxy: str, exceptions: dict[str, str], codes: list[str], tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_PROD_URI": "https://db.test", "ZILLIZ_PROD_PROXY": proxy, **exceptions}
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert [each.code for each in configuration.problems] == codes
+    for each in configuration.problems:
+        assert (each.alias, each.field, each.severity) == ("prod", "proxy", "warning")
+        assert each.remedy.endswith("or remove ZILLIZ_PROD_PROXY")
+
+
+@pytest.mark.parametrize(
     ("environ", "code", "remedy"),
     [
         ({"ZCONFIG_STIRCT": "1"}, "unknown_option", "did you mean ZCONFIG_STRICT?"),

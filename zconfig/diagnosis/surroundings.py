@@ -62,8 +62,8 @@ def observations(target: ProbeTarget, surroundings: Surroundings) -> tuple[str, 
         >>> observations(ProbeTarget("db", 19530), Surroundings({"GRPC_DNS_RESOLVER": "ares"}))
         ('GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver of this machine',)
     """
-    # A loopback address that works is nothing to remark on.
-    observers = (observe for _, observe in _OBSERVERS if observe is not _loopback)
+    # A loopback address that works is nothing to remark on, and a problem is told already.
+    observers = (observe for _, observe in _OBSERVERS if observe not in {_loopback, _exempt_proxy})
     return tuple(text for observe in observers if (text := observe(target, surroundings)))
 
 
@@ -96,13 +96,17 @@ def _proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
     return f"{next(named, 'PROXY')} sends this through {redact_uri(target.via_proxy)}"
 
 
-def _unused_proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
-    environ = surroundings.environ
-    if target.via_proxy or target.proxy == "off" or not target.host:
+def _exempt_proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
+    variable = exempting(target.host, surroundings.environ)
+    if target.proxy in {None, "off"} or variable is None:
         return ""
-    if target.proxy:
-        return f"{exempting(target.host, environ)} exempts {target.host}: {{proxy}} is not used"
-    variable = None if target.is_loopback else unused_proxy(target.host, environ)
+    return f"{variable} exempts {target.host}: {{proxy}} is not used"
+
+
+def _unused_proxy(target: ProbeTarget, surroundings: Surroundings) -> str:
+    if target.proxy or target.is_loopback or not target.host:
+        return ""
+    variable = unused_proxy(target.host, surroundings.environ)
     if variable is None:
         return ""
     return f"{variable} is set, and gRPC reads https_proxy=http://host:port alone: set {{proxy}}"
@@ -131,6 +135,7 @@ _UNREACHED: _Concerned = (RefusedError, ConnectTimeoutError, HostUnreachableErro
 _OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
     (_UNREACHED, _loopback),
     ((UnreachableError, TLSError, NotMilvusError), _proxy),
+    ((*_UNNAMED, *_UNREACHED, ClosedByPeerError), _exempt_proxy),
     ((*_UNNAMED, *_UNREACHED, ClosedByPeerError), _unused_proxy),
     (_UNNAMED, _resolver),
     ((NameTimeoutError, ConnectTimeoutError, ServerSilentError), _fork),

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from zconfig.endpoint import exempting
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
 from zconfig.paths import anchored
@@ -93,7 +94,7 @@ def load(
     late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
     read = read._replace(problems=(*read.problems, *late, *misspelt))
-    return _assemble(readings, read, directory, started)
+    return _assemble(readings, read, environ, directory, started)
 
 
 def _read_dotenvs(
@@ -251,7 +252,11 @@ def _misspelt(
 
 
 def _assemble(
-    readings: list[Reading], read: OptionsRead, directory: Path, started: float
+    readings: list[Reading],
+    read: OptionsRead,
+    environ: Mapping[str, str],
+    directory: Path,
+    started: float,
 ) -> Configuration:
     strict = read.options.strict
     grouped = [(each.named, *group(each, strict=strict)) for each in readings]
@@ -271,6 +276,7 @@ def _assemble(
     foreign = (origin for reading in readings for origin in reading.foreign)
     unread = (origin for _, layer, _ in grouped for origin, _ in layer.passed_over)
     found += misnamed_secrets(chain(foreign, unread), lacking_credentials(resolution))
+    found += _exempt_proxies(settings, resolution, environ)
     return Configuration(
         aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),
         problems=tuple(found),
@@ -293,6 +299,20 @@ def _in_the_clear(
         if each.uri.is_exposed and (each.token or each.password):
             origin = resolution.provenance[alias, "uri"].origin
             yield sent_in_the_clear(alias, each.uri.host, origin)
+
+
+def _exempt_proxies(
+    settings: Mapping[str, ConnectionSettings], resolution: Resolution, environ: Mapping[str, str]
+) -> Iterable[Problem]:
+    """Warn of a proxy that gRPC does not use for this host."""
+    for alias, each in settings.items():
+        is_url = each.proxy is not None and each.proxy.get_secret_value() != "off"
+        variable = exempting(each.uri.host or "", environ) if is_url else None
+        if variable:
+            origin = resolution.provenance[alias, "proxy"].origin
+            what = f"is not used: {variable} exempts {each.uri.host} from proxies"
+            remedy = f"take the host out of {variable}, or remove {origin.key}"
+            yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
 
 
 def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
