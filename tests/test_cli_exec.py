@@ -1,4 +1,4 @@
-"""`zconfig exec`: another program, with one alias' values as the variables that it wants."""
+"""`zconfig exec`: another program, with one alias' values as environment variables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run, run_zconfig
 from tests.support.registries import registry
 from zconfig.cli.app import zconfig
-from zconfig.cli.environ import FIELDS, PYMILVUS, environment_with, values_of
+from zconfig.cli.environ import BY_DEFAULT, FIELDS, environment_with, values_of
 from zconfig.spec import ConnectionSpec
 
 SECRET = "s3cret-canary"
@@ -83,18 +83,29 @@ def test_milvus_lite_is_a_path(tmp_path: Path) -> None:
 def test_what_another_server_left_behind_does_not_go_with_this_one() -> None:
     before = {"MILVUS_TOKEN": "another", "PATH": "/bin"}
     bare = spec({"ZILLIZ_PROD_URI": "http://db.example"})
-    after = environment_with(before, bare, PYMILVUS.items())
+    after = environment_with(before, bare, BY_DEFAULT)
     assert after == {
         "PATH": "/bin",
         "MILVUS_URI": "http://db.example:19530",
         "MILVUS_DB_NAME": "default",
+        "MILVUS_DB": "default",
     }
     assert before["MILVUS_TOKEN"] == "another"
 
 
 def test_the_help_names_every_field() -> None:
     words = CliRunner().invoke(zconfig, ["exec", "--help"]).output.replace(",", " ").split()
-    assert {*FIELDS, *PYMILVUS.values()} <= {word.rstrip(".") for word in words}
+    variables = {variable for _, variable in BY_DEFAULT}
+    assert {*FIELDS, *variables} <= {word.rstrip(".") for word in words}
+
+
+def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
+    given = spec(PROD)
+    with registry(**environment_with({}, given, BY_DEFAULT)) as connections:
+        same = connections.spec()
+        assert connections.configuration.errors == ()
+    assert (same.endpoint.address, same.db_name) == (given.endpoint.address, given.db_name)
+    assert same.credentials == given.credentials
 
 
 # --- what is wrong, without a process ---------------------------------------------------------
@@ -115,7 +126,11 @@ def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -
     assert told in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("prod", "true"), ("prod", "grep", "-q", "x"), ("prod",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("prod", "true"), ("prod", "ls", "--color"), ("prod", "true", "--", "x"), ("prod",), ()],
+    ids=" ".join,
+)
 def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
     done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
     assert done.exit_code == 2
@@ -123,7 +138,44 @@ def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_missing_command_is_a_wrong_use() -> None:
-    assert CliRunner(env=PROD).invoke(zconfig, ["exec", "prod", "--"]).exit_code == 2
+    for arguments in (["prod", "--"], ["--"]):
+        done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
+        assert done.exit_code == 2
+        assert "write the command to run after --" in done.stderr
+
+
+def test_without_an_alias_the_default_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[Mapping[str, str]] = []
+    monkeypatch.setattr("zconfig.cli.executing.execute", lambda _, environ: ran.append(environ))
+    environ = {**PROD, "ZILLIZ_URI": "http://127.0.0.1", "ZILLIZ_TEST_URI": "http://127.0.0.2"}
+    for chosen in ({}, {"ZCONFIG_DEFAULT_ALIAS": "test"}):
+        done = CliRunner(env={**environ, **chosen}).invoke(zconfig, ["exec", "--", "true"])
+        assert done.exit_code == 0, done.output
+    uris = [each["MILVUS_URI"] for each in ran]
+    assert uris == ["http://127.0.0.1:19530", "http://127.0.0.2:19530"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("./x.db", "a path of Milvus Lite"),
+        ("unix:/tmp/milvus.sock", "a Unix socket"),
+        ("http://[::1]:19530", "an IPv6 address"),
+    ],
+)
+def test_a_uri_with_which_pymilvus_cannot_be_imported_is_not_set(
+    uri: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Mapping[str, str]] = []
+    monkeypatch.setattr("zconfig.cli.executing.execute", lambda _, environ: ran.append(environ))
+    runner = CliRunner(env={"ZILLIZ_URI": uri, "MILVUS_URI": "http://db.example"})
+    done = runner.invoke(zconfig, ["exec", "--", "true"])
+    assert "MILVUS_URI" not in ran[0]
+    assert ran[0]["MILVUS_DB"] == "default"
+    assert f"MILVUS_URI is not set: pymilvus cannot be imported with {told}" in done.stderr
+    assert runner.invoke(zconfig, ["exec", "-q", "--", "true"]).stderr == ""
+    mapped = runner.invoke(zconfig, ["exec", "--map", "URI=MILVUS_URI", "--", "true"])
+    assert (mapped.stderr, "MILVUS_URI" in ran[2]) == ("", True)
 
 
 def test_a_missing_alias_exits_3_with_the_usual_message() -> None:
@@ -145,15 +197,17 @@ def test_an_alias_that_is_wrong_exits_3_with_its_problem() -> None:
 def test_the_command_gets_its_variables_arguments_and_exit_code() -> None:
     show = child("import json, os, sys; print(json.dumps([dict(os.environ), sys.argv])); exit(7)")
     arguments = ("-q", "--map", "--", "$HOME")
-    done = run_zconfig("exec", "prod", "--", *show, *arguments, environ={**PROD, "OTHER": "kept"})
+    done = run_zconfig("exec", "--", *show, *arguments, environ={**PROD, "OTHER": "kept"})
     assert (done.returncode, done.stderr) == (7, "")
     environ, argv = json.loads(done.stdout)
     assert argv[1:] == list(arguments)
-    given = {name: environ.get(name) for name in PYMILVUS.values()}
-    assert given == {
+    assert {name: environ.get(name) for _, name in BY_DEFAULT} == {
         "MILVUS_URI": "https://db.example:443",
         "MILVUS_TOKEN": f"root:{SECRET}",
+        "MILVUS_USER": "root",
+        "MILVUS_PASSWORD": SECRET,
         "MILVUS_DB_NAME": "sales",
+        "MILVUS_DB": "sales",
     }
     assert environ["OTHER"] == "kept"
     assert "GRPC_VERBOSITY" not in environ

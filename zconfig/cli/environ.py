@@ -13,10 +13,18 @@ from typing import NoReturn
 import click
 
 from zconfig.cli.ending import fail
+from zconfig.endpoint import Transport
 from zconfig.spec import ConnectionSpec
 
-PYMILVUS = {"URI": "MILVUS_URI", "TOKEN": "MILVUS_TOKEN", "DB_NAME": "MILVUS_DB_NAME"}
-"""The variables that pymilvus reads, by the field that each is for."""
+BY_DEFAULT = (
+    ("URI", "MILVUS_URI"),
+    ("TOKEN", "MILVUS_TOKEN"),
+    ("USER", "MILVUS_USER"),
+    ("PASSWORD", "MILVUS_PASSWORD"),
+    ("DB_NAME", "MILVUS_DB_NAME"),
+    ("DB_NAME", "MILVUS_DB"),
+)
+"""Pairs of a field and a variable that zconfig and, by convention, other Milvus programs read."""
 
 FIELDS = (
     "URI",
@@ -93,15 +101,38 @@ def environment_with(
     return kept | {name: value for name, value in wanted.items() if value is not None}
 
 
+def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
+    """Return why `MILVUS_URI` is not to be set; `None` if nothing is against it.
+
+    pymilvus 2.4 to 3.0 cannot be imported with it set to anything but the URI of a named host or
+    of an IPv4 address.
+
+    Args:
+        spec: What the connection is configured with.
+
+    Example:
+        >>> from zconfig.endpoint import parse
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("./app.db")))
+        'a path of Milvus Lite'
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("http://db")))
+    """
+    endpoint = spec.endpoint
+    if endpoint.transport is Transport.LITE:
+        return "a path of Milvus Lite"
+    if endpoint.transport is Transport.UNIX:
+        return "a Unix socket"
+    return "an IPv6 address" if ":" in (endpoint.host or "") else None
+
+
 def pairs(
     _context: click.Context, _parameter: click.Parameter, values: Iterable[str]
 ) -> tuple[tuple[str, str], ...]:
-    """Return `FIELD=VARIABLE` as pairs of both; those of pymilvus, where nothing is given.
+    """Return `FIELD=VARIABLE` as pairs of both.
 
     Raises:
         click.BadParameter: There is no such field, or a variable cannot have that name.
     """
-    return tuple(map(_pair, values)) or tuple(PYMILVUS.items())
+    return tuple(map(_pair, values))
 
 
 def _pair(value: str) -> tuple[str, str]:
