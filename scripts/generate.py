@@ -43,7 +43,14 @@ def variables() -> str:
         f"{markdown_table(option_entries())}\n## Paths\n\n"
         "A relative path, in whatever variable or file it is written, starts at the working "
         "directory of the import: a later change of directory changes nothing. A `~` in front is "
-        "the home directory.\n"
+        "the home directory.\n\n## Authorities\n\n"
+        "Where no `TLS_CA` is set, these are trusted: the file in "
+        "`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`; without it the file in `SSL_CERT_FILE`, or else the "
+        "system's, as Python's `ssl` has it, together with the directories in `SSL_CERT_DIR`; "
+        "without any file the system's directory; and without that the list that comes with gRPC. "
+        "In a directory the files count that OpenSSL reads, with names such as `5ed36f99.0`. A "
+        "variable that names what cannot be read is passed over, and named where a certificate is "
+        "not trusted. `zconfig explain` and `zconfig doctor` show which authorities count.\n"
     )
 
 

@@ -83,7 +83,29 @@ def test_a_client_certificate_comes_with_key_and_authority(tmp_path: Path) -> No
     assert files == tuple(str(tmp_path / name) for name in ("ca", "cert", "key"))
 
 
-def test_a_client_certificate_without_an_authority_is_refused(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def _no_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the system trust nobody, in a directory."""
+    (tmp_path / "authorities").mkdir()
+    for name in ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "authorities"))
+
+
+@pytest.mark.parametrize("name", ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "directory"])
+def test_without_an_authority_the_bundle_is_named_that_the_channel_trusts(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "authorities" / "ca-certificates.crt"
+    bundle.touch()
+    if name != "directory":
+        monkeypatch.setenv(name, str(bundle))
+    assert args_of(ZILLIZ_URI="https://db")["server_pem_path"] == str(bundle)
+    pair = args_of(ZILLIZ_URI="https://db", **pem_files(tmp_path, "cert", "key"))
+    assert pair["ca_pem_path"] == str(bundle)
+
+
+def test_a_client_certificate_without_any_bundle_is_refused(tmp_path: Path) -> None:
     environ = pem_files(tmp_path, "cert", "key")
     with pytest.raises(ConfigurationError, match="set ZILLIZ_TLS_CA") as caught:
         args_of(ZILLIZ_URI="https://db", **environ)

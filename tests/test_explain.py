@@ -317,7 +317,6 @@ def test_credentials_in_a_uri_that_does_not_count_are_said_to_go_with_it(tmp_pat
         ("http://db/sales", "db_name", "sales"),
         ("https://db", "tls_server_name", "db"),
         ("http://db", "tls_server_name", None),
-        ("https://db", "tls_ca", "the system's authorities"),
         ("http://db", "proxy", "as gRPC reads the environment"),
         ("./x.db", "proxy", None),
     ],
@@ -327,6 +326,17 @@ def test_a_default_that_depends_on_the_endpoint_is_shown(
 ) -> None:
     found = field_of(tmp_path, field, ZILLIZ_PROD_URI=uri)
     assert (found.value, found.is_set) == (shown, False)
+
+
+def test_the_authorities_that_are_trusted_by_default_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "company.pem"
+    bundle.touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    found = field_of(tmp_path, "tls_ca", ZILLIZ_PROD_URI="https://db")
+    assert found.value == f"the system's authorities {bundle}"
 
 
 def test_files_that_variables_name_are_among_those_looked_for(tmp_path: Path) -> None:

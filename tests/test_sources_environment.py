@@ -2,11 +2,10 @@
 
 import pytest
 
-from zconfig.origin import printable
 from zconfig.redaction import Secret
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import read_milvus_fallback
-from zconfig.sources.names import fold, is_key, is_variable
+from zconfig.sources.names import fold, is_key, is_variable, printable
 
 
 def test_only_our_variables_are_read_in_any_case_of_letters():

@@ -76,6 +76,25 @@ def test_other_entries_of_ours(tmp_path, bind, entry, key):
     assert values(read(tmp_path)) == {f"ZILLIZ_PROD_{key}": "value"}
 
 
+@pytest.mark.parametrize("entry", ["ca.crt", "tls.crt", "tls.key"])
+def test_a_certificate_that_leads_out_of_the_root_is_refused_as_a_token_is(tmp_path, bind, entry):
+    pem = {"ca__crt": "", "tls__crt": "", "tls__key": ""}
+    (tmp_path / "root").mkdir()
+    binding = bind("root/prod", uri="https://db", **pem)
+    outside = tmp_path / "outside"
+    outside.touch(mode=0o600)
+    (binding / entry).unlink()
+    (binding / entry).symlink_to(outside)
+
+    reading = read(tmp_path / "root")
+
+    (problem,) = reading.problems
+    assert problem.code == "outside_directory"
+    assert problem.origin.path == f"/bindings/prod/{entry}"
+    assert problem.origin.key not in values(reading)
+    assert len(values(reading)) == 3
+
+
 @pytest.mark.parametrize("kind", ["mysql", "", "milvus2", None])
 def test_other_bindings_are_left_alone(tmp_path, bind, kind):
     bind("other", type=kind, uri="mysql://x", password=SECRET)

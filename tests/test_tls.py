@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -22,13 +24,13 @@ from zconfig.errors import (
     HostnameMismatchError,
     PlaintextServerError,
     RejectedCredentialsError,
+    TLSMaterialError,
     TLSServerError,
     UntrustedCertificateError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.certificates import Certificates, KeyPair
     from tests.support.servers import RealMilvus
@@ -243,14 +245,123 @@ def test_what_is_no_authority_is_named_with_its_variable(
     assert f"set by {ROOTS} (environment)" in shown
 
 
-def test_a_missing_file_is_passed_over_as_grpc_does(
-    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", [ROOTS, "SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_a_variable_that_names_a_missing_file_is_passed_over_and_told_of(
+    name: str, milvus_tls: RealMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(ROOTS, str(tmp_path / "none.pem"))
-    with registry(ZILLIZ_PROD_URI="https://127.0.0.1:1") as connections:
-        target = probe_target(connections.spec("prod"))
-    assert target.ca is None
-    assert check_material(target) is None
+    monkeypatch.setenv(name, str(tmp_path / "none.pem"))
+    with registry(**prod(milvus_tls)) as connections:
+        assert check_material(probe_target(connections.spec("prod"))) is None
+        error = connections.attempt("prod", wait=0)["prod"]
+    assert isinstance(error, UntrustedCertificateError)
+    assert f"{name} names {tmp_path / 'none.pem'}, which does not exist" in error.hint
+
+
+# --- directories of authorities ------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the system trust our authority in a directory alone, as OpenSSL names files there."""
+    directory = tmp_path / "authorities"
+    directory.mkdir()
+    (directory / "5ed36f99.0").write_bytes(certificates.ca.read_bytes())
+    (directory / "5ed36f99.1").mkdir()  # passed over, as is what has another name
+    (directory / "other.pem").write_bytes(certificates.other_ca.read_bytes())
+    monkeypatch.delenv(ROOTS, raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(directory))
+    return directory
+
+
+@pytest.mark.parametrize("beside", ["none.pem", "other_ca"])
+def test_authorities_in_a_directory_are_trusted_by_the_channel_and_the_probe(
+    beside: str,
+    directory: Path,
+    milvus_tls: RealMilvus,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(getattr(certificates, beside, beside)))
+    assert outcome(prod(milvus_tls)) is None
+    with registry(**prod(milvus_tls)) as connections:
+        results = stages(probe_target(connections.spec("prod")), time.monotonic() + 10)
+    assert all(result.ok for result in results)
+    assert results[0].detail.startswith("the system's authorities ")
+    assert str(directory) in results[0].detail
+
+
+def test_of_a_directory_only_what_openssl_reads_is_trusted(
+    directory: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "none.pem")
+    pair = (
+        certificates.other_authority.key.read_bytes(),
+        certificates.other_authority.cert.read_bytes(),
+    )
+    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+        uri = f"https://127.0.0.1:{server.port}"
+        assert outcome({"ZILLIZ_PROD_URI": uri}) is UntrustedCertificateError
+
+
+# --- the files are opened as secret files are -----------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["ca", "cert", "key"])
+@pytest.mark.parametrize("kind", ["fifo", "device", "large"])
+def test_what_is_no_file_of_a_sensible_size_is_refused_without_being_read(
+    field: str, kind: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.pem"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.touch(mode=0o600)
+        os.truncate(path, 1 << 40)
+    else:
+        path = Path("/dev/zero")
+    files = {
+        "TLS_CA": certificates.ca,
+        "TLS_CERT": certificates.client.cert,
+        "TLS_KEY": certificates.client.key,
+        f"TLS_{field.upper()}": path,
+    }
+    environ = {f"ZILLIZ_PROD_{name}": str(each) for name, each in files.items()}
+    with registry(ZILLIZ_PROD_URI="https://127.0.0.1:1", **environ) as connections:
+        error = connections.attempt("prod", wait=0)["prod"]
+    assert isinstance(error, TLSMaterialError)
+    assert error.detail.startswith(f"TLS_{field.upper()} {path}: ")
+
+
+def test_a_key_that_others_may_write_to_is_refused_and_one_they_may_read_is_told_of(
+    milvus_mtls: RealMilvus, certificates: Certificates, tmp_path: Path
+) -> None:
+    key = tmp_path / "client.key"
+    key.write_bytes(certificates.client.key.read_bytes())
+    fields = {**pair_of(certificates.client), "TLS_KEY": str(key), "TLS_CA": str(certificates.ca)}
+    with registry(**prod(milvus_mtls, **fields)) as connections:
+        key.chmod(0o622)
+        error = connections.attempt("prod", wait=0)["prod"]
+        assert isinstance(error, TLSMaterialError)
+        assert error.remedy == "run chmod go-w on it"
+        key.chmod(0o644)
+        connections.reload()
+        (problem,) = connections.configuration.problems
+        assert (problem.code, problem.severity) == ("readable_by_others", "warning")
+        assert str(problem.origin) == "ZILLIZ_PROD_TLS_KEY (environment)"
+        assert connections["prod"].ping() > 0
+
+
+def test_a_byte_order_mark_and_comments_in_any_encoding_are_no_part_of_a_pem(
+    milvus_mtls: RealMilvus, certificates: Certificates, tmp_path: Path
+) -> None:
+    fields = {"TLS_CA": certificates.ca, **pair_of(certificates.client)}
+    for name, path in fields.items():
+        marked = tmp_path / name
+        marked.touch(mode=0o600)
+        comment = b"" if name == "TLS_KEY" else b"# M\xfcller\n"
+        marked.write_bytes(b"\xef\xbb\xbf" + Path(path).read_bytes() + comment)
+        fields[name] = str(marked)
+    assert outcome(prod(milvus_mtls, **fields)) is None
 
 
 def test_plaintext_needs_no_authorities(

@@ -329,7 +329,7 @@ CASES = [
         told(WEST_FIRST),
         errors.TLSMaterialError,
         Stage.MATERIAL,
-        "TLS_CA nowhere.pem: No such file",
+        "TLS_CA nowhere.pem: the file does not exist",
         tries=0,
         dialed=lambda _: {"ca": "nowhere.pem"},
     ),

@@ -42,7 +42,6 @@ from zconfig.masking import MaskingFilter, MaskingProcessor
 from zconfig.paths import working_directory
 from zconfig.redaction import Masker
 from zconfig.registry import Connections
-from zconfig.settings.arguments import check_client_options
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.environment import fingerprint
@@ -51,10 +50,7 @@ from zconfig.sources.process import process_environment
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
 
-    from zconfig import aio as aio
-    from zconfig import events as events
-    from zconfig import health as health
-    from zconfig import interop as interop
+    from zconfig import events
     from zconfig.connection import Connection
     from zconfig.registry.reload import Changes
     from zconfig.registry.stats import AliasStats, RoundTrips
@@ -94,7 +90,6 @@ __all__ = [
 ]
 
 
-_MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
     "AliasStats": "zconfig.registry.stats",
     "Connection": "zconfig.connection",
@@ -220,17 +215,15 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
 
     Args:
         alias: The connection's name; without it, the default alias.
-        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds, or `db_name`. None may
-            say where or how to connect, as `uri` and `token` do: that is the alias' to say.
+        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
-        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
+        ConfigurationError: The alias is not configured, or wrongly.
         ConnectError: The server cannot be reached, or does not accept us.
     """
     from zconfig.interop.pymilvus import client_of
 
-    check_client_options(options, "zconfig.client")
     return client_of(connections.default if alias is None else connections[alias], **options)
 
 
@@ -241,17 +234,16 @@ async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusC
 
     Args:
         alias: The connection's name; without it, the default alias.
-        **options: Passed on to `AsyncMilvusClient`, as for `client`; then the client is a new one.
+        **options: Passed on to `AsyncMilvusClient`; then the client is a new one.
 
     Raises:
         MissingExtraError: pymilvus is not installed, or too old to have it.
-        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
+        ConfigurationError: The alias is not configured, or wrongly.
         ConnectError: The server cannot be reached, or does not accept us.
     """
     from zconfig import aio
     from zconfig.interop.pymilvus import async_client_of
 
-    check_client_options(options, "zconfig.async_client")
     return async_client_of(await aio.get(alias), **options)
 
 
@@ -271,8 +263,8 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
         string like any other, so do not write the mapping as JSON or YAML.
 
     Raises:
-        ConfigurationError: The alias is not configured, or wrongly; or has a client certificate
-            without `TLS_CA`, which pymilvus cannot be told.
+        ConfigurationError: The alias is not configured, or wrongly; or has a client certificate,
+            and neither `TLS_CA` nor a bundle that is trusted by default.
 
     Example:
         >>> import zconfig
@@ -286,18 +278,13 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
     return connection_args_of(connections.spec(alias))
 
 
-def __dir__() -> list[str]:
-    return sorted({*__all__, *_MODULES})
-
-
-if not TYPE_CHECKING:  # a type checker would take any name for one that is there
-
-    def __getattr__(name: str) -> Any:
-        """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
-        if name == "interop":
-            import_module("zconfig.interop.pymilvus")
-        if name in _MODULES:
-            return import_module(f"zconfig.{name}")
-        if name in _ELSEWHERE:
-            return getattr(import_module(_ELSEWHERE[name]), name)
-        raise AttributeError(f"module 'zconfig' has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
+    if name in ("aio", "events", "health"):
+        return import_module(f"zconfig.{name}")
+    if name == "interop":
+        import_module("zconfig.interop.pymilvus")
+        return import_module("zconfig.interop")
+    if name in _ELSEWHERE:
+        return getattr(import_module(_ELSEWHERE[name]), name)
+    raise AttributeError(f"module 'zconfig' has no attribute {name!r}")

@@ -61,14 +61,4 @@ class Origin:
             place = f"{place}:{self.line}"
         if self.via is not None:
             place = f"{place}, file {self.via}"
-        return printable(f"{self.key} ({place})")
-
-
-def printable(name: str) -> str:
-    r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
-
-    Example:
-        >>> printable("ZILLIZ_URI"), printable("two\nlines")
-        ('ZILLIZ_URI', 'two\\nlines')
-    """
-    return name if name.isprintable() else repr(name)[1:-1]
+        return f"{self.key} ({place})"

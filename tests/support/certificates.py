@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import grpc
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,6 +118,35 @@ def write_certificates(directory: Path) -> Certificates:
         other_ca=_write_authority(other_ca, directory / "other_ca.pem"),
         other_authority=pair("other_authority", authority=other_ca),
     )
+
+
+def signed_with_md5(directory: Path) -> tuple[Path, KeyPair]:
+    """Write an authority, and a pair for localhost that it signed with MD5.
+
+    No library signs with MD5 any more: the signature is made by hand (RFC 8017, 8.2).
+
+    Args:
+        directory: An existing directory.
+    """
+    authority = trustme.CA(key_type=trustme.KeyType.RSA)
+    issued = authority.issue_cert("localhost", key_type=trustme.KeyType.RSA)
+    sha256, md5 = (bytes.fromhex(f"2a864886f70d0101{number}") for number in ("0b", "04"))
+    der = x509.load_pem_x509_certificate(issued.cert_chain_pems[0].bytes())
+    content = der.tbs_certificate_bytes.replace(sha256, md5)
+    prefix = bytes.fromhex("3020300c06082a864886f70d020505000410")
+    digest = prefix + hashlib.md5(content).digest()  # noqa: S324 - the point is that it is weak
+    numbers = authority._private_key.private_numbers()  # type: ignore[union-attr]  # RSA
+    size = numbers.public_numbers.n.bit_length() // 8
+    padded = b"\0\1".ljust(size - len(digest) - 1, b"\xff") + b"\0" + digest
+    power = pow(int.from_bytes(padded, "big"), numbers.d, numbers.public_numbers.n)
+    whole = der.public_bytes(Encoding.DER)
+    forged = whole.replace(der.tbs_certificate_bytes, content).replace(sha256, md5)
+    forged = forged.replace(der.signature, power.to_bytes(size, "big"))
+    pair = KeyPair(directory / "md5.pem", directory / "md5.key")
+    pair.cert.write_text(ssl.DER_cert_to_PEM_cert(forged))
+    issued.private_key_pem.write_to_path(pair.key)
+    _write_authority(authority, directory / "authority.pem")
+    return directory / "authority.pem", pair
 
 
 def _write_authority(authority: trustme.CA, path: Path) -> Path:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
 from zconfig.channel.gate import GATE
 from zconfig.endpoint import Transport
+from zconfig.sources.pem import default_authorities, read_pem
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec, TLSFiles
 
@@ -56,25 +55,17 @@ class Material:
 
 
 def read_material(files: TLSFiles) -> Material:
-    """Read the TLS files; without a CA of its own, the system's authorities.
+    """Read the TLS files; without a CA of its own, the authorities that are trusted by default.
 
     Raises:
-        OSError: If a file cannot be read.
+        FileError: If a file cannot be used.
     """
-    ca = files.ca or _system_authorities()
+    default = None if files.ca else default_authorities(process_environment()).read()
     return Material(
-        *(Path(path).read_bytes() if path else None for path in (ca, files.cert, files.key))
+        read_pem(files.ca, "certificates") if files.ca else default or None,
+        read_pem(files.cert, "certificates") if files.cert else None,
+        read_pem(files.key, "key") if files.key else None,
     )
-
-
-def _system_authorities() -> str | None:
-    """Return the system's bundle, unless gRPC is told of one; `None` leaves gRPC its own.
-
-    OpenSSL's default path honours `SSL_CERT_FILE`, which company authorities are put in.
-    """
-    if process_environment().get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"):
-        return None
-    return ssl.get_default_verify_paths().cafile
 
 
 def channel_options(spec: ConnectionSpec) -> Options:

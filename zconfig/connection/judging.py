@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from zconfig.channel.lite import LiteError, LiteLockedError
 from zconfig.channel.messages import Status
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
-from zconfig.connection.seam import ROOTS_VARIABLE, error_of
+from zconfig.connection.seam import error_of
 from zconfig.diagnosis import (
     ProbeTarget,
     Surroundings,
@@ -36,6 +35,8 @@ from zconfig.errors import (
 )
 from zconfig.origin import Origin
 from zconfig.redaction import Masker
+from zconfig.sources.files import FileError
+from zconfig.sources.pem import ROOTS_VARIABLE
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from zconfig.connection.seam import Attempt, Failure
     from zconfig.topology import Follower
 
-# What gRPC reads itself where a field is not set.
+# What counts where a field is not set.
 _STAND_INS = {"proxy": PROXY_VARIABLES, "tls_ca": (ROOTS_VARIABLE,)}
 
 
@@ -68,7 +69,7 @@ class Judge:
         except StageError as failed:
             error, detail, field = failed.error, failed.detail, failed.field
         target = probe_target(self._attempt.spec)
-        seen, remedy = hint(error, target, self._surroundings()), remedy_for(error, target)
+        seen, remedy = hint(error, target, self._surroundings()), remedy_for(error, detail, target)
         raise self.error(Verdict(error, detail, seen, remedy, field))
 
     def explain(self, failure: Failure) -> ConnectError:
@@ -81,8 +82,8 @@ class Judge:
             return self.error(Verdict(EmbeddedServerLockedError))
         if isinstance(failure, LiteError):
             return self.error(Verdict(EmbeddedServerError, failure.reason, remedy=failure.remedy))
-        if isinstance(failure, OSError):  # a TLS file that was readable a moment ago
-            return self.error(Verdict(TLSMaterialError, failure.strerror or "cannot be read"))
+        if isinstance(failure, FileError):  # a TLS file that was readable a moment ago
+            return self.error(Verdict(TLSMaterialError, failure.message, remedy=failure.remedy))
         return self.error(self._diagnose(failure.code(), self._mask(failure.details() or "")))
 
     def error(self, verdict: Verdict) -> ConnectError:
@@ -147,7 +148,6 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
     """
     endpoint, tls = spec.endpoint, spec.tls
     host, port = endpoint.host or "", endpoint.port or 0
-    roots = None if tls.ca or not endpoint.secure else _roots_of_grpc()
     configured = spec.proxy.reveal() if spec.proxy else None
     if embedded:
         host, _, digits = embedded.rpartition(":")
@@ -156,8 +156,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         host=host,
         port=port,
         secure=endpoint.secure,
-        ca=tls.ca or roots,
-        ca_from=ROOTS_VARIABLE if roots else "TLS_CA",
+        ca=tls.ca,
         cert=tls.cert,
         key=tls.key,
         server_name=tls.server_name,
@@ -166,12 +165,6 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         proxy=configured,
         via_proxy=None if embedded else proxy_in_force(host, process_environment(), configured),
     )
-
-
-def _roots_of_grpc() -> str | None:
-    """Return the file of authorities that gRPC was told of; it passes over one that is missing."""
-    path = process_environment().get(ROOTS_VARIABLE)
-    return path if path and os.access(path, os.R_OK) else None
 
 
 def _origin(spec: ConnectionSpec, verdict: Verdict) -> Origin:

@@ -16,6 +16,7 @@ from zconfig.channel.milvus import Server
 from zconfig.connection.seam import Attempt
 from zconfig.endpoint import Endpoint, Family, Transport
 from zconfig.settings.fields import DEFAULT_DATABASE
+from zconfig.sources.files import FileError
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _material(attempt: Attempt) -> Material | None:
     attempt.check_material()
     try:
         return read_material(spec.tls)
-    except OSError as error:  # it was readable a moment ago
+    except FileError as error:  # it was readable a moment ago
         failure = attempt.explain(error)
     raise failure
 

@@ -19,7 +19,7 @@ from zconfig.channel.wire import WireError
 from zconfig.endpoint import Endpoint
 from zconfig.errors import ConnectError, with_names
 from zconfig.origin import Origin
-from zconfig.sources.process import process_environment
+from zconfig.sources.files import FileError
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from zconfig.topology import Follower
 
 T = TypeVar("T")
-Failure = grpc.RpcError | StatusError | WireError | LiteError | OSError
+Failure = grpc.RpcError | StatusError | WireError | LiteError | FileError
 
 FAILURES = (grpc.RpcError, StatusError, WireError)
 """What a call fails of."""
-
-ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-"""What gRPC reads itself where no authorities are configured."""
 
 
 def error_of(  # noqa: PLR0913 - an error says all that is known
@@ -134,7 +131,7 @@ class Attempt:
             ConnectError: One cannot.
         """
         tls = self.spec.tls
-        if tls.ca or tls.cert or tls.key or ROOTS_VARIABLE in process_environment():
+        if tls.ca or tls.cert or tls.key:
             self._judge().check_material()
 
     def _judge(self) -> Judge:

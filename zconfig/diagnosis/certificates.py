@@ -1,4 +1,4 @@
-"""How long certificates are valid: `ssl` tells it only of a peer's that it has verified."""
+"""What `ssl` does not tell of certificates: how long one is valid that it has not verified."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+
+from zconfig.sources.files import FileError
+from zconfig.sources.pem import read_pem
 
 # DER: a tag, a length in bytes or the number of bytes that the length takes, the content.
 _LONG_FORM = 0x80
 _VERSION = 0xA0
 _UTC_TIME = 0x17
 _BEFORE_VALIDITY = 3  # serial number, algorithm, issuer: RFC 5280, 4.1
+_MD5_WITH_RSA = bytes.fromhex("2a864886f70d010104")  # 1.2.840.113549.1.1.4
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -33,14 +36,11 @@ class Validity:
         return f"valid from {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}"
 
 
-def validity(certificate: bytes) -> Validity:
-    """Return the time in which a certificate is valid.
+def validity(certificate: bytes) -> Validity | None:
+    """Return the time in which a certificate is valid; `None` if that cannot be told.
 
     Args:
-        certificate: In DER form.
-
-    Raises:
-        ValueError: It is none.
+        certificate: In DER form; whoever wrote it may have written anything.
     """
     try:
         _, body, _ = _element(certificate)
@@ -52,9 +52,20 @@ def validity(certificate: bytes) -> Validity:
         _, times, _ = _element(rest)
         start, start_text, times = _element(times)
         end, end_text, _ = _element(times)
+        return Validity(_instant(start, start_text), _instant(end, end_text))
+    except (IndexError, ValueError):
+        return None
+
+
+def is_signed_with_md5(certificate: bytes) -> bool:
+    """Tell whether a certificate, in DER form, is signed with MD5."""
+    try:
+        _, content, _ = _element(certificate)
+        _, _, rest = _element(content)
+        _, algorithm, _ = _element(rest)
+        return _element(algorithm)[1] == _MD5_WITH_RSA
     except IndexError:
-        raise ValueError("not a certificate") from None
-    return Validity(_instant(start, start_text), _instant(end, end_text))
+        return False
 
 
 def validities(path: str) -> tuple[Validity, ...]:
@@ -64,10 +75,11 @@ def validities(path: str) -> tuple[Validity, ...]:
         path: A file; in one with a chain the first certificate is its owner's.
     """
     try:
-        blocks = _PEM.findall(Path(path).read_text(encoding="ascii", errors="replace"))
-        return tuple(validity(ssl.PEM_cert_to_DER_cert(block)) for block in blocks)
-    except (OSError, ValueError):
+        blocks = _PEM.findall(read_pem(path, "certificates").decode("ascii", "ignore"))
+        found = [validity(ssl.PEM_cert_to_DER_cert(block)) for block in blocks]
+    except (FileError, ValueError):
         return ()
+    return tuple(each for each in found if each)
 
 
 def _element(data: bytes) -> tuple[int, bytes, bytes]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 from zconfig.diagnosis.verdict import StageError, Verdict
 from zconfig.errors import TLSMaterialError
 from zconfig.redaction import evidence
+from zconfig.sources.files import FileError
+from zconfig.sources.pem import default_authorities, read_pem
+from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.target import ProbeTarget
 
 _MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+_WEAK = ("TOO_SMALL", "TOO_WEAK")
 
 
 def check_material(target: ProbeTarget) -> Verdict | None:
@@ -30,19 +33,26 @@ def check_material(target: ProbeTarget) -> Verdict | None:
     try:
         _load_files(_context(), target)
     except StageError as failed:
-        return Verdict(failed.error, evidence(failed.detail), field=failed.field)
+        detail = evidence(failed.detail)
+        return Verdict(failed.error, detail, remedy=failed.remedy, field=failed.field)
     return None
 
 
-def client_context(target: ProbeTarget) -> ssl.SSLContext:
-    """Return a context that verifies what gRPC verifies.
+def client_context(target: ProbeTarget, *, as_grpc: bool = True) -> ssl.SSLContext:
+    """Return a context that trusts the authorities that the channel trusts.
+
+    Args:
+        target: The connection.
+        as_grpc: Take weak keys and signatures as gRPC does; otherwise refuse them as Python does.
 
     Raises:
         StageError: If a file cannot be used.
     """
-    context = _context()
+    context = _context() if as_grpc else _strict_context()
     if target.ca is None:
-        context.load_default_certs()
+        authorities = default_authorities(process_environment())
+        if content := authorities.read():
+            _load_certificates(context, _File("tls_ca", str(authorities)), content)
     _load_files(context, target)
     return context
 
@@ -61,19 +71,26 @@ def _context() -> ssl.SSLContext:
     That one takes short keys, which OpenSSL refuses above security level 0, and trusts any
     certificate it is given, where OpenSSL demands a chain to a self-signed one.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _strict_context()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _strict_context() -> ssl.SSLContext:
+    """Return an empty context that takes what Python takes, from any authority it is given."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
 def _load_files(context: ssl.SSLContext, target: ProbeTarget) -> None:
     if target.ca is not None:
-        _load_certificates(context, _File("tls_ca", target.ca_from, target.ca))
+        ca = _File("tls_ca", "TLS_CA", target.ca)
+        _load_certificates(context, ca, ca.read("certificates"))
     if target.cert is not None:
         cert = _File("tls_cert", "TLS_CERT", target.cert)
-        _load_certificates(_context(), cert)
+        _load_certificates(_context(), cert, cert.read("certificates"))
         if target.key is not None:
             _load_pair(context, cert, _File("tls_key", "TLS_KEY", target.key))
 
@@ -83,23 +100,25 @@ class _File(NamedTuple):
 
     field: str
     name: str
-    path: str
+    path: str = ""
 
-    def unusable(self, seen: str) -> StageError:
-        return StageError(TLSMaterialError, f"{self.name} {self.path}: {seen}", self.field)
+    def unusable(self, seen: str, remedy: str = "") -> StageError:
+        what = f"{self.name} {self.path}".rstrip()
+        return StageError(TLSMaterialError, f"{what}: {seen}", self.field, remedy)
 
-    def check_readable(self) -> None:
+    def read(self, kind: Literal["certificates", "key"]) -> bytes:
         try:
-            Path(self.path).read_bytes()
-        except OSError as error:
-            raise self.unusable(error.strerror or "cannot be read") from None
+            return read_pem(self.path, kind)
+        except FileError as error:
+            failure = self.unusable(error.message, error.remedy)
+        raise failure
 
 
-def _load_certificates(context: ssl.SSLContext, file: _File) -> None:
-    file.check_readable()
+def _load_certificates(context: ssl.SSLContext, file: _File, content: bytes) -> None:
     try:
-        context.load_verify_locations(file.path)
-    except ssl.SSLError:
+        # Comments may be in any encoding, and OpenSSL takes text of ASCII alone.
+        context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
+    except (ssl.SSLError, ValueError):  # the latter for no text at all
         raise file.unusable("not certificates in PEM form") from None
 
 
@@ -107,12 +126,15 @@ def _load_pair(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     def refuse() -> NoReturn:
         raise key.unusable("encrypted, and gRPC takes no passphrase")
 
-    key.check_readable()
+    key.read("key")
     try:
         # Without a callback, OpenSSL would ask for the passphrase on the terminal.
         context.load_cert_chain(cert.path, key.path, password=refuse)
     except ssl.SSLError as error:
+        reason = error.reason or ""
         seen = "not a private key in PEM form"
-        if error.reason in _MISMATCHES:
+        if reason in _MISMATCHES:
             seen = f"does not belong to the certificate in {cert.name}"
+        elif reason.endswith(_WEAK):
+            raise cert.unusable(reason.replace("_", " ").lower()) from None
         raise key.unusable(seen) from None

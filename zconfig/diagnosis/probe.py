@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from zconfig.diagnosis.certificates import Validity
+from zconfig.diagnosis.certificates import Validity, is_signed_with_md5, validity
 from zconfig.diagnosis.http2 import greet
 from zconfig.diagnosis.material import client_context, unverified_context
 from zconfig.diagnosis.network import Address, Stream, dial, remaining, resolve
@@ -33,7 +33,10 @@ from zconfig.errors import (
     Stage,
     TLSError,
     TLSServerError,
+    UntrustedCertificateError,
 )
+from zconfig.sources.pem import default_authorities
+from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.target import ProbeTarget
@@ -90,10 +93,10 @@ class Probe:
         """Load the TLS files."""
         self._context = client_context(self._target)
         target = self._target
-        files = ((target.ca_from, target.ca), ("TLS_CERT", target.cert), ("TLS_KEY", target.key))
+        files = (("TLS_CA", target.ca), ("TLS_CERT", target.cert), ("TLS_KEY", target.key))
         given = [f"{name} {path}" for name, path in files if path]
-        authorities = [] if target.ca else ["the system's authorities"]
-        return Seen(", ".join([*authorities, *given]))
+        default = [] if target.ca else [str(default_authorities(process_environment()))]
+        return Seen(", ".join([*default, *given]))
 
     def resolve(self) -> Seen:
         """Find the addresses of the host, or of the proxy."""
@@ -125,9 +128,11 @@ class Probe:
         self._line = tls
         if not tls.speaks_http2:
             raise StageError(NotHTTP2Error, "the server does not offer h2 in the TLS handshake")
-        valid = tls.validity
-        seen = f"{tls.version}, certificate until {valid.end:%Y-%m-%d} for {tls.names}"
-        return Seen(seen, valid)
+        if is_signed_with_md5(tls.certificate):
+            raise StageError(UntrustedCertificateError, "signed with MD5, which gRPC refuses")
+        valid = validity(tls.certificate)
+        until = f"until {valid.end:%Y-%m-%d} " if valid else ""
+        return Seen(f"{tls.version}, certificate {until}for {tls.names}", valid)
 
     def greet(self) -> Seen:
         """Exchange the first words of HTTP/2."""
@@ -172,8 +177,9 @@ class Probe:
             if failed.error is HostnameMismatchError:
                 return StageError(failed.error, f"the certificate is for {self._certified_names()}")
             if failed.error is ExpiredCertificateError:
-                valid = self._again(unverified_context()).validity
-                return StageError(failed.error, f"{failed.detail}: the server's is {valid}")
+                valid = validity(self._again(unverified_context()).certificate)
+                seen = f"{failed.detail}: the server's is {valid}" if valid else failed.detail
+                return StageError(failed.error, seen)
         return failed
 
     def _takes_tls(self) -> bool:

@@ -50,6 +50,11 @@ _BUDGET_S = 1.0
 _GRACE_S = 0.2
 _NO_SURROUNDINGS = Surroundings()
 _SOCKET_REMEDY = "start the server, or correct the path in {uri}"
+_CA_REMEDY = (
+    "add to {tls_ca} the authority that signed it, or the intermediate certificate "
+    "that the server does not send"
+)
+_WEAK_REMEDY = "renew it on the server, signed with SHA-256 and with a key of 2048 bits or more"
 # Whoever intercepts the connection can refuse TLS, too: http:// would send them the credentials.
 _TLS_REMEDY = "let the server serve TLS, or correct the host and port in {uri}"
 
@@ -143,16 +148,20 @@ def diagnose(
     """
     error, seen = _heard(code, details, target) or _probed(code, details, target, deadline)
     seen_by_us = _hint(error, details, target, surroundings)
-    return Verdict(error, evidence(seen), seen_by_us, remedy_for(error, target))
+    return Verdict(error, evidence(seen), seen_by_us, remedy_for(error, seen, target))
 
 
-def remedy_for(error: type[ConnectError], target: ProbeTarget) -> str:
+def remedy_for(error: type[ConnectError], seen: str, target: ProbeTarget) -> str:
     """Return what to do about an error of this target, where it is another than the error's own.
 
     Args:
         error: The cause found.
+        seen: What was seen of it.
         target: The connection that failed.
     """
+    if error is UntrustedCertificateError:
+        weak = re.search("MD5|too weak", seen)
+        return _WEAK_REMEDY if weak else _CA_REMEDY if target.ca else ""
     if error is RefusedError and target.unix_path:
         return _SOCKET_REMEDY
     is_exposed = target.has_credentials and not target.is_loopback

@@ -21,8 +21,10 @@ from zconfig.errors import (
     ServerSilentError,
     TLSError,
     UnreachableError,
+    UntrustedCertificateError,
 )
 from zconfig.redaction import redact_uri
+from zconfig.sources.pem import passed_over
 
 _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _FALSE = frozenset({"0", "false", "no"})
@@ -126,6 +128,12 @@ def _fork(_: ProbeTarget, surroundings: Surroundings) -> str:
     return f"GRPC_ENABLE_FORK_SUPPORT={choice} lets gRPC hang after a fork: unset it"
 
 
+def _authorities(target: ProbeTarget, surroundings: Surroundings) -> str:
+    if target.ca or not target.secure:
+        return ""
+    return "; ".join(passed_over(surroundings.environ))
+
+
 _Observe = Callable[[ProbeTarget, Surroundings], str]
 _Concerned = tuple[type[ConnectError], ...]
 
@@ -139,4 +147,5 @@ _OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
     ((*_UNNAMED, *_UNREACHED, ClosedByPeerError), _unused_proxy),
     (_UNNAMED, _resolver),
     ((NameTimeoutError, ConnectTimeoutError, ServerSilentError), _fork),
+    ((UntrustedCertificateError,), _authorities),
 )

@@ -15,8 +15,7 @@ class ProbeTarget:
         host: Name or address, an IPv6 address without brackets.
         port: TCP port.
         secure: Whether the connection uses TLS.
-        ca: Path of the CA bundle that the channel uses; `None` for the system's.
-        ca_from: The name of the field or variable that gave it.
+        ca: Path of the authorities; `None` for those that are trusted by default.
         cert: Path of the client certificate.
         key: Path of its private key.
         server_name: The name to verify, where it is not the host.
@@ -34,7 +33,6 @@ class ProbeTarget:
     port: int
     secure: bool = False
     ca: str | None = None
-    ca_from: str = "TLS_CA"
     cert: str | None = None
     key: str | None = None
     server_name: str | None = None

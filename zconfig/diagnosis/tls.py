@@ -7,7 +7,6 @@ import re
 import ssl
 from typing import TYPE_CHECKING, TypeVar
 
-from zconfig.diagnosis.certificates import Validity, validity
 from zconfig.diagnosis.verdict import StageError
 from zconfig.errors import (
     ClientCertificateError,
@@ -127,9 +126,9 @@ class TLSStream:
         return self._tls.selected_alpn_protocol() == "h2"
 
     @property
-    def validity(self) -> Validity:
-        """The time in which the peer's certificate is valid, whether or not it was verified."""
-        return validity(self._tls.getpeercert(binary_form=True) or b"")
+    def certificate(self) -> bytes:
+        """The peer's certificate in DER form, whether or not it was verified."""
+        return self._tls.getpeercert(binary_form=True) or b""
 
     @property
     def names(self) -> str:

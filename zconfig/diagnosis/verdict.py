@@ -35,10 +35,14 @@ class StageError(Exception):
         error: The class that stands for the cause.
         detail: What was seen.
         field: The setting at fault, where more is known than the error itself says.
+        remedy: One thing to do, where it is another than the error's own.
     """
 
-    def __init__(self, error: type[ConnectError], detail: str, field: str = "") -> None:
+    def __init__(
+        self, error: type[ConnectError], detail: str, field: str = "", remedy: str = ""
+    ) -> None:
         self.error = error
         self.detail = detail
         self.field = field
+        self.remedy = remedy
         super().__init__(error, detail)

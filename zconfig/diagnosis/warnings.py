@@ -50,7 +50,7 @@ def _ends(target: ProbeTarget, results: Iterable[StageResult]) -> Iterator[tuple
     # A bundle holds old authorities beside new ones: it fails when the last of them does.
     if target.ca and (authorities := validities(target.ca)):
         last = max(authority.end for authority in authorities)
-        yield f"the authority in {target.ca_from} {target.ca}", last
+        yield f"the authority in TLS_CA {target.ca}", last
 
 
 def _expiry(whose: str, end: datetime, now: datetime) -> str:

@@ -1,4 +1,4 @@
-"""A connection's specification → what frameworks pass on to a `MilvusClient`. Pure.
+"""A connection's specification → what frameworks pass on to a `MilvusClient`.
 
 LangChain and Haystack take the parameters as `connection_args`, LlamaIndex as keywords, and each
 hands them to pymilvus as they are (read in langchain-milvus 0.4.0, llama-index-vector-stores-milvus
@@ -14,6 +14,8 @@ from zconfig.errors import ConfigurationError, Problem
 from zconfig.redaction import Hidden
 from zconfig.settings.fields import DEFAULT_DATABASE
 from zconfig.settings.names import variable_name
+from zconfig.sources.pem import default_authorities
+from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
 
@@ -75,14 +77,15 @@ def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
     `server_pem_path`.
     """
     tls = spec.tls
+    ca = tls.ca or default_authorities(process_environment()).bundle
     name = {"server_name": tls.server_name} if tls.server_name else {}
     if not (tls.cert and tls.key):
-        return {**name, **({"server_pem_path": tls.ca} if tls.ca else {})}
-    if not tls.ca:
+        return {**name, **({"server_pem_path": ca} if ca else {})}
+    if not ca:
         raise ConfigurationError([_no_authority(spec)])
     return {
         **name,
-        "ca_pem_path": tls.ca,
+        "ca_pem_path": ca,
         "client_pem_path": tls.cert,
         "client_key_path": tls.key,
     }

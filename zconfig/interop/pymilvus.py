@@ -188,7 +188,6 @@ def _class(name: str) -> Any:
     else:
         if found := getattr(pymilvus, name, None):
             return found
-        raise MissingExtraError(f"a pymilvus that has {name}", "pymilvus>=2.6")
     raise MissingExtraError("pymilvus", "pymilvus")
 
 

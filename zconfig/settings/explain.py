@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin, printable
+from zconfig.origin import Origin
 from zconfig.redaction import MASK, redact_uri
 from zconfig.settings.configuration import Configuration, Note
 from zconfig.settings.fields import (
@@ -25,6 +25,8 @@ from zconfig.settings.fields import (
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import variable_name
 from zconfig.sources.entry import FileSeen, FileState
+from zconfig.sources.pem import default_authorities
+from zconfig.sources.process import process_environment
 
 _ROUNDS = 100_000
 _DIGITS = 8
@@ -191,7 +193,7 @@ def _default(field: str, settings: ConnectionSettings | None) -> str | None:
         "db_name": endpoint.db_name or DEFAULT_DATABASE,
         "keepalive": f"{default_keepalive_s(endpoint):g}",
         "tls_server_name": endpoint.host if endpoint.secure else None,
-        "tls_ca": "the system's authorities" if endpoint.secure else None,
+        "tls_ca": str(default_authorities(process_environment())) if endpoint.secure else None,
         "proxy": "as gRPC reads the environment" if endpoint.host else None,
     }
     return defaults.get(field)
@@ -229,7 +231,7 @@ def _beaten(
     if layer is None:
         reason = "what ranks higher is wrong, and nothing stands in for it"
     else:
-        reason = f"{printable(layer)} ranks higher"
+        reason = f"{layer} ranks higher"
         if field != by:
             reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
     if field == "uri" and "@" in entry.value.reveal():
@@ -271,7 +273,7 @@ def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
         return str(value).lower()
     if isinstance(value, SecretStr):  # a proxy's URL
         return redact_uri(value.get_secret_value())
-    return redact_uri(str(value)) if field == "uri" else printable(str(value))
+    return redact_uri(str(value)) if field == "uri" else str(value)
 
 
 def _fingerprint(

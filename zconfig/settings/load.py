@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -268,7 +269,8 @@ def _assemble(
     judged = judge_stray(invalid, resolution, strict=strict)
     places = ((named, problems) for named, _, problems in grouped)
     general = judge_places(places, lacking(resolution, judged), strict=strict)
-    found = [*read.problems, *general, *resolution.problems, *judged]
+    keys = _judge_keys(settings, resolution, directory)
+    found = [*read.problems, *general, *resolution.problems, *judged, *keys]
     blamed = {problem.alias for problem in general if problem.severity == "error"}
     known = {alias for alias, _ in (*resolution.provenance, *resolution.broken)}
     found += _check_default(read, known)
@@ -313,6 +315,20 @@ def _exempt_proxies(
             what = f"is not used: {variable} exempts {each.uri.host} from proxies"
             remedy = f"take the host out of {variable}, or remove {origin.key}"
             yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
+
+
+def _judge_keys(
+    settings: Mapping[str, ConnectionSettings], resolution: Resolution, directory: Path
+) -> Iterable[Problem]:
+    """Warn of private keys that others may read; what is wrong with one, the connect says."""
+    for alias, path in ((alias, each.tls_key) for alias, each in settings.items() if each.tls_key):
+        from zconfig.sources.files import MAX_PEM_BYTES, FileError, located, read_text
+
+        declared = resolution.provenance[alias, "tls_key"]
+        with suppress(FileError):
+            key = read_text(anchored(path, directory), limit_bytes=MAX_PEM_BYTES, kind="key")
+            for each in located(key.warnings, declared.origin):
+                yield replace(each, alias=alias, field="tls_key")
 
 
 def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:

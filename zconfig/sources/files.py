@@ -24,6 +24,7 @@ from zconfig.sources.permissions import (
 
 MAX_SECRET_BYTES = 64 * 1024
 MAX_DOTENV_BYTES = 1024 * 1024
+MAX_PEM_BYTES = 8 * 1024 * 1024
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -198,7 +199,7 @@ class _Request:
             return _NOT_REGULAR
         problems = self._judge(descriptor, real)
         refused = next((each for each in problems if each.severity == "error"), None)
-        content = refused or _read_content(descriptor, self.limit_bytes)
+        content = refused or _read_content(descriptor, self.limit_bytes, self.kind)
         return content if isinstance(content, Problem) else FileText(content, problems)
 
     def _judge(self, descriptor: int, real: str) -> tuple[Problem, ...]:
@@ -239,7 +240,7 @@ def _is_inside(real: str, directory: Path) -> bool:
     return any(os.path.samestat(root, parent.stat()) for parent in Path(real).parents)
 
 
-def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
+def _read_content(descriptor: int, limit_bytes: int, kind: FileKind) -> Hidden | Problem:
     try:
         with open(descriptor, "rb", closefd=False) as stream:
             content = stream.read(limit_bytes + 1)
@@ -251,7 +252,8 @@ def _read_content(descriptor: int, limit_bytes: int) -> Hidden | Problem:
         return _too_large(limit_bytes)
     # A strict decoder's error would keep the bytes.
     text = Hidden(content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape"))
-    return text if is_text(text) else _NOT_UTF8
+    # Comments in a PEM file may be in any encoding.
+    return text if kind in {"certificates", "key"} or is_text(text) else _NOT_UTF8
 
 
 def _too_large(limit_bytes: int) -> Problem:

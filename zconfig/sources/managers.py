@@ -17,12 +17,13 @@ from functools import partial
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from zconfig.errors import Problem, install_command
-from zconfig.origin import Origin, printable
+from zconfig.errors import Problem
+from zconfig.origin import Origin
 from zconfig.redaction import redact_uri
 from zconfig.sources.bounded import read_in_time
 from zconfig.sources.entry import Reading
 from zconfig.sources.mapping import read_mapping
+from zconfig.sources.names import printable
 
 Variables = Mapping[str, str | None]
 
@@ -205,7 +206,7 @@ def _missing(manager: _Manager, shown: str) -> Reading:
     problem = Problem(
         "missing_extra",
         "needs packages that are not installed",
-        f"run: {install_command(manager.extra)}",
+        f"run: pip install 'zilliz-zconfig[{manager.extra}]'",
         origin=Origin(manager.name, manager.option, shown),
     )
     return Reading(manager.name, problems=(problem,))

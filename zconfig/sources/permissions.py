@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from zconfig.errors import Problem
 
-FileKind = Literal["secret", "dotenv"]
+FileKind = Literal["secret", "dotenv", "certificates", "key"]
 
 _WRITABLE_BY_OTHERS = Problem(
     "world_writable", "others than its owner may write to the file", "run chmod go-w on it"
@@ -78,6 +78,8 @@ def permission_verdict(
         A problem of severity `error` if the file must not be used, of severity `warning` if it
         may, or `None`.
     """
+    if kind == "certificates":
+        return None
     if kind == "dotenv":
         return _dotenv_verdict(status.st_mode)
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -8,8 +8,9 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin, printable
+from zconfig.origin import Origin
 from zconfig.sources.entry import Reading
+from zconfig.sources.names import printable
 
 GROUP = "zconfig.sources"
 

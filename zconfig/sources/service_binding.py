@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zconfig.origin import Origin, printable
+from zconfig.origin import Origin
 from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading
-from zconfig.sources.files import FileError, read_secret
+from zconfig.sources.files import MAX_PEM_BYTES, FileError, read_secret, read_text
 from zconfig.sources.generation import list_names, read_generation
-from zconfig.sources.names import PREFIX, fold, spellings
+from zconfig.sources.names import PREFIX, fold, printable, spellings
+from zconfig.sources.permissions import FileKind
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
 _SOURCE = "service binding"
@@ -115,19 +116,16 @@ class _Binding:
 
     def _fields(self, current: Path, names: list[str], service: str) -> Reading:
         fields = [self._file(current / name, fold(name)) for name in names if fold(name) in _FIELDS]
-        certificates = tuple(self._certificates(names))
+        certificates = tuple(self._certificates(current, names))
         scheme = "https" if certificates or service == "zilliz" else "http"
-        return joined(
-            self.name,
-            [*fields, Reading(self.name, certificates), self._address(current, names, scheme)],
-        )
+        return joined(self.name, [*fields, *certificates, self._address(current, names, scheme)])
 
-    def _certificates(self, names: list[str]) -> Iterator[Entry]:
+    def _certificates(self, current: Path, names: list[str]) -> Iterator[Reading]:
         authority = next((name for name in _AUTHORITIES if name in names), None)
         if authority:
-            yield self._path_entry("TLS_CA", authority)
+            yield self._pem("TLS_CA", current / authority)
         if set(_CLIENT_PAIR.values()) <= set(names):
-            yield from (self._path_entry(field, name) for field, name in _CLIENT_PAIR.items())
+            yield from (self._pem(field, current / name) for field, name in _CLIENT_PAIR.items())
 
     def _address(self, current: Path, names: list[str], scheme: str) -> Reading:
         if "host" not in names or not _ADDRESS_FIELDS.isdisjoint(map(fold, names)):
@@ -144,11 +142,16 @@ class _Binding:
         file = SecretFile(self._key(field), path, self._shown(path.name))
         return read_secret_file(file, directory=self.root, source=_SOURCE)
 
-    def _path_entry(self, field: str, name: str) -> Entry:
+    def _pem(self, field: str, path: Path) -> Reading:
+        origin = Origin(_SOURCE, self._key(field), self._shown(path.name))
+        kind: FileKind = "key" if field == "TLS_KEY" else "certificates"
+        try:
+            read_text(path, limit_bytes=MAX_PEM_BYTES, kind=kind, directory=self.root)
+        except FileError as error:
+            return Reading(self.name, problems=(error.problem(origin),))
         # The path that outlives a rotation, not that of the present generation.
-        stable = Path(self.root, self.name, name)
-        origin = Origin(_SOURCE, self._key(field), self._shown(name))
-        return Entry(self._key(field), Secret(stable), origin)
+        stable = Path(self.root, self.name, path.name)
+        return Reading(self.name, (Entry(self._key(field), Secret(stable), origin),))
 
     def _key(self, field: str) -> str:
         return printable(f"{PREFIX}{fold(self.name)}_{field}")

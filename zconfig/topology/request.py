@@ -61,7 +61,7 @@ def get_topology(target: ProbeTarget, token: Hidden | None, end: float) -> Answe
     Raises:
         StageError: If no answer comes.
     """
-    context = client_context(target)
+    context = client_context(target, as_grpc=False)
     context.set_alpn_protocols(["http/1.1"])
     with contextlib.ExitStack() as opened:
         line = _shake_hands(_dial(target, end, opened), context, target)
