@@ -129,6 +129,73 @@ def test_no_other_logger_is_touched() -> None:
     assert (root.level, list(root.handlers), structlog.is_configured()) == before
 
 
+@pytest.fixture
+def disabled() -> Iterator[logging.Logger]:
+    """The logger as `logging.config` leaves those that were there before and are not named."""
+    logger = logging.getLogger("zconfig")
+    logger.disabled = True
+    yield logger
+    logger.disabled = False
+
+
+def test_a_log_that_is_asked_for_works_though_the_logger_was_disabled(
+    disabled: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("json")
+    log_event(EVENT)
+    disabled.disabled = True  # as Alembic does, run in a process that is connected
+    log_event(EVENT)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_a_logger_that_somebody_disabled_stays_so_with_a_warning(
+    disabled: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.warns(RuntimeWarning, match="disable_existing_loggers=False"):
+        log_event(EVENT)
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
+    with pytest.warns(RuntimeWarning, match="disable_existing_loggers=False"):
+        log_event(EVENT)
+    assert (disabled.disabled, caplog.records) == (True, [])
+
+
+def test_a_logger_that_structlog_does_not_use_may_be_disabled(disabled: logging.Logger) -> None:
+    lines: list[dict[str, object]] = []
+    structlog.configure(
+        processors=[lambda _, __, event: event], logger_factory=lambda *_: Collected(lines)
+    )
+    log_event(EVENT)
+    assert len(lines) == 1
+    assert disabled.disabled
+
+
+class Collected:
+    def __init__(self, lines: list[dict[str, object]]) -> None:
+        self._lines = lines
+
+    def info(self, **event: object) -> None:
+        self._lines.append(event)
+
+
+def test_a_log_that_is_configured_after_the_import_has_the_events() -> None:
+    source = """
+        import logging.config, sys, zconfig
+        logging.config.dictConfig({
+            "version": 1,
+            "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}},
+            "root": {"level": "DEBUG", "handlers": ["out"]},
+        })
+        zconfig.connections.add_connection(a={"uri": "http://h"})
+        assert "structlog" not in sys.modules
+        zconfig.configure_logging("console")
+        zconfig.connections.remove_connection("a")
+    """
+    done = run_python(source)
+    assert "zconfig.connection.configured" in done.stdout
+    assert "zconfig.connection.removed" not in done.stderr + done.stdout  # it is of a lower level
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="json, console and none"):
         configure_logging("xml")  # type: ignore[arg-type]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal
-
-import structlog
 
 if TYPE_CHECKING:
     from zconfig.events import Event, Hook
@@ -23,21 +22,52 @@ LOGGER = "zconfig"
 Format = Literal["json", "console", "none"]
 _DIGITS = 3
 
-# A library is silent until asked: without it the standard library prints warnings by itself.
-logging.getLogger(LOGGER).addHandler(logging.NullHandler())
-
 
 def log_event(event: Event) -> None:
     """Write one event to the application's log."""
-    if structlog.is_configured():
+    if _has_structlog():
+        import structlog
+
+        if isinstance(structlog.get_config()["logger_factory"], structlog.stdlib.LoggerFactory):
+            _logger()
         getattr(structlog.get_logger(LOGGER), event.level)(event.name, **_shown(event))
         return
-    logger, level = logging.getLogger(LOGGER), logging.getLevelNamesMapping()[event.level.upper()]
+    logger, level = _logger(), logging.getLevelNamesMapping()[event.level.upper()]
     if logger.isEnabledFor(level):
         fields = _shown(event)
         pairs = (f"{name}={value!r}" for name, value in fields.items())
         text = " ".join((event.name, *pairs))
         logger.log(level, "%s", text, extra={**fields, "_zconfig_event": event})
+
+
+def _has_structlog() -> bool:
+    """Tell whether the application configured structlog, which it has imported then."""
+    if "structlog" not in sys.modules:
+        return False
+    import structlog
+
+    return structlog.is_configured()
+
+
+def _logger() -> logging.Logger:
+    """Return the standard library's logger, which is enabled where its output was asked for.
+
+    `logging.config` disables each logger that is there and that it does not name, as long as it is
+    not told otherwise. So this one is made by the first event, not on import.
+    """
+    logger = logging.getLogger(LOGGER)
+    if not logger.handlers:  # without one the standard library prints warnings by itself
+        logger.addHandler(logging.NullHandler())
+    if logger.disabled and any(isinstance(each, _StderrHandler) for each in logger.handlers):
+        logger.disabled = False
+    if logger.disabled:
+        text = "the logger zconfig is disabled, and lifecycle events are not logged"
+        warnings.warn(
+            f"{text}: pass disable_existing_loggers=False to logging.config",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return logger
 
 
 def log_as_configured(options: Callable[[], LoaderOptions]) -> Hook:
@@ -54,7 +84,7 @@ def log_as_configured(options: Callable[[], LoaderOptions]) -> Hook:
         if undecided:
             undecided.clear()
             chosen = options()
-            if chosen.log_format and not structlog.is_configured():
+            if chosen.log_format and not _has_structlog():
                 configure_logging(chosen.log_format, chosen.log_level)
         log_event(event)
 
@@ -84,6 +114,7 @@ def configure_logging(format: Format = "console", level: str = "info") -> None: 
     for handler in [each for each in logger.handlers if isinstance(each, _StderrHandler)]:
         logger.removeHandler(handler)
     shown = format != "none"
+    logger.disabled = False
     logger.propagate = not shown
     logger.setLevel(level.upper() if shown else logging.NOTSET)
     if shown:
@@ -108,6 +139,8 @@ class _Stderr:
 
 
 def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 - as above
+    import structlog
+
     is_json = format == "json"
     renderer: Any = structlog.processors.JSONRenderer(default=str)
     if not is_json:
