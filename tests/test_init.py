@@ -31,7 +31,7 @@ def init(*arguments: str, answers: str = "") -> Result:
 def test_it_asks_and_writes_what_the_loader_reads_back(tmp_path: Path) -> None:
     done = init(answers=f"http://127.0.0.1:1\n{TOKEN}\n")
     assert done.exit_code == 0, done.output
-    entries = {e.key: str(e.value) for e in read_dotenv(tmp_path / ".env", {}).entries}
+    entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
     assert entries == {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_TOKEN": TOKEN}
     assert run_zconfig("--strict", "list", directory=tmp_path).returncode == 0
 
@@ -64,6 +64,43 @@ def test_an_alias_that_is_declared_already_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == "ZILLIZ_URI=http://127.0.0.1:1\n"
 
 
+def test_a_uri_that_is_wrong_is_refused_before_a_token_is_asked_for(tmp_path: Path) -> None:
+    for arguments, answers in (((), "127.0.0.1:19530\nx\n"), (("--uri", "127.0.0.1:19530"), "x\n")):
+        done = init(*arguments, answers=answers)
+        assert (done.exit_code, "Token" in done.output) == (3, False)
+        assert "the URI has no scheme" in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_what_outranks_the_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZILLIZ_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv("ZILLIZ_USER", "root")
+    monkeypatch.setenv("ZILLIZ_OTHER_TOKEN", "x")
+    told = "in the environment takes precedence: unset it to use this"
+    assert f"ZILLIZ_URI {told}" in init("--uri", "./x.db", "--no-token").output
+    done = init("--uri", "./x.db", "--file", "b", answers="key\n")
+    assert f"ZILLIZ_URI and ZILLIZ_USER {told}" in done.output
+    assert told not in init("--uri", "./x.db", "--alias", "c", "--no-token").output
+
+
+def test_without_a_terminal_nothing_but_the_question_is_said(tmp_path: Path) -> None:
+    start = "from zconfig.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", start, "init", "--uri", "./x.db"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        input=f"{TOKEN}\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("Token (empty for none): \ndeclared `default`")
+    assert TOKEN not in done.stdout
+    entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
+    assert entries["ZILLIZ_TOKEN"] == TOKEN
+
+
 @pytest.mark.parametrize(
     "arguments", [("--uri", "nonsense"), ("--uri", "./x.db", "--alias", "uri")]
 )
@@ -93,7 +130,7 @@ def test_not_a_byte_of_the_file_is_lost(before: bytes, tmp_path: Path) -> None:
     after = (tmp_path / ".env").read_bytes()
     assert after.startswith(before)
     assert after.removeprefix(before).strip() == b"ZILLIZ_URI=./x.db"
-    entries = {e.key: str(e.value) for e in read_dotenv(tmp_path / ".env", {}).entries}
+    entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
     assert entries["ZILLIZ_URI"] == "./x.db"
 
 
@@ -162,6 +199,42 @@ def test_a_file_that_others_could_read_is_the_owners_alone_afterwards(tmp_path: 
     assert (stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)) == (0o600, owner)
 
 
+STRANGER = 1234
+by_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+def given_away(path: Path) -> None:
+    os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+
+
+@by_root
+@pytest.mark.parametrize("planted", ["file", "link to a file of ours", "link to nothing"])
+def test_a_file_that_another_user_put_there_is_refused_before_anything_is_asked(
+    planted: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ours").write_text("some config\n")
+    path = tmp_path / ".env"
+    if planted == "file":
+        path.touch()
+    else:
+        path.symlink_to("ours" if "ours" in planted else "theirs")
+    given_away(path)
+    before = marks(tmp_path)
+    done = init(answers="http://127.0.0.1:1\nx\n")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "another user owns the file, or the link to it" in done.stderr
+    assert marks(tmp_path) == before
+
+
+@by_root
+def test_the_file_of_a_project_s_owner_stays_theirs(tmp_path: Path) -> None:
+    (tmp_path / ".env").touch()
+    given_away(tmp_path)
+    given_away(tmp_path / ".env")
+    assert init("--uri", "./x.db", "--no-token").exit_code == 0
+    assert (tmp_path / ".env").stat().st_uid == STRANGER
+
+
 def test_an_interruption_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,25 +249,32 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
     assert (tmp_path / ".env").read_text() == "OTHER=1\n"
 
 
-def test_on_a_terminal_the_token_is_asked_for_without_echo(tmp_path: Path) -> None:
+def test_on_a_terminal_what_is_wrong_is_asked_again_and_the_token_is_not_echoed(
+    tmp_path: Path,
+) -> None:
     start = "from zconfig.cli import main; main()"
     terminal, theirs = pty.openpty()
     child = subprocess.Popen(
-        [sys.executable, "-c", start, "init", "--uri", "./x.db"],
+        [sys.executable, "-c", start, "init"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
     )
-    shown = read_until(terminal, b"Token (empty for none): ")
+    shown = read_until(terminal, b"URI [./milvus.db]: ")
+    os.write(terminal, b"127.0.0.1:19530\n")
+    shown += read_until(terminal, b"URI [./milvus.db]: ")
+    assert b"Error: the URI has no scheme" in shown
+    os.write(terminal, b"./x.db\n")
+    shown += read_until(terminal, b"Token (empty for none): ")
     os.write(terminal, f"{TOKEN}\n".encode())
     shown += read_until(terminal, b"try: zconfig check")
     assert child.wait(60) == 0
     os.close(terminal)
     os.close(theirs)
     assert TOKEN.encode() not in shown
-    entries = {e.key: str(e.value) for e in read_dotenv(tmp_path / ".env", {}).entries}
+    entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
     assert entries["ZILLIZ_TOKEN"] == TOKEN
 
 
@@ -259,6 +339,22 @@ def test_what_git_would_take_is_added(pattern: str, tmp_path: Path) -> None:
     assert git("check-ignore", "--quiet", ".env")
 
 
+def test_a_gitignore_that_cannot_be_added_to_is_left_alone(tmp_path: Path) -> None:
+    assert git("init")
+    os.mkfifo(tmp_path / ".gitignore")
+    assert init("--uri", "./x.db", "--no-token").exit_code == 0
+
+
+@by_root
+def test_a_gitignore_that_another_user_put_there_leads_nowhere(tmp_path: Path) -> None:
+    assert git("init")
+    (tmp_path / "ours").write_text("some config\n")
+    (tmp_path / ".gitignore").symlink_to("ours")
+    given_away(tmp_path / ".gitignore")
+    assert init("--uri", "./x.db", "--no-token").exit_code == 0
+    assert (tmp_path / "ours").read_text() == "some config\n"
+
+
 def test_without_git_no_gitignore_is_made(tmp_path: Path) -> None:
     init("--uri", "./x.db", "--no-token")
     assert not (tmp_path / ".gitignore").exists()
@@ -271,4 +367,4 @@ def test_any_value_survives_being_written_and_read(
     path = tmp_path_factory.mktemp("env") / ".env"
     path.write_text(dotenv_line("ZILLIZ_TOKEN", value) + "\n")
     (entry,) = read_dotenv(path, {}).entries
-    assert str(entry.value) == value
+    assert entry.value.reveal() == value

@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
+from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.names import Name, parse_name, variable_name
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.names import printable
@@ -55,8 +57,9 @@ def check_file(alias: str, path: Path) -> None:
         path: The file; it need not be there.
 
     Raises:
-        ConfigurationError: It cannot be read, or declares the alias.
+        ConfigurationError: It cannot be read, declares the alias, or is another user's.
     """
+    _check_owner(path)
     reading = read_dotenv(path, {})
     if any(seen.state == "refused" for seen in reading.files):
         raise ConfigurationError(reading.problems)
@@ -72,6 +75,29 @@ def check_file(alias: str, path: Path) -> None:
             )
 
 
+def _check_owner(path: Path) -> None:
+    """Refuse a file to whose owner a token must not be handed."""
+    if _is_foreign(path):
+        remedy = "choose a file in a directory of your own with --file"
+        origin = Origin("dotenv", printable(str(path)))
+        what = "another user owns the file, or the link to it"
+        raise ConfigurationError([Problem("foreign_owner", what, remedy, origin=origin)])
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether a file, or the link to it, is neither this user's nor of its directory's owner.
+
+    Somebody else may have put it there, as anybody can in /tmp.
+    """
+    try:
+        owners = {path.lstat().st_uid}
+        with suppress(FileNotFoundError):  # a link to nothing yet
+            owners.add(path.stat().st_uid)
+        return not (owners <= {os.geteuid()} or owners == {path.parent.stat().st_uid})
+    except OSError:  # there is none, or it cannot be read, which is said elsewhere
+        return False
+
+
 def append_privately(path: Path, lines: list[str]) -> None:
     """Add lines to a file that only its owner can read, in one step.
 
@@ -81,8 +107,9 @@ def append_privately(path: Path, lines: list[str]) -> None:
         lines: What to add.
 
     Raises:
-        ConfigurationError: It cannot be written.
+        ConfigurationError: It cannot be written, or is another user's.
     """
+    _check_owner(path)
     target = Path(os.path.realpath(path))
     try:
         before = target.read_bytes() if target.exists() else b""
@@ -114,6 +141,28 @@ def _replace_privately(path: Path, content: bytes) -> None:
         raise
 
 
+def outranking(alias: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
+    """Return the variables of the environment that take precedence over what a file declares.
+
+    Args:
+        alias: The alias in its folded form.
+        fields: Values by field that the file declares of it.
+        environ: The environment.
+
+    Example:
+        >>> environ = {"ZILLIZ_PROD_URI": "http://db", "ZILLIZ_PROD_TOKEN": "x"}
+        >>> outranking("prod", {"uri": "./x.db", "token": ""}, environ)
+        ['ZILLIZ_PROD_URI']
+    """
+    declared = {*fields, *CREDENTIALS} if fields.get("token") else {"uri"}
+    names = ((key, parse_name(key)) for key, value in environ.items() if value)
+    return [
+        printable(key)
+        for key, name in names
+        if isinstance(name, Name) and name.alias == alias and name.word.field in declared
+    ]
+
+
 def ignore_in_git(path: Path) -> bool:
     """Add a file to the `.gitignore` beside it, where git is used and would not ignore it.
 
@@ -124,6 +173,8 @@ def ignore_in_git(path: Path) -> bool:
         Whether it was added.
     """
     ignore = path.parent / ".gitignore"
+    if ignore.exists() and (_is_foreign(ignore) or not ignore.is_file()):
+        return False  # git would wait for a pipe, as we would
     if not (ignore.exists() or _in_repository(path.parent)) or _is_ignored(path, ignore):
         return False
     before = ignore.read_bytes() if ignore.exists() else b""

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
 from zconfig.cli.ending import write
-from zconfig.cli.initialise import append_privately, check_file, dotenv_lines, ignore_in_git
+from zconfig.cli.initialise import (
+    append_privately,
+    check_file,
+    dotenv_lines,
+    ignore_in_git,
+    outranking,
+)
 from zconfig.cli.options import epilog
 from zconfig.cli.schemas import OF_COMMANDS, schema_of
 from zconfig.cli.session import Session, pass_session
+from zconfig.errors import ConfigurationError
 from zconfig.settings.arguments import fold_alias, from_arguments, hide
 from zconfig.settings.names import DEFAULT_ALIAS
 from zconfig.settings.reference import env_example, json_schema
+from zconfig.sources.process import process_environment
 
 _VARIABLES = "variables"
 
@@ -42,28 +52,70 @@ _VARIABLES = "variables"
 def init(session: Session, alias: str, uri: str | None, path: str, *, token: bool) -> None:
     """Declare a connection in a .env file that only you can read.
 
-    Asks for what is not given; a token is not echoed, and never an argument. What the file holds
-    stays. `.env` is added to .gitignore.
+    Asks for what is not given, and once more where it is wrong; a token is not echoed, and never an
+    argument. What the file holds stays. `.env` is added to .gitignore.
     """
     file = Path(path)
     name = fold_alias(alias)
     check_file(name, file)
-    fields = _ask(uri, token=token)
-    from_arguments(name, hide(fields), "zconfig init")
+    fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri", _ask_uri)
+    if token:
+        fields = _asked(name, fields, "token", _ask_token)
     append_privately(file, dotenv_lines(name, fields))
     told = [f"declared `{name}` in {path}; try: zconfig check {name}"]
+    if above := outranking(name, fields, process_environment()):
+        told.append(
+            f"{' and '.join(above)} in the environment takes precedence: unset it to use this"
+        )
     if ignore_in_git(file):
         told.append(f"added {file.name} to .gitignore")
     if not session.is_quiet:
         write("\n".join(told))
 
 
-def _ask(uri: str | None, *, token: bool) -> dict[str, str]:
-    fields = {"uri": uri or click.prompt("URI", default="./milvus.db")}
-    if token:
-        asked = "Token (empty for none)"
-        fields["token"] = click.prompt(asked, default="", show_default=False, hide_input=True)
-    return fields
+def _asked(
+    alias: str, fields: dict[str, str], field: str, ask: Callable[[], str]
+) -> dict[str, str]:
+    """Return fields with one more, which is asked for until it is right."""
+    while True:
+        try:
+            return _given(alias, fields, field, ask())
+        except ConfigurationError as error:
+            if not _is_interactive():  # the next line is an answer to another question
+                raise
+            for problem in error.problems:
+                click.echo(f"Error: {problem.message}; {problem.remedy}", err=True)
+
+
+def _given(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:
+    """Return fields with one more.
+
+    Raises:
+        ConfigurationError: It is wrong.
+    """
+    more = {**fields, field: value}
+    from_arguments(alias, hide(more), "zconfig init")
+    return more
+
+
+def _ask_uri() -> str:
+    return str(click.prompt("URI", default="./milvus.db"))
+
+
+def _ask_token() -> str:
+    """Read a token without echo; Python's `getpass` warns where there is no terminal."""
+    asked = "Token (empty for none)"
+    if _is_interactive():
+        return str(click.prompt(asked, default="", show_default=False, hide_input=True))
+    click.echo(f"{asked}: ")
+    line = sys.stdin.readline() if sys.stdin else ""
+    if not line:
+        raise click.Abort
+    return line.removesuffix("\n")
+
+
+def _is_interactive() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 @click.command("env-example", epilog=epilog("zconfig env-example > .env", exit_codes=False))
