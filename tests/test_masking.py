@@ -13,12 +13,18 @@ import subprocess
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
+import orjson
+import pydantic_core
 import pytest
 import structlog
 from hypothesis import given
@@ -48,6 +54,10 @@ class Account:
 
     def __str__(self) -> str:
         return "an account"
+
+
+class State(Enum):
+    LIVE = "live"
 
 
 class Link:
@@ -153,8 +163,9 @@ def test_a_key_of_an_event_is_masked(processor: MaskingProcessor) -> None:
 
 
 def test_an_event_without_secrets_is_returned_as_it_is(processor: MaskingProcessor) -> None:
-    values = ["x", b"x", 1, 2.5, None, True, [1, "x"], {"a": ("x", {"y"})}, Path(), object()]
-    event = {"event": "call", "values": values, "error": ValueError("x"), "odd": Unshowable()}
+    values = ["x", b"x", 1, 2.5, None, True, [1, "x"], {"a": ("x", {"y"})}, Path(), Decimal(1)]
+    values += [datetime.now(UTC), timedelta(1), UUID(int=1), State.LIVE, Pair("a", 1)]
+    event = {"event": "call", "values": values}
     before = dict(event)
     assert processor(None, "info", event) is event
     assert all(event[name] is before[name] for name in before)
@@ -168,11 +179,32 @@ def test_a_collection_beside_a_secret_is_the_same_object(processor: MaskingProce
 
 def test_what_cannot_be_shown_costs_no_event(processor: MaskingProcessor) -> None:
     odd = Unshowable()
-    assert processed(processor, odd=odd, token=SECRET) == {
-        "event": "call",
-        "odd": odd,
-        "token": MASK,
-    }
+    masked = processed(processor, odd=odd, token=SECRET)
+    assert (masked["event"], masked["token"]) == ("call", MASK)
+    assert "Unshowable object" in masked["odd"]
+
+
+@dataclass
+class Reticent:
+    password: str = field(default=SECRET, repr=False)
+
+
+@pytest.mark.parametrize(
+    "render",
+    [
+        structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        structlog.processors.JSONRenderer(
+            serializer=lambda event, **_: pydantic_core.to_json(event)
+        ),
+        structlog.processors.JSONRenderer(default=vars),
+    ],
+)
+def test_no_renderer_reads_the_attributes_of_an_object(
+    processor: MaskingProcessor, render: structlog.typing.Processor
+) -> None:
+    event = processed(processor, one=Reticent(), several=[{"x": Reticent()}, object()])
+    assert event["one"] == "Reticent()"
+    assert gone(str(render(None, "info", event)))
 
 
 @pytest.mark.parametrize("shape", ["true", "instance", "tuple"])

@@ -11,21 +11,30 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from datetime import date, time, timedelta
+from enum import Enum
+from numbers import Number
+from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 from zconfig.redaction import Masker
 
 Mask = Callable[[str], str]
 """Returns a text masked; the same object if there is nothing to mask."""
 
+Show = Callable[[Any, Mask], Any]
+"""Returns what to show of an object, masked."""
+
 
 class MaskingProcessor:
     """Masks secrets in structlog's events: in texts at any depth, in keys, in exceptions.
 
-    Put it last, before the renderer. An exception that is not rendered by then is replaced by its
-    traceback as text: what renders it later might show local variables. A processor before it that
-    shows them, as `dict_tracebacks` does, must not, since it cuts them short: a part of a secret is
-    not recognised.
+    Put it last, before the renderer. What is not text, a number, a date, a path or a collection
+    becomes text, since a renderer such as `orjson` reads the attributes of objects. An exception
+    becomes its traceback as text: what renders it later might show local variables. A processor
+    before it that shows them, as `dict_tracebacks` does, must not, since it cuts them short: a part
+    of a secret is not recognised.
 
     Args:
         masker: Knows the secrets.
@@ -48,7 +57,7 @@ class MaskingProcessor:
             error = _exception(event_dict.get("exc_info"))
             if error:
                 event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
-        masked: MutableMapping[str, Any] = _masked(event_dict, mask)
+        masked: MutableMapping[str, Any] = _masked(event_dict, mask, show=_as_text)
         return masked
 
 
@@ -127,44 +136,9 @@ class MaskedTraceback(Exception):  # noqa: N818 - it is the text of an error, no
 # --- the values of an event ----------------------------------------------------------------
 
 _LEFT = (bool, int, float, complex, type(None), logging.LogRecord)
+# What a renderer may have as it is: its text is all that there is to it.
+_VALUES = (Number, date, time, timedelta, Enum, UUID, PurePath, MaskedTraceback)
 _DEEPEST = 20
-
-
-def _masked(value: Any, mask: Mask, above: tuple[int, ...] = ()) -> Any:
-    """Return a value with the secrets in it masked; the same object if it has none.
-
-    Args:
-        value: Anything; what is neither text nor a collection counts as the text it is shown as.
-        mask: Masks a text.
-        above: The identities of the collections that it is a part of.
-    """
-    if isinstance(value, str):
-        return mask(value)
-    if isinstance(value, _LEFT):
-        return value
-    if id(value) not in above and len(above) < _DEEPEST:
-        with suppress(Exception):  # an application's own collection may not let itself be copied
-            return _masked_inside(value, mask, (*above, id(value)))
-    with suppress(Exception):  # nor let itself be shown
-        return _masked_text(value, mask)
-    return value
-
-
-def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...]) -> Any:
-    if isinstance(value, bytes):
-        text = value.decode("utf-8", "surrogateescape")
-        masked = mask(text)
-        return value if masked is text else masked.encode("utf-8", "surrogateescape")
-    if isinstance(value, Mapping):
-        items = [part for pair in value.items() for part in pair]
-        parts = [_masked(item, mask, above) for item in items]
-        return value if _same(items, parts) else dict(zip(parts[::2], parts[1::2], strict=True))
-    if isinstance(value, list | tuple | set | frozenset):
-        items = list(value)
-        parts = [_masked(item, mask, above) for item in items]
-        make = getattr(value, "_make", type(value))  # named tuples have one
-        return value if _same(items, parts) else make(parts)
-    return _masked_text(value, mask)
 
 
 def _masked_text(value: Any, mask: Mask) -> Any:
@@ -174,6 +148,54 @@ def _masked_text(value: Any, mask: Mask) -> Any:
         if masked is not text:
             return masked
     return value
+
+
+def _as_text(value: Any, mask: Mask) -> Any:
+    """Return the text of an object whose attributes a renderer might read."""
+    if isinstance(value, _VALUES):
+        return _masked_text(value, mask)
+    with suppress(Exception):  # an application's own may not let itself be shown
+        masked = _masked_text(value, mask)
+        return repr(value) if masked is value else masked
+    return object.__repr__(value)
+
+
+def _masked(value: Any, mask: Mask, above: tuple[int, ...] = (), show: Show = _masked_text) -> Any:
+    """Return a value with the secrets in it masked; the same object if it has none.
+
+    Args:
+        value: Anything; what is neither text nor a collection counts as the text it is shown as.
+        mask: Masks a text.
+        above: The identities of the collections that it is a part of.
+        show: Returns what to show of an object that is neither text nor a collection.
+    """
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, _LEFT):
+        return value
+    if id(value) not in above and len(above) < _DEEPEST:
+        with suppress(Exception):  # an application's own collection may not let itself be copied
+            return _masked_inside(value, mask, (*above, id(value)), show)
+    with suppress(Exception):  # nor let itself be shown
+        return show(value, mask)
+    return value
+
+
+def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...], show: Show) -> Any:
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "surrogateescape")
+        masked = mask(text)
+        return value if masked is text else masked.encode("utf-8", "surrogateescape")
+    if isinstance(value, Mapping):
+        items = [part for pair in value.items() for part in pair]
+        parts = [_masked(item, mask, above, show) for item in items]
+        return value if _same(items, parts) else dict(zip(parts[::2], parts[1::2], strict=True))
+    if isinstance(value, list | tuple | set | frozenset):
+        items = list(value)
+        parts = [_masked(item, mask, above, show) for item in items]
+        make = getattr(value, "_make", type(value))  # named tuples have one
+        return value if _same(items, parts) else make(parts)
+    return show(value, mask)
 
 
 def _same(one: Iterable[Any], other: Iterable[Any]) -> bool:
