@@ -31,15 +31,16 @@ from zconfig.errors import (
     UnknownAliasError,
 )
 from zconfig.redaction import Secret
+from zconfig.registry import Connections
 from zconfig.registry.given import wanted
 from zconfig.settings.arguments import hide
+from zconfig.settings.load import load
 from zconfig.spec import Credentials, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.certificates import Certificates
-    from zconfig.registry import Connections
 
 SECRET = "c0rrect-h0rse"
 PACKAGE = Path(zconfig.__file__).parent
@@ -780,6 +781,70 @@ def test_there_is_no_default_among_several() -> None:
 def test_there_is_no_default_where_nothing_is_configured(empty: Connections) -> None:
     with pytest.raises(UnknownAliasError, match="no connection is configured; set ZILLIZ_URI"):
         _ = empty.default
+
+
+def test_an_alias_that_is_wrongly_configured_is_configured() -> None:
+    bad = {"ZILLIZ_BAD_URI": "ftp://db"}
+    with registry(ZILLIZ_GOOD_URI=ELSEWHERE, **bad) as connections:
+        with pytest.raises(UnknownAliasError, match=r"nobody: .*; known are good, bad; "):
+            connections.connect("nobody")
+        with pytest.raises(UnknownAliasError, match="none of good, bad is the default"):
+            _ = connections.default
+    with (
+        registry(ZILLIZ_URI="ftp://db", ZILLIZ_GOOD_URI=ELSEWHERE) as connections,
+        pytest.raises(ConfigurationError, match="ZILLIZ_URI"),
+    ):
+        _ = connections.default
+
+
+@pytest.mark.parametrize("ask", ["connect", "__getitem__", "spec", "autoconnect", "explain"])
+def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
+    empty: Connections, ask: str
+) -> None:
+    with pytest.raises(UnknownAliasError, match="is configured; set ZILLIZ_NOBODY_URI in the"):
+        getattr(empty, ask)("nobody")
+
+
+@pytest.mark.parametrize(
+    ("environ", "dotenv", "told"),
+    [
+        ({}, "", " or in a .env file in {}"),
+        (
+            {"MILVUS_HOST": "db", "MILVUS_PORT": "19530"},
+            "",
+            (
+                " or in a .env file in {} (MILVUS_HOST and MILVUS_PORT are not read: "
+                "write ZILLIZ_URI=http://<MILVUS_HOST>:<MILVUS_PORT>)"
+            ),
+        ),
+        (
+            {"ZILLIZ_HOST": "db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://<ZILLIZ_HOST>:19530)",
+        ),
+        (
+            {"ZCONFIG_ENV_FILE": ".env"},
+            "MILVUS_ADDRESS=db:1\n",
+            " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://<MILVUS_ADDRESS>)",
+        ),
+        (
+            {"MILVUS_ENDPOINT": "https://db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=<MILVUS_ENDPOINT>)",
+        ),
+        ({"MILVUS_PORT": "tcp://10.0.0.1:1"}, "", " or in a .env file in {}"),
+    ],
+)
+def test_where_nothing_is_configured_variables_of_others_are_named(
+    environ: dict[str, str], dotenv: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(dotenv)
+    connections = Connections(lambda: load(environ, tmp_path, system_secrets="nowhere"))
+    for use in (connections.autoconnect, connections.connect, lambda: connections.default):
+        with pytest.raises(ConfigurationError) as caught:
+            use()
+        expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
+        assert str(caught.value) == f"configuration: {expected.format(tmp_path)}"
 
 
 # --- what is wrong with the configuration --------------------------------------------------

@@ -270,7 +270,7 @@ def test_the_command_says_what_to_do_where_nothing_is_configured() -> None:
 
 def test_names_that_declare_nothing_are_noted_with_the_reason(tmp_path: Path) -> None:
     environ = {"ZILLIZ_PROD_SERVICE_HOST": "10.0.0.1", "ZILLIZ_COLLECTION_NAME": "docs"}
-    explained = connections_of(tmp_path, **environ, ZCONFIG_STRICT="1").explain()
+    explained = connections_of(tmp_path, ZILLIZ_URI=URI, **environ, ZCONFIG_STRICT="1").explain()
     assert explained.problems == ()
     assert [(note.origin.key, note.message.split(";")[0]) for note in explained.notes] == [
         ("ZILLIZ_PROD_SERVICE_HOST", "is what Kubernetes sets for a service"),

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.registries import registry
+from zconfig.errors import ConfigurationError
+from zconfig.registry.autoconnect import choose
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import load
 from zconfig.settings.names import (
@@ -204,6 +207,15 @@ def test_a_name_without_our_prefix_is_none_of_ours(key: str) -> None:
         ("ZILLIZ_URL", "ZILLIZ_URI"),
         ("ZILLIZ_CLUSTER_URL", "ZILLIZ_CLUSTER_URI"),
         ("zilliz-prod-tokne", "ZILLIZ_PROD_TOKEN"),
+        # A known field, and a tail that people add to it.
+        ("ZILLIZ_TLS_CA_FILE", "ZILLIZ_TLS_CA"),
+        ("ZILLIZ_TLS_CA_CERT", "ZILLIZ_TLS_CA"),
+        ("ZILLIZ_TLS_CA_PATH", "ZILLIZ_TLS_CA"),
+        ("ZILLIZ_PROD_TLS_CERT_FILE", "ZILLIZ_PROD_TLS_CERT"),
+        ("ZILLIZ_EU_PROD_TLS_KEY_PEM", "ZILLIZ_EU_PROD_TLS_KEY"),
+        ("ZILLIZ_DB_NAME_FILE", "ZILLIZ_DB_NAME"),
+        ("ZILLIZ_TOKEN_PATH", "ZILLIZ_TOKEN_FILE"),
+        ("ZILLIZ_PROD_API_KEY_FILE_PATH", "ZILLIZ_PROD_TOKEN_FILE"),
     ],
 )
 def test_a_typo_gets_the_name_that_was_meant(key: str, meant: str) -> None:
@@ -288,7 +300,6 @@ HOST = "in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
 
 
 CLOUD = f"https://{HOST}"
-CONTROL_PLANE = "https://api.cloud.zilliz.com"
 KEY = "b4d0f6"
 PAIR = "db_ab12:p4ss"
 
@@ -385,8 +396,70 @@ def test_milvus_lite_wants_no_credentials(tmp_path: Path) -> None:
     assert problem.remedy == "did you mean ZILLIZ_CLUSTER_TOKEN?"
 
 
-def test_the_address_of_the_clouds_control_plane_is_told_from_a_clusters(tmp_path: Path) -> None:
-    environ = {"ZILLIZ_CLOUD_URI": CONTROL_PLANE, "ZILLIZ_CLOUD_TOKEN": KEY}
+CONTROL_PLANE = "https://api.cloud.zilliz.com"
+CONNECT_CARD = "vectordb.zillizcloud.com, unless another tool reads it"
+
+# Variables of other programs, beside our own; what is said of the alias that they read as.
+OTHERS = [
+    ("CLOUD_URI", CONTROL_PLANE, "control_plane", CONNECT_CARD),
+    ("CONNECT_TIMEOUT", "45", "missing_uri", "did you mean ZILLIZ_TIMEOUT?"),
+    ("READ_TIMEOUT", "never", "missing_uri", "did you mean ZILLIZ_TIMEOUT?"),
+    ("VECTOR_DATABASE", "docs", "missing_uri", "did you mean ZILLIZ_DB_NAME?"),
+    ("HTTP_PROXY", "x", "missing_uri", "did you mean ZILLIZ_PROXY?"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "code", "remedy"), OTHERS)
+def test_what_is_another_programs_is_a_warning_and_an_error_if_asked_for_or_strict(
+    name: str, value: str, code: str, remedy: str, tmp_path: Path
+) -> None:
+    alias = name.partition("_")[0].lower()
+    environ = {"ZILLIZ_URI": "./app.db", f"ZILLIZ_{name}": value}
+    with registry(**environ) as connections:
+        [problem] = connections.configuration.problems
+        assert (problem.code, problem.alias, problem.severity) == (code, alias, "warning")
+        assert problem.remedy.endswith(remedy)
+        assert list(connections) == ["default"]
+        assert choose(connections._registry.table, ()) == (("default",), set())
+        for ask in (connections.connect, connections.spec, connections.autoconnect):
+            with pytest.raises(ConfigurationError, match=f"ZILLIZ_{name}") as caught:
+                ask(alias)
+            assert [each.severity for each in caught.value.problems] == ["error"]
+    strict = load({**environ, "ZCONFIG_STRICT": "1"}, tmp_path)
+    assert (code, "error") in [(each.code, each.severity) for each in strict.problems]
+    assert strict.errors == strict.problems
+
+
+def test_zillizs_own_example_of_an_environment_does_not_keep_ours_from_starting(
+    tmp_path: Path,
+) -> None:
+    environ = {
+        "ZILLIZ_CLOUD_TOKEN": KEY,
+        "ZILLIZ_CLOUD_URI": CONTROL_PLANE,
+        "ZILLIZ_CLOUD_FREE_CLUSTER_REGION": "gcp-us-west1",
+        "ZILLIZ_URI": "./app.db",
+    }
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert (list(configuration.aliases), configuration.errors) == (["default"], ())
+
+
+def test_without_a_suggestion_the_missing_variable_is_named(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_URI": "./app.db", "ZILLIZ_TIMEOUT": "3", "ZILLIZ_CONNECT_TIMEOUT": "45"}
     [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
-    assert (problem.code, problem.alias, problem.field) == ("control_plane", "cloud", "uri")
+    assert problem.remedy == "set ZILLIZ_CONNECT_URI, unless another tool reads it"
+
+
+@pytest.mark.parametrize("name", ["TOKEN_FILE", "USER"])
+def test_an_alias_with_credentials_is_no_other_programs_though_they_are_wrong(
+    name: str, tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_PROD_TIMEOUT": "3", f"ZILLIZ_PROD_{name}": "/nowhere"}
+    configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
+    assert "missing_uri" in [each.code for each in configuration.errors]
+
+
+def test_the_control_plane_is_no_place_for_the_default_alias(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_URI": CONTROL_PLANE, "ZILLIZ_TOKEN": KEY}
+    [problem] = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+    assert (problem.code, problem.alias, problem.severity) == ("control_plane", "default", "error")
     assert "vectordb.zillizcloud.com" in problem.remedy

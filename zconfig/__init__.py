@@ -137,11 +137,11 @@ def autoconnect(
 
     Example:
         >>> import zconfig
-        >>> zconfig.autoconnect()
+        >>> zconfig.autoconnect()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         zconfig.errors.ConfigurationError: configuration: no connection is configured; \
-set ZILLIZ_URI in the environment or in a .env file
+set ZILLIZ_URI in the environment or in a .env file in ...
     """
     return connections.autoconnect(*aliases, wait=wait, timeout=timeout)
 

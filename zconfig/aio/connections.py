@@ -70,11 +70,11 @@ class AsyncConnections:
         Example:
             >>> import asyncio
             >>> from zconfig import aio
-            >>> asyncio.run(aio.autoconnect())
+            >>> asyncio.run(aio.autoconnect())  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
             zconfig.errors.ConfigurationError: configuration: no connection is configured; \
-set ZILLIZ_URI in the environment or in a .env file
+set ZILLIZ_URI in the environment or in a .env file in ...
         """
         table = await self._read()
         durations = {"wait": wait, "timeout": timeout}

@@ -14,7 +14,6 @@ from rich.text import Text
 from zconfig.cli.drawing import Part, draw
 from zconfig.origin import Origin
 from zconfig.redaction import MASK
-from zconfig.registry.table import nothing_configured
 from zconfig.settings.explain import (
     AliasExplanation,
     Explanation,
@@ -39,8 +38,6 @@ def _parts(explanation: Explanation) -> Iterator[Part]:
         yield _fields(alias)
         yield from (Text(f"{each.severity}: {each}") for each in alias.problems)
         yield Text("")
-    if not explanation.aliases:
-        yield Text(str(nothing_configured()))
     yield from (Text(f"{note.origin} {note.message}") for note in explanation.notes)
     yield from (Text(f"{each.severity}: {each}") for each in explanation.problems)
     yield from (Text(line) for line in _files(explanation))

@@ -18,8 +18,8 @@ from zconfig.errors import (
     worst,
 )
 from zconfig.registry import Connections
-from zconfig.registry.table import nothing_configured
 from zconfig.settings.arguments import wanted_alias
+from zconfig.settings.configuration import nothing_configured
 from zconfig.spec import ConnectionSpec
 
 Outcome = Connection | ZConfigError | None
@@ -158,7 +158,7 @@ def reported(
     if named:
         problems = tuple(problem for problem in problems if problem.alias in named)
     elif not rows:
-        problems = (*problems, nothing_configured())
+        problems = (*problems, nothing_configured(configuration))
     return Report(rows, problems, (time.perf_counter() - started) * 1e3)
 
 
@@ -170,7 +170,8 @@ def listed(connections: Connections) -> Report:
         error = ConfigurationError(configuration.errors_of(alias))
         required = alias not in configuration.optional
         rows.append(Row(alias, required=required, state="failed", failure=failure_of(error)))
-    problems = configuration.problems if rows else (*configuration.problems, nothing_configured())
+    nothing = () if rows else (nothing_configured(configuration),)
+    problems = (*configuration.problems, *nothing)
     return Report(tuple(rows), problems, configuration.elapsed_ms)
 
 

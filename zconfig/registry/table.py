@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 from zconfig.settings.arguments import bad_alias
-from zconfig.settings.configuration import Configuration
+from zconfig.settings.configuration import Configuration, nothing_configured
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.lacking import credentials_hint
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
@@ -84,12 +84,12 @@ class Table:
 
     def complaint(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
-        errors = self.configuration.errors_of(alias)
-        if errors:
-            return ConfigurationError(errors)
+        if problems := self.configuration.why_not(alias):
+            return ConfigurationError(problems)
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
-        return UnknownAliasError([self._unknown(alias)] if self._specs else self._nothing())
+        known = self._configured()
+        return UnknownAliasError([_unknown(alias, known)] if known else self._nothing(alias))
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.
@@ -98,11 +98,12 @@ class Table:
             UnknownAliasError: None is configured, or several are and none is the default.
         """
         chosen = self.configuration.options.default_alias
-        if chosen or DEFAULT_ALIAS in self._specs or not self._specs:
+        known = self._configured()
+        if chosen or DEFAULT_ALIAS in known or not known:
             return chosen or DEFAULT_ALIAS
-        if len(self._specs) == 1:
-            return next(iter(self._specs))
-        names = ", ".join(self._specs)
+        if len(known) == 1:
+            return known[0]
+        names = ", ".join(known)
         problem = Problem(
             "no_default_alias",
             f"no alias was named, and none of {names} is the default",
@@ -135,18 +136,23 @@ class Table:
             unknown = all(isinstance(each, UnknownAliasError) for each in complaints)
             raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
 
-    def _nothing(self) -> list[Problem]:
-        """Return that nothing is configured, and why that may be: a file that was passed over."""
-        general = (each for each in self.configuration.problems if each.alias is None)
-        return [nothing_configured(), *general]
+    def _configured(self) -> tuple[str, ...]:
+        """Return every alias that is configured, rightly or wrongly."""
+        wrong = (each.alias for each in self.configuration.errors if each.alias)
+        return tuple(dict.fromkeys((*self._specs, *wrong)))
 
-    def _unknown(self, alias: str) -> Problem:
-        return Problem(
-            "unknown_alias",
-            f"nothing configures it; known are {', '.join(self._specs)}",
-            f"set {variable_name(alias, 'uri')}, or use one of those",
-            alias=alias,
-        )
+    def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
+        """Return that nothing is configured, and the problems that may be why."""
+        return [nothing_configured(self.configuration, alias), *self.configuration.problems]
+
+
+def _unknown(alias: str, known: Iterable[str]) -> Problem:
+    return Problem(
+        "unknown_alias",
+        f"nothing configures it; known are {', '.join(known)}",
+        f"set {variable_name(alias, 'uri')}, or use one of those",
+        alias=alias,
+    )
 
 
 def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
@@ -156,12 +162,3 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     origins = {field: each.origin for field, each in declared.items() if each}
     spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
     return replace(spec, credentials_hint=credentials_hint(alias, configuration.problems))
-
-
-def nothing_configured() -> Problem:
-    """Return the problem of an empty configuration."""
-    return Problem(
-        "nothing_configured",
-        "no connection is configured",
-        f"set {variable_name(DEFAULT_ALIAS, 'uri')} in the environment or in a .env file",
-    )

@@ -15,7 +15,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import MASK, redact_uri
-from zconfig.settings.configuration import Configuration, Note
+from zconfig.settings.configuration import Configuration, Note, nothing_configured
 from zconfig.settings.fields import (
     DEFAULT_DATABASE,
     ConnectionSettings,
@@ -140,11 +140,12 @@ def explain(configuration: Configuration, alias: str | None = None) -> Explanati
     empty = (note.slot[0] for note in configuration.notes if note.slot)
     known = dict.fromkeys((*configuration.aliases, *wrong, *empty))
     wanted = [each for each in known if alias in {None, each}]
+    nothing = () if known else (nothing_configured(configuration),)
     return Explanation(
         aliases=tuple(_alias(configuration, each) for each in wanted),
         files=(*configuration.files, *_named_files(configuration)),
         notes=tuple(note for note in configuration.notes if note.slot is None),
-        problems=tuple(each for each in configuration.problems if each.alias is None),
+        problems=(*nothing, *(each for each in configuration.problems if each.alias is None)),
     )
 
 

@@ -100,6 +100,7 @@ def _is_foreign(name: Misnomer) -> bool:
 
 def _misnamed(name: Misnomer, origin: Origin, *, strict: bool) -> Problem:
     unknown = name.code == "unknown_name"
-    remedy = f"did you mean {name.suggestion}?" if unknown else "choose another alias"
+    meant = name.suggestion
+    remedy = f"did you mean {meant}?" if meant else "choose another alias"
     severity: Severity = "error" if strict or not unknown else "warning"
     return Problem(name.code, name.message, remedy, name.alias or None, None, origin, severity)

@@ -45,7 +45,7 @@ from zconfig.settings.precedence import Resolution, resolve
 from zconfig.settings.stray import judge_stray, lacking_credentials, unpaired_notes
 from zconfig.sources.entry import Entry, Reading, absent
 from zconfig.sources.environment import read_environment
-from zconfig.sources.milvus_env import read_milvus_fallback, variable_in_place_of
+from zconfig.sources.milvus_env import is_unread_place, read_milvus_fallback, variable_in_place_of
 
 # The other sources are imported by the functions that read them: most applications have their
 # configuration in the environment alone, and do not pay for what else there may be.
@@ -291,6 +291,7 @@ def _assemble(
         passed_over=MappingProxyType(dict(resolution.passed_over)),
         elapsed_ms=(time.perf_counter() - started) * 1e3,
         directory=directory,
+        unread=() if settings else tuple(_unread_places(readings, environ)),
     )
 
 
@@ -329,6 +330,17 @@ def _judge_keys(
             key = read_text(anchored(path, directory), limit_bytes=MAX_PEM_BYTES, kind="key")
             for each in located(key.warnings, declared.origin):
                 yield replace(each, alias=alias, field="tls_key")
+
+
+def _unread_places(readings: Iterable[Reading], environ: Mapping[str, str]) -> Iterable[Origin]:
+    """Yield variables that say where a server is, and that are not read."""
+    for key in environ:
+        if is_unread_place(key, environ[key]):
+            yield Origin("environment", key)
+    for reading in readings:
+        for origin in (*reading.foreign, *(entry.origin for entry in reading.entries)):
+            if origin.source != "environment" and is_unread_place(origin.key):
+                yield origin
 
 
 def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:

@@ -6,7 +6,6 @@ need the aliases beforehand, could not see typos, and is quadratic in their numb
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,7 @@ from zconfig.settings.complaints import problem_of
 from zconfig.settings.fields import ConnectionSettings, Variable
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import variable_name
-from zconfig.settings.precedence import Resolution, Slot, Values
-from zconfig.settings.spelling import nearest
+from zconfig.settings.precedence import Resolution, Values
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 
 
 Contribution = tuple[str, Values]
-
-# Of more aliases than these, any is near some other; and comparing them all would take its time.
-_FEW = 100
 
 # A field that is missed is complained of where the one stands that asks for it.
 _SIBLING = {"tls_key": "tls_cert"}
@@ -117,13 +112,13 @@ def _without(values: Values, aliases: set[str]) -> Values:
 
 
 def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterable[Problem]:
-    declared = _by_alias(resolution.provenance)
+    first = {slot[0]: each for slot, each in reversed(tuple(resolution.provenance.items()))}
     for detail in details:
         alias, field = str(detail["loc"][1]), str(detail["loc"][2])
         if (alias, field) in resolution.broken:
             continue  # it is missing because it could not be had, which was said already
         if detail["type"] == "missing":
-            yield _missing_uri(alias, declared)
+            yield _missing_uri(alias, first[alias])
         else:
             at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
             provenance = resolution.provenance.get((alias, at_fault or field))
@@ -132,33 +127,8 @@ def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterab
             yield problem_of(detail, variable, origin=origin, alias=alias, field=field)
 
 
-def _by_alias(provenance: Mapping[Slot, Declared]) -> dict[str, dict[str, Declared]]:
-    declared: dict[str, dict[str, Declared]] = defaultdict(dict)
-    for (alias, field), each in provenance.items():
-        declared[alias][field] = each
-    return declared
-
-
-def _missing_uri(alias: str, declared: Mapping[str, Mapping[str, Declared]]) -> Problem:
-    """Name what is set for the alias, and the alias that was probably meant."""
-    field, first = next(iter(declared[alias].items()))
+def _missing_uri(alias: str, first: Declared) -> Problem:
+    """Name what is set for the alias; whether it was meant for it is judged elsewhere."""
     wanted = variable_name(alias, "uri")
-    meant = _alias_meant(alias, field, declared)
-    remedy = f"did you mean {variable_name(meant, field)}?" if meant else f"set {wanted}"
     what = f"is set, but {wanted} is not"
-    return Problem("missing_uri", what, remedy, alias, "uri", first.origin)
-
-
-def _alias_meant(
-    alias: str, field: str, declared: Mapping[str, Mapping[str, Declared]]
-) -> str | None:
-    """Return the alias whose name is near, and that has a URI but not this field there."""
-    if len(declared) > _FEW:
-        return None
-    layer = declared[alias][field].layer
-    lacking = (
-        other
-        for other, fields in declared.items()
-        if "uri" in fields and (field not in fields or fields[field].layer != layer)
-    )
-    return nearest(alias, lacking)
+    return Problem("missing_uri", what, f"set {wanted}", alias, "uri", first.origin)

@@ -29,6 +29,9 @@ _SERVICE_LINK = (
 )
 _NAMED_PORT = "_service_port_"
 
+# ZILLIZ_TLS_CA_FILE: what people add to the name of a field whose value is a file, or its path.
+_TAILS = frozenset({"bundle", "cert", "file", "path", "pem"})
+
 # ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: names that people and other tools have for credentials.
 _SAYING_LITTLE = frozenset(
     {DEFAULT_ALIAS, "access", "api", "auth", "cloud", "cluster", "db", "milvus"}
@@ -55,7 +58,7 @@ class Misnomer(NamedTuple):
     Args:
         code: `unknown_name`, `reserved_alias` or `bad_alias`.
         message: What is wrong with it.
-        suggestion: The name that was probably meant; `None` if nothing is near.
+        suggestion: The variable that was probably meant; `None` if nothing is near.
         alias: The alias that cannot be one; `None` if the name as a whole is unknown.
     """
 
@@ -127,14 +130,20 @@ def parse_name(key: str) -> Name | Misnomer | None:
             return _with_alias("_".join(parts[:start]), word, bare=start == 0)
     if re.fullmatch(_SERVICE_LINK, rest):
         return None
-    return Misnomer("unknown_name", "is not a known name", _nearest(parts))
+    suggestion = _without_tail(parts) or _nearest(parts)
+    return Misnomer("unknown_name", "is not a known name", suggestion)
 
 
 def _with_alias(alias: str, word: Word, *, bare: bool) -> Name | Misnomer:
     if bare:
         return Name(DEFAULT_ALIAS, word)
     complaint = check_alias(alias)
-    return complaint or Name(alias, word)
+    if complaint is None:
+        return Name(alias, word)
+    single = "_".join(filter(None, alias.split("_"))) or DEFAULT_ALIAS
+    if single == alias or check_alias(single):
+        return complaint
+    return complaint._replace(suggestion=variable_name(single, _spelling(word)))
 
 
 def check_alias(alias: str) -> Misnomer | None:
@@ -196,6 +205,21 @@ def prefix_meant(key: str) -> str | None:
         return None
     meant = PREFIX + rest
     return meant.upper() if isinstance(parse_name(meant), Name) else None
+
+
+def _without_tail(parts: list[str]) -> str | None:
+    """Return the variable that a name is with a tail of its own, in its `_FILE` form if any."""
+    *stem, tail = parts
+    name = parse_name(f"{PREFIX}{'_'.join(stem)}") if tail in _TAILS else None
+    if not isinstance(name, Name):
+        return None
+    in_file = Word(name.word.field, is_file=True)
+    word = in_file if in_file in VOCABULARY.values() else name.word
+    return variable_name(name.alias, _spelling(word))
+
+
+def _spelling(word: Word) -> str:
+    return f"{word.field}_file" if word.is_file else word.field
 
 
 def _nearest(parts: list[str]) -> str | None:

@@ -1,8 +1,8 @@
-"""Credentials without a URI: whose they are, and whether they are anybody's mistake."""
+"""Variables that lead to no cluster: whose they are, and whether they are anybody's mistake."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from zconfig.errors import Problem
@@ -11,7 +11,11 @@ from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import DEFAULT_ALIAS, says_little, variable_name
 from zconfig.settings.precedence import Resolution
+from zconfig.settings.spelling import nearest
 from zconfig.sources.milvus_env import is_milvus
+
+# Of more aliases than these, any is near some other; and comparing them all would take its time.
+_FEW = 100
 
 ALONE = "is set without ZILLIZ_URI: a key of the control plane, which other tools read"
 
@@ -38,10 +42,12 @@ def _unpaired(declared: Declared, resolution: Resolution) -> str:
 def judge_stray(
     problems: tuple[Problem, ...], resolution: Resolution, *, strict: bool
 ) -> tuple[Problem, ...]:
-    """Say of credentials without a URI whose they are most probably.
+    """Say of variables that lead to no cluster whose they are most probably.
 
     `ZILLIZ_API_TOKEN` beside `ZILLIZ_URI` reads as the token of an alias `api`, and is meant for
-    the connection that has none. It may be another tool's as well, so it is a warning.
+    the connection that has none. An application's own `ZILLIZ_CONNECT_TIMEOUT` reads as one of an
+    alias `connect`, and other tools read `ZILLIZ_CLOUD_URI=https://api.cloud.zilliz.com`. What may
+    be another program's is a warning.
 
     Args:
         problems: What is wrong with the aliases.
@@ -49,34 +55,64 @@ def judge_stray(
         strict: Whether it is an error all the same.
 
     Returns:
-        The same problems, but for those of aliases that have nothing but credentials, and whose
-        name says little.
+        The same problems, with the variable that was probably meant as their remedy. What else is
+        wrong with variables that may be another program's is left out.
     """
-    if not problems:
-        return ()
-    lacking = lacking_credentials(resolution)
-    first = dict(reversed(tuple(resolution.provenance)))
-    more = {alias for alias, field in resolution.provenance if field not in CREDENTIALS}
-    return tuple(
-        _judged(each, first[each.alias], lacking, strict=strict)
-        if each.code == "missing_uri" and each.alias and _is_stray(each.alias, more)
-        else each
-        for each in problems
-    )
+    judged = [_judged(each, resolution, strict=strict) for each in problems]
+    others = {each.alias for each in judged if each.severity == "warning"}
+    return tuple(each for each in judged if each.severity == "warning" or each.alias not in others)
 
 
-def _is_stray(alias: str, more: Collection[str]) -> bool:
-    return says_little(alias) and alias not in more
-
-
-def _judged(problem: Problem, field: str, lacking: list[str], *, strict: bool) -> Problem:
-    meant = DEFAULT_ALIAS if DEFAULT_ALIAS in lacking else _only(lacking)
-    if meant:
-        problem = replace(problem, remedy=f"did you mean {variable_name(meant, field)}?")
-    if strict or problem.alias == DEFAULT_ALIAS:
+def _judged(problem: Problem, resolution: Resolution, *, strict: bool) -> Problem:
+    alias = problem.alias or DEFAULT_ALIAS
+    if problem.code == "control_plane" and alias != DEFAULT_ALIAS:
+        return _others(problem, strict=strict)
+    if problem.code != "missing_uri":
         return problem
-    remedy = problem.remedy if meant else f"{problem.remedy}, unless another tool reads it"
+    fields = [field for owner, field in resolution.provenance if owner == alias]
+    has_credentials = _has_credentials(alias, resolution)
+    says_much = has_credentials and not (says_little(alias) and set(CREDENTIALS).issuperset(fields))
+    meant = _near(alias, fields[0], resolution)
+    if meant is None and not says_much:
+        lacking = _lacking(fields[0], resolution)
+        meant = DEFAULT_ALIAS if DEFAULT_ALIAS in lacking else _only(lacking)
+    if meant:
+        problem = replace(problem, remedy=f"did you mean {variable_name(meant, fields[0])}?")
+    if says_much or (has_credentials and alias == DEFAULT_ALIAS):
+        return problem
+    return _others(problem, strict=strict, is_known=meant is not None)
+
+
+def _others(problem: Problem, *, strict: bool, is_known: bool = False) -> Problem:
+    """Make a warning of what another program may read."""
+    if strict:
+        return problem
+    remedy = problem.remedy if is_known else f"{problem.remedy}, unless another tool reads it"
     return replace(problem, remedy=remedy, severity="warning")
+
+
+def _has_credentials(alias: str, resolution: Resolution) -> bool:
+    slots = {(alias, field) for field in CREDENTIALS}
+    return not slots.isdisjoint(resolution.provenance.keys() | resolution.broken)
+
+
+def _near(alias: str, field: str, resolution: Resolution) -> str | None:
+    """Return the alias whose name is near, and that has a URI but not this field there."""
+    provenance = resolution.provenance
+    others = [other for other, field in provenance if field == "uri"]
+    layer = provenance[alias, field].layer
+    if len(others) > _FEW:
+        return None
+    there = ((other, provenance.get((other, field))) for other in others)
+    return nearest(alias, (other for other, each in there if not each or each.layer != layer))
+
+
+def _lacking(field: str, resolution: Resolution) -> list[str]:
+    """Return the aliases that have a URI and not this field."""
+    if field in CREDENTIALS:
+        return lacking_credentials(resolution)
+    provenance = resolution.provenance
+    return [a for a, each in provenance if each == "uri" and (a, field) not in provenance]
 
 
 def _only(aliases: list[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ _KEYS = {
     "MILVUS_TOKEN": "ZILLIZ_TOKEN",
     "MILVUS_DB_NAME": "ZILLIZ_DB_NAME",
 }
+
+_PLACE = r"MILVUS_(?:HOST|PORT|URL|ENDPOINT|ADDRESS)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
 
 
 def is_milvus(key: str) -> bool:
@@ -60,3 +63,17 @@ def _located(problem: Problem) -> Problem:
     """Say which field of the alias `default` a problem concerns: its own name does not tell."""
     key = _KEYS[problem.origin.key] if problem.origin else ""
     return replace(problem, alias="default", field=key.removeprefix(PREFIX).lower())
+
+
+def is_unread_place(key: str, value: str = "") -> bool:
+    """Tell whether a variable that zconfig does not read says where a server is.
+
+    Args:
+        key: The variable.
+        value: What Kubernetes sets for a service called `milvus` is somebody else's.
+
+    Example:
+        >>> is_unread_place("MILVUS_HOST"), is_unread_place("MILVUS_PORT", "tcp://10.0.0.1:19530")
+        (True, False)
+    """
+    return re.fullmatch(_PLACE, key, re.IGNORECASE) is not None and not value.startswith("tcp://")
