@@ -24,9 +24,9 @@ from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig.channel.quiet import quiet_import
 from zconfig.connection import Connection
-from zconfig.errors import AutoconnectError, ClosedError, ConfigurationError
+from zconfig.errors import AutoconnectError, ConfigurationError
 from zconfig.interop.connection_args import connection_args_of
-from zconfig.interop.orm import find_registry, register
+from zconfig.interop.orm import REGISTRATIONS, find_registry
 from zconfig.interop.pymilvus import client_of, install
 from zconfig.registry import Connections
 from zconfig.settings.load import load
@@ -72,7 +72,7 @@ def settings(server: RealMilvus, alias: str = "prod", token: str = CREDENTIALS) 
 @contextmanager
 def in_the_registry(**connections: Connection) -> Iterator[None]:
     """Have connections in pymilvus' registry, and nothing afterwards."""
-    register(find_registry(), connections)
+    REGISTRATIONS.register(find_registry(), connections)
     try:
         yield
     finally:
@@ -268,28 +268,113 @@ def test_a_collection_of_the_orm_inserts_and_searches(prod: Connection, name: st
         assert not utility.has_collection(name, using="prod")
 
 
-def test_install_registers_every_alias_and_again_what_was_closed(milvus: RealMilvus) -> None:
-    one = {"uri": milvus.uri, "token": CREDENTIALS}
+def installed() -> dict[str, object]:
+    """Return the handlers in pymilvus' registry by name, without those that are not connected."""
+    return {name: each for name, each in pymilvus.connections.list_connections() if each}
+
+
+@contextmanager
+def two_aliases(server: RealMilvus) -> Iterator[None]:
+    one = {"uri": server.uri, "token": CREDENTIALS}
+    before = installed()
     with zconfig.connections.override({"one": one, "other": one}):
+        yield
+    assert installed() == before  # what was overridden is closed, and so is taken out
+
+
+def test_install_registers_every_alias_and_leaves_alone_what_is_registered(
+    milvus: RealMilvus,
+) -> None:
+    with two_aliases(milvus):
         opened = install()
         assert list(opened) == ["one", "other"]
-        assert install()["one"] is opened["one"]
-        zconfig.connections.disconnect("one")
-        with pytest.raises((ClosedError, pymilvus.MilvusException), match="connection is closed"):
-            utility.list_collections(using="one")
+        handlers = installed()
+        assert install() == install("one", "other") == opened
+        assert installed() == handlers
+        utility.list_collections(using="one")
         utility.list_collections(using="other")
-        install("one")
-        utility.list_collections(using="one")
-    for alias in opened:
-        pymilvus.connections.remove_connection(alias)
 
 
-def test_install_takes_over_what_pymilvus_knew_by_that_name(milvus: RealMilvus) -> None:
-    pymilvus.connections.add_connection(one={"host": LOOPBACK, "port": 1})
-    one = {"uri": milvus.uri, "token": CREDENTIALS}
-    with zconfig.connections.override({"one": one}):
+def test_what_is_closed_is_taken_out_and_what_opens_again_is_installed_again(
+    milvus: RealMilvus,
+) -> None:
+    with two_aliases(milvus):
+        opened = install()
+        handlers = installed()
+        ways: list[Callable[[], None]] = [
+            lambda: zconfig.connections.disconnect("one"),
+            lambda: zconfig.connections["one"].close(),  # noqa: PLW0108 - another one by then
+            lambda: zconfig.connections.remove_connection("one"),
+        ]
+        for close in ways:
+            close()
+            with pytest.raises(pymilvus.MilvusException, match="should create connection first"):
+                utility.list_collections(using="one")
+            utility.list_collections(using="other")
+            assert "one" not in dict(pymilvus.connections.list_connections())
+            if "one" in zconfig.connections:
+                assert install("one")["one"] is not opened["one"]
+                utility.list_collections(using="one")
+        assert installed()["other"] is handlers["other"]
+
+
+def test_an_alias_is_registered_by_the_spelling_that_it_is_installed_by(
+    milvus: RealMilvus,
+) -> None:
+    with two_aliases(milvus):
+        assert list(install("One")) == ["one"]
+        assert utility.list_collections(using="One") == utility.list_collections(using="one")
+        zconfig.connections.disconnect("one")
+        assert not {"one", "One"} & {name for name, _ in pymilvus.connections.list_connections()}
+
+
+def test_an_alias_that_a_reload_opens_anew_stays_registered(milvus: RealMilvus) -> None:
+    environ = settings(milvus)
+    nowhere = str(Path("no secrets"))
+    connections = Connections(lambda: load(environ, Path.cwd(), system_secrets=nowhere))
+    with closing(connections), in_the_registry(**connections.autoconnect()):
+        REGISTRATIONS.follow(find_registry(), connections)
+        environ["ZILLIZ_PROD_KEEPALIVE"] = "60"
+        assert connections.reload().changed == {"prod": ("keepalive_s",)}
+        utility.list_collections(using="prod")
+
+
+def test_install_takes_over_what_pymilvus_knew_by_that_name(
+    milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: Callable[..., None] = grpc_handler.GrpcHandler._wait_for_channel_ready
+    meanwhile: list[object] = []
+
+    def wait(handler: object, **options: object) -> None:
+        meanwhile.append(installed().get("one"))
+        waits(handler, **options)
+
+    user, _, password = CREDENTIALS.partition(":")
+    pymilvus.connections.connect("one", uri=milvus.uri, user=user, password=password)
+    theirs = installed()["one"]
+    monkeypatch.setattr(grpc_handler.GrpcHandler, "_wait_for_channel_ready", wait)
+    with zconfig.connections.override({"one": {"uri": milvus.uri, "token": CREDENTIALS}}):
         install()
+        assert meanwhile == [theirs]  # a replacement has no moment without
+        assert installed()["one"] is not theirs
         utility.list_collections(using="one")
+
+
+def test_a_registration_that_fails_leaves_what_was_there(
+    milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise pymilvus.MilvusException(message="it went away")
+
+    pymilvus.connections.add_connection(one={"host": LOOPBACK, "port": 1})
+    before = pymilvus.connections.list_connections()
+    monkeypatch.setattr(grpc_handler.GrpcHandler, "_wait_for_channel_ready", fail)
+    with (
+        zconfig.connections.override({"one": {"uri": milvus.uri, "token": CREDENTIALS}}),
+        pytest.raises(pymilvus.MilvusException, match="it went away"),
+    ):
+        install()
+    assert pymilvus.connections.list_connections() == before
     pymilvus.connections.remove_connection("one")
 
 

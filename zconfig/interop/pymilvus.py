@@ -15,6 +15,7 @@ from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
 from zconfig.interop.ownership import apart, own, own_async
 from zconfig.registry.forks import guard_forks
+from zconfig.settings.arguments import as_alias
 from zconfig.settings.fields import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
@@ -48,11 +49,13 @@ def install(*aliases: str) -> dict[str, Connection]:
     """Connect aliases, and register them in pymilvus' own registry, for code on its ORM.
 
     After that `Collection("docs", using="prod")` calls through the alias' channel, with whatever
-    credentials it has by then. Call it again after an alias was added, or disconnected.
+    credentials it has by then. An alias that is disconnected or removed is taken out there. Call
+    this again after an alias was added, or connected again: what is registered is left alone.
 
     Args:
         *aliases: Which ones, all of them required; without any, every configured alias, of
-            which only the `REQUIRED` ones must succeed.
+            which only the `REQUIRED` ones must succeed. One in another spelling, such as `Prod`,
+            is registered by that as well.
 
     Returns:
         The connections that were registered, by alias.
@@ -69,11 +72,13 @@ def install(*aliases: str) -> dict[str, Connection]:
         >>> Collection("docs", using="prod").num_entities  # doctest: +SKIP
     """
     import zconfig
-    from zconfig.interop.orm import find_registry, register
+    from zconfig.interop.orm import REGISTRATIONS, find_registry
 
     registry = find_registry()
     opened = zconfig.connections.autoconnect(*aliases)
-    register(registry, opened)
+    REGISTRATIONS.follow(registry, zconfig.connections)
+    as_spelt = {alias: opened[as_alias(alias)] for alias in aliases}
+    REGISTRATIONS.register(registry, opened | as_spelt)
     return opened
 
 
