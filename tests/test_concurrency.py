@@ -188,6 +188,7 @@ def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
         failure = caught.value.failures["prod"]
         assert isinstance(failure, ServerSilentError)
         assert failure.detail == "another thread is still connecting"
+        assert "raise ZILLIZ_PROD_TIMEOUT" in failure.remedy
         server.let_go()
         assert first.result(PATIENCE_S).is_open
 

@@ -975,6 +975,9 @@ def test_a_remedy_names_the_parameter_of_what_was_set_in_code() -> None:
         with pytest.raises(errors.RefusedError) as caught:
             connections.connect("prod", uri=f"http://127.0.0.1:{port}")
         assert caught.value.remedy == "start the server, or correct the port in the parameter uri"
+        with pytest.raises(errors.RefusedError) as caught:
+            connections.connect("prod", host="127.0.0.1", port=port)
+        assert caught.value.remedy.endswith("the port in the parameters host and port")
 
 
 def spec_of(**fields: str) -> ConnectionSpec:

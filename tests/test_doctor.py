@@ -426,6 +426,13 @@ def test_credentials_in_the_clear_are_warned_about_once() -> None:
     assert done.stdout.count("the credentials are sent to db.test without TLS") == 1, done.stdout
 
 
+def test_a_proxy_that_is_not_used_is_a_hint_and_no_warning_besides() -> None:
+    found = examine({"ZILLIZ_URI": "http://db.invalid:19530", "HTTPS_PROXY": "http://127.0.0.1:9"})
+    assert "HTTPS_PROXY is set, and gRPC reads https_proxy" in found["failure"]["hint"]
+    assert found["failure"]["hint"].endswith("set ZILLIZ_PROXY")
+    assert found["warnings"] == []
+
+
 def test_the_surroundings_are_warned_about_though_it_connects() -> None:
     with fake_milvus() as server, faults.listening(faults.connect_proxy) as proxy:
         environ = {

@@ -50,7 +50,8 @@ class Origin:
             'the parameter uri'
         """
         if self.source == "code":
-            return f"the parameter {self.key}"
+            several = "s" if " and " in self.key else ""
+            return f"the parameter{several} {self.key}"
         return self.key if self.source in _VARIABLES and self.via is None else str(self)
 
     def __str__(self) -> str:

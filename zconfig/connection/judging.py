@@ -67,10 +67,11 @@ class Judge:
         try:
             return follower.primary(self._attempt.deadline)
         except StageError as failed:
-            error, detail, field = failed.error, failed.detail, failed.field
-        target = probe_target(self._attempt.spec)
-        seen, remedy = hint(error, target, self._surroundings()), remedy_for(error, detail, target)
-        raise self.error(Verdict(error, detail, seen, remedy, field))
+            cause = failed
+        target, kind = probe_target(self._attempt.spec), cause.error
+        seen = hint(kind, target, self._surroundings())
+        remedy = cause.remedy or remedy_for(kind, cause.detail, target)
+        raise self.error(Verdict(kind, cause.detail, seen, remedy, cause.field))
 
     def explain(self, failure: Failure) -> ConnectError:
         """Return the error of what a call failed of; a probe may take until the deadline."""
