@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -60,21 +61,28 @@ class Authorities(NamedTuple):
 
     def read(self) -> bytes:
         """Return all of them, each once; what cannot be read is passed over, as by OpenSSL."""
-        found = []
-        for path in (*filter(None, [self.file]), *self._hashed()):
-            with suppress(FileError):
-                found.append(read_pem(path, "certificates"))
+        found = list(_certificates([self.file] if self.file else []))
         if not self.directories:
             return b"".join(found)
+        for each in self.directories:
+            with suppress(OSError):
+                found.append(_read_directory(each, Path(each).stat().st_mtime_ns))
         text = b"\n".join(found).decode("ascii", "ignore")
         return "\n".join(dict.fromkeys(_CERTIFICATE.findall(text))).encode()
 
-    def _hashed(self) -> Iterator[str]:
-        for directory in self.directories:
-            with suppress(OSError):
-                for path in sorted(Path(directory).iterdir()):
-                    if _HASHED.fullmatch(path.name):
-                        yield str(path)
+
+@lru_cache(maxsize=8)
+def _read_directory(directory: str, changed_at: int) -> bytes:
+    """Read a directory anew when it has changed: it may have 150 files, and each alias asks."""
+    del changed_at
+    paths = sorted(path for path in Path(directory).iterdir() if _HASHED.fullmatch(path.name))
+    return b"\n".join(_certificates(map(str, paths)))
+
+
+def _certificates(paths: Iterable[str]) -> Iterator[bytes]:
+    for path in paths:
+        with suppress(FileError):
+            yield read_pem(path, "certificates")
 
 
 def default_authorities(environ: Mapping[str, str]) -> Authorities:
