@@ -334,6 +334,39 @@ def test_secrets_that_nobody_named_and_that_cannot_be_read_are_a_warning(
     assert told(lacking) == [("unreadable", "error", "bad")]
 
 
+@by_root
+@pytest.mark.parametrize("place", [file_form, secrets_directory, service_binding])
+def test_a_secret_of_a_stranger_in_a_place_that_somebody_named_is_a_warning(
+    open_directory: Path, place: Callable[[Path], Source]
+) -> None:
+    source = place(make(open_directory / "app"))
+    planted(source.file, TOKEN.encode())
+
+    configuration = read({**URIS, **source.environ}, open_directory / "app")
+
+    assert told(configuration) == [("foreign_owner", "warning", "bad")]
+    assert "bad" in configuration.aliases
+
+
+@by_root
+def test_a_secret_that_a_stranger_planted_is_never_used(open_directory: Path) -> None:
+    secrets = make(open_directory / "secrets")
+    planted(secrets / "zilliz_bad_token", b"planted")
+    (secrets / "zilliz_good_proxy").symlink_to("zilliz_bad_token")
+
+    lacking = read(URIS, open_directory, secrets=secrets)
+    complete = read(COMPLETE, open_directory, secrets=secrets)
+
+    assert told(lacking) == [
+        ("foreign_owner", "error", "bad"),
+        ("foreign_owner", "error", "good"),
+    ]
+    assert told(complete)[0] == ("foreign_owner", "warning", "bad")
+    token = complete.aliases["bad"].token
+    assert token is not None
+    assert token.get_secret_value() == TOKEN
+
+
 # --- secrets whose names are no variables' ------------------------------------------------------
 
 OTHERS = ("postgres_password", "milvus_uri", "milvus_ca.pem", "tls.key", "users", "api_token")

@@ -192,11 +192,11 @@ class _Request:
             os.close(descriptor)
 
     def _read_open(self, descriptor: int) -> FileText | Problem:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _NOT_REGULAR
         real = _path_of(descriptor, self.path)
         if self.directory and not _is_inside(real, self.directory):
             return _OUTSIDE
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return _NOT_REGULAR
         problems = self._judge(descriptor, real)
         refused = next((each for each in problems if each.severity == "error"), None)
         content = refused or _read_content(descriptor, self.limit_bytes, self.kind)
