@@ -17,6 +17,8 @@ import logging
 import os
 import pickle
 import socket
+import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,6 +64,7 @@ from zconfig.sources.entry import Reading
 from zconfig.sources.environment import read_environment
 from zconfig.sources.managers import manager_readings
 from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.process import EnvironmentView, process_environment
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
 
@@ -1174,6 +1177,65 @@ def test_a_client_of_pymilvus_shows_no_secret(milvus: RealMilvus, log: Log) -> N
         client.drop_user("root")
     connections.close()
     assert_no_canary(*shown_of(caught.value), repr(client), repr(vars(client)), *log.texts)
+
+
+# --- what a traceback with locals would show of the loader -------------------------------------
+
+
+def locals_of_calls(call: Callable[[], object]) -> list[tuple[str, str, str]]:
+    """Return what each function of ours has in a local while it calls another."""
+    seen: dict[tuple[str, str, str], None] = {}
+
+    def look(frame: types.FrameType, event: str, _argument: object) -> None:
+        caller = frame.f_back
+        if event == "call" and caller is not None:
+            file, function = Path(caller.f_code.co_filename), caller.f_code.co_name
+            if file.is_relative_to(PACKAGE):
+                for name, value in caller.f_locals.items():
+                    with contextlib.suppress(AttributeError):  # of an object that is half made
+                        where = f"{file.relative_to(PACKAGE)}:{function}"
+                        seen[where, name, repr(value)] = None
+
+    sys.setprofile(look)
+    threading.setprofile(look)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return list(seen)
+
+
+def test_no_local_of_the_loader_shows_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "http://127.0.0.1:1"
+    environ = everywhere(tmp_path, uri) | {"AWS_SECRET_ACCESS_KEY": CANARY, "ACME": CANARY}
+    environ |= {"ZCONFIG_WAIT": "1"}
+    dotenv = tmp_path / ".env"
+    dotenv.write_text(f"{dotenv.read_text()}\nX={CANARY}\nZILLIZ_I_TOKEN=${{X}}${{ACME}}\n")
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    found = EntryPoint(name="acme", value=f"{__name__}:plugin", group=plugins.GROUP)
+    monkeypatch.setattr(plugins, "entry_points", lambda **_: [found])
+    shown = locals_of_calls(lambda: load(process_environment(), tmp_path))
+    found_in = {(where, name) for where, name, text in shown if traces_in(text)}
+    # What is raised by the functions that take a text apart is raised anew by their callers.
+    leaves = ("endpoint/", "sources/files.py:_read_content")
+    assert {"environ", "text", "value"} <= {name for _, name, _ in shown}
+    assert not [each for each in found_in if not each[0].startswith(leaves)]
+
+
+def plugin(environ: Mapping[str, str]) -> Mapping[str, str]:
+    return {"ZILLIZ_ACME_TOKEN": environ["ACME"]}
+
+
+def test_the_environment_shows_no_value_however_it_is_taken_apart() -> None:
+    environ = EnvironmentView({"ZILLIZ_TOKEN": CANARY})
+    assert dict(environ) == {"ZILLIZ_TOKEN": CANARY}
+    assert_no_canary(
+        repr(environ), repr(dict(environ)), str(list(environ.values())), str(environ.items())
+    )
 
 
 # --- what is printed ---------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from zconfig.redaction import Secret
 from zconfig.registry import Connections
 from zconfig.registry.given import wanted
 from zconfig.settings.arguments import hide
+from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.spec import Credentials, TLSFiles
 
@@ -728,6 +729,16 @@ def test_nothing_but_looking_up_connects(prod: Connections, server: FakeMilvus) 
 def test_its_representation_says_what_is_connected(prod: Connections) -> None:
     prod.connect("prod")
     assert repr(prod) == "<Connections {prod: connected}>"
+
+
+def test_its_representation_is_there_while_the_configuration_is_read() -> None:
+    def fail() -> Configuration:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Connections(fail)
+    whole = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "self = <Connections>" in "".join(whole.format())
 
 
 def test_looking_up_what_nothing_configures_is_a_key_error(prod: Connections) -> None:

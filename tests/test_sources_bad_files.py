@@ -12,6 +12,8 @@ from threading import Thread
 
 import grpc
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from tests.support.registries import registry
 from tests.test_sources_files import by_root, nobody, open_directory
@@ -25,6 +27,7 @@ from zconfig.testing import fake_server
 __all__ = ["open_directory"]  # a fixture
 
 TOKEN = "s3cret-pa55"
+FIELDS = ("URI", "TOKEN", "USER", "PASSWORD", "DB_NAME", "TIMEOUT", "TLS_CA", "TOKEN_FILE", "X")
 URIS = {
     "ZILLIZ_BAD_URI": "https://db",
     "ZILLIZ_GOOD_URI": "https://db",
@@ -423,3 +426,80 @@ def test_the_error_of_a_server_that_wants_credentials_names_the_secret(
             connections.connect()
 
     assert f"ZILLIZ_TOKEN_FILE={secrets / 'milvus_token'}" in caught.value.hint
+
+
+# --- whatever goes wrong -----------------------------------------------------------------------
+
+
+def fail(*_: object, **__: object) -> None:
+    raise RuntimeError(TOKEN)
+
+
+@pytest.mark.parametrize("place", SOURCES)
+def test_a_source_that_fails_is_one_problem_and_costs_no_other(
+    open_directory: Path, place: Callable[[Path], Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = place(make(open_directory / "app"))
+    write(source.file, TOKEN.encode())
+    monkeypatch.setattr("zconfig.sources.files._read_content", fail)
+
+    configuration = read({**URIS, **source.environ}, open_directory / "app")
+
+    assert "good" in configuration.aliases
+    [problem] = configuration.problems
+    assert (problem.code, problem.severity) == ("source_failed", "error")
+    assert "could not be read (RuntimeError)" in str(problem)
+    assert TOKEN not in repr(problem)
+
+
+def test_an_environment_that_fails_is_one_problem_and_costs_no_other_source(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(open_directory / ".env", b"ZILLIZ_GOOD_URI=https://db")
+    monkeypatch.setattr("zconfig.settings.load.read_environment", fail)
+
+    configuration = read({"ZILLIZ_URI": TOKEN}, open_directory)
+
+    assert list(configuration.aliases) == ["good"]
+    assert [p.code for p in configuration.problems] == ["source_failed"]
+    assert TOKEN not in repr(configuration.problems)
+
+
+def test_what_ends_a_process_goes_through_a_source(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zconfig.settings.load.read_environment", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        load({}, open_directory)
+
+
+PIECES = [
+    *(f"{prefix}_{field}" for prefix in ("ZILLIZ", "ZILLIZ_A", "MILVUS") for field in FIELDS),
+    *("ZCONFIG_ENV_FILE", "ZCONFIG_SECRETS_DIR", "ZCONFIG_STRICT", "SERVICE_BINDING_ROOT"),
+    *("http://h", "https://[::1]:1", "root:p@ss", "./x.db", "${ZILLIZ_URI", ":-", "}", "$(x)"),
+    *"===\n\n\n'\"\\ #:@/%-",
+    *("\ufeff", "\0", "\udcff", "\u200b", "\r", "9" * 400, "é", "[", "~", ".", "export "),
+]
+texts = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+names = st.sampled_from(PIECES[: len(FIELDS) * 3 + 4])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(text="\ufeff", environ={}, secret="")
+@given(text=texts, environ=st.dictionaries(names, texts, max_size=4), secret=texts)
+def test_whatever_is_written_the_configuration_is_read(
+    tmp_path: Path, text: str, environ: dict[str, str], secret: str
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(exist_ok=True)
+    for name in (secrets / "zilliz_token", secrets / "zilliz_a_uri"):
+        write(name, secret.encode(errors="surrogateescape"))
+    write(tmp_path / ".env", text.encode(errors="surrogateescape"))
+
+    configuration = load(environ, tmp_path, system_secrets=str(secrets))
+
+    assert all(str(problem).isprintable() for problem in configuration.problems)
+    assert "source_failed" not in {problem.code for problem in configuration.problems}

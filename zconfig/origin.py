@@ -62,4 +62,6 @@ class Origin:
             place = f"{place}:{self.line}"
         if self.via is not None:
             place = f"{place}, file {self.via}"
-        return f"{self.key} ({place})"
+        text = f"{self.key} ({place})"
+        # A path may have anything in it; a terminal gets no line end and no escape of it.
+        return text if text.isprintable() else repr(text)[1:-1]

@@ -84,9 +84,9 @@ def _nothing(*_args: Any, **_kwargs: Any) -> bool:
 
 
 def _getenv(key: str, default: Any = None) -> Any:
-    value = process_environment().get(key, default)
-    hidden = key in {"MILVUS_URI", "MILVUS_DEFAULT_CONNECTION"} and not _has_host(value)
-    return default if hidden else value
+    value = process_environment().get(key)
+    left_out = key in {"MILVUS_URI", "MILVUS_DEFAULT_CONNECTION"} and not _has_host(value or "")
+    return default if value is None or left_out else str(value)
 
 
 def _has_host(uri: str) -> bool:

@@ -14,6 +14,7 @@ import click
 
 from zconfig.cli.ending import fail
 from zconfig.endpoint import Transport
+from zconfig.redaction import Hidden
 from zconfig.spec import ConnectionSpec
 
 BY_DEFAULT = (
@@ -98,7 +99,7 @@ def environment_with(
     values = values_of(spec)
     wanted = {variable: values[field] for field, variable in mapping}
     kept = {name: value for name, value in environ.items() if name not in wanted}
-    return kept | {name: value for name, value in wanted.items() if value is not None}
+    return kept | {name: Hidden(value) for name, value in wanted.items() if value is not None}
 
 
 def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:

@@ -203,6 +203,8 @@ class Connections:
         return len(self._table)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_registry"):  # a traceback shows it while it reads the configuration
+            return "<Connections>"
         states = (f"{alias}: {self._registry.state(alias)}" for alias in self._registry.known)
         return f"<Connections {{{', '.join(states)}}}>"
 

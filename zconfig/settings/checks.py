@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pydantic_core import PydanticCustomError
 
 from zconfig.endpoint import Endpoint, EndpointError, is_proxy_url, parse
+from zconfig.redaction import Hidden
 
 
 def refuse(code: str, message: str, remedy: str) -> PydanticCustomError:
@@ -27,7 +28,7 @@ def to_endpoint(value: Any) -> Endpoint:
 
 def to_printable(value: Any) -> Any:
     """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    text = Hidden(value.get_secret_value() if isinstance(value, SecretStr) else value)
     if text.isascii() and text.isprintable():
         return value
     if re.search(r"[\r\n]", text):
@@ -71,7 +72,7 @@ def to_keepalive(value: float) -> float:
 
 def to_proxy(value: SecretStr) -> SecretStr:
     """Return `off`, or a proxy's URL."""
-    text = value.get_secret_value()
+    text = Hidden(value.get_secret_value())
     if text.lower() == "off":
         return SecretStr("off")
     if re.fullmatch(r"http://[^\s/?#]+/?", text, re.IGNORECASE) and is_proxy_url(text):

@@ -43,7 +43,7 @@ from zconfig.settings.options import (
 )
 from zconfig.settings.precedence import Resolution, resolve
 from zconfig.settings.stray import judge_stray, lacking_credentials, unpaired_notes
-from zconfig.sources.entry import Entry, Reading, absent
+from zconfig.sources.entry import Entry, Reading, absent, failed_at, guarded
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import is_unread_place, read_milvus_fallback, variable_in_place_of
 
@@ -85,7 +85,8 @@ def load(
     """
     started = time.perf_counter()
     given = given or {}
-    environment = read_environment(environ)
+    process = Origin("process", "environment")
+    environment = guarded(partial(read_environment, environ), partial(failed_at, process))
     early = read_options(environment.entries, given)
     readings = [environment, *_read_dotenvs(environ, directory, early)]
     read = read_options((e for r in readings for e in r.entries), given)
@@ -127,7 +128,8 @@ def _read_dotenv(
         return absent(name)
     from zconfig.sources.dotenv import read_dotenv
 
-    return read_dotenv(path, environ, shown=name, named=named)
+    read = partial(read_dotenv, path, environ, shown=name, named=named)
+    return guarded(read, partial(failed_at, Origin("dotenv", name)))
 
 
 def _is_absent(path: Path) -> bool:
@@ -168,14 +170,15 @@ def _read_others(
         origin = read.origins["secrets_dir"]
         yield _expected(_read_secrets(directory, name, aliases, named=True), origin)
     yield _read_secrets(directory, system_secrets, aliases, named=False)
-    root = environ.get("SERVICE_BINDING_ROOT")
+    root = str(environ.get("SERVICE_BINDING_ROOT", ""))
     if root:
         from zconfig.sources.service_binding import read_service_bindings
 
         option = Origin("environment", "SERVICE_BINDING_ROOT")
         path = anchored(root, directory)
-        reading = read_service_bindings(path, aliases=aliases, shown=root)
-        yield _expected(reading, option, severity="warning")
+        bindings = partial(read_service_bindings, path, aliases=aliases, shown=root)
+        failed = partial(failed_at, Origin("service binding", root))
+        yield _expected(guarded(bindings, failed), option, severity="warning")
 
 
 def _aliases_in(readings: Iterable[Reading]) -> frozenset[str]:
@@ -190,7 +193,10 @@ def _read_secrets(directory: Path, name: str, aliases: frozenset[str], *, named:
     from zconfig.sources.secrets_dir import read_secrets_dir
 
     fields = frozenset(VOCABULARY)
-    return read_secrets_dir(path, field_names=fields, aliases=aliases, named=named, shown=name)
+    read = partial(
+        read_secrets_dir, path, field_names=fields, aliases=aliases, named=named, shown=name
+    )
+    return guarded(read, partial(failed_at, Origin("secrets directory", name)))
 
 
 def has_remote(options: LoaderOptions) -> bool:
@@ -352,6 +358,11 @@ def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
 
 def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
+    reading = guarded(partial(_named_file, directory, entry), partial(failed_at, entry.origin))
+    return next(iter(reading.entries), None), reading.problems
+
+
+def _named_file(directory: Path, entry: Entry) -> Reading:
     from zconfig.sources.files import FileError, located, read_secret
 
     # People paste the secret itself in its place.
@@ -361,9 +372,9 @@ def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple
     try:
         secret = read_secret(path)
     except FileError as error:
-        return None, (error.problem(origin),)
+        return Reading(entry.key, problems=(error.problem(origin),))
     read = Entry(entry.key, Secret(secret.value), origin, secret.had_line_end)
-    return read, located(secret.warnings, origin)
+    return Reading(entry.key, (read,), located(secret.warnings, origin))
 
 
 def _optional(resolution: Resolution) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -66,6 +67,47 @@ class Reading(NamedTuple):
     files: tuple[FileSeen, ...] = ()
     foreign: tuple[Origin, ...] = ()
     named: bool = True
+
+
+def guarded(
+    read: Callable[[], Reading],
+    failed: Callable[[str], Reading],
+    *,
+    catch: type[BaseException] = Exception,
+) -> Reading:
+    """Read a source; whatever it raises is one problem of this source, and the others are read.
+
+    Args:
+        read: Reads the source.
+        failed: Makes a reading of the kind of a failure. Its text is not told: it may quote what
+            was read.
+        catch: What is taken for a failure. Not Ctrl-C and `SystemExit`, in the thread that gets
+            them.
+    """
+    try:
+        return read()
+    except catch as error:
+        kind = _kind(error)
+    return failed(kind)
+
+
+def _kind(error: BaseException) -> str:
+    response, status = getattr(error, "response", None), getattr(error, "status_code", None)
+    # boto3 and the Azure SDK have one class for many causes.
+    if isinstance(response, dict) and isinstance(details := response.get("Error"), dict):
+        return str(details.get("Code"))
+    return f"HTTP {status}" if isinstance(status, int) else type(error).__name__
+
+
+def failed_at(origin: Origin, kind: str) -> Reading:
+    """Return the reading of a source that failed by a fault of zconfig's."""
+    problem = Problem(
+        "source_failed",
+        f"could not be read ({kind})",
+        "report it as a fault of zconfig, with what is written there",
+        origin=origin,
+    )
+    return Reading(origin.key, problems=(problem,), files=(FileSeen(origin.key, "refused"),))
 
 
 def absent(path: str) -> Reading:

@@ -43,7 +43,7 @@ class _Manager:
         option: The loader option that says what is to be read.
         extra: The extra of zconfig that it needs.
         opened: Opens what the option names; a value is fetched when it is asked for.
-        remedies: Per cause of a failure, as `_cause` has it, the remedy.
+        remedies: Per cause of a failure, as `guarded` has it, the remedy.
         remedy: What to do about any other.
     """
 
@@ -188,18 +188,16 @@ def read_google(project: str) -> Reading:
 def _read(manager: _Manager, subject: str, shown: str) -> Reading:
     shown = printable(shown)
     return read_in_time(
-        partial(_read_patiently, manager, subject, shown), partial(_failed, manager, shown)
+        partial(_read_opened, manager, subject, shown), partial(_failed, manager, shown)
     )
 
 
-def _read_patiently(manager: _Manager, subject: str, shown: str) -> Reading:
+def _read_opened(manager: _Manager, subject: str, shown: str) -> Reading:
     try:
         with manager.opened(subject) as variables:
             return read_mapping(variables, source=manager.name, path=shown)
     except ImportError:
         return _missing(manager, shown)
-    except BaseException as error:  # noqa: BLE001 - the SDKs raise what they like
-        return _failed(manager, shown, _cause(error))
 
 
 def _missing(manager: _Manager, shown: str) -> Reading:
@@ -220,12 +218,3 @@ def _failed(manager: _Manager, shown: str, cause: str) -> Reading:
         origin=Origin(manager.name, manager.option, shown),
     )
     return Reading(manager.name, problems=(problem,))
-
-
-def _cause(error: BaseException) -> str:
-    """Return the kind of a failure; its text may quote what was read."""
-    response, status = getattr(error, "response", None), getattr(error, "status_code", None)
-    # boto3 and the Azure SDK have one class for many causes.
-    if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code"))
-    return type(error).__name__ if status is None else f"HTTP {status}"

@@ -71,4 +71,4 @@ def printable(name: str) -> str:
         >>> printable("ZILLIZ_URI"), printable("two\nlines")
         ('ZILLIZ_URI', 'two\\nlines')
     """
-    return name if name.isprintable() else repr(name)[1:-1]
+    return str(name) if name.isprintable() else repr(str(name))[1:-1]

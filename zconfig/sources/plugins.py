@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.sources.entry import Reading
 from zconfig.sources.names import printable
+from zconfig.sources.process import EnvironmentView
 
 GROUP = "zconfig.sources"
 
@@ -49,22 +49,18 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
 
     # Two packages may use one name; their order must not depend on which was installed first.
     found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
-    proxy = MappingProxyType(environ)
+    view = EnvironmentView(environ)
     return tuple(
-        read_in_time(partial(_reading, each, proxy), partial(_failed, each)) for each in found
+        read_in_time(partial(_reading, each, view), partial(_failed, each)) for each in found
     )
 
 
 def _reading(plugin: EntryPoint, environ: Mapping[str, str]) -> Reading:
     from zconfig.sources.mapping import read_mapping
 
-    try:
-        variables = plugin.load()(environ)
-        if isinstance(variables, Mapping):
-            return read_mapping(variables, source=_layer(plugin))
-    except BaseException as error:  # noqa: BLE001 - other people's code raises what it likes
-        # Neither its text nor its traceback: they may quote a secret.
-        return _failed(plugin, type(error).__name__)
+    variables = plugin.load()(environ)
+    if isinstance(variables, Mapping):
+        return read_mapping(variables, source=_layer(plugin))
     return _failed(plugin, f"it returned {type(variables).__name__}, not a mapping")
 
 
