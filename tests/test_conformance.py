@@ -22,12 +22,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from pydantic import SecretStr
 
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import REPOSITORY
 from tests.support.registries import registry
 from zconfig.channel.quiet import quiet_import
-from zconfig.errors import ConfigurationError, ConnectError
+from zconfig.errors import ConfigurationError, ConnectError, ZConfigError
 from zconfig.registry import Connections
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def connecting(**given: Any) -> Drive:
 def added_and_connected(added: dict[str, Any], **given: Any) -> Drive:
     def drive(connections: Any, world: World) -> Seen:
         connections.add_connection(x=world.fill(added))
-        connections.connect("x", **given)
+        connections.connect("x", **world.fill(given))
         return seen(connections, world)
 
     return drive
@@ -301,6 +302,22 @@ def warned(connections: Any, world: World) -> object:
     return len(caught)
 
 
+def classes_of_errors(connections: Any, _: World) -> object:
+    calls: list[Callable[[], object]] = [
+        lambda: connections.disconnect(5),
+        lambda: connections.add_connection(x={"port": "x"}),
+        lambda: connections.connect("x", uri="http://127.0.0.1:1", timeout=0.3),
+    ]
+    found = []
+    for call in calls:
+        with pytest.raises((MilvusException, ZConfigError)) as caught:
+            call()
+        package = type(caught.value).__module__.partition(".")[0]
+        base = {"pymilvus": MilvusException, "zconfig": ZConfigError}[package]
+        found.append((package, isinstance(caught.value, base)))
+    return found
+
+
 same("every method", "an alias that is no string", not_a_string, ["refused"] * 5)
 different(
     "every method",
@@ -315,6 +332,13 @@ different(
     of_other_letters,
     theirs=["done"] * 4,
     ours=["refused"] * 4,
+)
+different(
+    "every method",
+    "the class of an error",
+    classes_of_errors,
+    theirs=[("pymilvus", True)] * 3,
+    ours=[("zconfig", True)] * 3,
 )
 better("every method", "warnings", warned, theirs=2, ours=0)
 
@@ -530,6 +554,20 @@ different(
     theirs=Seen(db_name="other", sent=("",)),
     ours="refused",
 )
+different(
+    CONNECT,
+    "more than one segment in the path of the `uri`",
+    connecting(uri="{server.uri}/sales/books", db_name=""),
+    theirs=Seen(db_name="sales", sent=("",)),
+    ours="refused",
+)
+different(
+    CONNECT,
+    "a `uri` that ends in `///`",
+    connecting(uri="{server.uri}///", db_name=""),
+    theirs=Seen(sent=("",)),
+    ours="refused",
+)
 same(
     CONNECT,
     "`address`",
@@ -545,6 +583,20 @@ same(
     connecting(host="127.0.0.1", port="{server.port}"),
     Seen(sent=("",)),
 )
+better(
+    CONNECT,
+    "`host` of an IPv6 address",
+    adding(host="::1", port=1),
+    theirs="refused",
+    ours=Seen("[::1]:1"),
+)
+same(CONNECT, "`host` of a URL", connecting(host="https://h", port=443), "refused")
+same(
+    CONNECT,
+    "`host=None` beside a `port`",
+    connecting(host=None, port="{server.port}"),
+    "refused",
+)
 same(CONNECT, "`port` that is no number", connecting(host="127.0.0.1", port="x"), "refused")
 better(CONNECT, "`port` 65535", adding(port=65535), theirs="refused", ours=Seen("localhost:65535"))
 different(CONNECT, "`port` 0", adding(port=0), theirs=Seen("localhost:0"), ours="refused")
@@ -559,7 +611,7 @@ same(
 )
 better(
     CONNECT,
-    "`None` for a place",
+    "`None` for another place",
     connecting(uri=None, host="127.0.0.1", port="{server.port}"),
     theirs="refused",
     ours=Seen(sent=("",)),
@@ -597,6 +649,13 @@ better(
     connecting(uri="{server.uri}", token=f"root:{SECRET}"),
     theirs=Seen(sent=(f"root:{SECRET}",)),
     ours=Seen(user="root", sent=(f"root:{SECRET}",)),
+)
+better(
+    CONNECT,
+    "`token`, a `SecretStr` of pydantic",
+    connecting(uri="{server.uri}", token=SecretStr(SECRET)),
+    theirs=Seen(sent=("**********",)),
+    ours=Seen(sent=(SECRET,)),
 )
 different(
     CONNECT,
@@ -670,6 +729,13 @@ same(
     "`secure=False` beside a `uri` with `https://`",
     connecting(**ONE_WAY, secure=False, server_pem_path="{ca}"),
     ON_TLS,
+)
+different(
+    CONNECT,
+    "`secure` beside the path of a socket",
+    adding(uri="unix:/run/milvus.sock", secure=True),
+    theirs=Seen("unix:/run/milvus.sock"),
+    ours="refused",
 )
 same(CONNECT, "`secure` that is no `bool`", connecting(uri="{server.uri}", secure="no"), "refused")
 same(CONNECT, "`server_pem_path`", connecting(**ONE_WAY, server_pem_path="{ca}"), ON_TLS)
@@ -804,6 +870,22 @@ better(
     added_and_connected({"uri": "{server.uri}"}, token=SECRET),
     theirs=Seen(sent=("",)),
     ours=Seen(sent=(SECRET,)),
+)
+
+same(
+    CONNECT,
+    "no place, `secure`",
+    added_and_connected(
+        {"host": "127.0.0.1", "port": "{tls.port}"}, secure=True, server_pem_path="{ca}"
+    ),
+    ON_TLS,
+)
+better(
+    CONNECT,
+    "no place, `secure=False` of an alias with TLS",
+    added_and_connected({"uri": "https://127.0.0.1:{tls.port}"}, secure=False),
+    theirs="crashed",
+    ours="refused",
 )
 
 
