@@ -63,7 +63,7 @@ from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.entry import Reading
 from zconfig.sources.environment import read_environment
 from zconfig.sources.managers import manager_readings
-from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.milvus_env import split_milvus
 from zconfig.sources.process import EnvironmentView, process_environment
 from zconfig.sources.secrets_dir import read_secrets_dir
 from zconfig.sources.service_binding import read_service_bindings
@@ -399,7 +399,7 @@ def service_binding(fields: Fields, directory: Path) -> Environ:
 
 
 def milvus_variables(fields: Fields, directory: Path) -> Environ:
-    known = {"uri", "token", "db_name"}
+    known = {"uri", "token", "user", "password", "db_name"}
     environ = {f"MILVUS_{f.upper()}": value for f, value in fields.items() if f in known}
     return environ | variables({f: value for f, value in fields.items() if f not in known})
 
@@ -621,11 +621,10 @@ def test_what_pydantic_settings_logs_is_looked_at(log: Log, tmp_path: Path) -> N
 def everything_read(environ: Environ, directory: Path) -> tuple[Reading, ...]:
     fields = frozenset({"token", "uri"})
     return (
-        read_environment(environ),
         read_dotenv(directory / ".env", environ),
         read_secrets_dir(directory / "secrets", field_names=fields),
         read_service_bindings(directory / "bindings"),
-        read_milvus_fallback(environ),
+        *split_milvus(read_environment(environ)),
         *plugins.plugin_readings(environ),
         *manager_readings(environ.get("ZCONFIG_AWS_SECRET"), None, None),
     )

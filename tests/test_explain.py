@@ -252,15 +252,6 @@ def test_the_command_exits_3_for_what_is_wrong_and_for_an_unknown_alias(tmp_path
     assert (done.returncode, done.stdout) == (3, "")
 
 
-def test_variables_of_pymilvus_in_a_file_are_noted(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MILVUS_HOST=x\nMILVUS_URI=http://db\n")
-    explained = connections_of(tmp_path).explain()
-    assert explained.aliases == ()
-    assert [(str(note.origin), note.message) for note in explained.notes] == [
-        ("MILVUS_URI (.env:2)", "counts in the environment only; in a file write ZILLIZ_URI")
-    ]
-
-
 def test_the_command_says_what_to_do_where_nothing_is_configured() -> None:
     done = run_zconfig("explain")
     assert done.returncode == 3

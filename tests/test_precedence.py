@@ -96,6 +96,12 @@ def in_milvus_variables(_: Path, environ: dict[str, str], value: str) -> None:
     environ["MILVUS_DB_NAME"] = value
 
 
+def in_milvus_variables_of_a_file(directory: Path, _: dict[str, str], value: str) -> None:
+    file = directory / ".env"
+    first = file.read_text().splitlines()[:1] if file.exists() else [""]
+    write(file, "\n".join([*first, f"MILVUS_DATABASE={value}"]))
+
+
 def in_manager(_: Path, environ: dict[str, str], value: str) -> None:
     environ["ZCONFIG_AWS_SECRET"] = value
 
@@ -134,6 +140,7 @@ SOURCES: dict[str, tuple[Place, str]] = {
     "a secret manager": (in_manager, "ZILLIZ_DB_NAME (AWS Secrets Manager prod)"),
     "a plugin": (in_plugin, "ZILLIZ_DB_NAME (plugin acme)"),
     "MILVUS_*": (in_milvus_variables, "MILVUS_DB_NAME (environment)"),
+    "MILVUS_* in a file": (in_milvus_variables_of_a_file, "MILVUS_DATABASE (.env:2)"),
 }
 
 
@@ -618,6 +625,43 @@ def test_credentials_of_pymilvus_variables_go_to_their_own_endpoint_alone(read: 
     assert told(configuration) == [
         "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only, and that is not set"
     ]
+
+
+@pytest.mark.parametrize("file", ["", "MILVUS_URI", "MILVUS_USER MILVUS_PASSWORD", "all"])
+def test_an_application_on_pymilvus_moves_over_as_it_is(
+    file: str, read: Read, tmp_path: Path
+) -> None:
+    environ = {"MILVUS_URI": SERVER, "MILVUS_USER": "root", "MILVUS_PASSWORD": "Milvus"}
+    environ |= {"MILVUS_TOKEN": "", "MILVUS_DB": "sales"}
+    in_file = list(environ) if file == "all" else file.split()
+    write(tmp_path / ".env", "".join(f"{name}={environ.pop(name)}\n" for name in in_file))
+    configuration = read(**environ)
+    assert configuration.problems == ()
+    assert revealed(good(configuration)) == (None, "root", "Milvus")
+    assert configuration.aliases["default"].db_name == "sales"
+
+
+def test_pymilvus_variables_of_the_environment_stand_above_those_of_files(
+    read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", f"MILVUS_URI={SERVER}\nMILVUS_TOKEN=of-the-file\n")
+    configuration = read(MILVUS_URI=SERVER, MILVUS_TOKEN="of-the-environment")
+    assert revealed(good(configuration))[0] == "of-the-environment"
+    assert good(read(ZILLIZ_URI=URI)).uri.host == "db.example"
+    assert revealed(good(read(ZILLIZ_URI=URI))) == (None, None, None)
+
+
+def test_pymilvus_credentials_of_another_place_than_their_endpoint_are_warned_about(
+    read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", f"MILVUS_URI={SERVER}\nMILVUS_USER=root\nMILVUS_PASSWORD=pw\n")
+    [problem] = read(MILVUS_URI="https://other.example").problems
+    assert (problem.code, problem.severity) == ("credentials_of_another_endpoint", "warning")
+
+
+def test_two_databases_in_pymilvus_variables_are_a_conflict(read: Read) -> None:
+    found = only_error(read(MILVUS_URI=SERVER, MILVUS_DB="a", MILVUS_DB_NAME="b"))
+    assert (found.code, found.alias, found.field) == ("conflict", "default", "db_name")
 
 
 def in_a_dotenv(directory: Path, uri: str) -> dict[str, str]:

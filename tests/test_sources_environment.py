@@ -3,8 +3,9 @@
 import pytest
 
 from zconfig.redaction import Secret
+from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.environment import read_environment
-from zconfig.sources.milvus_env import read_milvus_fallback
+from zconfig.sources.milvus_env import split_milvus
 from zconfig.sources.names import fold, is_key, is_variable, printable
 
 
@@ -88,40 +89,77 @@ def test_a_mapping_is_asked_for_our_values_only():
     assert environ.asked == ["ZILLIZ_URI"]
 
 
-def test_the_variables_of_pymilvus_become_fields_of_the_default_alias():
-    reading = read_milvus_fallback(
-        {
-            "MILVUS_URI": "http://localhost:19530",
-            "MILVUS_TOKEN": "root:Milvus",
-            "MILVUS_DB_NAME": "sales",
-            "MILVUS_PORT": "tcp://10.0.0.1:19530",
-            "ZILLIZ_URI": "x",
-        }
-    )
+MILVUS = {
+    "MILVUS_URI": "http://localhost:19530",
+    "MILVUS_TOKEN": "root:Milvus",
+    "MILVUS_DB_NAME": "sales",
+    "MILVUS_DB": "sales",
+    "MILVUS_DATABASE": "sales",
+    "MILVUS_PORT": "tcp://10.0.0.1:19530",
+    "MILVUS_HOST": "10.0.0.1",
+    "ZILLIZ_URI": "x",
+}
 
-    assert {entry.key: entry.value for entry in reading.entries} == {
-        "ZILLIZ_URI": "http://localhost:19530",
-        "ZILLIZ_TOKEN": "root:Milvus",
-        "ZILLIZ_DB_NAME": "sales",
-    }
-    assert [entry.origin.key for entry in reading.entries] == [
-        "MILVUS_URI",
-        "MILVUS_TOKEN",
-        "MILVUS_DB_NAME",
+
+def from_a_file(environ, directory):
+    path = directory / ".env"
+    path.write_text("".join(f"{name}={value}\n" for name, value in environ.items()))
+    path.chmod(0o600)
+    return read_dotenv(path, {}, shown=".env")
+
+
+@pytest.mark.parametrize("place", [lambda environ, _: read_environment(environ), from_a_file])
+def test_the_variables_of_pymilvus_become_fields_of_the_default_alias(place, tmp_path):
+    rest, milvus = split_milvus(place(MILVUS, tmp_path))
+
+    assert [entry.key for entry in rest.entries] == ["ZILLIZ_URI"]
+    assert [(entry.key, entry.origin.key, entry.value) for entry in milvus.entries] == [
+        ("ZILLIZ_URI", "MILVUS_URI", "http://localhost:19530"),
+        ("ZILLIZ_TOKEN", "MILVUS_TOKEN", "root:Milvus"),
+        ("ZILLIZ_DB_NAME", "MILVUS_DB_NAME", "sales"),
+        ("ZILLIZ_DB_NAME", "MILVUS_DB", "sales"),
+        ("ZILLIZ_DB_NAME", "MILVUS_DATABASE", "sales"),
     ]
+    assert milvus.name == f"MILVUS_* variables{'' if rest.name == 'environment' else ' in .env'}"
+
+
+@pytest.mark.parametrize(
+    ("token", "keys"),
+    [
+        ("root:pass:word", ["ZILLIZ_TOKEN"]),
+        ("root:pass", ["ZILLIZ_TOKEN", "ZILLIZ_USER", "ZILLIZ_PASSWORD"]),
+        ("", ["ZILLIZ_TOKEN", "ZILLIZ_USER", "ZILLIZ_PASSWORD"]),
+    ],
+)
+def test_a_token_that_says_the_same_as_user_and_password_is_enough(token, keys):
+    environ = {"MILVUS_TOKEN": token, "MILVUS_USER": "root", "MILVUS_PASSWORD": "pass:word"}
+
+    _, milvus = split_milvus(read_environment(environ))
+
+    assert [entry.key for entry in milvus.entries] == keys
 
 
 def test_without_them_there_is_nothing():
-    reading = read_milvus_fallback({"HOME": "/root"})
+    rest, milvus = split_milvus(read_environment({"HOME": "/root", "milvus_uri": "x"}))
 
-    assert (reading.entries, reading.problems) == ((), ())
+    assert (rest.entries, milvus.entries, milvus.problems) == ((), (), ())
 
 
-def test_their_problems_concern_the_default_alias():
-    [problem] = read_milvus_fallback({"MILVUS_URI": '"http://localhost"'}).problems
+@pytest.mark.parametrize(("name", "field"), [("MILVUS_URI", "uri"), ("MILVUS_DATABASE", "db_name")])
+def test_their_problems_concern_the_default_alias(name, field):
+    rest, milvus = split_milvus(read_environment({name: "\udcff"}))
 
-    assert problem.alias == "default"
-    assert str(problem.origin) == "MILVUS_URI (environment)"
+    [problem] = milvus.problems
+    assert (rest.problems, problem.alias, problem.field) == ((), "default", field)
+    assert str(problem.origin) == f"{name} (environment)"
+
+
+def test_a_line_of_a_file_that_does_not_assign_one_of_them_is_a_problem(tmp_path):
+    reading = from_a_file({"set MILVUS_USER": "root", "set MILVUS_HOST": "x"}, tmp_path)
+
+    [problem] = split_milvus(reading)[1].problems
+    assert (problem.alias, problem.field, problem.code) == ("default", "user", "bad_line")
+    assert problem.remedy.startswith("write MILVUS_USER=…")
 
 
 @pytest.mark.parametrize(

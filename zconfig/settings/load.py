@@ -45,7 +45,7 @@ from zconfig.settings.precedence import Resolution, resolve
 from zconfig.settings.stray import judge_stray, lacking_credentials, unpaired_notes
 from zconfig.sources.entry import Entry, Reading, absent, failed_at, guarded
 from zconfig.sources.environment import read_environment
-from zconfig.sources.milvus_env import is_unread_place, read_milvus_fallback, variable_in_place_of
+from zconfig.sources.milvus_env import is_unread_place, split_milvus
 
 # The other sources are imported by the functions that read them: most applications have their
 # configuration in the environment alone, and do not pay for what else there may be.
@@ -88,11 +88,12 @@ def load(
     process = Origin("process", "environment")
     environment = guarded(partial(read_environment, environ), partial(failed_at, process))
     early = read_options(environment.entries, given)
-    readings = [environment, *_read_dotenvs(environ, directory, early)]
+    near = [environment, *_read_dotenvs(environ, directory, early)]
+    readings, milvus = map(list, zip(*map(split_milvus, near), strict=True))
     read = read_options((e for r in readings for e in r.entries), given)
     readings += _read_others(environ, directory, read, system_secrets, readings)
     from_afar = _read_remote(environ, read.options) if remote else ()
-    readings += (*from_afar, read_milvus_fallback(environ))
+    readings += (*from_afar, *milvus)
     late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
     read = read._replace(problems=(*read.problems, *late, *misspelt))
@@ -290,7 +291,7 @@ def _assemble(
         problems=tuple(found),
         provenance=MappingProxyType(dict(resolution.provenance)),
         files=tuple(seen for r in readings for seen in r.files),
-        notes=(*empty, *unpaired_notes(resolution), *passed_over, *_milvus_in_files(readings)),
+        notes=(*empty, *unpaired_notes(resolution), *passed_over),
         options=read.options,
         optional=_optional(resolution),
         secrets=resolution.secrets,
@@ -347,13 +348,6 @@ def _unread_places(readings: Iterable[Reading], environ: Mapping[str, str]) -> I
         for origin in (*reading.foreign, *(entry.origin for entry in reading.entries)):
             if origin.source != "environment" and is_unread_place(origin.key):
                 yield origin
-
-
-def _milvus_in_files(readings: Iterable[Reading]) -> Iterable[Note]:
-    for origin in (origin for reading in readings for origin in reading.foreign):
-        name = variable_in_place_of(origin.key)
-        if name:
-            yield Note(origin, f"counts in the environment only; in a file write {name}")
 
 
 def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:

@@ -25,7 +25,7 @@ from zconfig.sources.lines import (
     Assignment,
     parse_lines,
 )
-from zconfig.sources.names import is_key
+from zconfig.sources.names import is_read
 
 _SOURCE = "dotenv"
 
@@ -37,7 +37,7 @@ def read_dotenv(
     shown: str | None = None,
     named: bool = True,
 ) -> Reading:
-    """Read the keys of a dotenv file that begin with `ZILLIZ_` or `ZCONFIG_`.
+    """Read the keys of a dotenv file that begin with `ZILLIZ_` or `ZCONFIG_`, and pymilvus'.
 
     Other keys matter only where one of ours refers to them. Of a key that stands there twice the
     last one counts.
@@ -98,7 +98,7 @@ class _Contents:
         origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
         if assignment.fault in {BAD_LINE, NO_EQUALS}:
             self._misread.append(_misread(assignment.fault, origin))
-        elif is_key(assignment.key):
+        elif is_read(assignment.key):
             self._keep(origin, self._take(assignment, origin))
         else:
             self._pass_over(assignment, origin)

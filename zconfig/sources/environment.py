@@ -8,13 +8,13 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
-from zconfig.sources.names import is_setting, is_variable, printable
+from zconfig.sources.names import MILVUS, is_setting, is_variable, printable
 
 _QUOTES = "\"'"
 
 
 def read_environment(environ: Mapping[str, str]) -> Reading:
-    """Read every variable that begins with `ZILLIZ_` or `ZCONFIG_`, in any case of letters.
+    """Read the variables that begin with `ZILLIZ_` or `ZCONFIG_`, in any case, and pymilvus'.
 
     Args:
         environ: The environment.
@@ -27,28 +27,16 @@ def read_environment(environ: Mapping[str, str]) -> Reading:
         >>> read_environment({"ZILLIZ_URI": "./x.db", "HOME": "/root"}).entries[0].key
         'ZILLIZ_URI'
     """
-    keys = {name: printable(name) for name in environ if is_variable(name)}
-    return read_variables("environment", environ, keys)
-
-
-def read_variables(name: str, environ: Mapping[str, str], keys: Mapping[str, str]) -> Reading:
-    """Read certain variables, as far as they are set.
-
-    Args:
-        name: The layer's name.
-        environ: The environment.
-        keys: Per variable the key that its value is handed on as.
-    """
     entries, problems = [], []
-    for variable in (variable for variable in keys if variable in environ):
+    for variable in (name for name in environ if is_variable(name) or name in MILVUS):
         value = Hidden(environ[variable])
         origin = Origin("environment", printable(variable))
         problem = _check(value, origin)
         if problem is not None:
             problems.append(problem)
         if problem is None or problem.severity == "warning":
-            entries.append(Entry(keys[variable], Secret(value), origin))
-    return Reading(name, tuple(entries), tuple(problems))
+            entries.append(Entry(origin.key, Secret(value), origin))
+    return Reading("environment", tuple(entries), tuple(problems))
 
 
 def _check(value: Hidden, origin: Origin) -> Problem | None:

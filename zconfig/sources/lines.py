@@ -12,7 +12,7 @@ from dotenv.parser import parse_stream
 
 from zconfig.errors import Problem
 from zconfig.redaction import Hidden
-from zconfig.sources.names import is_key
+from zconfig.sources.names import is_read
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -25,7 +25,7 @@ _CLOSING = {quote: re.compile(rf"(?:\\.|[^{quote}\\])*{quote}") for quote in ("'
 _REST = re.compile(r"\s*(?:#.*)?")
 _COMMENT = re.compile(r"\s#")
 # Other spellings may be anything, and what follows a lower-case name may be a part of a secret.
-_NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG)_[A-Z0-9_]+")
+_NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG|MILVUS)_[A-Z0-9_]+")
 _UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
 _ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
@@ -131,9 +131,9 @@ def _misread(line: Hidden, start: _Start, number: int) -> Iterator[Assignment]:
     alone = ends and _NAME.fullmatch(start.key) is not None
     # All of the line, or what follows a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
     name = (_UPPER if alone else _NAME).match(start.key)
-    if name is None or not is_key(name[0]):
+    if name is None or not is_read(name[0]):
         name = _NAMED.search(_ZERO_WIDTH.sub("", line))
-    if name is not None and is_key(name[0]):
+    if name is not None and is_read(name[0]):
         yield Assignment(name[0], Hidden(""), number, fault=NO_EQUALS if alone else BAD_LINE)
 
 
@@ -152,7 +152,7 @@ def _last_line(lines: list[Hidden], first: int, start: _Start) -> int:
 
 def _is_ours(line: Hidden) -> bool:
     start = _start(line)
-    return start.equals and is_key(start.key)
+    return start.equals and is_read(start.key)
 
 
 def _quoted(statement: list[Hidden], number: int, start: _Start) -> Assignment:

@@ -1,23 +1,16 @@
-"""What applications on pymilvus have in their environment, for the alias `default`."""
+"""What applications on pymilvus have in the environment and in `.env`, for alias `default`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 
 from zconfig.errors import Problem
-from zconfig.sources.entry import Reading
-from zconfig.sources.environment import read_variables
-from zconfig.sources.names import PREFIX
+from zconfig.sources.entry import Entry, Reading
+from zconfig.sources.names import MILVUS, PREFIX
 
-# pymilvus itself reads MILVUS_URI (`pymilvus/settings.py`); the others are what its users add.
-_KEYS = {
-    "MILVUS_URI": "ZILLIZ_URI",
-    "MILVUS_TOKEN": "ZILLIZ_TOKEN",
-    "MILVUS_DB_NAME": "ZILLIZ_DB_NAME",
-}
-
+_PAIR = ("ZILLIZ_USER", "ZILLIZ_PASSWORD")
 _PLACE = r"MILVUS_(?:HOST|PORT|URL|ENDPOINT|ADDRESS)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
 
 
@@ -31,37 +24,44 @@ def is_milvus(key: str) -> bool:
     return key.lower().startswith("milvus_")
 
 
-def variable_in_place_of(key: str) -> str | None:
-    """Return the variable that says in a file what a `MILVUS_*` one says in the environment.
-
-    Example:
-        >>> variable_in_place_of("MILVUS_URI"), variable_in_place_of("MILVUS_HOST")
-        ('ZILLIZ_URI', None)
-    """
-    return _KEYS.get(key)
-
-
-def read_milvus_fallback(environ: Mapping[str, str]) -> Reading:
-    """Read `MILVUS_URI`, `MILVUS_TOKEN` and `MILVUS_DB_NAME`.
+def split_milvus(reading: Reading) -> tuple[Reading, Reading]:
+    """Part what a source says by `MILVUS_*` variables from the rest: it is a layer of its own.
 
     Args:
-        environ: The environment.
+        reading: What the source said.
 
     Returns:
-        Entries with the keys of the alias `default`; their origins name the variables read.
+        The rest, and a reading with the keys of the alias `default`, whose origins name the
+        variables that were read.
 
     Example:
-        >>> [entry] = read_milvus_fallback({"MILVUS_URI": "http://localhost:19530"}).entries
-        >>> entry.key, str(entry.origin)
-        ('ZILLIZ_URI', 'MILVUS_URI (environment)')
+        >>> from zconfig.sources.environment import read_environment
+        >>> rest, milvus = split_milvus(read_environment({"MILVUS_USER": "root"}))
+        >>> [(entry.key, str(entry.origin)) for entry in milvus.entries]
+        [('ZILLIZ_USER', 'MILVUS_USER (environment)')]
     """
-    reading = read_variables("MILVUS_* variables", environ, _KEYS)
-    return reading._replace(problems=tuple(_located(each) for each in reading.problems))
+    entries = [replace(e, key=MILVUS[e.key]) for e in reading.entries if e.key in MILVUS]
+    problems = [_located(p) for p in reading.problems if p.origin and p.origin.key in MILVUS]
+    rest = reading._replace(
+        entries=tuple(e for e in reading.entries if e.key not in MILVUS),
+        problems=tuple(p for p in reading.problems if not (p.origin and p.origin.key in MILVUS)),
+    )
+    where = "" if reading.name == "environment" else f" in {reading.name}"
+    name = f"MILVUS_* variables{where}"
+    return rest, Reading(name, _once(entries), tuple(problems))
+
+
+def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Leave out a user and a password that the token repeats, as `zconfig exec` sets them."""
+    values = {entry.key: entry.value.reveal() for entry in entries}
+    pair = [values.get(key, "") for key in _PAIR]
+    repeated = all(pair) and ":".join(pair) == values.get("ZILLIZ_TOKEN")
+    return tuple(entry for entry in entries if not (repeated and entry.key in _PAIR))
 
 
 def _located(problem: Problem) -> Problem:
     """Say which field of the alias `default` a problem concerns: its own name does not tell."""
-    key = _KEYS[problem.origin.key] if problem.origin else ""
+    key = MILVUS[problem.origin.key] if problem.origin else ""
     return replace(problem, alias="default", field=key.removeprefix(PREFIX).lower())
 
 

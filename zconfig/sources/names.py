@@ -6,6 +6,20 @@ import re
 
 PREFIX = "ZILLIZ_"
 
+MILVUS = {
+    "MILVUS_URI": "ZILLIZ_URI",
+    "MILVUS_TOKEN": "ZILLIZ_TOKEN",
+    "MILVUS_USER": "ZILLIZ_USER",
+    "MILVUS_PASSWORD": "ZILLIZ_PASSWORD",
+    "MILVUS_DB_NAME": "ZILLIZ_DB_NAME",
+    "MILVUS_DB": "ZILLIZ_DB_NAME",
+    "MILVUS_DATABASE": "ZILLIZ_DB_NAME",
+}
+"""The variables of applications on pymilvus, and those that they are for the alias `default`.
+
+pymilvus itself reads `MILVUS_URI` alone (`pymilvus/settings.py`).
+"""
+
 _VARIABLE = re.compile(r"(?:zilliz|zconfig)_", re.IGNORECASE | re.ASCII)
 _SETTING = re.compile(
     r"(?:zilliz|zconfig|milvus)_|service_binding_root\Z", re.IGNORECASE | re.ASCII
@@ -42,6 +56,16 @@ def is_key(name: str) -> bool:
         (True, False)
     """
     return _KEY.match(name) is not None
+
+
+def is_read(name: str) -> bool:
+    """Return whether a key in a dotenv file is read: zconfig's own, or one of `MILVUS`.
+
+    Example:
+        >>> is_read("zilliz-uri"), is_read("MILVUS_USER"), is_read("MILVUS_HOST")
+        (True, True, False)
+    """
+    return is_key(name) or name in MILVUS
 
 
 def fold(name: str) -> str:
