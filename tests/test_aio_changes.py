@@ -12,11 +12,12 @@ import pytest
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces, faces_of
-from tests.test_rotation import Source, rotate_and_leave, rotate_twice, sent
+from tests.test_rotation import SHORT_S, Source, rotate_and_leave, rotate_twice, sent, slow
 from zconfig import events
 from zconfig.aio import following
 from zconfig.connection import State
 from zconfig.errors import (
+    AutoconnectError,
     ClosedError,
     ConnectError,
     RefusedError,
@@ -96,6 +97,52 @@ def test_wrong_credentials_that_a_reload_brought_are_refused_once_and_the_old_st
         assert len(face.ears.of(events.ConfigProblem)) == 1
     assert sent(server, "Connect") == ["key-1", "key-of-nobody", "key-1"]
     assert set(sent(server)) == {"key-1"}
+
+
+@pytest.mark.usefixtures("unwatched")
+@pytest.mark.parametrize("how", ["ping", "call"])
+def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_one_has_the_answer(
+    source: Source, server: FakeMilvus, how: str
+) -> None:
+    async def main() -> None:
+        connection = await face.aio.get("prod")
+        method = connection.channel.unary_unary(GET_VERSION)
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        with slow(source) as answers:
+            for _ in range(2):
+                call = connection.ping(SHORT_S) if how == "ping" else method(b"", timeout=SHORT_S)
+                with pytest.raises((grpc.RpcError, RejectedCredentialsError)):
+                    await call
+                assert source.answered == 1
+            assert source.reads == 2  # the second call waits for what the first one began
+            answers.set()
+            await aside(lambda: face.ears.wait_for(events.ConnectionRotated))
+            assert await connection.ping(SHORT_S) > 0
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
+
+
+def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
+    source: Source, server: FakeMilvus
+) -> None:
+    async def main() -> None:
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        with slow(source) as answers:
+            for _ in range(2):
+                with pytest.raises(AutoconnectError, match="rejected"):
+                    await face.aio.autoconnect(timeout=SHORT_S)
+                assert source.answered == 1
+            assert source.reads == 2
+            answers.set()
+            assert (await face.aio.autoconnect())["prod"].is_open
+
+    with source.connections() as connections:
+        face = faces_of(connections)
+        asyncio.run(main())
 
 
 def test_a_reload_with_another_endpoint_opens_the_alias_there_on_its_next_use(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -21,10 +22,17 @@ from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
 from zconfig.channel.line import Line
 from zconfig.connection import State, renewal, watch
-from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
+from zconfig.errors import (
+    AutoconnectError,
+    ClosedError,
+    ConnectError,
+    RejectedCredentialsError,
+)
 from zconfig.registry import Connections
 from zconfig.registry.keeper import Keeper
+from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.entry import Reading
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
@@ -37,17 +45,23 @@ def server() -> Iterator[FakeMilvus]:
 
 
 class Source:
-    """A `.env` with a URI, and a secret file that it names; counts how often they are read."""
+    """A `.env` with a URI, and a secret file that it names.
+
+    Attributes:
+        reads: How often reading them has begun.
+        answered: How often it has ended.
+    """
 
     def __init__(self, directory: Path, uri: str) -> None:
         self._directory = directory
         self.secret = directory / "token"
-        self.reads = 0
+        self.reads = self.answered = 0
         self.on_read: Callable[[], object] = lambda: None
         self.point_at(uri)
 
-    def point_at(self, uri: str) -> None:
-        text = f"ZILLIZ_PROD_URI={uri}\nZILLIZ_PROD_TOKEN_FILE={self.secret}\n"
+    def point_at(self, uri: str, *others: str) -> None:
+        names = [f"ZILLIZ_{alias.upper()}" for alias in ("prod", *others)]
+        text = "".join(f"{n}_URI={uri}\n{n}_TOKEN_FILE={self.secret}\n" for n in names)
         (self._directory / ".env").write_text(text)
 
     def write(self, secret: str) -> None:
@@ -63,6 +77,7 @@ class Source:
             self.reads += 1
             if self.reads > 1:
                 self.on_read()
+            self.answered += 1
             return load({}, self._directory, system_secrets=str(self._directory / "none"))
 
         registry = Connections(read)
@@ -226,6 +241,109 @@ def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     assert sent(server) == ["key-1", "key-2"]
 
 
+@contextmanager
+def slow(source: Source) -> Iterator[threading.Event]:
+    """Have the source not answer before an event is set; it is when this ends."""
+    answers = threading.Event()
+    source.on_read = lambda: answers.wait(PATIENCE_S)
+    try:
+        yield answers
+    finally:
+        answers.set()
+
+
+SHORT_S = 0.5
+
+
+@pytest.mark.parametrize("how", ["ping", "health", "call", "with_call", "future"])
+def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_one_has_the_answer(
+    source: Source, server: FakeMilvus, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    with source.connections() as connections, slow(source) as answers:
+        ears = Ears(connections)
+        connection = connections["prod"]
+        stub = connection.channel.unary_unary(GET_VERSION)
+        call: Callable[[], object] = {
+            "ping": lambda: connection.ping(SHORT_S),
+            "health": lambda: connection.health(SHORT_S),
+            "call": lambda: stub(b"", timeout=SHORT_S),
+            "with_call": lambda: stub.with_call(b"", timeout=SHORT_S),
+            "future": lambda: stub.future(b"", timeout=SHORT_S).result(),
+        }[how]
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        for _ in range(2):
+            with pytest.raises((grpc.RpcError, RejectedCredentialsError)):
+                call()
+            assert source.answered == 1
+        assert source.reads == 2  # the second call waits for what the first one began
+        answers.set()
+        ears.wait_for(events.ConnectionRotated)
+        call()
+
+
+def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
+    source: Source, server: FakeMilvus
+) -> None:
+    with source.connections() as connections, slow(source) as answers:
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        for _ in range(2):
+            with pytest.raises(AutoconnectError, match="rejected"):
+                connections.autoconnect(timeout=SHORT_S)
+            assert source.answered == 1
+        assert source.reads == 2
+        answers.set()
+        assert connections.autoconnect()["prod"].is_open
+
+
+def test_a_slow_source_of_one_alias_keeps_no_other_one_waiting(
+    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    source.point_at(server.uri, "other")
+    with source.connections() as connections, slow(source):
+        one, other = connections["prod"], connections["other"]
+        server.secrets = {"key-2"}
+        source.write("key-2")
+        with pytest.raises(RejectedCredentialsError):
+            one.ping(SHORT_S)
+        source.on_read = lambda: None
+        assert other.ping() > 0
+        assert source.answered == 2
+
+
+def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
+    server: FakeMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, token = [], {"a": "key-1", "b": "key-1"}
+
+    def plugin(alias: str) -> SimpleNamespace:
+        def variables(_: object) -> dict[str, str]:
+            read.append(alias)
+            name = f"ZILLIZ_{alias.upper()}"
+            return {f"{name}_URI": server.uri, f"{name}_TOKEN": token[alias]}
+
+        return SimpleNamespace(name=alias, value=f"{alias}:read", load=lambda: variables)
+
+    def everything(known: Sequence[Reading] = ()) -> Configuration:
+        return load({}, tmp_path, system_secrets=str(tmp_path / "none"), known=known)
+
+    plugins = [plugin("a"), plugin("b")]
+    monkeypatch.setattr("zconfig.sources.plugins.entry_points", lambda **_: plugins)
+    connections = Connections(everything, load_beside=everything)
+    with closing(connections):
+        one, other = connections["a"], connections["b"]
+        assert read == ["a", "b"]
+        server.secrets, token["b"] = {"key-2"}, "key-2"
+        assert other.ping() > 0
+        assert read == ["a", "b", "b"]
+        token["a"] = "key-2"
+        assert one.ping() > 0
+        assert read == ["a", "b", "b", "a"]
+
+
 def rotate_twice(source: Source, server: FakeMilvus) -> None:
     """Have the first new credentials refused, and others there when they are read once more."""
     server.secrets = {"key-3"}
@@ -299,9 +417,9 @@ def test_calls_that_are_refused_together_ask_a_server_that_goes_away_once(
         everyone = threading.Barrier(8, timeout=PATIENCE_S)
         renew = connection._lifecycle.renewal.renew
 
-        def together(line: Line) -> Line | None:
+        def together(line: Line, timeout_s: float | None) -> Line | None:
             everyone.wait()
-            return renew(line)
+            return renew(line, timeout_s)
 
         monkeypatch.setattr(connection._lifecycle.renewal, "renew", together)
         failures = list(pool.map(lambda n: refused(calls(connection)[1 + n % 3]), range(8)))

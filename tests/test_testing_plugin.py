@@ -245,10 +245,10 @@ def test_sources_on_the_network_are_read_where_a_manager_is_configured(
     asked: list[object] = []
     sources = "zconfig.sources"
     monkeypatch.setattr(
-        f"{sources}.plugins.plugin_readings", lambda _: asked.append("plugin") or ()
+        f"{sources}.plugins.plugin_readings", lambda *_: asked.append("plugin") or ()
     )
     monkeypatch.setattr(
-        f"{sources}.managers.manager_readings", lambda *names: asked.append(names) or ()
+        f"{sources}.managers.manager_readings", lambda *given: asked.append(given[:3]) or ()
     )
     with isolated(new(tmp_path)) as environment:
         zconfig.reload()

@@ -10,6 +10,7 @@ import time
 from concurrent import futures
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,6 +22,7 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, VERSION, fake_milvus
 from tests.support.faults import LOOPBACK
+from zconfig.channel import methods
 from zconfig.channel.core import Core, CorePool, Material, channel_options, read_material
 from zconfig.channel.gate import GATE, Gate
 from zconfig.channel.line import Line, Metadata
@@ -67,6 +69,7 @@ def address() -> Iterator[str]:
         "ss": grpc.stream_stream_rpc_method_handler(lambda asked, c: (told(c) for _ in asked)),
         "slow": grpc.unary_unary_rpc_method_handler(wait_for_the_end),
         "guarded": grpc.unary_unary_rpc_method_handler(admit_the_new),
+        "left": grpc.unary_unary_rpc_method_handler(lambda _, c: str(c.time_remaining()).encode()),
     }
     with futures.ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
@@ -326,6 +329,29 @@ def test_a_line_that_is_cut_between_the_look_and_the_call_is_dialed_anew(address
             holder.wake = late(line, holder.wake)  # type: ignore[method-assign] # a slow thread
             assert understood(call())["peer"]
             del holder.wake
+
+
+@pytest.mark.parametrize("how", ["call", "with_call", "future"])
+def test_a_call_that_dials_first_has_what_is_left_of_its_timeout(
+    address: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def slow(timeout_s: float | None) -> Line:
+        now[0] += 500
+        return wake(timeout_s)
+
+    monkeypatch.setattr(methods, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with held(address) as (holder, view):
+        method: Any = view.unary_unary("/t/left")
+        holder.line, wake = None, holder.wake
+        holder.wake = slow  # type: ignore[method-assign]
+        left = {
+            "call": lambda: method(b"", timeout=600),
+            "with_call": lambda: method.with_call(b"", timeout=600)[0],
+            "future": lambda: method.future(b"", timeout=600).result(),
+        }[how]()
+    assert 0 < float(left) <= 100
 
 
 def late(line: Line, wake: Callable[[float | None], Line]) -> Callable[[float | None], Line]:

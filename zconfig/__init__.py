@@ -16,6 +16,7 @@ later `reload()` reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ from zconfig.redaction import Masker
 from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.sources.entry import Reading
 from zconfig.sources.environment import fingerprint
 from zconfig.sources.process import process_environment
 
@@ -101,8 +103,8 @@ _ELSEWHERE = {
 _directory = working_directory()
 
 
-def _load(*, remote: bool = True) -> Configuration:
-    return load(process_environment(), _directory, remote=remote)
+def _load(known: Sequence[Reading] = (), *, remote: bool = True) -> Configuration:
+    return load(process_environment(), _directory, remote=remote, known=known)
 
 
 _at_import = fingerprint(process_environment())
@@ -112,7 +114,7 @@ def _has_changed() -> bool:
     return fingerprint(process_environment()) != _at_import
 
 
-connections = Connections(_load, partial(_load, remote=False), _has_changed)
+connections = Connections(_load, partial(_load, remote=False), _has_changed, load_beside=_load)
 _masker = Masker(connections.secrets)
 connections.subscribe(log_as_configured(lambda: connections.configuration.options))
 

@@ -16,7 +16,7 @@ from zconfig.connection.renewal import BETWEEN_RENEWALS_S, PAUSES_S, is_transien
 from zconfig.errors import ClosedError, ZConfigError
 from zconfig.registry.announce import rotation_refused
 from zconfig.registry.reload import reopens
-from zconfig.spec import ConnectionSpec
+from zconfig.spec import ConnectionSpec, differences
 
 if TYPE_CHECKING:
     from zconfig.aio.lifecycle import AsyncLifecycle
@@ -40,6 +40,8 @@ class Following:
         self._changing = asyncio.Lock()
         self._renewed_at = float("-inf")
         self._is_unsettled = False
+        self._renewing: asyncio.Task[None] | None = None
+        self._rereading: asyncio.Task[bool] | None = None
 
     @property
     def is_behind(self) -> bool:
@@ -67,44 +69,63 @@ class Following:
             return
         raise still_busy(self._lifecycle.spec)
 
-    async def renew(self, line: Line) -> Line | None:
+    async def renew(self, line: Line, timeout_s: float | None = None) -> Line | None:
         """Return a line to make a call on again whose credentials were refused on this one.
 
         It has newer credentials. Where there are such, but the server went away before it could
         say what it thinks of them, it is the same line: the call itself will tell.
 
-        The sources are read again, by one task for all; where nothing new was found, not again
-        at once.
-        """
-        refused_at = time.monotonic()
-        async with self._changing:
-            if not self._differs(line) and self._may_renew(refused_at):
-                self._is_unsettled = is_transient(await self._take_up_newer())
-                self._renewed_at = time.monotonic()
-            if not self._differs(line):
-                return line if self._is_unsettled else None
-            self._renewed_at = float("-inf")
-            return self._lifecycle.line
-
-    async def is_outdated(self, refused: ConnectionSpec) -> bool:
-        """Tell whether other credentials are configured than those a connect was refused with.
-
-        The sources are read again: they may have been replaced since the configuration was read.
-        """
-        async with self._changing:
-            if self.is_behind or self._lifecycle.spec.credentials != refused.credentials:
-                return True
-            return await self._ground.reread(refused)
-
-    async def reread(self, is_due: Callable[[], bool]) -> None:
-        """Read the sources again, and take up credentials that are new.
+        Their source is read again, by one task for all, which goes on, for the next call, where
+        those that wait for it have no more time; where nothing new was found, not again at once.
 
         Args:
-            is_due: Whether it is still wanted, asked once no other task reads.
+            line: What the call was made on.
+            timeout_s: Seconds to wait.
         """
-        async with self._changing:
-            if is_due():
-                await self._reread()
+        refused_at, renewing = time.monotonic(), self._renewing
+        is_over = renewing is None or renewing.done()
+        if is_over and not self._differs(line) and self._may_renew(refused_at):
+            renewing = self._renewing = asyncio.create_task(self._renew())
+        if renewing:
+            await asyncio.wait([renewing], timeout=timeout_s)
+        if not self._differs(line):
+            return line if self._is_unsettled else None
+        self._renewed_at = float("-inf")
+        return self._lifecycle.line
+
+    async def is_outdated(self, refused: ConnectionSpec, timeout_s: float) -> bool:
+        """Tell whether other credentials are configured than those a connect was refused with.
+
+        Their source is read again: they may have been replaced since the configuration was read.
+
+        Args:
+            refused: What was refused.
+            timeout_s: Seconds to wait; what is found later is configured for the next connect.
+        """
+        if self.is_behind or self._lifecycle.spec.credentials != refused.credentials:
+            return True
+        rereading = self._rereading
+        if rereading is None or rereading.done():
+            rereading = self._rereading = asyncio.create_task(self._ground.reread(refused))
+        done, _ = await asyncio.wait([rereading], timeout=timeout_s)
+        return bool(done) and rereading.result()
+
+    async def reread(self, is_due: Callable[[], bool]) -> None:
+        """Read the source of the credentials again, and take up those that are new.
+
+        Args:
+            is_due: Whether it is still wanted; asked again once they are read.
+        """
+        if is_due():
+            await self._reread(is_due)
+
+    async def _renew(self) -> None:
+        self._is_unsettled, before = False, self._lifecycle.line
+        try:
+            self._is_unsettled = is_transient(await self._take_up_newer())
+        finally:
+            if self._lifecycle.line is before:
+                self._renewed_at = time.monotonic()
 
     async def _heed(self, wanted: ConnectionSpec | None) -> None:
         if wanted is None and self._heeded is not None:
@@ -126,16 +147,19 @@ class Following:
             await asyncio.sleep(pause_s)
         return await self._reread()
 
-    async def _reread(self, *, is_last: bool = True) -> ZConfigError | None:
-        """Read the sources again; return why there are new credentials that were not taken up."""
-        newer = await self._ground.newer(self._lifecycle.spec)
-        if not newer or not self._lifecycle.is_open:
-            return None
-        failure = await self._rotate(newer, is_last=is_last)
-        if failure is None:
-            self._ground.keep(newer)
-            self._heeded = newer
-        return failure
+    async def _reread(
+        self, is_due: Callable[[], bool] = lambda: True, *, is_last: bool = True
+    ) -> ZConfigError | None:
+        """Read the source again; return why there are new credentials that were not taken up."""
+        newer = await self._ground.newer(self._lifecycle.spec)  # not locked: it may take long
+        async with self._changing:
+            if not newer or not is_due() or not self._is_newer(newer):
+                return None
+            failure = await self._rotate(newer, is_last=is_last)
+            if failure is None:
+                self._ground.keep(newer)
+                self._heeded = newer
+            return failure
 
     async def _rotate(self, spec: ConnectionSpec, *, is_last: bool = True) -> ZConfigError | None:
         """Take up a specification that needs no other channel; return why that was not possible.
@@ -169,6 +193,11 @@ class Following:
         lifecycle.switch(link, spec, server)
         if is_rotated:
             self._ground.emit(reports.rotated(spec, started))
+
+    def _is_newer(self, spec: ConnectionSpec) -> bool:
+        """Tell whether a specification has other credentials than what is open, and no more."""
+        lifecycle = self._lifecycle
+        return lifecycle.is_open and differences(lifecycle.spec, spec) == ("credentials",)
 
     def _differs(self, line: Line) -> bool:
         current = self._lifecycle.line

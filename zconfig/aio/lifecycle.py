@@ -117,7 +117,8 @@ class AsyncLifecycle(Stateful):
             try:
                 await flight.join(patience)
             except RejectedCredentialsError:
-                if not (may_reread and await self.following.is_outdated(flight.spec)):
+                is_outdated = self.following.is_outdated
+                if not (may_reread and await is_outdated(flight.spec, patience.left_s)):
                     raise
                 may_reread = False
             except ConnectError as error:
@@ -249,14 +250,17 @@ class AsyncLifecycle(Stateful):
 
         Args:
             line: The one on which its credentials were refused.
-            timeout_s: As for `ready`, which is called where it was cut meanwhile.
+            timeout_s: Seconds that the caller has, also for `ready` where it was cut meanwhile.
 
         Raises:
             ConnectError: It was cut, and cannot be dialed anew.
             ClosedError: It was closed.
         """
-        newer = await self.following.renew(line)
-        return await self.ready(timeout_s) if newer is None and self.line is None else newer
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        newer = await self.following.renew(line, timeout_s)
+        if newer or self.line:
+            return newer
+        return await self.ready(None if deadline is None else max(deadline - time.monotonic(), 0.0))
 
     def switch(self, link: Link, spec: ConnectionSpec, server: Server | None) -> None:
         """Have calls go over the same link with another specification from now on.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
@@ -64,6 +65,23 @@ def run_concurrently(works: Iterable[Callable[[], T]]) -> list[T]:
     for task in tasks:
         task.wait()
     return [task.outcome() for task in tasks]
+
+
+def begin(work: Callable[[], T]) -> Future[T]:
+    """Begin work in another thread, and return what it will come to.
+
+    The main thread must not wait for it: Ctrl-C may leave the lock of a future locked.
+    """
+    future: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            future.set_exception(error)
+
+    _Task(do).start()
+    return future
 
 
 class _Task(Generic[T]):

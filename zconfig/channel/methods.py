@@ -48,15 +48,25 @@ class _Method:
         if owner.is_closed:
             raise ClosedError(owner.alias)
 
-    def _on_line(self, timeout_s: float | None, do: Callable[[Line], T]) -> T:
-        """Do something on the line; if it was closed just then, on the one that comes after it."""
+    def _on_line(self, given: _Given, do: Callable[[Line, _Given], T]) -> T:
+        """Do something on the line; if it was closed just then, on the one that comes after it.
+
+        Args:
+            given: The arguments of a call.
+            do: It is given them with the timeout that is left.
+        """
+        deadline = _deadline(given["timeout"])
         while True:
-            line = self._owner.line or self._owner.wake(timeout_s)
+            line = self._owner.line
+            if line is None:
+                line = self._owner.wake(given["timeout"])
+                given = _later(given, deadline)
             try:
-                return do(line)
+                return do(line, given)
             except ValueError:  # what gRPC says of a closed channel, and of a wrong argument
                 if self._owner.line is line:
                     raise
+                given = _later(given, deadline)
 
     def _start(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
         made = self._made
@@ -94,16 +104,15 @@ class Stream(_Method):
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
         """Start a call, and return it, as gRPC's own multi-callable does."""
-        given = _arguments(timeout, metadata, kwargs)
 
-        def begin(line: Line) -> Any:
+        def begin(line: Line, given: _Given) -> Any:
             with GATE:  # for the start alone: a stream may go on for hours
                 call = self._start(line, _plainly, request, given)
             if not call.add_callback(lambda: self._heed(line, call)):
                 self._heed(line, call)  # it has ended already
             return call
 
-        return self._on_line(timeout, begin)
+        return self._on_line(_arguments(timeout, metadata, kwargs), begin)
 
 
 class UnaryResponse(_Method):
@@ -126,10 +135,10 @@ class UnaryResponse(_Method):
     ) -> Any:
         """Start a call, and return its future."""
         given = _arguments(timeout, metadata, kwargs)
-        return self._on_line(timeout, lambda line: self._begin(line, request, given))
+        return self._on_line(given, lambda line, given: self._begin(line, request, given))
 
     def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
-        return self._on_line(given["timeout"], lambda line: self._once(line, how, request, given))
+        return self._on_line(given, lambda line, given: self._once(line, how, request, given))
 
     def _once(self, line: Line, how: Callable[..., Any], request: Any, given: _Given) -> Any:
         try:
@@ -182,16 +191,16 @@ class UnaryUnary(UnaryResponse):
             except ZConfigError as failure:
                 return Failed(error, failure)
 
-        def begin(line: Line) -> Any:
+        def begin(line: Line, given: _Given) -> Any:
             call = self._begin(line, request, given)
             return RenewableFuture(call, lambda error: again(line, error))
 
-        return self._on_line(timeout, begin)
+        return self._on_line(given, begin)
 
     def _wait(self, how: Callable[..., Any], request: Any, given: _Given) -> Any:
         deadline = _deadline(given["timeout"])
         return self._on_line(
-            given["timeout"], lambda line: self._insist(line, how, request, given, deadline)
+            given, lambda line, given: self._insist(line, how, request, given, deadline)
         )
 
     def _outcome(self, line: Line, request: Any, given: _Given, deadline: float | None) -> Any:

@@ -35,14 +35,14 @@ class Home(Protocol):
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Return a specification with other credentials than those that were refused."""
 
-    def renew(
-        self, lifecycle: Lifecycle, is_due: Callable[[], bool] = ..., *, is_last: bool = ...
-    ) -> ZConfigError | None:
+    def renew_if(self, is_due: Callable[[], bool], lifecycle: Lifecycle) -> None:
+        """Do what `renew` does, if that is due once no reload is under way."""
+
+    def renew(self, lifecycle: Lifecycle, *, is_last: bool = ...) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
         Args:
             lifecycle: The connection.
-            is_due: Whether it is still wanted, asked once no other thread reads.
             is_last: Whether a refusal is reported: it is not tried again at once.
 
         Returns:

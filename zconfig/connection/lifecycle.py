@@ -41,6 +41,7 @@ class Lifecycle(Stateful):
 
     Attributes:
         sign: Shows whether it is open, if anybody looks.
+        rotating: Held by the thread that has it take up another specification.
 
     Args:
         spec: What to connect to.
@@ -60,6 +61,7 @@ class Lifecycle(Stateful):
         self.watch = Watch(self, home)
         self.renewal = Renewal(self, home)
         self._lost_at = 0.0
+        self.rotating = threading.Lock()
         self._lock = threading.Lock()
 
     @property
@@ -164,7 +166,7 @@ class Lifecycle(Stateful):
                 refused = flight.opening.spec
                 if not may_reread or refused == newest:
                     raise
-                newest = spec = self._home.reread(refused)
+                newest = spec = self.renewal.reread(refused, patience.left_s)
                 if newest is None:
                     raise
 
@@ -307,7 +309,7 @@ class Lifecycle(Stateful):
 
         Nothing is closed: the channels belong to the parent. The next use opens it again.
         """
-        self._lock = threading.Lock()
+        self._lock, self.rotating = threading.Lock(), threading.Lock()
         self.renewal.after_fork()
         had_any = self.is_open or self._flight is not None
         if had_any:
@@ -368,14 +370,18 @@ class Lifecycle(Stateful):
 
         Args:
             line: The one on which its credentials were refused.
-            timeout_s: As for `wake`, which is called where it was cut meanwhile.
+            timeout_s: Seconds that the caller has, also for `wake` where it was cut meanwhile.
 
         Raises:
             ConnectError: It was cut, and cannot be dialed anew.
             ClosedError: It was closed.
         """
-        newer = self.renewal.renew(line)
-        return self.wake(timeout_s) if newer is None and self.line is None else newer
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        renew = partial(self.renewal.renew, line, timeout_s)
+        newer = run_interruptibly(renew, lambda: None)  # it ends in time, and others wait for it
+        if newer or self.line:
+            return newer
+        return self.wake(None if deadline is None else max(deadline - time.monotonic(), 0.0))
 
     def note_round_trip(self, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""

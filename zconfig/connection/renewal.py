@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, wait
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
+from zconfig.channel.interruptible import begin
 from zconfig.channel.line import Line
 from zconfig.connection.home import Home
 from zconfig.errors import ConnectError, ZConfigError
+from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
     from zconfig.connection.lifecycle import Lifecycle
+
+T = TypeVar("T")
 
 BETWEEN_RENEWALS_S = 1.0
 """Where nothing new was found, the sources are not read again sooner."""
@@ -31,6 +37,8 @@ def is_transient(failure: ZConfigError | None) -> bool:
 class Renewal:
     """Renews the credentials of one connection, in one thread for all that were refused.
 
+    It goes on, for the next call, where those that wait for it have no more time.
+
     Args:
         lifecycle: The connection.
         home: Where it belongs.
@@ -41,32 +49,62 @@ class Renewal:
         self._home = home
         self._renewed_at = float("-inf")
         self._is_unsettled = False
-        self._lock = threading.Lock()
+        self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew, in a child process: who renews is a thread of the parent."""
         self._lock = threading.Lock()
+        self._renewing: Future[None] | None = None
+        self._reading: Future[ConnectionSpec | None] | None = None
 
-    def renew(self, line: Line) -> Line | None:
+    def renew(self, line: Line, timeout_s: float | None = None) -> Line | None:
         """Return a line to make a call on again whose credentials were refused on this one.
 
         It has newer credentials. Where there are such, but the server went away before it could
         say what it thinks of them, it is the same line: the call itself will tell.
 
-        The sources are read again, by one thread for all; where nothing new was found, not again
+        Their source is read again, by one thread for all; where nothing new was found, not again
         at once.
+
+        Args:
+            line: What the call was made on.
+            timeout_s: Seconds to wait.
         """
         refused_at = time.monotonic()
         with self._lock:
-            if not self._differs(line) and self._is_due(refused_at):
-                self._is_unsettled = is_transient(self._take_up_newer())
-                self._renewed_at = time.monotonic()
-            current = line if self._is_unsettled else None
-            if self._differs(line):
-                current = self._lifecycle.line
-                self._renewed_at = float("-inf")
+            renewing = self._renewing
+            is_over = renewing is None or renewing.done()
+            if is_over and not self._differs(line) and self._is_due(refused_at):
+                renewing = self._renewing = begin(self._renew)
+                renewing.add_done_callback(lambda _: self._home.deliver(self._lifecycle.alias))
+        if renewing:
+            _outcome(renewing, timeout_s)
         self._home.deliver(self._lifecycle.alias)
-        return current
+        if self._differs(line):
+            self._renewed_at = float("-inf")
+            return self._lifecycle.line
+        return line if self._is_unsettled else None
+
+    def reread(self, refused: ConnectionSpec, timeout_s: float) -> ConnectionSpec | None:
+        """Return a specification with other credentials than those that a connect was refused with.
+
+        Args:
+            refused: What was refused.
+            timeout_s: Seconds to wait; what is found later is configured for the next connect.
+        """
+        with self._lock:
+            reading = self._reading
+            if reading is None or reading.done():
+                reading = self._reading = begin(partial(self._home.reread, refused))
+        return _outcome(reading, timeout_s)
+
+    def _renew(self) -> None:
+        self._is_unsettled, before = False, self._lifecycle.line
+        try:
+            self._is_unsettled = is_transient(self._take_up_newer())
+        finally:
+            if self._lifecycle.line is before:
+                self._renewed_at = time.monotonic()
 
     def _take_up_newer(self) -> ZConfigError | None:
         """Take them up; return why that was not possible."""
@@ -85,3 +123,9 @@ class Renewal:
         if self._is_unsettled:
             return self._renewed_at < refused_at
         return time.monotonic() - self._renewed_at > BETWEEN_RENEWALS_S
+
+
+def _outcome(future: Future[T], timeout_s: float | None) -> T | None:
+    """Return what came of it, or `None` if that takes longer."""
+    wait([future], timeout_s)
+    return future.result() if future.done() else None

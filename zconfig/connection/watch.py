@@ -97,7 +97,7 @@ class Watch:
             return
         stamp = credentials_stamp(self._lifecycle.spec)
         # A reload may have read them meanwhile: what it was refused with is not tried once more.
-        self._home.renew(self._lifecycle, self._has_new_files)
+        self._home.renew_if(self._has_new_files, self._lifecycle)
         self._home.deliver(self.alias)
         self._stamp = stamp
 

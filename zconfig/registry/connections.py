@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -26,6 +26,7 @@ from zconfig.settings.arguments import (
 )
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.names import fold
+from zconfig.sources.entry import Reading
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class Connections:
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
         has_changed: Callable[[], bool] | None = None,
+        load_beside: Callable[[Sequence[Reading]], Configuration] | None = None,
     ) -> None:
-        self._registry = Registry(load, at_first, has_changed)
+        self._registry = Registry(load, at_first, has_changed, load_beside)
 
     # --- the documented methods -------------------------------------------------------------
 

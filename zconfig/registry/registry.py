@@ -24,6 +24,7 @@ from zconfig.registry.scene import Scene, situation
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import check_seconds
 from zconfig.settings.configuration import Configuration
+from zconfig.sources.entry import Reading
 from zconfig.spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Registry:
         at_first: Reads what can be read without the network, which is all that is read until the
             first use.
         has_changed: Whether `at_first` would read something else now; asked on the first use.
+        load_beside: Reads it again, but for the sources of which it is given what they said.
     """
 
     def __init__(
@@ -51,13 +53,15 @@ class Registry:
         load: Callable[[], Configuration],
         at_first: Callable[[], Configuration] | None = None,
         has_changed: Callable[[], bool] | None = None,
+        load_beside: Callable[[Sequence[Reading]], Configuration] | None = None,
     ) -> None:
         self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
         self.scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
-        self._rereading = Rereading(self, load, at_first, has_changed)
+        load_beside = load_beside or (lambda _: load())
+        self._rereading = Rereading(self, load, at_first, has_changed, load_beside)
         self._keeper = Keeper(self._chores)
         self._recent = RecentSecrets()
         self._announcing = threading.RLock()
@@ -233,18 +237,16 @@ class Registry:
         """Read the configuration again, apply what changed, and return that."""
         return self._rereading.reload()
 
-    def renew(
-        self,
-        lifecycle: Lifecycle,
-        is_due: Callable[[], bool] = lambda: True,
-        *,
-        is_last: bool = True,
-    ) -> ZConfigError | None:
+    def renew(self, lifecycle: Lifecycle, *, is_last: bool = True) -> ZConfigError | None:
         """Read the credentials of a connection again; see `Rereading.renew`.
 
         The event is put, for the caller to have it delivered.
         """
-        return self._rereading.renew(lifecycle, is_due, is_last=is_last)
+        return self._rereading.renew(lifecycle, is_last=is_last)
+
+    def renew_if(self, is_due: Callable[[], bool], lifecycle: Lifecycle) -> None:
+        """Read the credentials of a connection again if that is due; see `Rereading.renew_if`."""
+        self._rereading.renew_if(is_due, lifecycle)
 
     def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
         """Return a specification with newer credentials; see `Rereading.newer`."""

@@ -14,7 +14,7 @@ from zconfig.settings.grouping import Declared
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.settings.options import LoaderOptions
 from zconfig.settings.precedence import Slot
-from zconfig.sources.entry import FileSeen
+from zconfig.sources.entry import FileSeen, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Configuration:
         elapsed_ms: How long reading took.
         directory: Where relative paths in it start.
         unread: Variables that say where a server is, and that are not read.
+        remote: What was read from each source that may use the network.
     """
 
     aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class Configuration:
     elapsed_ms: float = 0.0
     directory: Path = Path()
     unread: tuple[Origin, ...] = ()
+    remote: tuple[Reading, ...] = field(default=(), repr=False)
 
     @property
     def errors(self) -> tuple[Problem, ...]:

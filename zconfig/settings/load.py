@@ -55,13 +55,14 @@ SYSTEM_SECRETS = "/run/secrets"
 EMPTY = "is set but empty, which counts as unset"
 
 
-def load(
+def load(  # noqa: PLR0913 - what is read, and what is not
     environ: Mapping[str, str],
     directory: Path,
     *,
     given: Mapping[str, Any] | None = None,
     system_secrets: str = SYSTEM_SECRETS,
     remote: bool = True,
+    known: Sequence[Reading] = (),
 ) -> Configuration:
     """Read the configuration from all of its sources.
 
@@ -73,6 +74,7 @@ def load(
         system_secrets: The directory of secrets that is read whenever it exists.
         remote: Whether to read secret managers and sources of third parties, too, which may use
             the network.
+        known: Which of them are not read: what they said before counts.
 
     Returns:
         The configuration with all of its problems; it raises nothing for what is wrong in it.
@@ -92,12 +94,13 @@ def load(
     readings, milvus = map(list, zip(*map(split_milvus, near), strict=True))
     read = read_options((e for r in readings for e in r.entries), given)
     readings += _read_others(environ, directory, read, system_secrets, readings)
-    from_afar = _read_remote(environ, read.options) if remote else ()
+    from_afar = _read_remote(environ, read.options, known) if remote else ()
     readings += (*from_afar, *milvus)
     late = options_too_late(e for r in from_afar for e in r.entries)
     misspelt = _misspelt(environ, readings, strict=read.options.strict)
     read = read._replace(problems=(*read.problems, *late, *misspelt))
-    return _assemble(readings, read, environ, directory, started)
+    configuration = _assemble(readings, read, environ, directory, started)
+    return replace(configuration, remote=from_afar)
 
 
 def _read_dotenvs(
@@ -210,19 +213,21 @@ def has_remote(options: LoaderOptions) -> bool:
     return has_plugins()
 
 
-def _read_remote(environ: Mapping[str, str], options: LoaderOptions) -> tuple[Reading, ...]:
+def _read_remote(
+    environ: Mapping[str, str], options: LoaderOptions, known: Sequence[Reading]
+) -> tuple[Reading, ...]:
     from zconfig.sources.plugins import plugin_readings
 
-    return (*_read_managers(options), *plugin_readings(environ))
+    return (*_read_managers(options, known), *plugin_readings(environ, known))
 
 
-def _read_managers(options: LoaderOptions) -> tuple[Reading, ...]:
+def _read_managers(options: LoaderOptions, known: Sequence[Reading]) -> tuple[Reading, ...]:
     managers = (options.aws_secret, options.azure_vault, options.google_project)
     if not any(managers):
         return ()
     from zconfig.sources.managers import manager_readings
 
-    return manager_readings(*managers)
+    return manager_readings(*managers, known)
 
 
 def _expected(reading: Reading, option: Origin, severity: Severity = "error") -> Reading:

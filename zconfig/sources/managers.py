@@ -10,7 +10,7 @@ log at level DEBUG. Leave that logger at INFO or above.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -130,7 +130,10 @@ _GOOGLE = _Manager(
 
 
 def manager_readings(
-    aws_secret: str | None, azure_vault: str | None, google_project: str | None
+    aws_secret: str | None,
+    azure_vault: str | None,
+    google_project: str | None,
+    known: Sequence[Reading] = (),
 ) -> tuple[Reading, ...]:
     """Read the secret managers that are configured, over the network.
 
@@ -138,6 +141,7 @@ def manager_readings(
         aws_secret: As `read_aws` wants it; `None` or empty if it is not to be read.
         azure_vault: As `read_azure` wants it, likewise.
         google_project: As `read_google` wants it, likewise.
+        known: What takes the place of a reading of the same name, which is not made.
 
     Returns:
         One reading per manager, highest precedence first. One that fails, or does not answer in
@@ -147,8 +151,15 @@ def manager_readings(
         >>> manager_readings(None, None, None)
         ()
     """
-    wanted = ((read_aws, aws_secret), (read_azure, azure_vault), (read_google, google_project))
-    return tuple(read(subject) for read, subject in wanted if subject)
+    wanted = (
+        (_AWS, read_aws, aws_secret),
+        (_AZURE, read_azure, azure_vault),
+        (_GOOGLE, read_google, google_project),
+    )
+    by_name = {reading.name: reading for reading in known}
+    return tuple(
+        by_name.get(manager.name) or read(subject) for manager, read, subject in wanted if subject
+    )
 
 
 def read_aws(secret: str) -> Reading:

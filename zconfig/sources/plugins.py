@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
@@ -23,7 +23,9 @@ def has_plugins() -> bool:
     return bool(entry_points(group=GROUP))
 
 
-def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
+def plugin_readings(
+    environ: Mapping[str, str], known: Sequence[Reading] = ()
+) -> tuple[Reading, ...]:
     """Call the sources that installed packages bring, in the order of their names.
 
     They run other people's code, which may use the network: call this when a configuration is
@@ -40,6 +42,7 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
 
     Args:
         environ: The environment; a source can read it and not write to it.
+        known: What takes the place of a reading of the same name, which is not made.
 
     Returns:
         One reading per source. A source that fails, or does not answer in time, is one problem,
@@ -50,9 +53,16 @@ def plugin_readings(environ: Mapping[str, str]) -> tuple[Reading, ...]:
     # Two packages may use one name; their order must not depend on which was installed first.
     found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
     view = EnvironmentView(environ)
-    return tuple(
-        read_in_time(partial(_reading, each, view), partial(_failed, each)) for each in found
-    )
+    left = list(known)
+
+    def reading(plugin: EntryPoint) -> Reading:
+        for each in left:
+            if each.name == _layer(plugin):
+                left.remove(each)
+                return each
+        return read_in_time(partial(_reading, plugin, view), partial(_failed, plugin))
+
+    return tuple(map(reading, found))
 
 
 def _reading(plugin: EntryPoint, environ: Mapping[str, str]) -> Reading:
