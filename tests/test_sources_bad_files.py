@@ -452,6 +452,19 @@ def test_a_source_that_fails_is_one_problem_and_costs_no_other(
     assert TOKEN not in repr(problem)
 
 
+def test_a_file_that_nobody_named_and_that_fails_is_a_warning_to_aliases_that_lack_nothing(
+    open_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(open_directory / ".env", b"")
+    write(make(open_directory / "secrets") / "zilliz_uri", b"")
+    monkeypatch.setattr("zconfig.sources.files._read_content", fail)
+
+    configuration = read(COMPLETE, open_directory, secrets=open_directory / "secrets")
+
+    assert told(configuration) == [("source_failed", "warning", None)] * 2
+    assert len(configuration.aliases) == 2
+
+
 def test_an_environment_that_fails_is_one_problem_and_costs_no_other_source(
     open_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

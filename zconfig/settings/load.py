@@ -133,7 +133,7 @@ def _read_dotenv(
     from zconfig.sources.dotenv import read_dotenv
 
     read = partial(read_dotenv, path, environ, shown=name, named=named)
-    return guarded(read, partial(failed_at, Origin("dotenv", name)))
+    return guarded(read, partial(failed_at, Origin("dotenv", name)))._replace(named=named)
 
 
 def _is_absent(path: Path) -> bool:
@@ -200,7 +200,8 @@ def _read_secrets(directory: Path, name: str, aliases: frozenset[str], *, named:
     read = partial(
         read_secrets_dir, path, field_names=fields, aliases=aliases, named=named, shown=name
     )
-    return guarded(read, partial(failed_at, Origin("secrets directory", name)))
+    failed = partial(failed_at, Origin("secrets directory", name))
+    return guarded(read, failed)._replace(named=named)
 
 
 def has_remote(options: LoaderOptions) -> bool:

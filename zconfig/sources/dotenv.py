@@ -55,7 +55,7 @@ def read_dotenv(
     try:
         text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv", named=named)
     except FileError as error:
-        return _unread(error, shown)._replace(named=named)
+        return _unread(error, shown)
     problems = located(text.warnings, Origin(_SOURCE, shown))
     contents = _Contents(environ, shown, referenced_in(text.value))
     for assignment in parse_lines(text.value):
@@ -66,7 +66,6 @@ def read_dotenv(
         (*problems, *contents.problems()),
         (FileSeen(shown, "read"),),
         tuple(contents.foreign),
-        named,
     )
 
 

@@ -78,11 +78,11 @@ def read_directory(
     try:
         reading = read_generation(path, read)
     except FileError as error:
-        return _unread(error, shown, source)._replace(named=named)
+        return _unread(error, shown, source)
     seen = FileSeen(shown, "read" if may_list(path) else "tried by name")
     unlisted = named and seen.state != "read"
     problems = located((_UNLISTED,), Origin(source, shown)) if unlisted else ()
-    return joined(shown, (Reading(shown, problems=problems, files=(seen,)), reading), named=named)
+    return joined(shown, (Reading(shown, problems=problems, files=(seen,)), reading))
 
 
 def _unread(error: FileError, shown: str, source: str) -> Reading:
@@ -92,7 +92,7 @@ def _unread(error: FileError, shown: str, source: str) -> Reading:
     return Reading(shown, problems=(problem,), files=(FileSeen(shown, "refused"),))
 
 
-def joined(name: str, readings: Iterable[Reading], *, named: bool = True) -> Reading:
+def joined(name: str, readings: Iterable[Reading]) -> Reading:
     """Return several readings as one."""
     parts = tuple(readings)
     return Reading(
@@ -101,5 +101,4 @@ def joined(name: str, readings: Iterable[Reading], *, named: bool = True) -> Rea
         tuple(problem for part in parts for problem in part.problems),
         tuple(file for part in parts for file in part.files),
         tuple(origin for part in parts for origin in part.foreign),
-        named,
     )
