@@ -36,6 +36,7 @@ from zconfig.registry.given import wanted
 from zconfig.settings.arguments import hide
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
+from zconfig.settings.names import variable_name
 from zconfig.spec import Credentials, TLSFiles
 
 if TYPE_CHECKING:
@@ -792,6 +793,29 @@ def test_there_is_no_default_among_several() -> None:
 def test_there_is_no_default_where_nothing_is_configured(empty: Connections) -> None:
     with pytest.raises(UnknownAliasError, match="no connection is configured; set ZILLIZ_URI"):
         _ = empty.default
+
+
+@pytest.mark.parametrize(
+    ("alias", "elsewhere", "hint"),
+    [
+        (
+            "cluster",
+            {"ZILLIZ_TOKEN": "root:Milvus"},
+            "is of the alias default: did you mean ZILLIZ_CLUSTER_TOKEN?",
+        ),
+        (
+            "default",
+            {"MILVUS_TOKEN": "root:Milvus"},
+            "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only",
+        ),
+    ],
+)
+def test_missing_credentials_that_are_set_for_another_endpoint_are_pointed_out(
+    alias: str, elsewhere: dict[str, str], hint: str
+) -> None:
+    variable = variable_name(alias, "uri")
+    with registry(**{variable: ELSEWHERE}, **elsewhere) as connections:
+        assert hint in connections.spec(alias).credentials_hint
 
 
 def test_an_alias_that_is_wrongly_configured_is_configured() -> None:

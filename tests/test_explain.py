@@ -10,6 +10,7 @@ import pytest
 
 import zconfig
 from tests.support.processes import run_zconfig
+from zconfig.cli.explaining import explanation_table
 from zconfig.registry import Connections
 from zconfig.settings.explain import AliasExplanation, FieldExplanation
 from zconfig.settings.load import load
@@ -202,13 +203,13 @@ prod
              from ZILLIZ_PROD_TOKEN (environment)
              not ZILLIZ_PROD_TOKEN (.env.local:1), the same value: environment ranks higher
              not ZILLIZ_PROD_TOKEN (.env:3), another value: environment ranks higher
-  db_name    default (default)
-  timeout    10.0 (default)
+  db_name    default (not set)
+  timeout    10.0 (not set)
              not ZILLIZ_PROD_TIMEOUT (.env.local:2): it is empty
-  required   true (default)
-  proxy      as gRPC reads the environment (default)
-  keepalive  30 (default)
-  pool_size  1 (default)
+  required   true (not set)
+  proxy      as gRPC reads the environment (not set)
+  keepalive  30 (not set)
+  pool_size  1 (not set)
 
 looked for in {}, the highest rank first:
   environment
@@ -305,7 +306,6 @@ def test_credentials_in_a_uri_that_does_not_count_are_said_to_go_with_it(tmp_pat
         ("http://db", "keepalive", "30"),
         ("https://in03-x.serverless.aws-eu-central-1.vectordb.zillizcloud.com", "keepalive", "300"),
         ("http://db", "db_name", "default"),
-        ("http://db/sales", "db_name", "sales"),
         ("https://db", "tls_server_name", "db"),
         ("http://db", "tls_server_name", None),
         ("http://db", "proxy", "as gRPC reads the environment"),
@@ -328,6 +328,23 @@ def test_the_authorities_that_are_trusted_by_default_are_shown(
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     found = field_of(tmp_path, "tls_ca", ZILLIZ_PROD_URI="https://db")
     assert found.value == f"the system's authorities {bundle}"
+
+
+def test_what_is_a_part_of_the_uri_is_said_to_be_from_there(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_PROD_URI": f"https://root:{SECRET}@db/sales"}
+    found = {each.field: each for each in alias_of(tmp_path, **environ).fields}
+    assert (found["db_name"].value, found["db_name"].part) == ("sales", "path")
+    assert (found["user"].part, found["password"].part) == ("userinfo", "userinfo")
+    assert {str(found[name].origin) for name in ("uri", "db_name", "user")} == {
+        "ZILLIZ_PROD_URI (environment)"
+    }
+    assert (found["uri"].part, found["timeout"].part) == (None, None)
+    told = explanation_table(connections_of(tmp_path, **environ).explain())
+    assert "sales\n                   from the path of ZILLIZ_PROD_URI (environment)" in told
+    assert "from the userinfo of ZILLIZ_PROD_URI (environment)" in told
+    assert "10.0 (not set)" in told
+    beside = field_of(tmp_path, "db_name", ZILLIZ_PROD_DB_NAME="sales", **environ)
+    assert (beside.part, str(beside.origin)) == (None, "ZILLIZ_PROD_DB_NAME (environment)")
 
 
 def test_files_that_variables_name_are_among_those_looked_for(tmp_path: Path) -> None:

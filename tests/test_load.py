@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 import pickle
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from zconfig.cli.report import listed
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
 from zconfig.registry.table import spec_of
+from zconfig.settings.arguments import from_arguments, hide
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.load import load
 from zconfig.settings.model import Settings
+from zconfig.settings.names import VOCABULARY
 from zconfig.settings.options import LoaderOptions
 from zconfig.settings.stray import ALONE
 
@@ -78,9 +81,15 @@ BAD = {
     "pass_line": Bad({"USER": "a", "PASSWORD": "x\ny"}, "line_end", "PASSWORD", "line end", "line"),
     "user_line": Bad({"USER": "a\n", "PASSWORD": "x"}, "line_end", "USER", "line end", "one line"),
     "colon": Bad({"USER": "a:b", "PASSWORD": "x"}, "colon_in_user", "USER", "colon", "without"),
-    "user_alone": Bad({"USER": "a"}, "half_credentials", "USER", "without PASSWORD", "PASSWORD"),
-    "pass_alone": Bad({"PASSWORD": "a"}, "half_credentials", "PASSWORD", "without USER", "USER"),
-    "both": Bad({"TOKEN": "t", "USER": "a"}, "two_credentials", "USER", "beside", "either"),
+    "user_alone": Bad(
+        {"USER": "a"}, "half_credentials", "USER", "without {}_PASSWORD", "set {}_PASSWORD"
+    ),
+    "pass_alone": Bad(
+        {"PASSWORD": "a"}, "half_credentials", "PASSWORD", "without {}_USER", "set {}_USER"
+    ),
+    "both": Bad(
+        {"TOKEN": "t", "USER": "a"}, "two_credentials", "USER", "beside", "remove {}_TOKEN"
+    ),
     "spellings": Bad({"TOKEN": "t", "API_KEY": "u"}, "conflict", "API_KEY", "differs", "keep one"),
     "no_file": Bad({"TOKEN_FILE": "/nowhere"}, "missing", "TOKEN_FILE", "not exist", "create"),
     "no_regular": Bad({"TOKEN_FILE": "/"}, "not_regular", "TOKEN_FILE", "not a file", "regular"),
@@ -100,7 +109,9 @@ BAD = {
     "big_pool": Bad({"POOL_SIZE": "65"}, "bad_pool_size", "POOL_SIZE", "1 to 64", "POOL_SIZE=1"),
     "half_pool": Bad({"POOL_SIZE": "1.5"}, "bad_pool_size", "POOL_SIZE", "whole", "POOL_SIZE=1"),
     "maybe": Bad({"REQUIRED": "maybe"}, "bad_required", "REQUIRED", "true or", "REQUIRED=true"),
-    "ca": Bad({"TLS_CA": "ca"}, "tls_on_plaintext", "TLS_CA", "not https", "https://"),
+    "ca": Bad(
+        {"TLS_CA": "ca"}, "tls_on_plaintext", "TLS_CA", "{}_URI is not https", "remove {}_TLS_CA"
+    ),
     "name": Bad(
         {"TLS_SERVER_NAME": "x"}, "tls_on_plaintext", "TLS_SERVER_NAME", "not https", "use"
     ),
@@ -108,8 +119,12 @@ BAD = {
         {"TLS_CA": "ca"}, "tls_on_plaintext", "TLS_CA", "not https", "use", uri="unix:/x"
     ),
     "name_line": Bad({"TLS_SERVER_NAME": "x\n"}, "line_end", "TLS_SERVER_NAME", "end", "one", TLS),
-    "no_key": Bad({"TLS_CERT": "c"}, "tls_pair", "TLS_CERT", "without TLS_KEY", "both", TLS),
-    "no_cert": Bad({"TLS_KEY": "k"}, "tls_pair", "TLS_KEY", "without TLS_CERT", "both", TLS),
+    "no_key": Bad(
+        {"TLS_CERT": "c"}, "tls_pair", "TLS_CERT", "without {}_TLS_KEY", "set {}_TLS_KEY", TLS
+    ),
+    "no_cert": Bad(
+        {"TLS_KEY": "k"}, "tls_pair", "TLS_KEY", "without {}_TLS_CERT", "set {}_TLS_CERT", TLS
+    ),
     "socks": Bad({"PROXY": "socks5://p:1"}, "bad_proxy", "PROXY", "proxy", "http://host:port"),
 }
 
@@ -153,10 +168,71 @@ def test_a_problem_says_what_where_and_how_to_mend_it(alias: str, read: Read) ->
     assert problem.origin is not None
     assert problem.origin.key == f"ZILLIZ_{alias.upper()}_{bad.at}"
     assert problem.severity == "error"
-    assert bad.message in problem.message
-    assert bad.remedy in problem.remedy
+    prefix = f"ZILLIZ_{alias.upper()}"
+    assert bad.message.replace("{}", prefix) in problem.message
+    assert bad.remedy.replace("{}", prefix) in problem.remedy
     assert configuration.errors == configuration.errors_of(alias) == (problem,)
     assert list(configuration.aliases) == ["good"]
+
+
+BARE = re.compile(rf"(?<!ZILLIZ_)\b({'|'.join(word.upper() for word in VOCABULARY)})\b")
+
+
+def test_no_problem_names_a_field_where_it_means_a_variable(read: Read) -> None:
+    told = [str(each) for each in read(everything_bad()).problems]
+    assert [text for text in told if set(BARE.findall(text)) - {"URI"}] == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"user": "a"}, "set the parameter password there too, or the parameter token in place"),
+        ({"client_pem_path": "c"}, "set the parameter tls_key too, or remove the parameter client"),
+        ({"ca_pem_path": "c", "secure": False}, "remove the parameter ca_pem_path"),
+        ({"timeout": "5s"}, "timeout (connections.connect): '5s' is not a number of seconds"),
+    ],
+)
+def test_a_problem_of_what_code_gave_names_the_parameter(
+    parameters: dict[str, object], told: str, read: Read
+) -> None:
+    uri = "http://db" if "secure" in parameters else "https://db"
+    with pytest.raises(ConfigurationError) as caught:
+        from_arguments("prod", hide({"uri": uri, **parameters}), "connections.connect")
+    assert told in str(caught.value)
+
+
+def test_half_a_pair_of_pymilvus_variables_names_the_other_one(read: Read) -> None:
+    [problem] = read({"MILVUS_URI": "https://db", "MILVUS_USER": "root"}).problems
+    assert "is set without MILVUS_PASSWORD" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        (
+            "ZILLIZ_TIMEOUT",
+            "5s",
+            "'5s' is not a number of seconds greater than 0 and at most 86400",
+        ),
+        (
+            "ZILLIZ_TIMEOUT",
+            "86401",
+            "'86401' is not a number of seconds greater than 0 and at most",
+        ),
+        ("ZILLIZ_REQUIRED", "maybe", "'maybe' is not true or false"),
+        ("ZILLIZ_POOL_SIZE", "1.5", "'1.5' is not a whole number"),
+        ("ZILLIZ_KEEPALIVE", "on", "'on' is not 0 or a number of seconds"),
+        ("ZILLIZ_KEEPALIVE", "5", "5 is neither 0 nor at least 10"),
+        ("ZCONFIG_WAIT", "5s", "'5s' is not a number of seconds from 0"),
+        # As long as the shortest password: it may be one, in the wrong variable.
+        ("ZILLIZ_TIMEOUT", "secret", "is not a number of seconds"),
+    ],
+)
+def test_a_value_that_can_be_no_secret_is_shown(
+    name: str, value: str, shown: str, read: Read
+) -> None:
+    [problem] = read({"ZILLIZ_URI": "http://db", name: value}).problems
+    assert problem.message.startswith(shown)
 
 
 @pytest.mark.parametrize("alias", BAD.keys())

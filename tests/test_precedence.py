@@ -515,7 +515,7 @@ def test_half_of_a_pair_is_an_error_and_no_lower_layer_completes_it(
     write(tmp_path / ".env", f"ZILLIZ_URI={URI}\nZILLIZ_USER=a\nZILLIZ_PASSWORD=b\n")
     problem = only_error(read(**{f"ZILLIZ_{name}": value for name, value in environ.items()}))
     assert (problem.code, str(problem.origin)) == ("half_credentials", origin)
-    assert f"without {missing}" in problem.message
+    assert f"without ZILLIZ_{missing} " in problem.message
 
 
 def test_userinfo_without_a_password_is_a_token(read: Read) -> None:

@@ -13,7 +13,7 @@ from zconfig.origin import Origin
 from zconfig.paths import anchored, working_directory
 from zconfig.redaction import Hidden, Secret, redact_uri, secrets_in
 from zconfig.settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
-from zconfig.settings.names import variable_name
+from zconfig.settings.names import unset_name
 
 # The settings that a field of a specification is made of, where their names differ.
 _SETTINGS = {
@@ -135,8 +135,7 @@ class ConnectionSpec:
             is_userinfo = setting in _SETTINGS["credentials"] and origin == uri
             return f"the {setting} in {origin.name}" if is_userinfo else origin.name
         # Beside a URI that code gives, nothing of the environment counts.
-        is_from_code = uri is not None and uri.source == "code"
-        return f"the parameter {setting}" if is_from_code else variable_name(self.alias, setting)
+        return unset_name(self.alias, setting, uri)
 
     @property
     def _credential_settings(self) -> tuple[str, ...]:

@@ -55,7 +55,8 @@ def _fields(alias: AliasExplanation) -> Table:
 
 
 def _told(field: FieldExplanation) -> list[Text]:
-    lines = [Text(f"from {field.origin}")] if field.origin else []
+    part = f"the {field.part} of " if field.part else ""
+    lines = [Text(f"from {part}{field.origin}")] if field.origin else []
     lines += [Text(f"not {_beaten(each, field)}", style="dim") for each in field.shadowed]
     lines += [Text(f"not {origin}: it is empty", style="dim") for origin in field.empty]
     if field.origin is None and field.value is None:
@@ -71,7 +72,7 @@ def _value(field: FieldExplanation) -> Text:
         return Text(marked)
     if field.is_set:
         return Text(field.value or "not valid")
-    return Text(f"{field.value} (default)", style="dim")
+    return Text(f"{field.value} (not set)", style="dim")
 
 
 def _beaten(other: Shadowed, field: FieldExplanation) -> str:

@@ -41,7 +41,7 @@ FAULTS = {
     "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
     "bad_credentials": (
         "the user or the password in the URI is not printable ASCII",
-        "correct it, or set USER and PASSWORD instead",
+        "use a user and a password of printable ASCII",
     ),
     "missing_user": ("the URI has a password without a user", "write user:password before the @"),
     "control_plane": (

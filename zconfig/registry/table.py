@@ -161,4 +161,4 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
     origins = {field: each.origin for field, each in declared.items() if each}
     spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
-    return replace(spec, credentials_hint=credentials_hint(alias, configuration.problems))
+    return replace(spec, credentials_hint=credentials_hint(alias, configuration))

@@ -66,7 +66,8 @@ def to_keepalive(value: float) -> float:
     """Refuse what servers would punish as too many pings."""
     lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s
     if value != 0 and value < lowest_s:
-        raise refuse("bad_keepalive", "is neither 0 nor at least 10 seconds", "use 0 or 10 or more")
+        message = f"{value:g} is neither 0 nor at least 10 seconds"
+        raise refuse("bad_keepalive", message, "use 0 or 10 or more")
     return value
 
 

@@ -17,6 +17,7 @@ from zconfig.origin import Origin
 from zconfig.redaction import MASK, redact_uri
 from zconfig.settings.configuration import Configuration, Note, nothing_configured
 from zconfig.settings.fields import (
+    CREDENTIALS,
     DEFAULT_DATABASE,
     ConnectionSettings,
     Variable,
@@ -76,6 +77,8 @@ class FieldExplanation:
         value: Its value as it may be shown; `None` if it has none, or is not valid.
         origin: Where the value stood; `None` for a default.
         layer: The layer it stood in.
+        part: The part of a URI that it stood in: `path` or `userinfo`; `None` for a value of its
+            own.
         shadowed: What is set for it elsewhere, and does not count.
         empty: Where it is set but empty, which counts as unset.
         fingerprint: Of a secret.
@@ -86,6 +89,7 @@ class FieldExplanation:
     value: str | None = None
     origin: Origin | None = None
     layer: str | None = None
+    part: str | None = None
     shadowed: tuple[Shadowed, ...] = ()
     empty: tuple[Origin, ...] = ()
     fingerprint: Fingerprint | None = None
@@ -169,8 +173,12 @@ def _fields(
 ) -> Iterator[FieldExplanation]:
     empty = _empty(configuration, alias)
     shadowed = _shadowed(configuration, alias, settings)
+    uri = configuration.provenance.get((alias, "uri"))
     for field in ConnectionSettings.model_fields:
         declared = configuration.provenance.get((alias, field))
+        part = "userinfo" if declared and uri and _is_part(field, declared, uri) else None
+        if field == "db_name" and declared is None and settings and settings.uri.db_name:
+            declared, part = uri, "path"
         value = getattr(settings, field) if settings else _alone(declared)
         line_end = declared.had_line_end if declared else False
         yield FieldExplanation(
@@ -179,10 +187,15 @@ def _fields(
             value=_shown(field, value, is_set=declared is not None) or _default(field, settings),
             origin=declared.origin if declared else None,
             layer=declared.layer if declared else None,
+            part=part,
             shadowed=tuple(shadowed[field]),
             empty=tuple(empty[field]),
             fingerprint=_fingerprint(settings, field, value, had_line_end=line_end),
         )
+
+
+def _is_part(field: str, declared: Declared, uri: Declared) -> bool:
+    return field in CREDENTIALS and declared.origin == uri.origin
 
 
 def _default(field: str, settings: ConnectionSettings | None) -> str | None:

@@ -179,7 +179,7 @@ class ConnectionSettings(BaseModel):
         Seconds,
         Variable(
             meaning="seconds for one connect: DNS, TCP, TLS, handshake and retries",
-            expected="a number of seconds greater than 0",
+            expected=f"a number of seconds greater than 0 and at most {LONGEST_S}",
             example="10",
         ),
     ] = 10.0
@@ -240,7 +240,7 @@ class ConnectionSettings(BaseModel):
         Variable(
             meaning="seconds between HTTP/2 pings, 0 for none; "
             "by default what the kind of endpoint tolerates",
-            expected="0 or a number of seconds of at least 10",
+            expected=f"0 or a number of seconds from 10 to {LONGEST_S}",
             example="30",
         ),
     ] = None
@@ -265,7 +265,7 @@ class ConnectionSettings(BaseModel):
         if value and in_uri and value != in_uri:
             raise refuse(
                 "database_conflict",
-                "names another database than the URI's path",
+                "names another database than the path of {uri}",
                 "keep one of the two",
             )
         return value
@@ -277,8 +277,8 @@ class ConnectionSettings(BaseModel):
         if value and endpoint and not endpoint.secure:
             raise refuse(
                 "tls_on_plaintext",
-                "is set, and the URI is not https://",
-                "use https:// in the URI, or remove this field",
+                "is set, and {uri} is not https://",
+                f"use https:// in {{uri}}, or remove {{{info.field_name}}}",
             )
         return value
 
@@ -286,10 +286,10 @@ class ConnectionSettings(BaseModel):
     @classmethod
     def _pairs_with_the_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
         if "tls_cert" in info.data and bool(value) != bool(info.data["tls_cert"]):
-            present, absent = ("TLS_KEY", "TLS_CERT") if value else ("TLS_CERT", "TLS_KEY")
+            present, absent = ("tls_key", "tls_cert") if value else ("tls_cert", "tls_key")
             raise refuse(
                 "tls_pair",
-                f"{present} is set without {absent}",
-                "set both for a client certificate, or neither",
+                f"is set without {{{absent}}}",
+                f"set {{{absent}}} too, or remove {{{present}}}",
             )
         return value

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
+from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.names import DEFAULT_ALIAS, Name, fold, parse_name, variable_name
-from zconfig.settings.precedence import Resolution
+from zconfig.settings.precedence import PAIRED, Resolution
 from zconfig.settings.stray import lacking_credentials
 
 _WITHOUT_DOTENV = "set ZCONFIG_ENV_FILE=off"
@@ -75,10 +76,23 @@ def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Ite
             yield _misnamed(origin, _alias_meant(origin.key, aliases), field)
 
 
-def credentials_hint(alias: str, problems: Iterable[Problem]) -> str:
+def credentials_hint(alias: str, configuration: Configuration) -> str:
     """Return where the credentials may be that an alias lacks, or an empty text."""
-    misnamed = (e for e in problems if e.alias == alias and e.code == "misnamed_secret")
-    return "; ".join(f"{e.origin} is no variable's name: {e.remedy}" for e in misnamed)
+    meant = {f"did you mean {variable_name(alias, field)}?" for field in CREDENTIALS}
+    hints = [
+        f"{each.origin} is no variable's name: {each.remedy}"
+        for each in configuration.problems
+        if each.alias == alias and each.code == "misnamed_secret"
+    ]
+    hints += [
+        f"{each.origin} is of the alias {each.alias}: {each.remedy}"
+        for each in configuration.problems
+        if each.code == "missing_uri" and each.remedy in meant
+    ]
+    if alias == DEFAULT_ALIAS:
+        unpaired = (e for e in configuration.notes if fold(e.origin.key) in PAIRED)
+        hints += [f"{each.origin} {each.message}" for each in unpaired if not each.slot]
+    return "; ".join(hints)
 
 
 def _misnamed(origin: Origin, alias: str, field: str) -> Problem:

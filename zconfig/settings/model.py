@@ -7,6 +7,7 @@ need the aliases beforehand, could not see typos, and is quadratic in their numb
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -21,8 +22,8 @@ from zconfig.errors import Problem
 from zconfig.settings.complaints import problem_of
 from zconfig.settings.fields import ConnectionSettings, Variable
 from zconfig.settings.grouping import Declared
-from zconfig.settings.names import variable_name
-from zconfig.settings.precedence import Resolution, Values
+from zconfig.settings.names import unset_name, variable_name
+from zconfig.settings.precedence import Resolution, Slot, Values
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -123,8 +124,22 @@ def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterab
             at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
             provenance = resolution.provenance.get((alias, at_fault or field))
             origin = provenance.origin if provenance else None
-            variable = Variable.of(ConnectionSettings, field)
-            yield problem_of(detail, variable, origin=origin, alias=alias, field=field)
+            yield problem_of(
+                detail,
+                Variable.of(ConnectionSettings, field),
+                origin=origin,
+                value=provenance.entry.value.reveal() if provenance else None,
+                alias=alias,
+                field=field,
+                name_of=partial(_name_of, resolution.provenance, alias),
+            )
+
+
+def _name_of(provenance: Mapping[Slot, Declared], alias: str, field: str) -> str:
+    """Return the variable or parameter of a field, whether it is set or not."""
+    found = provenance.get((alias, field))
+    uri = provenance.get((alias, "uri"))
+    return found.origin.name if found else unset_name(alias, field, uri.origin if uri else None)
 
 
 def _missing_uri(alias: str, first: Declared) -> Problem:

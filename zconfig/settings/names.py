@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from zconfig.settings.fields import ConnectionSettings, Variable
+from zconfig.origin import Origin
+from zconfig.settings.fields import CREDENTIALS, ConnectionSettings, Variable
 from zconfig.settings.spelling import nearest
+from zconfig.sources.milvus_env import is_milvus
 
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
@@ -186,6 +188,26 @@ def variable_name(alias: str, field: str) -> str:
     """
     stem = field if alias == DEFAULT_ALIAS else f"{alias}_{field}"
     return (PREFIX + stem).upper()
+
+
+def unset_name(alias: str, field: str, beside: Origin | None) -> str:
+    """Return the variable or parameter to set for a field that is not, as a remedy names it.
+
+    Args:
+        alias: The connection's name.
+        field: The field.
+        beside: Where another field of it is set.
+
+    Example:
+        >>> unset_name("prod", "password", Origin("dotenv", "ZILLIZ_PROD_USER", ".env", 1))
+        'ZILLIZ_PROD_PASSWORD'
+        >>> unset_name("prod", "password", Origin("code", "user", "connections.connect"))
+        'the parameter password'
+    """
+    if beside is not None and beside.source == "code":
+        return f"the parameter {field}"
+    is_pair = beside is not None and is_milvus(beside.key) and field in CREDENTIALS
+    return f"MILVUS_{field.upper()}" if is_pair else variable_name(alias, field)
 
 
 def prefix_meant(key: str) -> str | None:

@@ -123,7 +123,7 @@ class LoaderOptions(BaseModel):
         Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)],
         Variable(
             meaning="seconds for which transient failures are retried while connecting",
-            expected="a number of seconds, 0 or more",
+            expected=f"a number of seconds from 0 to {LONGEST_S}",
             example="60",
         ),
     ] = 0.0
@@ -249,6 +249,6 @@ def _validated(
     for detail in details:
         option = str(detail["loc"][0])
         variable = Variable.of(LoaderOptions, option)
-        problems.append(problem_of(detail, variable, origin=origins.get(option)))
-        values.pop(option, None)
+        value = values.pop(option, None)
+        problems.append(problem_of(detail, variable, origin=origins.get(option), value=value))
     return LoaderOptions(**values), problems

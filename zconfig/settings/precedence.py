@@ -18,9 +18,12 @@ from zconfig.origin import Origin
 from zconfig.redaction import Hidden, Secret, secrets_in
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.grouping import Declared, Layer
-from zconfig.settings.names import CONTROL_PLANE_KEY, Word, fold
+from zconfig.settings.names import CONTROL_PLANE_KEY, Word, fold, unset_name
 from zconfig.sources.entry import Entry
 from zconfig.sources.milvus_env import is_milvus
+
+PAIRED = frozenset({CONTROL_PLANE_KEY, "milvus_token", "milvus_user", "milvus_password"})
+"""Variables, folded, whose credentials are not sent to every endpoint of `default`."""
 
 Slot = tuple[str, str]
 """Alias and field."""
@@ -229,22 +232,25 @@ class _Resolver:
         """Refuse two forms of credentials in one layer, and half of a pair."""
         if "token" in found and len(found) > 1:
             other = next(found[name] for name in ("user", "password") if name in found)
+            token = found["token"].origin.name
             self._break(
                 (alias, "token"),
                 other.origin,
                 "two_credentials",
-                f"is set beside {found['token'].origin.key} in the same place",
-                "keep either the token, or the user and password",
+                f"is set beside {token} in the same place",
+                f"remove {token}, or the user and password",
             )
             return True
         for present, absent in (("user", "password"), ("password", "user")):
             if present in found and absent not in found and (alias, absent) not in self.broken:
+                origin = found[present].origin
+                token, missing = (unset_name(alias, each, origin) for each in ("token", absent))
                 self._break(
                     (alias, absent),
-                    found[present].origin,
+                    origin,
                     "half_credentials",
-                    f"is set without {absent.upper()} in the same place",
-                    f"set {absent.upper()} there too, or a token in place of both",
+                    f"is set without {missing} in the same place",
+                    f"set {missing} there too, or {token} in place of both",
                 )
                 return True
         return False
