@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tests.support.fake_milvus import fake_milvus
 from tests.support.faults import answering, failing, grpc_server, listening, refused
 from tests.support.processes import run_zconfig
 from tests.support.servers import RealMilvus
+from zconfig.cli.app import zconfig
+from zconfig.cli.ending import _outcome
 
 
 @pytest.fixture(scope="module")
@@ -311,3 +314,30 @@ def test_a_secret_that_the_server_repeats_is_not_shown() -> None:
     assert "bad authorization" in shown
     assert "s3cret-canary" not in shown
     assert base64.b64encode(b"root:s3cret-canary").decode() not in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check"],
+        ["check", "--format", "json"],
+        ["explain"],
+        ["doctor"],
+        ["wait"],
+        ["init", "--uri", "./x.db", "--no-token", "--alias"],
+        ["list"],
+        ["--no-such-option"],
+    ],
+    ids=" ".join,
+)
+def test_a_uri_in_the_place_of_an_alias_is_not_repeated(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = "https://root:S3cret-pw@db.example"
+    monkeypatch.setattr(sys, "argv", ["zconfig", *arguments, uri])
+    code = _outcome(zconfig)
+    shown = "".join(capsys.readouterr())
+    assert code in (2, 3)
+    assert "S3cret" not in shown
+    if code == 3:
+        assert "an alias is a name, and this is a URI" in shown

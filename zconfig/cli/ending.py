@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import TextIOWrapper
+from io import StringIO, TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
 import click
+
+from zconfig.redaction import MASK
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 # What is under way is given back meanwhile: a terminal's echo, a temporary file, connections.
@@ -92,8 +95,9 @@ def _outcome(command: click.Command) -> int:
         _say("zconfig: aborted")
         return 1
     except click.ClickException as error:
-        with suppress(OSError):
-            error.show()
+        error.show(shown := StringIO())
+        # It repeats an argument that it did not expect, which may be a URI with a password.
+        _say(re.sub(r"(?<=://)\S*@", f"{MASK}@", shown.getvalue().rstrip()))
         return error.exit_code
     except OSError as error:  # help, on a full disk
         _say(f"zconfig: {_reason(error)}")
