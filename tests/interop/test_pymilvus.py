@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import types
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -326,6 +327,22 @@ def test_an_alias_is_registered_by_the_spelling_that_it_is_installed_by(
         assert utility.list_collections(using="One") == utility.list_collections(using="one")
         zconfig.connections.disconnect("one")
         assert not {"one", "One"} & {name for name, _ in pymilvus.connections.list_connections()}
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 here")
+def test_an_ipv6_address_does_for_the_orm_and_for_a_client(milvus: RealMilvus) -> None:
+    one = {"host": "::1", "port": milvus.port, "token": CREDENTIALS}
+    with zconfig.connections.override({"one": one}):
+        install()
+        assert utility.list_collections(using="one") == zconfig.client("one").list_collections()
 
 
 def test_an_alias_that_a_reload_opens_anew_stays_registered(milvus: RealMilvus) -> None:

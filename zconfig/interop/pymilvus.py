@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -202,4 +203,6 @@ def uri_of(connection: Connection | AsyncConnection) -> str:
     if endpoint.transport is Transport.UNIX:
         return endpoint.target
     scheme = "https" if endpoint.secure else "http"
-    return f"{scheme}://{connection.target.removeprefix('dns:///')}"
+    # pymilvus' registry takes no IPv6 address, and in older versions no client does.
+    address = re.sub(r"\[.*\]", "ipv6", connection.target.removeprefix("dns:///"))
+    return f"{scheme}://{address}"
