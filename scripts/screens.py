@@ -65,7 +65,9 @@ class Screen:
                 path = Path(directory, name)
                 path.write_text(content, encoding="utf-8")
                 path.chmod(0o600)
-            printed = on_terminal(self, Path(directory))
+            authority = Path(directory, "authority.pem")
+            trustme.CA().cert_pem.write_to_path(str(authority))
+            printed = on_terminal(self, Path(directory), authority)
         return f"\x1b[2m$\x1b[0m {self.command}\n{moved(printed, directory).rstrip()}\n"
 
 
@@ -79,8 +81,11 @@ def moved(text: str, directory: str) -> str:
     return re.sub(rf"{re.escape(directory)}([\w./-]*)(,?)", name, text)
 
 
-def on_terminal(screen: Screen, directory: Path) -> str:
-    """Run a command with a terminal for its standard output; return that, and its errors after."""
+def on_terminal(screen: Screen, directory: Path, authority: Path) -> str:
+    """Run a command with a terminal for its standard output; return that, and its errors after.
+
+    The certificates that it trusts are a file of ours: each system has its own list elsewhere.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, screen.columns, 0, 0))
     process = subprocess.Popen(  # noqa: S603 - what stands below
@@ -90,6 +95,7 @@ def on_terminal(screen: Screen, directory: Path) -> str:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "TERM": "xterm-256color",
+            "SSL_CERT_FILE": str(authority),
             **screen.environ,
         },
         stdout=theirs,
