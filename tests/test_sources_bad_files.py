@@ -232,12 +232,23 @@ def planted(file: Path, content: bytes) -> None:
 
 FOUND = [
     (unreadable, "unreadable"),
-    (directory, "not_regular"),
     (utf_16, "not_text"),
     (huge, "too_large"),
     (world_writable, "world_writable"),
     pytest.param(planted, "foreign_owner", marks=by_root),
 ]
+
+
+def test_a_directory_in_the_place_of_a_dotenv_file_is_an_error_of_nobody(
+    open_directory: Path,
+) -> None:
+    directory(open_directory / ".env", b"")  # as `python -m venv .env` makes one
+
+    lacking = read(URIS, open_directory)
+    strict = read({**URIS, "ZCONFIG_STRICT": "1"}, open_directory)
+
+    assert (told(lacking), len(lacking.aliases)) == ([("not_regular", "warning", None)], 2)
+    assert told(strict) == [("not_regular", "error", None)]
 
 
 @pytest.mark.parametrize(("spoil", "code"), FOUND)

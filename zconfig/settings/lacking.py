@@ -33,7 +33,7 @@ def judge_places(
     """Say whom it concerns that a file or directory cannot be read.
 
     Where nobody named it, as `.env` and `/run/secrets`, it may be somebody else's: an error of the
-    aliases that lack something, which may stand in it, and otherwise a warning.
+    aliases that lack something, which may be in it, and otherwise a warning.
 
     Args:
         places: For each layer, whether somebody named it, and what is wrong with it as a whole.
@@ -57,7 +57,7 @@ def _of_nobody(problem: Problem, aliases: Collection[str], *, strict: bool) -> I
         problem = replace(problem, remedy=f"{problem.remedy}, or {_WITHOUT_DOTENV}")
     if strict:
         yield problem
-    elif aliases:
+    elif aliases and problem.code != "not_regular":  # a directory holds no settings
         yield from (replace(problem, alias=alias) for alias in aliases)
     else:
         yield replace(problem, severity="warning")
