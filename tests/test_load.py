@@ -92,7 +92,7 @@ BAD = {
     ),
     "spellings": Bad({"TOKEN": "t", "API_KEY": "u"}, "conflict", "API_KEY", "differs", "keep one"),
     "no_file": Bad({"TOKEN_FILE": "/nowhere"}, "missing", "TOKEN_FILE", "not exist", "create"),
-    "no_regular": Bad({"TOKEN_FILE": "/"}, "not_regular", "TOKEN_FILE", "not a file", "regular"),
+    "no_regular": Bad({"TOKEN_FILE": "/"}, "is_directory", "TOKEN_FILE", "not a file", "regular"),
     "db": Bad(
         {"DB_NAME": "a"}, "database_conflict", "DB_NAME", "another", "one", uri="http://db/b"
     ),

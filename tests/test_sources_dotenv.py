@@ -438,7 +438,7 @@ def test_an_absent_file_is_no_problem(tmp_path):
 @pytest.mark.parametrize(
     ("make", "code"),
     [
-        (lambda path: path.mkdir(), "not_regular"),
+        (lambda path: path.mkdir(), "is_directory"),
         (os.mkfifo, "not_regular"),
         (lambda path: path.symlink_to(path.name), "loop"),
         (lambda path: path.write_bytes(f"ZILLIZ_TOKEN={SECRET}\xff".encode("latin-1")), "not_text"),

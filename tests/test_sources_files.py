@@ -113,7 +113,7 @@ def make_writable_behind_a_link(path):
 
 BAD = {
     make_fifo: "not_regular",
-    make_directory: "not_regular",
+    make_directory: "is_directory",
     make_socket: "not_regular",
     make_device: "not_regular",
     make_missing: "missing",

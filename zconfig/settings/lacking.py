@@ -57,7 +57,7 @@ def _of_nobody(problem: Problem, aliases: Collection[str], *, strict: bool) -> I
         problem = replace(problem, remedy=f"{problem.remedy}, or {_WITHOUT_DOTENV}")
     if strict:
         yield problem
-    elif aliases and problem.code != "not_regular":  # a directory holds no settings
+    elif aliases and problem.code != "is_directory":  # a directory holds no settings
         yield from (replace(problem, alias=alias) for alias in aliases)
     else:
         yield replace(problem, severity="warning")

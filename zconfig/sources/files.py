@@ -30,9 +30,8 @@ _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
-_NOT_REGULAR = Problem(
-    "not_regular", "this is a directory or a device, not a file", "give a regular file"
-)
+_NOT_REGULAR = Problem("not_regular", "this is a device, not a file", "give a regular file")
+_DIRECTORY = Problem("is_directory", "this is a directory, not a file", "give a regular file")
 _LOOP = Problem("loop", "its symbolic links lead round in a circle", "point the link at a file")
 _OUTSIDE = Problem(
     "outside_directory",
@@ -160,8 +159,8 @@ def read_text(
         The text and what is questionable about the file.
 
     Raises:
-        FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `not_regular`,
-            `foreign_owner`, `world_writable`, `too_large` or `not_text`.
+        FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `is_directory`,
+            `not_regular`, `foreign_owner`, `world_writable`, `too_large` or `not_text`.
     """
     try:
         outcome = _Request(path, limit_bytes, kind, directory, named).read()
@@ -192,8 +191,9 @@ class _Request:
             os.close(descriptor)
 
     def _read_open(self, descriptor: int) -> FileText | Problem:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return _NOT_REGULAR
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return _DIRECTORY if stat.S_ISDIR(mode) else _NOT_REGULAR
         real = _path_of(descriptor, self.path)
         if self.directory and not _is_inside(real, self.directory):
             return _OUTSIDE
