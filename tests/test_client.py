@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pymilvus import AsyncMilvusClient, MilvusException
 
+import zconfig
 from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy
@@ -19,7 +21,7 @@ from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.errors import ClosedError
+from zconfig.errors import ClosedError, ConfigurationError
 from zconfig.interop.pymilvus import async_client_of, client_of
 from zconfig.registry import Connections
 
@@ -46,6 +48,54 @@ def test_an_alias_has_one_client_whoever_asks(prod: Connections) -> None:
 def test_a_client_with_options_of_its_own_is_another_one(prod: Connections) -> None:
     connection = prod["prod"]
     assert client_of(connection, timeout=3.0) is not client_of(connection)
+
+
+def value() -> str:
+    return "S3cret-value"
+
+
+@pytest.mark.parametrize("face", ["client", "async_client"])
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("uri", r"connections\.connect\(alias, uri=\.\.\.\)"),
+        ("url", r"connections\.connect\(alias, uri=\.\.\.\)"),
+        ("host", r"connect\(alias, host="),
+        ("address", r"connect\(alias, address="),
+        ("secure", r"connect\(alias, secure="),
+        ("token", r"connect\(alias, token="),
+        ("api_key", r"connect\(alias, token="),
+        ("password", r"connect\(alias, password="),
+        ("server_pem_path", r"connect\(alias, server_pem_path="),
+        ("client_key_path", r"connect\(alias, client_key_path="),
+        ("server_name", r"connect\(alias, server_name="),
+        ("database", "did you mean db_name"),
+        ("channel", "leave it out"),
+        ("grpc_options", "leave it out"),
+    ],
+)
+def test_an_option_that_says_where_or_how_to_connect_is_refused(
+    face: str, option: str, remedy: str
+) -> None:
+    async def ask() -> object:
+        made = getattr(zconfig, face)("prod", timeout=3.0, **{option: value()})
+        return await made if face == "async_client" else made
+
+    with (
+        zconfig.connections.override({"prod": {"uri": f"http://{LOOPBACK}:1"}}),
+        pytest.raises(ConfigurationError, match=remedy) as caught,
+    ):
+        asyncio.run(ask())
+    [problem] = caught.value.problems
+    assert (problem.code, str(problem.origin)) == ("unknown_argument", f"{option} (zconfig.{face})")
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "S3cret" not in "".join(shown.format())
+
+
+def test_a_client_takes_the_options_that_are_its_own(server: FakeMilvus) -> None:
+    with zconfig.connections.override({"prod": {"uri": server.uri}}):
+        client = zconfig.client("prod", timeout=3.0, db_name="default", dedicated=True)
+        assert client.get_server_version() == VERSION
 
 
 def test_making_a_client_asks_the_server_nothing(prod: Connections, server: FakeMilvus) -> None:

@@ -43,6 +43,7 @@ from zconfig.masking import MaskingFilter, MaskingProcessor
 from zconfig.paths import working_directory
 from zconfig.redaction import Masker
 from zconfig.registry import Connections
+from zconfig.settings.arguments import check_client_options
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.entry import Reading
@@ -217,15 +218,17 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
 
     Args:
         alias: The connection's name; without it, the default alias.
-        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds.
+        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds, or `db_name`. None may
+            say where or how to connect, as `uri` and `token` do: that is the alias' to say.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
-        ConfigurationError: The alias is not configured, or wrongly.
+        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
         ConnectError: The server cannot be reached, or does not accept us.
     """
     from zconfig.interop.pymilvus import client_of
 
+    check_client_options(options, "zconfig.client")
     return client_of(connections.default if alias is None else connections[alias], **options)
 
 
@@ -236,16 +239,17 @@ async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusC
 
     Args:
         alias: The connection's name; without it, the default alias.
-        **options: Passed on to `AsyncMilvusClient`; then the client is a new one.
+        **options: Passed on to `AsyncMilvusClient`, as for `client`; then the client is a new one.
 
     Raises:
         MissingExtraError: pymilvus is not installed, or too old to have it.
-        ConfigurationError: The alias is not configured, or wrongly.
+        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
         ConnectError: The server cannot be reached, or does not accept us.
     """
     from zconfig import aio
     from zconfig.interop.pymilvus import async_client_of
 
+    check_client_options(options, "zconfig.async_client")
     return async_client_of(await aio.get(alias), **options)
 
 

@@ -53,6 +53,9 @@ _ELSEWHERE = {"http": "uri", "https": "uri", "db": "db_name", "ssl": "secure", "
 _MEANT = {name: name for name in PARAMETERS} | _SYNONYMS | _ELSEWHERE
 """Names that a parameter goes by elsewhere, and the parameter."""
 
+_OF_A_CLIENT = frozenset({"db_name", "timeout"})
+"""Parameters that are options of a pymilvus client, too."""
+
 _WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
 
 _INSTEAD = {
@@ -283,8 +286,45 @@ def _instead_of(name: str) -> str:
     """Return the remedy for a parameter that there is not."""
     if name in _INSTEAD:
         return _INSTEAD[name]
-    meant = nearest(str(name).lower(), _MEANT)
-    return f"did you mean {_MEANT[meant]}?" if meant else f"use {', '.join(sorted(PARAMETERS))}"
+    meant = _meant(name)
+    return f"did you mean {meant}?" if meant else f"use {', '.join(sorted(PARAMETERS))}"
+
+
+def _meant(name: str) -> str | None:
+    nearby = nearest(str(name).lower(), _MEANT)
+    return _MEANT[nearby] if nearby else None
+
+
+def check_client_options(options: dict[str, Any], call: str) -> None:
+    """Make sure that no option of a pymilvus client says where or how to connect.
+
+    pymilvus ignores them beside our channel: the client would lead to another server than the
+    one that was named, or be another user.
+
+    Args:
+        options: As they were given. If any is refused they are cleared: one may be a secret.
+        call: The call they were given to.
+
+    Raises:
+        ConfigurationError: With every option that is refused.
+    """
+    problems = [problem for name in options if (problem := _refused_option(name, call))]
+    if problems:
+        options.clear()
+        raise ConfigurationError(problems)
+
+
+def _refused_option(name: str, call: str) -> Problem | None:
+    meant = name if name in ("channel", "grpc_options") else _meant(name)
+    if meant is None or name in _OF_A_CLIENT:
+        return None
+    remedy = f"pass it to connections.connect(alias, {meant}=...), and take the client of that"
+    if meant in _OF_A_CLIENT:
+        remedy = f"did you mean {meant}?"
+    elif meant not in PARAMETERS:
+        remedy = "leave it out"
+    what = "is not an option of a client, which is connected as its alias is"
+    return Problem("unknown_argument", what, remedy, origin=Origin("code", name, path=call))
 
 
 def _no_tls(alias: str, call: str) -> Problem:
