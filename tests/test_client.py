@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pymilvus
 import pytest
 from pymilvus import AsyncMilvusClient, MilvusException
 
@@ -21,7 +22,7 @@ from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.errors import ClosedError, ConfigurationError
+from zconfig.errors import ClosedError, ConfigurationError, MissingExtraError
 from zconfig.interop.pymilvus import async_client_of, client_of
 from zconfig.registry import Connections
 
@@ -211,6 +212,21 @@ def test_an_asynchronous_client_of_a_closed_alias_says_so(server: FakeMilvus) ->
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(use())
+
+
+def test_a_pymilvus_that_is_too_old_is_told_with_one_that_is_not(
+    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> None:
+        async_client_of(await face.aio.get("prod"))
+
+    monkeypatch.delattr(pymilvus, "AsyncMilvusClient")
+    told = "a pymilvus that has AsyncMilvusClient is not installed; .*'pymilvus>=2.6'"
+    with (
+        faces(ZILLIZ_PROD_URI=server.uri) as face,
+        pytest.raises(MissingExtraError, match=told),
+    ):
+        asyncio.run(ask())
 
 
 def test_the_package_hands_out_asynchronous_clients(server: FakeMilvus) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import tomllib
 from typing import Any
 
 import pytest
 from celery.app.base import Celery
 from celery.backends.base import Backend
 
+from tests.support.processes import REPOSITORY
 from zconfig.errors import (
+    _EXTRAS,
     AutoconnectError,
     ClosedError,
     ConfigurationError,
@@ -30,6 +33,15 @@ ERRORS = [
     ClosedError("prod"),
     MissingExtraError("pymilvus", "pymilvus"),
 ]
+
+
+@pytest.mark.parametrize("extra", _EXTRAS)
+def test_what_an_extra_brings_is_named_as_it_is_declared(extra: str) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = project["project"]["optional-dependencies"][extra]
+    command = " ".join(f"'{each}'" for each in packages)
+    told = f"x is not installed; run: pip install {command}"
+    assert str(MissingExtraError("x", extra)) == told
 
 
 @pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)

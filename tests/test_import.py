@@ -129,11 +129,16 @@ def test_the_public_names_are_these() -> None:
     )
 
 
-def test_every_public_name_is_there() -> None:
-    source = (
-        "import zconfig; print(json.dumps([n for n in zconfig.__all__ if not hasattr(zconfig, n)]))"
-    )
-    assert printed(source) == []
+def test_every_public_name_is_there_and_listed_and_no_other_is() -> None:
+    source = """
+import zconfig
+listed = dir(zconfig)
+print(json.dumps([
+    [n for n in listed if not hasattr(zconfig, n)],
+    sorted(set(listed) ^ set(zconfig.__all__)),
+]))
+"""
+    assert printed(source) == [[], ["aio", "errors", "health", "interop"]]
 
 
 def test_what_is_set_after_the_import_counts_on_the_first_use_of_the_package() -> None:

@@ -467,4 +467,4 @@ except (lite.LiteError, lite.MissingExtraError) as error:
 def test_without_what_it_needs_the_error_says_what_to_install(missing, message):
     done = run(FAILS_TO_IMPORT, missing)
     assert done.stdout.startswith(message)
-    assert "'zilliz-zconfig[lite]'" in done.stdout
+    assert "run: pip install 'milvus-lite>=3.0' 'pymilvus>=2.6.1'" in done.stdout

@@ -26,6 +26,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from moto import mock_aws
 
 from tests.support.processes import run_python
+from zconfig.errors import install_command
 from zconfig.origin import Origin
 from zconfig.redaction import Secret
 from zconfig.settings.load import load
@@ -513,7 +514,7 @@ def test_a_missing_package_is_a_problem_with_the_command_that_installs_it(
 
     problem = only_problem(read("https://acme"))
     assert problem.code == "missing_extra"
-    assert problem.remedy == f"run: pip install 'zilliz-zconfig[{extra}]'"
+    assert problem.remedy == f"run: {install_command(extra)}"
     where = f"{problem.origin.key} ({problem.origin.source} https://acme)"
     assert str(problem).startswith(f"{where}: needs packages that are not installed; ")
 

@@ -53,7 +53,10 @@ from zconfig.sources.process import process_environment
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
 
-    from zconfig import events
+    from zconfig import aio as aio
+    from zconfig import events as events
+    from zconfig import health as health
+    from zconfig import interop as interop
     from zconfig.connection import Connection
     from zconfig.registry.reload import Changes
     from zconfig.registry.stats import AliasStats, RoundTrips
@@ -93,6 +96,7 @@ __all__ = [
 ]
 
 
+_MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
     "AliasStats": "zconfig.registry.stats",
     "Connection": "zconfig.connection",
@@ -284,13 +288,18 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
     return connection_args_of(connections.spec(alias))
 
 
-def __getattr__(name: str) -> Any:
-    """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
-    if name in ("aio", "events", "health"):
-        return import_module(f"zconfig.{name}")
-    if name == "interop":
-        import_module("zconfig.interop.pymilvus")
-        return import_module("zconfig.interop")
-    if name in _ELSEWHERE:
-        return getattr(import_module(_ELSEWHERE[name]), name)
-    raise AttributeError(f"module 'zconfig' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_MODULES})
+
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+
+    def __getattr__(name: str) -> Any:
+        """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
+        if name == "interop":
+            import_module("zconfig.interop.pymilvus")
+        if name in _MODULES:
+            return import_module(f"zconfig.{name}")
+        if name in _ELSEWHERE:
+            return getattr(import_module(_ELSEWHERE[name]), name)
+        raise AttributeError(f"module 'zconfig' has no attribute {name!r}")

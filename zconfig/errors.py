@@ -151,8 +151,35 @@ class ConflictError(ConfigurationError):
     """A live alias was asked for again with another configuration; names the fields."""
 
 
+_EXTRAS = {
+    "lite": ("milvus-lite>=3.0", "pymilvus>=2.6.1"),
+    "pymilvus": ("pymilvus>=2.4",),
+    "aws": ("pydantic-settings[aws-secrets-manager]>=2.10",),
+    "azure": ("pydantic-settings[azure-key-vault]>=2.10",),
+    "google": ("pydantic-settings[gcp-secret-manager]>=2.10",),
+    "otel": ("opentelemetry-api>=1.27",),
+}
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs the packages of an extra, or a package.
+
+    It names the packages: that works wherever zconfig itself was installed from.
+
+    Example:
+        >>> install_command("lite")
+        "pip install 'milvus-lite>=3.0' 'pymilvus>=2.6.1'"
+    """
+    return " ".join(["pip install", *(f"'{each}'" for each in _EXTRAS.get(extra, (extra,)))])
+
+
 class MissingExtraError(ZConfigError, ImportError):
-    """An optional dependency is not installed; the message holds the command that does it."""
+    """An optional dependency is not installed; the message holds the command that does it.
+
+    Args:
+        what: What is not installed.
+        extra: The extra of zconfig that it belongs to, or a package as pip takes it.
+    """
 
     exit_code = ExitCode.CONFIGURATION
 
@@ -162,7 +189,7 @@ class MissingExtraError(ZConfigError, ImportError):
         super().__init__(what, extra)
 
     def __str__(self) -> str:
-        return f"{self.what} is not installed; run: pip install 'zilliz-zconfig[{self.extra}]'"
+        return f"{self.what} is not installed; run: {install_command(self.extra)}"
 
 
 class ClosedError(ZConfigError):

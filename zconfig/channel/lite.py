@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zconfig.channel.quiet import quiet_import
-from zconfig.errors import MissingExtraError
+from zconfig.errors import MissingExtraError, install_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +180,7 @@ def _manager() -> Any:
         raise MissingExtraError(what, "lite") from error
     except Exception as error:  # what an import runs is other people's, and raises what it likes
         reason = f"milvus-lite cannot be imported ({type(error).__name__}: {error})"
-        raise LiteError(reason, "run: pip install 'zilliz-zconfig[lite]'") from error
+        raise LiteError(reason, f"run: {install_command('lite')}") from error
     # At its exit, a forked child would write the parent's data and unlock its directory.
     os.register_at_fork(after_in_child=lambda: atexit.unregister(manager.release_all))
     return manager

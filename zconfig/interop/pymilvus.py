@@ -194,6 +194,7 @@ def _class(name: str) -> Any:
     else:
         if found := getattr(pymilvus, name, None):
             return found
+        raise MissingExtraError(f"a pymilvus that has {name}", "pymilvus>=2.6")
     raise MissingExtraError("pymilvus", "pymilvus")
 
 

@@ -17,7 +17,7 @@ from functools import partial
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from zconfig.errors import Problem
+from zconfig.errors import Problem, install_command
 from zconfig.origin import Origin
 from zconfig.redaction import redact_uri
 from zconfig.sources.bounded import read_in_time
@@ -215,7 +215,7 @@ def _missing(manager: _Manager, shown: str) -> Reading:
     problem = Problem(
         "missing_extra",
         "needs packages that are not installed",
-        f"run: pip install 'zilliz-zconfig[{manager.extra}]'",
+        f"run: {install_command(manager.extra)}",
         origin=Origin(manager.name, manager.option, shown),
     )
     return Reading(manager.name, problems=(problem,))
