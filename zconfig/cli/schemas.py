@@ -207,6 +207,7 @@ _EXPLAINED = _object(
     value=_VALUE,
     origin=_maybe(_ORIGIN, "where the value stood; null for a default"),
     layer=_maybe(_STRING, "the layer it stood in"),
+    part=_maybe(_STRING, "the part of a URI that it stood in: path or userinfo"),
     shadowed=_list(_SHADOWED, "what is set for it elsewhere, and does not count"),
     empty=_list(_ORIGIN, "where it is set but empty, which counts as unset"),
     fingerprint=_MARK,
