@@ -19,6 +19,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,7 +54,7 @@ from zconfig.cli.render import render_github, render_json, render_table
 from zconfig.cli.report import checked, listed
 from zconfig.connection.judging import probe_target
 from zconfig.connection.seam import Attempt
-from zconfig.diagnosis import Surroundings
+from zconfig.diagnosis import Surroundings, stages
 from zconfig.endpoint import EndpointError, parse, split_userinfo
 from zconfig.redaction import MASK
 from zconfig.registry import Connections
@@ -1029,6 +1030,8 @@ def test_no_proxy_shows_its_password(
             patch.setenv("http_proxy", url)
         connections = connections_of(environ, tmp_path, log)
         error = assert_fails_quietly(connections, log, connections.autoconnect)
+        found = stages(probe_target(connections.spec("default")), time.monotonic() + 1)
+        assert_no_canary(repr(found))
     assert "proxy" in str(error)
 
 

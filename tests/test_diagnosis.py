@@ -820,6 +820,19 @@ def test_the_stages_show_what_the_proxy_answered() -> None:
     assert last.detail == f"proxy {proxy}: answered HTTP/1.1 403 Forbidden"
 
 
+def test_the_stages_do_not_repeat_the_credentials_that_a_proxy_does() -> None:
+    def repeat(conn: socket.socket) -> None:
+        sent = conn.recv(faults.CHUNK).decode().partition("Basic ")[2].split("\r\n")[0]
+        said = f"{sent} {base64.b64decode(sent).decode()}"
+        conn.sendall(f"HTTP/1.1 407 not {said} ::error::x\r\n\r\n".encode())
+
+    with faults.listening(repeat) as port:
+        proxy = f"{faults.LOOPBACK}:{port}"
+        *_, last = stages(local(1, via_proxy=f"http://user:s3cr%26t@{proxy}"), soon())
+    said = "not ********= ******** : :error: :x"
+    assert last.detail == f"proxy {proxy}: answered HTTP/1.1 407 {said}"
+
+
 def test_a_proxy_whose_name_does_not_exist() -> None:
     target = local(19530, via_proxy="http://proxy.invalid:3128")
     verdict = call(target).diagnose(target)

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from zconfig.diagnosis.verdict import StageError
 from zconfig.endpoint import proxy_name
 from zconfig.errors import ProxyAuthenticationError, ProxyError
+from zconfig.redaction import evidence, secrets_in
 
 if TYPE_CHECKING:
     from zconfig.diagnosis.network import Stream
@@ -49,7 +50,8 @@ def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
         raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
     if not status[1].startswith(b"2"):
         cause = ProxyAuthenticationError if status[1] == _AUTHENTICATION_REQUIRED else ProxyError
-        raise StageError(cause, f"answered {status[0].decode('ascii', 'replace')}")
+        said = evidence(status[0].decode("ascii", "replace"), secrets_in({"proxy": url}))
+        raise StageError(cause, f"answered {said}")
 
 
 def _connect_request(authority: str, url: str) -> bytes:

@@ -18,7 +18,7 @@ from zconfig.errors import (
     TopologyUnavailableError,
 )
 from zconfig.patience import backoff_s
-from zconfig.redaction import evidence, secrets_in
+from zconfig.redaction import evidence
 from zconfig.topology.parsing import message_of, parse_topology
 from zconfig.topology.request import Answer, get_topology
 from zconfig.topology.values import Topology
@@ -74,9 +74,7 @@ def _ask(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology
     try:
         return _topology_in(get_topology(target, token, deadline), has_token=token is not None)
     except StageError as failed:
-        secrets = (*spec.secrets, *secrets_in({"proxy": target.via_proxy}))
-        seen = evidence(failed.detail, secrets)
-        return Verdict(failed.error, seen, field=failed.field)
+        return Verdict(failed.error, evidence(failed.detail, spec.secrets), field=failed.field)
 
 
 def _topology_in(answer: Answer, *, has_token: bool) -> Topology:
