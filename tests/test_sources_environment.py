@@ -2,11 +2,12 @@
 
 import pytest
 
+from zconfig.origin import printable
 from zconfig.redaction import Secret
 from zconfig.sources.dotenv import read_dotenv
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import split_milvus
-from zconfig.sources.names import fold, is_key, is_variable, printable
+from zconfig.sources.names import fold, is_key, is_variable
 
 
 def test_only_our_variables_are_read_in_any_case_of_letters():

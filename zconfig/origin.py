@@ -62,6 +62,15 @@ class Origin:
             place = f"{place}:{self.line}"
         if self.via is not None:
             place = f"{place}, file {self.via}"
-        text = f"{self.key} ({place})"
         # A path may have anything in it; a terminal gets no line end and no escape of it.
-        return text if text.isprintable() else repr(text)[1:-1]
+        return printable(f"{self.key} ({place})")
+
+
+def printable(name: str) -> str:
+    r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
+
+    Example:
+        >>> printable("ZILLIZ_URI"), printable("two\nlines")
+        ('ZILLIZ_URI', 'two\\nlines')
+    """
+    return str(name) if name.isprintable() else repr(str(name))[1:-1]

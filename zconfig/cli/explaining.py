@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zconfig.cli.drawing import Part, draw
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import MASK
 from zconfig.settings.explain import (
     AliasExplanation,
@@ -40,7 +40,7 @@ def _parts(explanation: Explanation) -> Iterator[Part]:
         yield Text("")
     yield from (Text(f"{note.origin} {note.message}") for note in explanation.notes)
     yield from (Text(f"{each.severity}: {each}") for each in explanation.problems)
-    yield from (Text(line) for line in _files(explanation))
+    yield from (Text(printable(line)) for line in _files(explanation))
 
 
 def _fields(alias: AliasExplanation) -> Table:

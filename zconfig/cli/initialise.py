@@ -12,11 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from zconfig.errors import ConfigurationError, Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.names import Name, parse_name, variable_name
 from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.names import printable
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~-]+")
 _OWNER_ONLY = 0o600

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.sources.process import process_environment
 
 # Of the other sources the path is no file's.
@@ -23,7 +23,7 @@ def place(origin: Origin | None) -> tuple[str | None, int | None]:
     """
     if origin is None or origin.source not in _FILES:
         return None, None
-    return origin.path, origin.line
+    return origin.path and printable(origin.path), origin.line
 
 
 def in_workspace(file: str) -> str:

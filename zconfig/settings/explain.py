@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import MASK, redact_uri
 from zconfig.settings.configuration import Configuration, Note, nothing_configured
 from zconfig.settings.fields import (
@@ -245,7 +245,7 @@ def _beaten(
     if layer is None:
         reason = "what ranks higher is wrong, and nothing stands in for it"
     else:
-        reason = f"{layer} ranks higher"
+        reason = f"{printable(layer)} ranks higher"
         if field != by:
             reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
     if field == "uri" and "@" in entry.value.reveal():
@@ -287,7 +287,7 @@ def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
         return str(value).lower()
     if isinstance(value, SecretStr):  # a proxy's URL
         return redact_uri(value.get_secret_value())
-    return redact_uri(str(value)) if field == "uri" else str(value)
+    return redact_uri(str(value)) if field == "uri" else printable(str(value))
 
 
 def _fingerprint(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
-from zconfig.sources.names import MILVUS, is_setting, is_variable, printable
+from zconfig.sources.names import MILVUS, is_setting, is_variable
 
 _QUOTES = "\"'"
 

@@ -18,12 +18,11 @@ from functools import partial
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from zconfig.errors import Problem, install_command
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import redact_uri
 from zconfig.sources.bounded import read_in_time
 from zconfig.sources.entry import Reading
 from zconfig.sources.mapping import read_mapping
-from zconfig.sources.names import printable
 
 Variables = Mapping[str, str | None]
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.files import located
-from zconfig.sources.names import fold, is_key, printable
+from zconfig.sources.names import fold, is_key
 from zconfig.sources.secret_files import joined
 
 _LINE_END = re.compile(r"\r?\n\Z")

@@ -86,13 +86,3 @@ def spellings(name: str) -> tuple[str, ...]:
         ('zilliz_token', 'ZILLIZ_TOKEN', 'zilliz-token')
     """
     return tuple(dict.fromkeys((name, name.upper(), name.replace("_", "-"))))
-
-
-def printable(name: str) -> str:
-    r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
-
-    Example:
-        >>> printable("ZILLIZ_URI"), printable("two\nlines")
-        ('ZILLIZ_URI', 'two\\nlines')
-    """
-    return str(name) if name.isprintable() else repr(str(name))[1:-1]

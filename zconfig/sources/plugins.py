@@ -7,9 +7,8 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.sources.entry import Reading
-from zconfig.sources.names import printable
 from zconfig.sources.process import EnvironmentView
 
 GROUP = "zconfig.sources"

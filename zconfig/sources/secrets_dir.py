@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.sources.entry import FileSeen, Reading
 from zconfig.sources.files import FileError
 from zconfig.sources.generation import list_names, read_generation
-from zconfig.sources.names import PREFIX, fold, printable, spellings
+from zconfig.sources.names import PREFIX, fold, spellings
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
 _SOURCE = "secrets directory"

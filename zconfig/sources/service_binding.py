@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading
 from zconfig.sources.files import MAX_PEM_BYTES, FileError, read_secret, read_text
 from zconfig.sources.generation import list_names, read_generation
-from zconfig.sources.names import PREFIX, fold, printable, spellings
+from zconfig.sources.names import PREFIX, fold, spellings
 from zconfig.sources.permissions import FileKind
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
