@@ -191,12 +191,14 @@ def locks_of(connections: Connections) -> dict[str, Any]:
     lifecycle = registry.pool.lifecycle("prod")
     locks = {
         "rereading": registry._rereading.lock,
+        "configured": registry._rereading._table_lock,
         "announcing": registry._announcing,
         "pool": registry.pool._lock,
         "table": registry.known._lock,
     }
     if lifecycle:
         locks |= {"lifecycle": lifecycle._lock, "renewing": lifecycle.renewal._lock}
+        locks |= {"rotating": lifecycle.rotating}
     return locks
 
 

@@ -317,8 +317,10 @@ held = [
     CORES._lock,
     connections._pool._lock,
     connections._registry._rereading.lock,
+    connections._registry._rereading._table_lock,
     connections._registry._keeper._lock,
     lifecycle._lock,
+    lifecycle.rotating,
     lifecycle.renewal._lock,
     lifecycle.line.core._lock,
 ]
@@ -327,6 +329,7 @@ for lock in held:
 
 def in_child():
     connections.default.ping()
+    connections.reload()
     connections.close()
 
 forked(in_child)
