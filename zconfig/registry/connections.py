@@ -50,6 +50,8 @@ class Connections:
         at_first: Reads what can be read without the network, which is all that is read until the
             first use.
         has_changed: Whether `at_first` would read something else now; asked on the first use.
+        load_beside: Reads it again where credentials were refused, but for the sources of which it
+            is given what they said; `load` by default.
     """
 
     def __init__(
