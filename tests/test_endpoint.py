@@ -216,6 +216,12 @@ UNUSABLE_CREDENTIALS = [
     ("https://root:%0A@db.example", "bad_credentials"),
     ("https://root\x00:x@db.example", "bad_credentials"),
     ("https://:x@db.example", "missing_user"),
+    ("https://:@db.example", "missing_user"),
+    ("https://root:@db.example", "missing_password"),
+    ("https://${USER}:x@db.example", "placeholder"),
+    ("https://root:${PASSWORD}@db.example", "placeholder"),
+    ("https://root:${{ secrets.PASSWORD }}@db.example", "placeholder"),
+    ("https://$(token)@db.example", "placeholder"),
     ("https://root:a b@db.example", "whitespace"),
     ("https://root:a/b@db.example", "unescaped_userinfo"),
 ]
@@ -334,7 +340,6 @@ def test_userinfo_is_decoded_and_split_at_the_first_colon():
     ("text", "uri", "user", "password"),
     [
         ("https://key@db.example", "https://db.example", "key", None),
-        ("https://root:@db.example", "https://db.example", "root", ""),
         ("https://@db.example", "https://db.example", None, None),
         ("https://root:p@ss@db.example", "https://db.example", "root", "p@ss"),
         ("https://root:a+b@db.example", "https://db.example", "root", "a+b"),

@@ -99,6 +99,9 @@ BAD = {
     "db_line": Bad({"DB_NAME": "a\n"}, "line_end", "DB_NAME", "line end", "one line"),
     "no_time": Bad({"TIMEOUT": "0"}, "bad_timeout", "TIMEOUT", "greater than 0", "TIMEOUT=10"),
     "negative": Bad({"TIMEOUT": "-1"}, "bad_timeout", "TIMEOUT", "greater than 0", "TIMEOUT=10"),
+    "no_password": Bad(
+        {}, "missing_password", "URI", "without a password", "user:password", uri="http://root:@h"
+    ),
     "endless": Bad({"TIMEOUT": "inf"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
     "not_a_number": Bad({"TIMEOUT": "nan"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
     "unit": Bad({"TIMEOUT": "10s"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),

@@ -442,6 +442,104 @@ def test_the_error_of_a_server_that_wants_credentials_names_the_secret(
     assert f"ZILLIZ_TOKEN_FILE={secrets / 'milvus_token'}" in caught.value.hint
 
 
+# --- values that hold more than was meant -------------------------------------------------------
+
+
+def environment(_: Path) -> Source:
+    return Source(Path("/nowhere"), {}, is_dotenv=True)
+
+
+QUESTIONABLE = {
+    " key": "surrounding_space",
+    "key ": "surrounding_space",
+    '"key"': "quoted_value",
+    "'key'": "quoted_value",
+    "key # mine": "comment_in_value",
+    "${TOKEN}": "placeholder",
+    "${TOKEN:-key}": "placeholder",
+    "$(cat /run/token)": "placeholder",
+    "${{ secrets.TOKEN }}": "placeholder",
+}
+
+
+def put(source: Source, value: str) -> dict[str, str]:
+    """Write a value of the alias `bad` where a source reads it, and return what makes it read."""
+    if source.file == Path("/nowhere"):
+        return {"ZILLIZ_BAD_TOKEN": value}
+    quoted = value.replace("'", "\\'")
+    text = f"ZILLIZ_BAD_TOKEN='{quoted}'\n" if source.is_dotenv else f"{value}\n"
+    write(source.file, text.encode())
+    return source.environ
+
+
+@pytest.mark.parametrize(("value", "code"), QUESTIONABLE.items())
+@pytest.mark.parametrize("place", [environment, *SOURCES])
+def test_what_was_not_meant_to_be_in_a_value_is_kept_and_reported_from_every_source(
+    open_directory: Path, place: Callable[[Path], Source], value: str, code: str
+) -> None:
+    environ = put(place(make(open_directory / "app")), value)
+
+    configuration = read({**URIS, **environ}, open_directory / "app")
+
+    [problem] = configuration.problems
+    assert (problem.code, problem.severity) == (code, "warning")
+    assert (problem.alias, problem.field) == ("bad", "token")
+    token = configuration.aliases["bad"].token
+    assert token is not None
+    assert token.get_secret_value() == value
+    assert value not in str(problem)
+
+
+@pytest.mark.parametrize("value", ["key#1", "a${b}", "pa$$word", "it's", '"', "#key", "a b", "$(x"])
+def test_what_may_well_be_part_of_a_value_is_not_reported(tmp_path: Path, value: str) -> None:
+    assert read({**URIS, "ZILLIZ_BAD_TOKEN": value}, tmp_path).problems == ()
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"ZILLIZ_TIMEOUT": " 5 "},
+        {"ZILLIZ_COLLECTION_NAME": "'docs' "},
+        {"ZILLIZ_URI": "${URI"},
+        {"ZCONFIG_WAIT": " 3"},
+    ],
+)
+def test_white_space_and_quotes_that_are_not_kept_or_not_ours_are_not_reported(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    codes = [p.code for p in read({"ZILLIZ_URI": "https://db", **environ}, tmp_path).problems]
+    assert codes == (["placeholder"] if "ZILLIZ_URI" in environ else [])
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "${ZILLIZ_URI}",
+        "$(uri)",
+        "${{ secrets.URI }}",
+        " ${{ vars.URI }}",
+        "https://${HOST}:443",
+        "https://${HOST:-db}",
+        "https://db:${PORT}",
+        "https://root:pw@${HOST}",
+        "https://db/${DATABASE}",
+        "${DIRECTORY}/x.db",
+    ],
+)
+def test_a_uri_with_a_placeholder_in_it_is_told_to_be_that(tmp_path: Path, uri: str) -> None:
+    [problem] = read({"ZILLIZ_URI": uri}, tmp_path).problems
+    assert str(problem) == (
+        "default: ZILLIZ_URI (environment): the URI has a placeholder in it that nothing replaced; "
+        "write the URI itself (docker --env-file and systemd replace none)"
+    )
+
+
+def test_a_line_of_an_applications_own_that_is_wrong_is_a_warning(tmp_path: Path) -> None:
+    write(tmp_path / ".env", b"ZILLIZ_URI=https://db\nZILLIZ_COLLECTION_NAME='docs\n")
+    [problem] = read({}, tmp_path).problems
+    assert (problem.code, problem.severity) == ("unbalanced_quote", "warning")
+
+
 # --- whatever goes wrong -----------------------------------------------------------------------
 
 

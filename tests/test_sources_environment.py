@@ -43,22 +43,6 @@ def test_an_empty_value_is_handed_on():
     assert read_environment({"ZILLIZ_TOKEN": ""}).entries[0].value == ""
 
 
-@pytest.mark.parametrize("value", ['"quoted"', "'quoted'", '""', "''"])
-def test_quotes_around_a_value_are_kept_and_reported(value):
-    reading = read_environment({"ZILLIZ_TOKEN": value})
-
-    assert reading.entries[0].value == value
-    [problem] = reading.problems
-    assert (problem.code, problem.severity, problem.alias) == ("quoted_value", "warning", None)
-    assert problem.origin == reading.entries[0].origin
-    assert "docker --env-file" in problem.remedy
-
-
-@pytest.mark.parametrize("value", ['"', "'", "\"a'", 'a"', '"a', "it's", ""])
-def test_other_quotes_are_nothing_to_report(value):
-    assert read_environment({"ZILLIZ_TOKEN": value}).problems == ()
-
-
 @pytest.mark.parametrize("value", ["s3cret\udcff", "\udc80"])
 def test_a_value_that_is_not_text_is_a_problem_and_the_others_are_read(value):
     reading = read_environment({"ZILLIZ_TOKEN": value, "ZILLIZ_URI": "x"})

@@ -84,6 +84,14 @@ def test_a_plugin_sees_the_environment_and_cannot_write_to_it(install):
     assert environ == {"ACME_HOST": "http://127.0.0.1:19530"}
 
 
+def test_what_was_not_meant_to_be_in_a_value_of_a_plugin_is_reported(install, tmp_path):
+    install("acme", returning("{'ZILLIZ_URI': 'https://db', 'ZILLIZ_TOKEN': '${{ secrets.T }}'}"))
+
+    [problem] = load({}, tmp_path, system_secrets=str(tmp_path / "none")).problems
+    assert (problem.code, problem.severity) == ("placeholder", "warning")
+    assert str(problem.origin) == "ZILLIZ_TOKEN (plugin acme)"
+
+
 def test_plugins_come_in_the_order_of_their_names(install):
     for module, name in (("m0", "mid"), ("m1", "zeta"), ("m2", "alpha"), ("m3", "mid")):
         install(module, returning(f"{{'ZILLIZ_URI': {module!r}}}"), name=name)

@@ -150,6 +150,9 @@ def test_the_path_of_a_certificate_outlives_a_rotation(tmp_path):
         ({"type": "zilliz", "host": "db"}, "https://db"),
         ({"host": "db", "ca__crt": "pem"}, "https://db"),
         ({"host": "db", "port": "1", "uri": "https://other"}, "https://other"),
+        ({"host": "fd00::1", "port": "19530"}, "http://[fd00::1]:19530"),
+        ({"host": "fd00::1\n"}, "http://[fd00::1]"),
+        ({"host": "[::1]", "port": "1"}, "http://[::1]:1"),
         ({"port": "19530"}, None),
     ],
 )
@@ -160,6 +163,21 @@ def test_host_and_port_make_a_uri_where_there_is_none(tmp_path, bind, files, uri
 
     assert values(reading).get("ZILLIZ_PROD_URI") == uri
     assert reading.problems == ()
+
+
+@pytest.mark.parametrize("host", ["https://db.example", " http://root:s3cret-pa55@db:1\n"])
+@pytest.mark.parametrize("port", ["443", None])
+def test_a_host_that_is_a_uri_is_told_to_be_one(tmp_path, bind, host, port):
+    bind(host=host, port=port)
+
+    reading = read(tmp_path)
+
+    [problem] = reading.problems
+    assert (reading.entries, problem.code) == ((), "bad_host")
+    assert str(problem) == (
+        "ZILLIZ_PROD_URI (/bindings/prod/host): the host is a URI; "
+        "use the key uri in place of host and port"
+    )
 
 
 @pytest.mark.parametrize("bad", ["host", "port"])

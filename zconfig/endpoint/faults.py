@@ -8,6 +8,10 @@ FAULTS = {
     "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
     "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
     "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
+    "placeholder": (
+        "the URI has a placeholder in it that nothing replaced",
+        "write the URI itself (docker --env-file and systemd replace none)",
+    ),
     "missing_scheme": (
         "the URI has no scheme",
         "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
@@ -42,6 +46,10 @@ FAULTS = {
     "bad_credentials": (
         "the user or the password in the URI is not printable ASCII",
         "use a user and a password of printable ASCII",
+    ),
+    "missing_password": (
+        "the URI has a user without a password",
+        "write user:password before the @, or an API key without a colon",
     ),
     "missing_user": ("the URI has a password without a user", "write user:password before the @"),
     "control_plane": (

@@ -26,6 +26,7 @@ _CLOUD_DOMAINS = (
 # Patterns are compiled, by `re` itself and once, when there is a URI to read.
 _WHITE_SPACE = r"[^\S ]"
 _QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
+_PLACEHOLDER = r"\$(?:\{.*\}|\(.*\))"
 _NETWORK = (
     r"(?s:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     r"(?:(?P<userinfo>[^/?#]*)@)?(?P<address>[^/?#@]*)(?P<rest>.*))"
@@ -84,12 +85,13 @@ def split_userinfo(text: str) -> Userinfo:
         >>> found.uri, found.password == "p@ss"
         ('https://db.example', True)
     """
+    _check_userinfo(text)
     found = _network(text)
     if found is None or found["userinfo"] is None:
         return Userinfo(str(text), None, None)
     user, colon, password = found["userinfo"].partition(":")
-    if colon and not user:
-        raise EndpointError("missing_user")
+    if colon and not (user and password):
+        raise EndpointError("missing_password" if user else "missing_user")
     return Userinfo(
         f"{found['scheme']}://{found['address']}{found['rest']}",
         _credential(user) if user else None,
@@ -131,6 +133,8 @@ def parse(text: str) -> Endpoint:
 
 
 def _check_characters(text: str) -> None:
+    if any(begin in text.rpartition("@")[2] for begin in ("${", "$(")):
+        raise EndpointError("placeholder")
     stripped, is_printable = text.strip(), text.isprintable()
     if not stripped:
         raise EndpointError("empty_uri")
@@ -140,6 +144,13 @@ def _check_characters(text: str) -> None:
         raise EndpointError("quoted_uri")
     if not is_printable:
         raise EndpointError("control_character")
+
+
+def _check_userinfo(text: str) -> None:
+    """Refuse a placeholder for all of the user or the password: part of one it may be."""
+    userinfo = text.rpartition("@")[0].rpartition("//")[2]
+    if any(re.fullmatch(_PLACEHOLDER, part) for part in userinfo.split(":", 1)):
+        raise EndpointError("placeholder")
 
 
 def _network(text: str) -> re.Match[str] | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from zconfig.errors import Problem, Severity
 from zconfig.origin import Origin
-from zconfig.settings.names import Misnomer, Name, Word, is_ours, parse_name
-from zconfig.sources.entry import Entry, Reading
+from zconfig.settings.names import Misnomer, Name, Word, fold, is_ours, parse_name
+from zconfig.sources.entry import Entry, Reading, questionable
+
+# Their parsers take white space, or refuse what is no value; other fields and options are texts.
+_PARSED = {"uri", "timeout", "required", "keepalive", "pool_size"}
+_PARSED |= {"strict", "wait", "log_format", "log_level", "profile", "default_alias"}
 
 SERVICE_LINK = "is what Kubernetes sets for a service; it declares nothing"
 FOREIGN = "is no field of a connection; it is left to the application"
@@ -71,26 +75,38 @@ def group(reading: Reading, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]
     """
     aliases: dict[str, list[Declared]] = defaultdict(list)
     located = [_locate(problem) for problem in reading.problems]
-    faults = tuple(problem for problem in located if problem.alias)
+    faults = [problem for problem in located if problem.alias]
     problems = [problem for problem in located if not problem.alias]
     passed_over: list[tuple[Origin, str]] = []
     for entry in reading.entries:
         name = parse_name(entry.key)
         if isinstance(name, Name):
             aliases[name.alias].append(Declared(name.word, entry, reading.name))
+            faults += _questionable(name, entry)
         elif isinstance(name, Misnomer) and not _is_foreign(name):
             problems.append(_misnamed(name, entry.origin, strict=strict))
         elif is_ours(entry.key):
             passed_over.append((entry.origin, FOREIGN if name else SERVICE_LINK))
-    return Layer(reading.name, dict(aliases), faults, tuple(passed_over)), tuple(problems)
+        elif fold(entry.key).removeprefix("zconfig_") not in _PARSED:
+            problems += questionable(entry.value.reveal(), entry.origin)
+    return Layer(reading.name, dict(aliases), tuple(faults), tuple(passed_over)), tuple(problems)
+
+
+def _questionable(name: Name, entry: Entry) -> Iterator[Problem]:
+    if name.word.is_file or name.word.field not in _PARSED:
+        for each in questionable(entry.value.reveal(), entry.origin):
+            yield replace(each, alias=name.alias, field=name.word.field)
 
 
 def _locate(problem: Problem) -> Problem:
     """Say which alias and field a source's problem concerns, if its key tells."""
-    name = parse_name(problem.origin.key) if problem.origin else None
+    origin = problem.origin
+    name = parse_name(origin.key) if origin else None
     if isinstance(name, Name):
         return replace(problem, alias=name.alias, field=name.word.field)
-    return problem
+    is_variable = origin and (origin.source == "environment" or origin.line is not None)
+    # A variable of an application's own may be what it likes.
+    return replace(problem, severity="warning") if name and is_variable else problem
 
 
 def _is_foreign(name: Misnomer) -> bool:

@@ -43,7 +43,7 @@ from zconfig.settings.options import (
 )
 from zconfig.settings.precedence import Resolution, resolve
 from zconfig.settings.stray import judge_stray, lacking_credentials, unpaired_notes
-from zconfig.sources.entry import Entry, Reading, absent, failed_at, guarded
+from zconfig.sources.entry import Entry, Reading, absent, failed_at, guarded, questionable
 from zconfig.sources.environment import read_environment
 from zconfig.sources.milvus_env import is_unread_place, split_milvus
 
@@ -374,7 +374,8 @@ def _named_file(directory: Path, entry: Entry) -> Reading:
     except FileError as error:
         return Reading(entry.key, problems=(error.problem(origin),))
     read = Entry(entry.key, Secret(secret.value), origin, secret.had_line_end)
-    return Reading(entry.key, (read,), located(secret.warnings, origin))
+    odd = questionable(secret.value, origin)
+    return Reading(entry.key, (read,), (*located(secret.warnings, origin), *odd))
 
 
 def _optional(resolution: Resolution) -> frozenset[str]:

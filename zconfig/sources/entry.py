@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Secret
+from zconfig.redaction import Hidden, Secret
 
 FileState = Literal["read", "tried by name", "absent", "refused"]
+
+_SURROUNDING_SPACE = Problem(
+    "surrounding_space",
+    "the value has white space around it, which is kept",
+    "remove it, unless it belongs to the value",
+    severity="warning",
+)
+_QUOTED = Problem(
+    "quoted_value",
+    "the value begins and ends with a quote, which is part of it",
+    "write it without quotes (docker --env-file keeps them)",
+    severity="warning",
+)
+_COMMENT = Problem(
+    "comment_in_value",
+    "the value has a # after white space, which begins no comment there",
+    "remove it and what follows, unless it belongs to the value",
+    severity="warning",
+)
+_PLACEHOLDER = Problem(
+    "placeholder",
+    "the value is a placeholder that nothing replaced",
+    "write the value itself (docker --env-file and systemd replace none)",
+    severity="warning",
+)
 
 _NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when there is a value to look at
 
@@ -118,3 +143,27 @@ def absent(path: str) -> Reading:
 def is_text(value: str) -> bool:
     """Return whether a value is text: no NUL, and nothing that could not be decoded."""
     return re.search(_NOT_TEXT, value) is None
+
+
+def questionable(value: Hidden, origin: Origin) -> tuple[Problem, ...]:
+    """Return what in a value most probably was not meant to be part of it, which it is.
+
+    Args:
+        value: The value, of whatever source.
+        origin: Where it stood.
+
+    Example:
+        >>> origin = Origin("environment", "ZILLIZ_TOKEN")
+        >>> [problem.code for problem in questionable(Hidden(" ${{ secrets.TOKEN }}"), origin)]
+        ['surrounding_space', 'placeholder']
+    """
+    bare = Hidden(value.strip())
+    spaced = any(end.isspace() and end not in "\r\n" for end in (value[:1], value[-1:]))
+    quoted = len(value) > 1 and value[0] in "\"'" and value[0] == value[-1]
+    found = {
+        _SURROUNDING_SPACE: spaced,
+        _QUOTED: quoted,
+        _COMMENT: " #" in value or "\t#" in value,
+        _PLACEHOLDER: bare.startswith(("${", "$(")) and bare.endswith(("}", ")")),
+    }
+    return tuple(replace(problem, origin=origin) for problem, is_so in found.items() if is_so)

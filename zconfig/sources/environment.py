@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin, printable
@@ -10,7 +11,7 @@ from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.names import MILVUS, is_setting, is_variable
 
-_QUOTES = "\"'"
+_NOT_TEXT = Problem("not_text", "the value is not UTF-8 text", "set it again as UTF-8")
 
 
 def read_environment(environ: Mapping[str, str]) -> Reading:
@@ -20,8 +21,7 @@ def read_environment(environ: Mapping[str, str]) -> Reading:
         environ: The environment.
 
     Returns:
-        Values as they are. One in quotes is handed on with them, and with a warning: a shell
-        takes quotes away, `docker --env-file` does not.
+        Values as they are: a shell takes quotes away, `docker --env-file` does not.
 
     Example:
         >>> read_environment({"ZILLIZ_URI": "./x.db", "HOME": "/root"}).entries[0].key
@@ -31,28 +31,11 @@ def read_environment(environ: Mapping[str, str]) -> Reading:
     for variable in (name for name in environ if is_variable(name) or name in MILVUS):
         value = Hidden(environ[variable])
         origin = Origin("environment", printable(variable))
-        problem = _check(value, origin)
-        if problem is not None:
-            problems.append(problem)
-        if problem is None or problem.severity == "warning":
+        if is_text(value):
             entries.append(Entry(origin.key, Secret(value), origin))
+        else:
+            problems.append(replace(_NOT_TEXT, origin=origin))
     return Reading("environment", tuple(entries), tuple(problems))
-
-
-def _check(value: Hidden, origin: Origin) -> Problem | None:
-    if not is_text(value):
-        return Problem(
-            "not_text", "the value is not UTF-8 text", "set it again as UTF-8", origin=origin
-        )
-    if len(value) > 1 and value[0] in _QUOTES and value[0] == value[-1]:
-        return Problem(
-            "quoted_value",
-            "the value begins and ends with a quote, which is part of it",
-            "write it without quotes (docker --env-file keeps them)",
-            origin=origin,
-            severity="warning",
-        )
-    return None
 
 
 def fingerprint(environ: Mapping[str, str]) -> int:

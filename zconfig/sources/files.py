@@ -39,12 +39,6 @@ _OUTSIDE = Problem(
     "put the file itself into the directory",
 )
 _NOT_UTF8 = Problem("not_text", "the file is not UTF-8 text", "save it as UTF-8")
-_SURROUNDING_SPACE = Problem(
-    "surrounding_space",
-    "the value has white space around it, which is kept",
-    "remove it, unless it belongs to the value",
-    severity="warning",
-)
 _BY_ERRNO = {
     errno.ENOENT: _MISSING,
     errno.ENOTDIR: _MISSING,
@@ -97,7 +91,7 @@ class SecretText:
     Args:
         value: The text without its line end.
         had_line_end: Whether one line end was taken away.
-        warnings: What is questionable about the file or the value; their origin is not set.
+        warnings: What is questionable about the file; their origin is not set.
     """
 
     value: Hidden
@@ -129,8 +123,7 @@ def read_secret(
         path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory, named=named
     )
     value = _without_line_end(text.value)
-    odd = () if value == value.strip() else (_SURROUNDING_SPACE,)
-    return SecretText(value, value != text.value, (*text.warnings, *odd))
+    return SecretText(value, value != text.value, text.warnings)
 
 
 def _without_line_end(text: Hidden) -> Hidden:

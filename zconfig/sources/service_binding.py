@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zconfig.errors import Problem
 from zconfig.origin import Origin, printable
-from zconfig.redaction import Secret
+from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading
 from zconfig.sources.files import MAX_PEM_BYTES, FileError, read_secret, read_text
 from zconfig.sources.generation import list_names, read_generation
@@ -31,6 +32,7 @@ _FIELDS = _ADDRESS_FIELDS | {
     "USER",
     "USERNAME",
 }
+_HOST_IS_URI = Problem("bad_host", "the host is a URI", "use the key uri in place of host and port")
 _AUTHORITIES = ("ca.crt", "certificates")
 _CLIENT_PAIR = {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"}
 _ENTRIES = (
@@ -134,8 +136,13 @@ class _Binding:
         parts = joined(self.name, [self._file(current / name, "URI") for name in wanted])
         if len(parts.entries) < len(wanted):
             return parts._replace(entries=())
-        address = ":".join(entry.value.reveal().strip() for entry in parts.entries)
-        uri = replace(parts.entries[0], value=Secret(f"{scheme}://{address}"))
+        host, *port = (Hidden(entry.value.reveal().strip()) for entry in parts.entries)
+        if "://" in host:
+            is_uri = replace(_HOST_IS_URI, origin=parts.entries[0].origin)
+            return parts._replace(entries=(), problems=(*parts.problems, is_uri))
+        if host.count(":") > 1 and not host.startswith("["):
+            host = Hidden(f"[{host}]")  # an IPv6 address
+        uri = replace(parts.entries[0], value=Secret(f"{scheme}://{':'.join((host, *port))}"))
         return parts._replace(entries=(uri,))
 
     def _file(self, path: Path, field: str) -> Reading:
