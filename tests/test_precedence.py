@@ -651,17 +651,20 @@ def test_pymilvus_variables_of_the_environment_stand_above_those_of_files(
     assert revealed(good(read(ZILLIZ_URI=URI))) == (None, None, None)
 
 
-def test_pymilvus_credentials_of_another_place_than_their_endpoint_are_warned_about(
-    read: Read, tmp_path: Path
-) -> None:
-    write(tmp_path / ".env", f"MILVUS_URI={SERVER}\nMILVUS_USER=root\nMILVUS_PASSWORD=pw\n")
-    [problem] = read(MILVUS_URI="https://other.example").problems
-    assert (problem.code, problem.severity) == ("credentials_of_another_endpoint", "warning")
-
-
 def test_two_databases_in_pymilvus_variables_are_a_conflict(read: Read) -> None:
     found = only_error(read(MILVUS_URI=SERVER, MILVUS_DB="a", MILVUS_DB_NAME="b"))
     assert (found.code, found.alias, found.field) == ("conflict", "default", "db_name")
+
+
+def test_credentials_of_pymilvus_variables_in_a_file_are_for_the_endpoint_in_it(
+    read: Read, tmp_path: Path
+) -> None:
+    write(tmp_path / ".env", f"MILVUS_URI={SERVER}\nMILVUS_TOKEN=root:Milvus\n")
+    assert revealed(good(read()))[0] == "root:Milvus"
+    assert revealed(good(read(MILVUS_URI=SERVER)))[0] == "root:Milvus"
+    configuration = read(MILVUS_URI=URI)
+    assert revealed(good(configuration)) == (None, None, None)
+    assert [note.origin.key for note in configuration.notes] == ["MILVUS_TOKEN"]
 
 
 def in_a_dotenv(directory: Path, uri: str) -> dict[str, str]:

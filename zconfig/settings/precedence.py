@@ -210,8 +210,7 @@ class _Resolver:
         if uri is None or not found:
             return False
         field, first = next(iter(found.items()))
-        lost = (each for each in uri.shadowed if each.layer == first.layer)
-        other = next((each for each in lost if _leads_elsewhere(each, uri)), None)
+        other = _other_endpoint(first, uri)
         if other is None:
             return False
         problem = Problem(
@@ -338,8 +337,15 @@ def _belongs(declared: Declared, uri: Declared | None) -> bool:
     if key == CONTROL_PLANE_KEY:
         return uri is not None and not is_milvus(uri.origin.key)
     if is_milvus(key):
-        return uri is not None and is_milvus(uri.origin.key)
+        is_theirs = uri is not None and is_milvus(uri.origin.key)
+        return uri is not None and is_theirs and _other_endpoint(declared, uri) is None
     return True
+
+
+def _other_endpoint(declared: Declared, uri: Declared) -> Declared | None:
+    """Return another endpoint that is set in the same place as credentials."""
+    lost = (each for each in uri.shadowed if each.layer == declared.layer)
+    return next((each for each in lost if _leads_elsewhere(each, uri)), None)
 
 
 def _leads_elsewhere(lost: Declared, uri: Declared) -> bool:
