@@ -374,6 +374,17 @@ def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: Fa
     assert empty.connect("dev", uri=server.uri, keep_alive=True).spec.keepalive_s == 30
 
 
+def test_what_is_wrong_without_a_place_names_where_the_place_was_set(prod: Connections) -> None:
+    told = (
+        r"^prod: server_pem_path \(connections.connect\): is set, and ZILLIZ_PROD_URI is not "
+        r"https://; use https:// in ZILLIZ_PROD_URI, or remove the parameter server_pem_path$"
+    )
+    with pytest.raises(ConfigurationError, match=told):
+        prod.connect("prod", server_pem_path="/ca.pem")
+    with pytest.raises(ConfigurationError, match="is set without the parameter tls_key"):
+        prod.connect("prod", client_pem_path="/client.pem", secure=True)
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_secure_without_a_place_is_tls_at_the_configured_place(
     certificates: Certificates, server: FakeMilvus, *, live: bool

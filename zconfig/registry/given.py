@@ -35,7 +35,7 @@ def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) ->
         return _spec(alias, arguments, call)
     configured = table.spec(alias)
     place = replace(configured.endpoint, db_name=None)
-    asked = _spec(alias, {**arguments, "uri": str(place)}, call)
+    asked = _spec(alias, {**arguments, "uri": str(place)}, call, configured.origin("endpoint"))
     spec = override(configured, asked)
     if arguments.get("secure") is False and spec.endpoint.secure:
         raise ConfigurationError([_not_plaintext(spec, call)])
@@ -85,5 +85,7 @@ def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
     return spec
 
 
-def _spec(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
-    return to_spec(alias, *from_arguments(alias, arguments, call))
+def _spec(
+    alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
+) -> ConnectionSpec:
+    return to_spec(alias, *from_arguments(alias, arguments, call, place))

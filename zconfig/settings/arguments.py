@@ -201,7 +201,7 @@ def say_anything(arguments: Mapping[str, Any]) -> bool:
 
 
 def from_arguments(
-    alias: str, arguments: Mapping[str, Any], call: str
+    alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
 ) -> tuple[ConnectionSettings, dict[str, Origin]]:
     """Validate what was passed in code for one alias.
 
@@ -209,6 +209,7 @@ def from_arguments(
         alias: The alias, folded.
         arguments: Parameters by name; `None` and empty strings count as not passed.
         call: The call they were passed to, e.g. `connections.connect`.
+        place: Where the URI among them was set, if it was not passed.
 
     Returns:
         The settings, and where each field was set.
@@ -221,7 +222,7 @@ def from_arguments(
     given = {name: each for name, each in given.items() if each is not None and each != ""}
     if not names_a_place(given):
         raise ConfigurationError([_placeless(alias, call)])
-    layer = Layer(call, {alias: tuple(_declared(given, call))})
+    layer = Layer(call, {alias: tuple(_declared(given, call, place))})
     resolution = resolve([layer], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
     problems = (*resolution.problems, *invalid)
@@ -339,17 +340,18 @@ def _placeless(alias: str, call: str) -> Problem:
     return Problem("missing_uri", "is missing", remedy, alias, "uri", origin)
 
 
-def _declared(arguments: Mapping[str, Any], call: str) -> Iterator[Declared]:
+def _declared(arguments: Mapping[str, Any], call: str, place: Origin | None) -> Iterator[Declared]:
     """Take the arguments as a layer, so that they are treated as every other source."""
-    place, uri = _place(arguments)
-    yield _declare("uri", place, uri, call)
+    name, uri = _place(arguments)
+    yield _declare("uri", uri, place or Origin("code", name, path=call), call)
     for name, value in arguments.items():
         if name not in PLACES | {"secure"} and not _is_default(name, value):
-            yield _declare(_RENAMED.get(name, name), name, value, call)
+            origin = Origin("code", name, path=call)
+            yield _declare(_RENAMED.get(name, name), value, origin, call)
 
 
-def _declare(field: str, name: str, value: Any, call: str) -> Declared:
-    entry = Entry(name, Secret(value), Origin("code", name, path=call))
+def _declare(field: str, value: Any, origin: Origin, call: str) -> Declared:
+    entry = Entry(origin.key, Secret(value), origin)
     return Declared(Word(field, is_file=False), entry, call)
 
 

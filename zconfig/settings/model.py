@@ -137,9 +137,12 @@ def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterab
 
 def _name_of(provenance: Mapping[Slot, Declared], alias: str, field: str) -> str:
     """Return the variable or parameter of a field, whether it is set or not."""
-    found = provenance.get((alias, field))
-    uri = provenance.get((alias, "uri"))
-    return found.origin.name if found else unset_name(alias, field, uri.origin if uri else None)
+    if found := provenance.get((alias, field)):
+        return found.origin.name
+    origins = {slot[1]: each.origin for slot, each in provenance.items() if slot[0] == alias}
+    # Where anything was passed in code it is passed there, to a URI from elsewhere too.
+    passed = (origin for origin in origins.values() if origin.source == "code")
+    return unset_name(alias, field, next(passed, origins.get("uri")))
 
 
 def _missing_uri(alias: str, first: Declared) -> Problem:
