@@ -194,8 +194,9 @@ def explain(alias: str | None = None) -> Explanation:
 def masking_processor() -> MaskingProcessor:
     """Return a structlog processor that masks the configured secrets in your own events.
 
-    Put it last, before the renderer. It knows the secrets of every alias, also after a reload, as
-    they are and in their usual encodings.
+    Put it last, before the renderer. It knows the secrets of every alias, also after a reload, and
+    replaces objects that it does not know by their text. The page on observing lists the forms in
+    which a secret is found.
 
     Example:
         >>> import structlog, zconfig
@@ -206,6 +207,9 @@ def masking_processor() -> MaskingProcessor:
 
 def masking_filter() -> MaskingFilter:
     """Return a filter for logging handlers that masks the configured secrets in your records.
+
+    It finds the same forms as `masking_processor`. Attach it to handlers that show no local
+    variables in tracebacks, and read no attributes of objects passed as `extra`: these it leaves.
 
     Example:
         >>> import logging, zconfig

@@ -69,7 +69,9 @@ class MaskingFilter(logging.Filter):
     """Masks secrets in the records of the standard library's logging, and lets every record pass.
 
     Attach it to handlers: a logger's filter does not see what comes from the loggers below it. An
-    exception whose traceback has a secret in it is replaced by that traceback as text.
+    exception whose traceback has a secret in it is replaced by that traceback as text; any other is
+    left to the handler. So a handler must not show local variables, as rich's does with
+    `tracebacks_show_locals=True`, nor read the attributes of objects that are passed as `extra`.
 
     Args:
         masker: Knows the secrets.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
 from typing import NoReturn, SupportsIndex
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 MASK = "********"
 
@@ -227,9 +226,14 @@ class RecentSecrets:
 class Masker:
     """Finds secrets in texts, as they are or encoded, and puts a mask in their place.
 
-    A secret is found in plain text, percent-encoded, in base64 (which Milvus' `authorization`
-    metadata is), and with the escapes of `repr` and of JSON. Of `user:password` the password is a
-    secret as well.
+    A secret is found as it is, and whole in base64 (which Milvus' `authorization` metadata is);
+    either also percent-encoded, as entities of HTML, with the escapes of `repr`, JSON and
+    JavaScript, quoted for a shell, YAML, SQL or CSV, and in up to three of these one in another. Of
+    `user:password` the password is a secret as well.
+
+    It is not found in parts, in base64 with something before it or with line ends, in hexadecimal,
+    compressed or encrypted. One that has fewer than six characters besides quotes and backslashes
+    is found as it is only; a shorter one is not found.
 
     Args:
         secrets: Returns the secrets; asked each time, since they change. If it raises, those that
@@ -253,75 +257,126 @@ class Masker:
     def current(self) -> Callable[[str], str]:
         """Return what `mask` is for the secrets of this moment; for many texts at once."""
         with suppress(Exception):  # the provider is not ours, and no text may get lost
-            self._last = self._compile(frozenset(map(Secret, self._secrets())))
+            self._last = self._compile(frozenset(self._secrets()))
         return self._last
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a masker is not pickled: it knows the secrets")
 
 
-# --- the pattern of the secrets ------------------------------------------------------------
+# --- the texts that give a secret away -------------------------------------------------------
 
-# A quote in JSON that is quoted three times more has fifteen backslashes before it.
-_ESCAPES = 15
-_RUN = re.compile(r"(?P<backslashes>\\*)(?P<char>[^\\]?)", re.DOTALL)
+_MOST_ENCODINGS = 3  # one in another
+
+_PERCENT = re.compile("%(?P<byte>[0-9A-Fa-f]{2})")
+_ENTITY = re.compile(
+    r"&(?:#0*(?P<decimal>\d{1,4})|#[xX]0*(?P<hex>[0-9A-Fa-f]{1,4})|(?P<name>amp|lt|gt|quot|apos));"
+)
+_ESCAPE = re.compile(
+    r"(?<!\\)\\+(?:x(?P<x>[0-9A-Fa-f]{2})|u(?P<u>[0-9A-Fa-f]{4})|U000(?P<U>[01][0-9A-Fa-f]{4}))"
+)
+_ENCODINGS = (_PERCENT, _ENTITY, _ESCAPE)
+_NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
+
+# What encoders put into a text, double or leave out; and in forms a blank is a plus.
+_QUOTES = "\\\"'"
+_UNQUOTED = str.maketrans("+", " ", _QUOTES)
+
+_Encodings = tuple[re.Pattern[str], ...]
 
 
-def _compile(secrets: frozenset[Secret]) -> Callable[[str], str]:
+def _compile(secrets: frozenset[str | Secret]) -> Callable[[str], str]:
     """Return what masks these secrets; not the pattern, whose `repr` would show them."""
-    forms = {form for secret in secrets for form in _forms(secret.reveal())}
+    forms = {form for secret in secrets for form in _forms(Secret(secret).reveal())}
     ordered = sorted(forms, key=lambda form: (form[0], -len(form), form))  # the longest first
     # By their first characters: of a thousand secrets few are tried at any place of a text.
     branches = (_branch(first, each) for first, each in groupby(ordered, lambda form: form[0]))
-    substitute = re.compile("|".join(branches) or "(?!)").subn
+    pattern = re.compile("|".join(branches) or "(?!)")
 
     def mask(text: str) -> str:
-        masked, found = substitute(MASK, text)
-        return masked if found else text
+        found = sorted(_found(text, pattern))
+        return _without(text, found) if found else text
 
     return mask
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield the texts that give a secret away."""
+    """Yield the texts that give a secret away; too short a one would be found in other words."""
     for part in {secret, secret.partition(":")[2]} - _PUBLIC:
         if len(part) >= SHORTEST:
-            content = part.encode("utf-8", "surrogatepass")
-            yield part
-            yield base64.b64encode(content).decode("ascii").rstrip("=")
-            yield base64.urlsafe_b64encode(content).decode("ascii").rstrip("=")
+            written = tuple(_representations(part))
+            forms = (*written, *(each.translate(_UNQUOTED) for each in written))
+            yield from (form for form in forms if len(form) >= SHORTEST)
+
+
+def _representations(secret: str) -> Iterator[str]:
+    """Yield a secret as it is, in the parts that its escapes stand for, and in base64."""
+    content = secret.encode("utf-8", "surrogatepass")
+    yield secret
+    yield content.decode("ascii", "surrogateescape")
+    yield "".join(map(chr, memoryview(secret.encode("utf-16", "surrogatepass")).cast("H")[1:]))
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(content).decode("ascii").rstrip("=")
 
 
 def _branch(first: str, forms: Iterable[str]) -> str:
-    """Return a pattern of texts that begin alike; a backslash goes with what follows it."""
-    if first == "\\":
-        return "|".join(map(_any_spelling, forms))
-    return f"{_any_spelling(first)}(?:{'|'.join(_any_spelling(form[1:]) for form in forms)})"
+    """Return a pattern of texts that begin alike."""
+    return f"{re.escape(first)}(?:{'|'.join(re.escape(form[1:]) for form in forms)})"
 
 
-def _any_spelling(form: str) -> str:
-    """Return a pattern of a text, any part of which may be escaped: encoders differ in that."""
-    return "".join(_spellings(run["backslashes"], run["char"]) for run in _RUN.finditer(form))
+def _found(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """Yield where secrets begin and end in a text."""
+    for reading, taken in _readings(text):
+        unquoted = reading.translate(_UNQUOTED)
+        if pattern.search(reading) or pattern.search(unquoted):
+            places = _places(text, taken)
+            left = [at for at, char in enumerate(reading) if char not in _QUOTES]
+            for match in pattern.finditer(reading):
+                yield places[match.start()], places[match.end()]
+            for match in pattern.finditer(unquoted):
+                yield places[left[match.start()]], places[left[match.end() - 1] + 1]
 
 
-@lru_cache(maxsize=1_000)
-def _spellings(backslashes: str, char: str) -> str:
-    """Return a pattern of one character, with the backslashes that come before it.
-
-    An escape doubles backslashes, and adds one. There is one way only to match a row of them: of
-    several, every combination would be tried on a text that nearly matches.
-    """
-    percent = _percent(char)
-    if not backslashes and percent == char:
-        return re.escape(char)
-    codes = (ascii(char)[1:-1], json.dumps(char)[1:-1], "".join(f"u{ord(c):04x}" for c in char))
-    spellings = {char, percent, char.replace(" ", "+"), *(code.lstrip("\\") for code in codes)}
-    least, most = len(backslashes), (len(backslashes) + 1) * (_ESCAPES + 1)
-    row = rf"\\{{{least},{most}}}"
-    if backslashes:
-        row = f"(?:{row}|{_percent(backslashes)})"
-    return f"(?i:{row}(?:{'|'.join(re.escape(each) for each in sorted(spellings))}))"
+def _readings(text: str) -> Sequence[tuple[str, _Encodings]]:
+    """Return a text as it is, and with encodings taken away, in every order."""
+    readings: list[tuple[str, _Encodings]] = [(text, ())]
+    known = {text}
+    for each, taken in readings:
+        for encoding in _ENCODINGS if len(taken) < _MOST_ENCODINGS else ():
+            decoded = encoding.sub(_character, each)
+            if decoded not in known:
+                known.add(decoded)
+                readings.append((decoded, (*taken, encoding)))
+    return readings
 
 
-def _percent(text: str) -> str:
-    return quote(text, safe="", errors="surrogatepass")
+def _places(text: str, taken: _Encodings) -> Sequence[int]:
+    """Return where each character, and the end, of a text was before encodings were taken away."""
+    places: Sequence[int] = range(len(text) + 1)
+    for encoding in taken:
+        left: list[int] = []
+        at = 0
+        for match in encoding.finditer(text):
+            left += places[at : match.start() + 1]
+            at = match.end()
+        text, places = encoding.sub(_character, text), [*left, *places[at:]]
+    return places
+
+
+def _character(escape: re.Match[str]) -> str:
+    """Return what an escape stands for: a character, or a byte of one that is not ASCII."""
+    kind = escape.lastgroup or ""
+    if kind == "name":
+        return _NAMED[escape[kind]]
+    code = int(escape[kind], 10 if kind == "decimal" else 16)
+    return bytes([code]).decode("ascii", "surrogateescape") if kind == "byte" else chr(code)
+
+
+def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return a text with a mask in place of each of its parts, which may overlap."""
+    masked, end = "", 0
+    for first, last in spans:
+        if first >= end:
+            masked += text[end:first] + MASK
+        end = max(end, last)
+    return masked + text[end:]
