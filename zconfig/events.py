@@ -148,7 +148,7 @@ class ConnectionConnected(ConnectionEvent):
 
     Attributes:
         origin: Where its URI was set.
-        server_version: What the server calls itself.
+        server_version: What the server calls itself: one line of at most 200 characters, masked.
         attempt: The number of the attempt that succeeded, from 1.
         elapsed_ms: Time since the connect began.
     """
@@ -216,7 +216,7 @@ class ConnectionRecovered(ConnectionEvent):
     """A server that was lost has accepted our credentials and our database again.
 
     Attributes:
-        server_version: What the server calls itself.
+        server_version: What the server calls itself: one line of at most 200 characters, masked.
         elapsed_ms: Time since the loss was noticed.
     """
 

@@ -354,7 +354,10 @@ class Connections:
         return self._registry.reload()
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return every secret that is configured, right or wrong, or was lately, for masking."""
+        """Return every secret that is configured, right or wrong, or was lately, for masking.
+
+        Each is shown as `<hidden>`, equals its text, and returns it from `reveal()`.
+        """
         return self._registry.secrets()
 
     def close(self) -> None:
