@@ -58,7 +58,7 @@ def test_everything_that_is_configured_is_in_the_specification() -> None:
         timeout_s=3.0,
         required=False,
         tls=TLSFiles(*map(os.path.abspath, ("ca.pem", "c.pem", "c.key")), "milvus"),
-        proxy="off",
+        proxy=Secret("off"),
         keepalive_s=60.0,
         pool_size=2,
     )
@@ -272,7 +272,7 @@ def test_equal_specifications_do_not_differ_wherever_they_were_set() -> None:
         ({"timeout": 3}, ("timeout_s",)),
         ({"required": False}, ("required",)),
         ({"tls_ca": "ca.pem"}, ("tls",)),
-        ({"proxy": "off"}, ("proxy",)),
+        ({"proxy": Secret("off")}, ("proxy",)),
         ({"keepalive": 60}, ("keepalive_s",)),
         ({"pool_size": 2}, ("pool_size",)),
         (

@@ -29,6 +29,7 @@ from zconfig.channel.line import Line, Metadata
 from zconfig.channel.view import ChannelView
 from zconfig.endpoint import parse
 from zconfig.errors import ClosedError
+from zconfig.redaction import Secret
 from zconfig.spec import ConnectionSpec, TLSFiles
 
 if TYPE_CHECKING:
@@ -809,7 +810,12 @@ def test_aliases_with_different_tls_identities_do_not_share(certificates: Certif
 
 @pytest.mark.parametrize(
     "change",
-    [{"keepalive_s": 60.0}, {"proxy": "off"}, {"proxy": "http://proxy:3128"}, {"pool_size": 2}],
+    [
+        {"keepalive_s": 60.0},
+        {"proxy": Secret("off")},
+        {"proxy": Secret("http://proxy:3128")},
+        {"pool_size": 2},
+    ],
 )
 def test_aliases_with_other_options_do_not_share(change: dict[str, Any]) -> None:
     assert not shared(PLAIN, replace(PLAIN, **change))
@@ -846,8 +852,8 @@ def test_only_frequent_pings_are_sent_on_idle_connections() -> None:
 
 
 def test_a_proxy_is_used_as_configured() -> None:
-    assert option("enable_http_proxy", proxy="off") == 0
-    assert option("http_proxy", proxy="http://proxy:3128") == "http://proxy:3128"
+    assert option("enable_http_proxy", proxy=Secret("off")) == 0
+    assert option("http_proxy", proxy=Secret("http://proxy:3128")) == "http://proxy:3128"
     assert option("enable_http_proxy") is None
     assert option("http_proxy") is None
 
