@@ -1094,7 +1094,7 @@ def test_a_file_that_cannot_be_used_is_named(
 
 def test_a_directory_is_no_file(certificates: Certificates, tmp_path: Path) -> None:
     verdict = check_material(local(1, **{**tls(certificates), "ca": str(tmp_path)}))
-    detail = f"TLS_CA {tmp_path}: this is a directory or a device, not a file"
+    detail = f"TLS_CA {tmp_path}: this is a directory, not a file"
     remedy = "give a regular file"
     assert verdict == Verdict(errors.TLSMaterialError, detail, remedy=remedy, field="tls_ca")
 
@@ -1267,8 +1267,9 @@ def test_evidence_is_one_short_line(text: str) -> None:
     assert shown.isprintable()
 
 
-# What GitHub's runner and that of Azure take for a command, at the start of a line or anywhere.
-_COMMAND = re.compile(r"^\s*::[\w-]+.*::|##\[|##vso\[", re.MULTILINE)
+# What GitHub's runner and that of Azure take for a command, at the start of a line or anywhere. No
+# command is called like a group of an IPv6 address.
+_COMMAND = re.compile(r"^\s*::(?![\dA-Fa-f]+\b)[\w-]+.*::|##\[|##vso\[", re.MULTILINE)
 
 
 @given(st.text("::#[]ewarning-vso 1a\n").map(lambda text: f"x{text}::stop-commands::x{text}"))

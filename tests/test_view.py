@@ -352,7 +352,7 @@ def test_a_call_that_dials_first_has_what_is_left_of_its_timeout(
             "with_call": lambda: method.with_call(b"", timeout=600)[0],
             "future": lambda: method.future(b"", timeout=600).result(),
         }[how]()
-    assert 0 < float(left) <= 100
+    assert 0 < float(left) < 102  # gRPC rounds up
 
 
 def late(line: Line, wake: Callable[[float | None], Line]) -> Callable[[float | None], Line]:
