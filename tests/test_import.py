@@ -141,6 +141,31 @@ print(json.dumps([
     assert printed(source) == [[], ["aio", "errors", "health", "interop"]]
 
 
+def test_what_is_set_after_a_use_failed_is_told_with_the_call_that_reads_it() -> None:
+    source = """
+import os, zconfig
+def problem():
+    try:
+        return zconfig.connections.spec("late").endpoint.uri
+    except zconfig.ConfigurationError as error:
+        return error.problems[0].remedy
+def start():
+    try:
+        zconfig.autoconnect()
+    except zconfig.ConfigurationError as error:
+        return error.problems[0].remedy
+before = problem()
+os.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"
+changed = problem(), start()
+zconfig.reload()
+print(json.dumps([before, changed, problem()]))
+"""
+    before, changed, after = printed(source)
+    assert before.startswith("set ZILLIZ_LATE_URI in the environment")
+    assert changed == ["call zconfig.reload(): variables have changed since they were read"] * 2
+    assert after == "http://127.0.0.1:1"
+
+
 def test_what_is_set_after_the_import_counts_on_the_first_use_of_the_package() -> None:
     source = """
 import os, zconfig

@@ -106,17 +106,17 @@ _ELSEWHERE = {
 
 # A daemon changes its directory later, and its files stay where they were.
 _directory = working_directory()
+_read = 0  # the fingerprint of the variables that were read last
 
 
 def _load(known: Sequence[Reading] = (), *, remote: bool = True) -> Configuration:
+    global _read  # noqa: PLW0603 - there is one environment
+    _read = fingerprint(process_environment())
     return load(process_environment(), _directory, remote=remote, known=known)
 
 
-_at_import = fingerprint(process_environment())
-
-
 def _has_changed() -> bool:
-    return fingerprint(process_environment()) != _at_import
+    return fingerprint(process_environment()) != _read
 
 
 connections = Connections(_load, partial(_load, remote=False), _has_changed, load_beside=_load)

@@ -58,6 +58,7 @@ class Registry:
         self._dispatcher = Dispatcher()
         self._bookkeeper = Bookkeeper()
         self._dispatcher.subscribe(self._bookkeeper)
+        self._has_changed = has_changed
         self.scene = self._make_scene((at_first or load)())
         self._set_aside: list[Scene] = []
         load_beside = load_beside or (lambda _: load())
@@ -324,4 +325,5 @@ class Registry:
 
     def _make_scene(self, configuration: Configuration) -> Scene:
         retries = Retries(partial(Retry, again=self._try_again))
-        return Scene(Table(configuration), Pool(self._make), retries)
+        table = Table(configuration, is_outdated=self._has_changed)
+        return Scene(table, Pool(self._make), retries)

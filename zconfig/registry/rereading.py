@@ -51,7 +51,7 @@ class Rereading:
         self._load = load
         self._load_beside = load_beside
         self._at_first = at_first
-        self._has_changed = has_changed
+        self._has_changed = self._is_outdated = has_changed
         self.is_first = at_first is not None
         self.after_fork()
 
@@ -81,7 +81,7 @@ class Rereading:
 
     def _replace(self, configuration: Configuration) -> None:
         scene = self._registry.scene
-        scene.table = Table(configuration, scene.added)
+        scene.table = Table(configuration, scene.added, self._is_outdated)
         self._registry.announce_instead(scene.table.snapshot())
 
     def reload(self) -> Changes:
@@ -100,7 +100,8 @@ class Rereading:
             with self._table_lock:
                 # What was refused stays, and what took up newer credentials meanwhile.
                 kept |= {alias: each.spec for alias, each in _differing(new, scene.pool)}
-                scene.table = Table(read.configuration, {**kept, **scene.added})
+                besides = {**kept, **scene.added}
+                scene.table = Table(read.configuration, besides, self._is_outdated)
             _reopen(scene.table, scene.pool)
             changes = compare(old, scene.table, tuple(kept))
         registry.deliver(*new)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
@@ -23,12 +23,17 @@ class Table:
     Args:
         configuration: What was read.
         besides: What takes precedence over it: what was added in code, or is kept.
+        is_outdated: Whether the variables have changed since it was read.
     """
 
     def __init__(
-        self, configuration: Configuration, besides: Mapping[str, ConnectionSpec] | None = None
+        self,
+        configuration: Configuration,
+        besides: Mapping[str, ConnectionSpec] | None = None,
+        is_outdated: Callable[[], bool] | None = None,
     ) -> None:
         self.configuration = configuration
+        self._is_outdated = is_outdated
         read: dict[str, ConnectionSpec | None] = dict.fromkeys(configuration.aliases)
         self._specs = {**read, **(besides or {})}  # `None` until it is converted
         self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
@@ -74,7 +79,7 @@ class Table:
 
     def snapshot(self) -> Table:
         """Return what is configured now, without what is added or removed later."""
-        table = Table(self.configuration)
+        table = Table(self.configuration, is_outdated=self._is_outdated)
         table._specs = self._specs  # what one converts the other need not
         return table
 
@@ -89,7 +94,8 @@ class Table:
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
         known = self._configured()
-        return UnknownAliasError([_unknown(alias, known)] if known else self._nothing(alias))
+        problem = self._or_reload(_unknown(alias, known)) if known else None
+        return UnknownAliasError([problem] if problem else self._nothing(alias))
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.
@@ -143,7 +149,15 @@ class Table:
 
     def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
         """Return that nothing is configured, and the problems that may be why."""
-        return [nothing_configured(self.configuration, alias), *self.configuration.problems]
+        nothing = self._or_reload(nothing_configured(self.configuration, alias))
+        return [nothing, *self.configuration.problems]
+
+    def _or_reload(self, problem: Problem) -> Problem:
+        """Return a problem with the remedy of variables that were set after they were read."""
+        if not (self._is_outdated and self._is_outdated()):
+            return problem
+        remedy = "call zconfig.reload(): variables have changed since they were read"
+        return replace(problem, remedy=remedy)
 
 
 def _unknown(alias: str, known: Iterable[str]) -> Problem:
