@@ -817,7 +817,7 @@ def test_there_is_no_default_where_nothing_is_configured(empty: Connections) -> 
         (
             "default",
             {"MILVUS_TOKEN": "root:Milvus"},
-            "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only",
+            "MILVUS_TOKEN (environment) is for the endpoint of MILVUS_URI only",
         ),
     ],
 )

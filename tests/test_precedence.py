@@ -147,7 +147,7 @@ SOURCES: dict[str, tuple[Place, str]] = {
 @pytest.mark.usefixtures("_from_afar")
 @pytest.mark.parametrize("highest", range(len(SOURCES)), ids=SOURCES.keys())
 def test_a_source_stands_above_all_that_follow(highest: int, read: Read, tmp_path: Path) -> None:
-    environ = {"ZILLIZ_URI": URI, "ZCONFIG_PROFILE": "ci"}
+    environ = {"ZILLIZ_URI": URI, "MILVUS_URI": URI, "ZCONFIG_PROFILE": "ci"}
     environ["ZCONFIG_SECRETS_DIR"] = f"{tmp_path}/one:{tmp_path}/two"
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -616,14 +616,14 @@ def test_credentials_of_pymilvus_variables_go_to_their_own_endpoint_alone(read: 
     assert revealed(good(configuration)) == (None, None, None)
     assert told(configuration) == [
         (
-            "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only, and "
+            "MILVUS_TOKEN (environment) is for the endpoint of MILVUS_URI only, and "
             "ZILLIZ_URI (environment) is used; set ZILLIZ_TOKEN"
         )
     ]
     configuration = read(MILVUS_TOKEN="root:Milvus")
     assert (dict(configuration.aliases), configuration.problems) == ({}, ())
     assert told(configuration) == [
-        "MILVUS_TOKEN (environment) is sent to the endpoint of MILVUS_URI only, and that is not set"
+        "MILVUS_TOKEN (environment) is for the endpoint of MILVUS_URI only, and that is not set"
     ]
 
 
@@ -649,6 +649,24 @@ def test_pymilvus_variables_of_the_environment_stand_above_those_of_files(
     assert revealed(good(configuration))[0] == "of-the-environment"
     assert good(read(ZILLIZ_URI=URI)).uri.host == "db.example"
     assert revealed(good(read(ZILLIZ_URI=URI))) == (None, None, None)
+
+
+def test_pymilvus_variables_count_where_their_endpoint_is_the_one_that_counts(read: Read) -> None:
+    theirs = {"MILVUS_TOKEN": "key", "MILVUS_DB": "sales"}
+    same = good(read(ZILLIZ_URI=SERVER, MILVUS_URI=f"{SERVER}/", **theirs))
+    other = good(read(ZILLIZ_URI=URI, MILVUS_URI=SERVER, **theirs))
+    alone = read(ZILLIZ_PROD_URI=URI, MILVUS_DB="a", MILVUS_DATABASE="b")
+    assert (revealed(same)[0], same.db_name) == ("key", "sales")
+    assert (revealed(other)[0], other.db_name) == (None, None)
+    assert ([*alone.aliases], alone.problems) == (["prod"], ())
+
+
+def test_a_file_with_the_control_plane_key_is_not_sent_to_pymilvus_endpoint_either(
+    read: Read, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "key", "account")
+    environ = {"MILVUS_URI": SERVER, "MILVUS_TOKEN": "theirs", "ZILLIZ_API_KEY_FILE": str(file)}
+    assert revealed(good(read(**environ)))[0] == "theirs"
 
 
 def test_two_databases_in_pymilvus_variables_are_a_conflict(read: Read) -> None:

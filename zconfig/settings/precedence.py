@@ -22,7 +22,8 @@ from zconfig.settings.names import CONTROL_PLANE_KEY, Word, fold, unset_name
 from zconfig.sources.entry import Entry
 from zconfig.sources.milvus_env import is_milvus
 
-PAIRED = frozenset({CONTROL_PLANE_KEY, "milvus_token", "milvus_user", "milvus_password"})
+_CONTROL_PLANE_KEYS = frozenset({CONTROL_PLANE_KEY, f"{CONTROL_PLANE_KEY}_file"})
+PAIRED = _CONTROL_PLANE_KEYS | {"milvus_token", "milvus_user", "milvus_password"}
 """Variables, folded, whose credentials are not sent to every endpoint of `default`."""
 
 Slot = tuple[str, str]
@@ -145,7 +146,7 @@ class _Resolver:
         taken: dict[str, Declared] = {}
         credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
         for field, candidates in fields.items():
-            declared = self._take_slot((alias, field), candidates)
+            declared = self._take_slot((alias, field), self._paired(alias, candidates))
             if declared:
                 taken[field] = declared
         return taken | self._take_credentials(alias, credentials)
@@ -194,7 +195,7 @@ class _Resolver:
         return {} if wrong else found
 
     def _paired(self, alias: str, candidates: Candidates) -> Candidates:
-        """Leave out credentials that belong to one endpoint, unless that is the one that counts."""
+        """Leave out a value that belongs to one endpoint, unless that is the one that counts."""
         if (alias, "uri") in self.broken:
             return candidates
         uri = self.provenance.get((alias, "uri"))
@@ -332,14 +333,23 @@ def _part(declared: Declared, field: str, text: str | Secret) -> Declared:
 
 
 def _belongs(declared: Declared, uri: Declared | None) -> bool:
-    """Tell whether credentials may go to an endpoint: some names are those of one only."""
+    """Tell whether a value may go to an endpoint: some names are those of one only."""
     key = fold(declared.origin.key)
-    if key == CONTROL_PLANE_KEY:
+    if key in _CONTROL_PLANE_KEYS:
         return uri is not None and not is_milvus(uri.origin.key)
     if is_milvus(key):
-        is_theirs = uri is not None and is_milvus(uri.origin.key)
-        return uri is not None and is_theirs and _other_endpoint(declared, uri) is None
+        return uri is not None and _is_of(uri, declared.layer)
     return True
+
+
+def _is_of(uri: Declared, layer: str) -> bool:
+    """Tell whether a layer of `MILVUS_*` variables names this endpoint, or none where one does."""
+    theirs = [each for each in (uri, *uri.shadowed) if is_milvus(each.origin.key)]
+    own = [each for each in theirs if each.layer == layer] or theirs
+    try:
+        return bool(own) and all(each is uri or _is_same_server(each, uri) for each in own)
+    except EndpointError:
+        return False
 
 
 def _other_endpoint(declared: Declared, uri: Declared) -> Declared | None:
@@ -353,7 +363,11 @@ def _leads_elsewhere(lost: Declared, uri: Declared) -> bool:
     if lost.word.is_file:
         return True
     try:
-        one, other = parse(lost.entry.value.reveal()), parse(uri.entry.value.reveal())
+        return not _is_same_server(lost, uri)
     except EndpointError:
         return False
-    return (one.host, one.port, one.path) != (other.host, other.port, other.path)
+
+
+def _is_same_server(one: Declared, other: Declared) -> bool:
+    first, second = (parse(each.entry.value.reveal()) for each in (one, other))
+    return (first.host, first.port, first.path) == (second.host, second.port, second.path)

@@ -31,7 +31,7 @@ def _unpaired(declared: Declared, resolution: Resolution) -> str:
     if is_milvus(declared.origin.key):
         instead = variable_name(DEFAULT_ALIAS, declared.word.field)
         used = f"{uri.origin} is used; set {instead}" if uri else "that is not set"
-        return f"is sent to the endpoint of MILVUS_URI only, and {used}"
+        return f"is for the endpoint of MILVUS_URI only, and {used}"
     if uri:
         return f"is not sent to {uri.origin}, since other tools read it for the control plane"
     meant = _only(lacking_credentials(resolution))

@@ -94,7 +94,7 @@ def default_authorities(environ: Mapping[str, str]) -> Authorities:
     Args:
         environ: The process environment.
     """
-    told = environ.get(ROOTS_VARIABLE)
+    told = str(environ.get(ROOTS_VARIABLE, ""))  # a path, and no secret
     if told and _is_readable(told):
         return Authorities(ROOTS_VARIABLE, told)
     paths = ssl.get_default_verify_paths()
