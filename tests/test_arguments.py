@@ -14,7 +14,13 @@ from pydantic import AnyUrl, SecretBytes, SecretStr
 from zconfig.endpoint import Transport
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
-from zconfig.settings.arguments import fold_alias, from_arguments, hide, names_a_place
+from zconfig.settings.arguments import (
+    check_arguments,
+    fold_alias,
+    from_arguments,
+    hide,
+    names_a_place,
+)
 from zconfig.settings.fields import ConnectionSettings
 
 CALL = "connections.connect"
@@ -345,11 +351,33 @@ def test_what_no_variable_could_declare_is_no_alias(alias: str, code: str) -> No
     ],
 )
 def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(alias: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"this is a URI; .*uri=\.\.\.") as caught:
+    with pytest.raises(ConfigurationError, match=r"this is a URI; .* as uri") as caught:
         fold_alias(alias)
     [problem] = caught.value.problems
     assert (problem.code, problem.alias) == ("bad_alias", None)
     assert "S3cret" not in repr(problem) + repr(caught.value) + repr(pickle.dumps(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("host", "what", "remedy"),
+    [
+        ("localhost:19530", "has a port", "pass that as port, or all of it as address"),
+        ("localhost/sales", "has a path", "pass the database as db_name"),
+    ],
+)
+def test_a_host_that_says_more_than_that_is_told_as_what_it_is(
+    host: str, what: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_arguments("prod", hide({"host": host, "port": 19530}), "connections.connect")
+    [problem] = caught.value.problems
+    assert (problem.code, problem.message, problem.remedy) == ("bad_host", what, remedy)
+
+
+def test_a_uri_in_the_place_of_a_parameters_name_is_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_arguments("prod", {"https://root:S3cret@db": 1}, "connections.connect")
+    assert "S3cret" not in str(caught.value) + repr(caught.value.problems)
 
 
 # --- secrets ------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from zconfig.errors import (
     DatabaseMissingError,
     RefusedError,
     ServerSilentError,
+    TLSError,
     UnknownAliasError,
 )
 from zconfig.redaction import Secret
@@ -406,6 +407,37 @@ def test_secure_without_a_place_is_tls_at_the_configured_place(
             assert str(connection.endpoint) == f"https://localhost:{secure.port}/sales"
             assert sent_on_connect(secure)["authorization"] == authorization(SECRET)
             assert str(connection.spec.origin("endpoint")) == "secure (connections.connect)"
+
+
+def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
+    certificates: Certificates, server: FakeMilvus
+) -> None:
+    pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+    plain, more = {"host": "localhost", "port": server.port}, {"timeout": 5}
+    with (
+        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure,
+        registry(ZILLIZ_PROD_URI=server.uri) as connections,
+    ):
+        cases = {
+            "leave out secure": {"alias": "a", **plain, "secure": True},
+            "use http:// in the parameter uri, and leave out secure": {
+                "alias": "b",
+                "uri": server.uri,
+                "secure": True,
+            },
+            "pass secure=True": {"alias": "c", "host": "localhost", "port": secure.port},
+            "use https:// in the parameter uri": {
+                "alias": "d",
+                "uri": f"http://localhost:{secure.port}",
+            },
+        }
+        for remedy, arguments in cases.items():
+            with pytest.raises(TLSError) as caught:
+                connections.connect(**arguments, **more)
+            assert caught.value.remedy == remedy
+        with pytest.raises(TLSError) as caught:
+            connections.connect("prod", secure=True, **more)
+        assert caught.value.remedy == "leave out secure"
 
 
 PLAIN, TLS, FILE = "http://db:19531/sales", "https://db/sales", "./x.db"
@@ -860,23 +892,23 @@ def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
             "",
             (
                 " or in a .env file in {} (MILVUS_HOST and MILVUS_PORT are not read: "
-                "write ZILLIZ_URI=http://<MILVUS_HOST>:<MILVUS_PORT>)"
+                "write ZILLIZ_URI=http://${MILVUS_HOST}:${MILVUS_PORT})"
             ),
         ),
         (
             {"ZILLIZ_HOST": "db", "ZCONFIG_ENV_FILE": "off"},
             "",
-            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://<ZILLIZ_HOST>:19530)",
+            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://${ZILLIZ_HOST}:19530)",
         ),
         (
             {"ZCONFIG_ENV_FILE": ".env"},
             "MILVUS_ADDRESS=db:1\n",
-            " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://<MILVUS_ADDRESS>)",
+            " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://${MILVUS_ADDRESS})",
         ),
         (
             {"MILVUS_ENDPOINT": "https://db", "ZCONFIG_ENV_FILE": "off"},
             "",
-            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=<MILVUS_ENDPOINT>)",
+            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=${MILVUS_ENDPOINT})",
         ),
         ({"MILVUS_PORT": "tcp://10.0.0.1:1"}, "", " or in a .env file in {}"),
     ],
@@ -890,7 +922,7 @@ def test_where_nothing_is_configured_variables_of_others_are_named(
         with pytest.raises(ConfigurationError) as caught:
             use()
         expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
-        assert str(caught.value) == f"configuration: {expected.format(tmp_path)}"
+        assert str(caught.value) == f"configuration: {expected.replace('{}', str(tmp_path))}"
 
 
 # --- what is wrong with the configuration --------------------------------------------------

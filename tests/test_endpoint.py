@@ -113,6 +113,7 @@ REFUSED = [
     ("https:db.example", "missing_slashes"),
     ("tcp:localhost:19530", "missing_slashes"),
     ("http:/localhost", "missing_slashes"),
+    ("http//localhost:19530", "missing_slashes"),
     ("ftp://db.example", "bad_scheme"),
     ("milvus://db.example", "bad_scheme"),
     ("file:///var/milvus.db", "bad_scheme"),

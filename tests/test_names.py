@@ -216,10 +216,6 @@ def test_a_name_without_our_prefix_is_none_of_ours(key: str) -> None:
         ("ZILLIZ_DB_NAME_FILE", "ZILLIZ_DB_NAME"),
         ("ZILLIZ_TOKEN_PATH", "ZILLIZ_TOKEN_FILE"),
         ("ZILLIZ_PROD_API_KEY_FILE_PATH", "ZILLIZ_PROD_TOKEN_FILE"),
-        # Another word for a field.
-        ("ZILLIZ_DB", "ZILLIZ_DB_NAME"),
-        ("ZILLIZ_KEY", "ZILLIZ_TOKEN"),
-        ("ZILLIZ_CA_CERT", "ZILLIZ_TLS_CA"),
     ],
 )
 def test_a_typo_gets_the_name_that_was_meant(key: str, meant: str) -> None:

@@ -17,7 +17,7 @@ from zconfig.channel.lite import LiteError
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
 from zconfig.endpoint import Endpoint
-from zconfig.errors import ConnectError, with_names
+from zconfig.errors import ConnectError, PlaintextServerError, TLSServerError, with_names
 from zconfig.origin import Origin
 from zconfig.sources.files import FileError
 from zconfig.spec import ConnectionSpec
@@ -65,8 +65,21 @@ def error_of(  # noqa: PLR0913 - an error says all that is known
         elapsed_ms=elapsed_ms,
         attempts=attempts,
         hint=with_names(hint, spec.name_of),
-        remedy=with_names(remedy or kind.remedy, spec.name_of),
+        remedy=with_names(remedy or _remedy_in_code(kind, spec) or kind.remedy, spec.name_of),
     )
+
+
+def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
+    """Return the remedy where code gave the place: TLS may be the parameter `secure` there."""
+    origin = spec.origins.get("uri")
+    if origin is None or origin.source != "code":
+        return ""
+    by_uri = origin.key == "uri"
+    if kind is PlaintextServerError:
+        return f"{kind.remedy}, and leave out secure" if by_uri else "leave out secure"
+    if kind is TLSServerError and not by_uri:
+        return "pass secure=True"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ FAULTS = {
         "the URI has no scheme",
         "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
     ),
-    "missing_slashes": ("the scheme is not followed by //", "write https:// or http://"),
+    "missing_slashes": ("the scheme is not followed by ://", "write https:// or http://"),
     "bad_scheme": (
         "the scheme is none of https, http, grpcs, grpc, tcp and unix",
         "use https:// or http://, or for Milvus Lite the path alone",
@@ -28,7 +28,7 @@ FAULTS = {
     ),
     "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
     "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
-    "bad_port": ("the port is not a number from 1 to 65535", "write it in plain digits"),
+    "bad_port": ("the port is not a number from 1 to 65535", "use one of these, in plain digits"),
     "bad_path": (
         "the path is not the name of one database",
         "leave only the database after the host, e.g. https://host/sales",

@@ -175,6 +175,8 @@ def _lite(text: str) -> Endpoint:
     name = text.rpartition("/")[2]
     if name.endswith(".db") and name != ".db":
         return Endpoint(Transport.LITE, Family.LITE, None, None, str(text), None)
+    if text.partition("//")[0].lower() in _SCHEMES:  # http//host
+        raise EndpointError("missing_slashes")
     is_path = name == ".db" or text.startswith((".", "/", "~"))
     raise EndpointError("lite_name" if is_path else "missing_scheme")
 

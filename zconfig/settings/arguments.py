@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden, Secret
+from zconfig.redaction import Hidden, Secret, redact_uri
 from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
 from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.model import validate
@@ -126,7 +126,7 @@ def bad_alias(alias: str) -> Problem | None:
 _URI_AS_ALIAS = Problem(
     "bad_alias",
     "an alias is a name, and this is a URI",
-    'give it a name: pass it as connections.connect("<name>", uri=...), or set ZILLIZ_<NAME>_URI',
+    "set ZILLIZ_URI or ZILLIZ_<ALIAS>_URI to it, or pass it to connections.connect as uri",
 )
 
 
@@ -245,7 +245,7 @@ def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None
         ConfigurationError: With everything that is wrong with them.
     """
     problems = [
-        replace(fault, alias=alias, origin=Origin("code", str(name), path=call))
+        replace(fault, alias=alias, origin=Origin("code", redact_uri(str(name)), path=call))
         for name, value in arguments.items()
         if (fault := _fault(name, value) or _missing_host(name, arguments))
     ]
@@ -269,8 +269,17 @@ def _fault(name: str, value: Any) -> Problem | None:
     if name == "secure" and value not in (None, "") and not isinstance(value, bool):
         remedy = "pass secure=True, or use https:// in the URI"
         return Problem("bad_argument", "is not True or False", remedy)
-    if name in ("host", "address") and "://" in str(value):
+    return _odd_place(name, str(value))
+
+
+def _odd_place(name: str, value: str) -> Problem | None:
+    """Return what is wrong with a host or an address that says more than that."""
+    if name in ("host", "address") and "://" in value:
         return Problem("bad_host", "is a URI", "pass it as uri")
+    if name == "host" and value.count(":") == 1:
+        return Problem("bad_host", "has a port", "pass that as port, or all of it as address")
+    if name == "host" and "/" in value:
+        return Problem("bad_host", "has a path", "pass the database as db_name")
     return None
 
 

@@ -107,7 +107,7 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
 def _unread(configuration: Configuration, variable: str) -> str:
     """Return the URI that variables amount to which are there, and not read."""
     keys = [origin.key for origin in configuration.unread]
-    last = {key.lower().rpartition("_")[2]: f"<{key}>" for key in keys}
+    last = {key.lower().rpartition("_")[2]: f"${{{key}}}" for key in keys}
     uri = last.get("url") or last.get("endpoint")
     if "host" in last:
         uri = f"http://{last['host']}:{last.get('port', 19530)}"

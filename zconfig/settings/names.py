@@ -34,16 +34,6 @@ _NAMED_PORT = "_service_port_"
 # ZILLIZ_TLS_CA_FILE: what people add to the name of a field whose value is a file, or its path.
 _TAILS = frozenset({"bundle", "cert", "file", "path", "pem"})
 
-# ZILLIZ_DB: other words for a field. Behind an alias they may be the application's own
-# (ZILLIZ_PRIMARY_KEY).
-_SYNONYMS = {
-    **dict.fromkeys(("database_name", "db"), "db_name"),
-    **dict.fromkeys(("key", "secret"), "token"),
-    **dict.fromkeys(("pass", "passwd", "pwd"), "password"),
-    **dict.fromkeys(("ca", "ca_cert", "ssl_ca"), "tls_ca"),
-    **dict.fromkeys(("cert", "tls_client_cert"), "tls_cert"),
-}
-
 # ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: names that people and other tools have for credentials.
 _SAYING_LITTLE = frozenset(
     {DEFAULT_ALIAS, "access", "api", "auth", "cloud", "cluster", "db", "milvus"}
@@ -256,8 +246,6 @@ def _spelling(word: Word) -> str:
 
 def _nearest(parts: list[str]) -> str | None:
     """Return the name that was probably meant, comparing each tail with every field."""
-    if meant := _SYNONYMS.get("_".join(parts)):
-        return variable_name(DEFAULT_ALIAS, meant)
     for start in range(max(0, len(parts) - _LONGEST), len(parts)):
         alias, word = "_".join(parts[:start]), nearest("_".join(parts[start:]), VOCABULARY)
         if word and not (start and check_alias(alias)):
