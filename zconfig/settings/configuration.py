@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import Secret
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import Declared
@@ -122,4 +122,4 @@ def _where_to_set(configuration: Configuration) -> str:
     if options.dotenv_is_off:
         return "in the environment"
     place = f"a .env file in {directory}" if directory.is_absolute() else "a .env file"
-    return f"in the environment or in {' or '.join(options.env_file or (place,))}"
+    return printable(f"in the environment or in {' or '.join(options.env_file or (place,))}")

@@ -346,10 +346,7 @@ def _is_of(uri: Declared, layer: str) -> bool:
     """Tell whether a layer of `MILVUS_*` variables names this endpoint, or none where one does."""
     theirs = [each for each in (uri, *uri.shadowed) if is_milvus(each.origin.key)]
     own = [each for each in theirs if each.layer == layer] or theirs
-    try:
-        return bool(own) and all(each is uri or _is_same_server(each, uri) for each in own)
-    except EndpointError:
-        return False
+    return bool(own) and all(each is uri or _is_same_server(each, uri) for each in own)
 
 
 def _other_endpoint(declared: Declared, uri: Declared) -> Declared | None:
@@ -359,15 +356,15 @@ def _other_endpoint(declared: Declared, uri: Declared) -> Declared | None:
 
 
 def _leads_elsewhere(lost: Declared, uri: Declared) -> bool:
-    """Tell whether two URIs are of different servers; one in a file that was not read may be."""
-    if lost.word.is_file:
-        return True
+    """Tell whether two URIs are of different servers; one that was not read may be."""
+    return lost.word.is_file or not _is_same_server(lost, uri)
+
+
+def _is_same_server(lost: Declared, uri: Declared) -> bool:
+    """Tell whether a URI leads to the server of another one, which has TLS if the first has it."""
     try:
-        return not _is_same_server(lost, uri)
+        one, other = (parse(each.entry.value.reveal()) for each in (lost, uri))
     except EndpointError:
         return False
-
-
-def _is_same_server(one: Declared, other: Declared) -> bool:
-    first, second = (parse(each.entry.value.reveal()) for each in (one, other))
-    return (first.host, first.port, first.path) == (second.host, second.port, second.path)
+    has_less = one.secure and not other.secure
+    return not has_less and (one.host, one.port, one.path) == (other.host, other.port, other.path)
