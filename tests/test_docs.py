@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -93,6 +94,28 @@ def test_a_dotenv_block_is_a_valid_configuration(block: Block, tmp_path: Path) -
     done = run_zconfig("--strict", "list", directory=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "warning" not in done.stdout
+
+
+def test_of_the_dotenv_blocks_of_the_readme_the_first_alone_is_headed_as_the_file() -> None:
+    blocks = [block for block in BLOCKS if block.language == "ini" and block.page == PAGES[0]]
+    heads = [block.code.partition("\n")[0] for block in blocks]
+    assert heads[0] == "# .env"
+    assert "# .env" not in heads[1:]
+    assert all(head.startswith("# ") for head in heads), heads
+
+
+def test_a_user_that_cannot_be_made_leaves_the_password_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("of-another-run")
+    client = Mock(**{"list_users.return_value": [], "create_user.side_effect": OSError})
+    monkeypatch.setattr("zconfig.client", lambda _: client)
+    monkeypatch.setattr(sys, "argv", ["make_user.py", "shop", str(password)])
+    script = next(block.code for block in BLOCKS if block.title == "make_user.py")
+    with pytest.raises(OSError):
+        exec(script, {})  # noqa: S102 - our own page
+    assert password.read_text() == "of-another-run"
 
 
 def test_an_install_line_names_the_distribution_and_extras_that_exist() -> None:

@@ -30,3 +30,21 @@ def test_the_documented_codes_are_those_of_the_code() -> None:
     page = (REPOSITORY / "docs" / "problems.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert used | set(FAULTS) == documented
+
+
+def warnings_in(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Problem":
+            severities = [word.value for word in node.keywords if word.arg == "severity"]
+            may_warn = any("'warning'" in ast.unparse(each) for each in severities)
+            if may_warn and node.args and isinstance(node.args[0], ast.Constant):
+                yield str(node.args[0].value)
+
+
+def test_the_page_says_which_problems_are_warnings() -> None:
+    modules = (REPOSITORY / "zconfig").rglob("*.py")
+    warnings = {code for m in modules for code in warnings_in(m.read_text(encoding="utf-8"))}
+    page = (REPOSITORY / "docs" / "problems.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*)", page, re.MULTILINE))
+    told = {"group_writable", "readable_by_others", "unknown_name", "unknown_option"}
+    assert {c for c in warnings | told if "a warning" not in rows[c]} == set()
