@@ -888,28 +888,60 @@ def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
     [
         ({}, "", " or in a .env file in {}"),
         (
-            {"MILVUS_HOST": "db", "MILVUS_PORT": "19530"},
+            {"MILVUS_HOST": "db", "MILVUS_PORT": "1"},
             "",
             (
                 " or in a .env file in {} (MILVUS_HOST and MILVUS_PORT are not read: "
-                "write ZILLIZ_URI=http://${MILVUS_HOST}:${MILVUS_PORT})"
+                "write ZILLIZ_URI=http://db:1)"
             ),
         ),
         (
             {"ZILLIZ_HOST": "db", "ZCONFIG_ENV_FILE": "off"},
             "",
-            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://${ZILLIZ_HOST}:19530)",
+            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://db:19530)",
         ),
         (
             {"ZCONFIG_ENV_FILE": ".env"},
             "MILVUS_ADDRESS=db:1\n",
-            " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://${MILVUS_ADDRESS})",
+            " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://db:1)",
         ),
         (
-            {"MILVUS_ENDPOINT": "https://db", "ZCONFIG_ENV_FILE": "off"},
+            {"MILVUS_ENDPOINT": "https://root:hidden@db", "ZCONFIG_ENV_FILE": "off"},
             "",
-            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=${MILVUS_ENDPOINT})",
+            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=https://********@db)",
         ),
+        (
+            {"MILVUS_HOST": "localhost:1", "MILVUS_PORT": "2", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_HOST and MILVUS_PORT are not read: write ZILLIZ_URI=http://localhost:1)",
+        ),
+        (
+            {"MILVUS_HOST": "https://db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_HOST is not read: write ZILLIZ_URI=https://db)",
+        ),
+        (
+            {"MILVUS_HOST": "http://db", "MILVUS_PORT": "1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_HOST and MILVUS_PORT are not read: write ZILLIZ_URI=http://db:1)",
+        ),
+        (
+            {"MILVUS_HOST": "::1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_HOST is not read: write ZILLIZ_URI=http://[::1]:19530)",
+        ),
+        (
+            {"MILVUS_HOST": "db", "MILVUS_SECURE": "True", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            (" (MILVUS_HOST and MILVUS_SECURE are not read: write ZILLIZ_URI=https://db:19530)"),
+        ),
+        (
+            {"MILVUS_HOST": "db", "ZCONFIG_ENV_FILE": ".env"},
+            "MILVUS_HOST=other\nMILVUS_PORT=1\n",
+            " or in .env (MILVUS_HOST and MILVUS_PORT are not read: write ZILLIZ_URI=http://db:1)",
+        ),
+        ({"MILVUS_HOST": "<host>", "ZCONFIG_ENV_FILE": "off"}, "", " (MILVUS_HOST is not read)"),
+        ({"MILVUS_HOST": "", "ZCONFIG_ENV_FILE": "off"}, "", ""),
         ({"MILVUS_PORT": "tcp://10.0.0.1:1"}, "", " or in a .env file in {}"),
     ],
 )
@@ -923,6 +955,14 @@ def test_where_nothing_is_configured_variables_of_others_are_named(
             use()
         expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
         assert str(caught.value) == f"configuration: {expected.replace('{}', str(tmp_path))}"
+
+
+def test_where_nothing_is_configured_an_empty_uri_is_named_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_URI=\n")
+    connections = Connections(lambda: load({}, tmp_path, system_secrets="nowhere"))
+    told = r"is configured: ZILLIZ_URI \(\.env:1\) is set but empty, which counts as unset; set"
+    with pytest.raises(ConfigurationError, match=told):
+        connections.connect()
 
 
 # --- what is wrong with the configuration --------------------------------------------------

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from zconfig.endpoint import EndpointError, parse
 from zconfig.errors import Problem
 from zconfig.origin import Origin, printable
-from zconfig.redaction import Secret
+from zconfig.redaction import Secret, redact_uri
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.settings.options import LoaderOptions
 from zconfig.settings.precedence import Slot
-from zconfig.sources.entry import FileSeen, Reading
+from zconfig.sources.entry import Entry, FileSeen, Reading
+
+EMPTY = "is set but empty, which counts as unset"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +69,7 @@ class Configuration:
     passed_over: Mapping[Slot, Sequence[Declared]] = field(default_factory=dict)
     elapsed_ms: float = 0.0
     directory: Path = Path()
-    unread: tuple[Origin, ...] = ()
+    unread: tuple[Entry, ...] = ()
     remote: tuple[Reading, ...] = field(default=(), repr=False)
 
     @property
@@ -99,22 +104,44 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
     variable = variable_name(alias, "uri")
     return Problem(
         "nothing_configured",
-        "no connection is configured",
+        f"no connection is configured{_empty(configuration)}",
         f"set {variable} {_where_to_set(configuration)}{_unread(configuration, variable)}",
     )
 
 
+def _empty(configuration: Configuration) -> str:
+    """Name the URIs that are set but empty, and where."""
+    notes = configuration.notes
+    empty = [n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"]
+    return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
+
+
 def _unread(configuration: Configuration, variable: str) -> str:
-    """Return the URI that variables amount to which are there, and not read."""
-    keys = [origin.key for origin in configuration.unread]
-    last = {key.lower().rpartition("_")[2]: f"${{{key}}}" for key in keys}
-    uri = last.get("url") or last.get("endpoint")
-    if "host" in last:
-        uri = f"http://{last['host']}:{last.get('port', 19530)}"
-    elif "address" in last:
-        uri = f"http://{last['address']}"
-    are = "is" if len(keys) == 1 else "are"
-    return f" ({' and '.join(keys)} {are} not read: write {variable}={uri})" if uri else ""
+    """Name variables that are there and not read, and the URI that they amount to."""
+    values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
+    uri = _uri({key.lower().rpartition("_")[2]: value for key, value in values.items()})
+    are = "is" if len(values) == 1 else "are"
+    keys = " and ".join(dict.fromkeys(entry.key for entry in configuration.unread))
+    write = f": write {variable}={redact_uri(uri)}" if uri else ""
+    return f" ({keys} {are} not read{write})" if keys else ""
+
+
+def _uri(values: Mapping[str, str]) -> str:
+    """Return the URI that a host, a port and the like amount to; nothing if that is none."""
+    host = values.get("host")
+    written = host or values.get("address") or values.get("url") or values.get("endpoint") or ""
+    scheme, _, address = written.rpartition("://")
+    if address.count(":") > 1 and "[" not in address and "@" not in address:
+        address = f"[{address}]"
+    port = values.get("port") or ("" if scheme else "19530")
+    if host and port and "/" not in address and not re.search(r"(?<!:):\d+$", address):
+        address = f"{address}:{port}"
+    is_secure = values.get("secure", "").lower() in {"1", "true", "yes", "on"}
+    uri = f"{scheme or ('https' if is_secure else 'http')}://{address}"
+    with suppress(EndpointError):
+        parse(uri)
+        return uri
+    return ""
 
 
 def _where_to_set(configuration: Configuration) -> str:

@@ -21,7 +21,7 @@ from zconfig.origin import Origin
 from zconfig.paths import anchored
 from zconfig.redaction import Hidden, Secret
 from zconfig.settings.complaints import sent_in_the_clear
-from zconfig.settings.configuration import Configuration, Note
+from zconfig.settings.configuration import EMPTY, Configuration, Note
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import group
 from zconfig.settings.lacking import judge_places, lacking, misnamed_secrets
@@ -51,8 +51,6 @@ from zconfig.sources.milvus_env import is_unread_place, split_milvus
 # configuration in the environment alone, and do not pay for what else there may be.
 
 SYSTEM_SECRETS = "/run/secrets"
-
-EMPTY = "is set but empty, which counts as unset"
 
 
 def load(  # noqa: PLR0913 - what is read, and what is not
@@ -304,7 +302,7 @@ def _assemble(
         passed_over=MappingProxyType(dict(resolution.passed_over)),
         elapsed_ms=(time.perf_counter() - started) * 1e3,
         directory=directory,
-        unread=() if settings else tuple(_unread_places(readings, environ)),
+        unread=() if settings else tuple(filter(_is_unread, _places(readings, environ))),
     )
 
 
@@ -345,15 +343,17 @@ def _judge_keys(
                 yield replace(each, alias=alias, field="tls_key")
 
 
-def _unread_places(readings: Iterable[Reading], environ: Mapping[str, str]) -> Iterable[Origin]:
-    """Yield variables that say where a server is, and that are not read."""
-    for key in environ:
-        if is_unread_place(key, environ[key]):
-            yield Origin("environment", key)
+def _places(readings: Iterable[Reading], environ: Mapping[str, str]) -> Iterable[Entry]:
+    """Yield what may say where a server is, the highest first."""
+    for key, value in environ.items():
+        yield Entry(key, Secret(value), Origin("environment", key))
     for reading in readings:
-        for origin in (*reading.foreign, *(entry.origin for entry in reading.entries)):
-            if origin.source != "environment" and is_unread_place(origin.key):
-                yield origin
+        yield from (*reading.places, *reading.entries)
+
+
+def _is_unread(entry: Entry) -> bool:
+    value = entry.value.reveal()
+    return bool(value) and is_unread_place(entry.key, value)
 
 
 def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:

@@ -25,6 +25,7 @@ from zconfig.sources.lines import (
     Assignment,
     parse_lines,
 )
+from zconfig.sources.milvus_env import is_unread_place
 from zconfig.sources.names import is_read
 
 _SOURCE = "dotenv"
@@ -66,6 +67,7 @@ def read_dotenv(
         (*problems, *contents.problems()),
         (FileSeen(shown, "read"),),
         tuple(contents.foreign),
+        tuple(contents.places),
     )
 
 
@@ -91,6 +93,7 @@ class _Contents:
         self._warnings: list[Problem] = []
         self._expanded = 0
         self.foreign: list[Origin] = []
+        self.places: list[Entry] = []
 
     def add(self, assignment: Assignment) -> None:
         """Take in the next assignment."""
@@ -129,8 +132,11 @@ class _Contents:
         self.foreign.append(origin)
         if assignment.fault is UNBALANCED_QUOTE:
             self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
-        if assignment.key in self._referenced:
-            self._take(assignment, origin)
+        is_place = is_unread_place(assignment.key)
+        if is_place or assignment.key in self._referenced:
+            value = self._take(assignment, origin)
+            if is_place and not value.faults:
+                self.places.append(Entry(origin.key, Secret(value.text), origin))
 
     def _take(self, assignment: Assignment, origin: Origin) -> Expanded:
         value = self._value(assignment, origin)

@@ -82,6 +82,7 @@ class Reading(NamedTuple):
         problems: What could not be read.
         files: The files looked for.
         foreign: Where keys stand that are not ours, or whose prefix is misspelt.
+        places: Variables of a file that say where a server is, and that are not read.
         named: Whether somebody named the file or directory. One that is merely customary, as
             `.env` and `/run/secrets`, may be somebody else's.
     """
@@ -91,6 +92,7 @@ class Reading(NamedTuple):
     problems: tuple[Problem, ...] = ()
     files: tuple[FileSeen, ...] = ()
     foreign: tuple[Origin, ...] = ()
+    places: tuple[Entry, ...] = ()
     named: bool = True
 
 

@@ -11,7 +11,7 @@ from zconfig.sources.entry import Entry, Reading
 from zconfig.sources.names import MILVUS, PREFIX
 
 _PAIR = ("ZILLIZ_USER", "ZILLIZ_PASSWORD")
-_PLACE = r"MILVUS_(?:HOST|PORT|URL|ENDPOINT|ADDRESS)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
+_PLACE = r"MILVUS_(?:HOST|PORT|URL|ENDPOINT|ADDRESS|SECURE)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
 
 
 def is_milvus(key: str) -> bool:
