@@ -251,6 +251,8 @@ def test_connect_takes_what_the_blocking_one_takes(server: FakeMilvus) -> None:
             await face.aio.connect("eu_prod", secure=True)
         with pytest.raises(ConfigurationError, match=r"url \(aio\.connect\).*mean uri\?"):
             await face.aio.connect("new", url=server.uri)
+        with pytest.raises(ConfigurationError, match=r"uri \(aio\.connect\): is None, and nothing"):
+            await face.aio.connect("new", uri=None)
         for verb in (face.aio.get, face.aio.ping, face.aio.connect, face.aio.keep_trying):
             with pytest.raises(ConfigurationError, match="this is a URI") as caught:
                 await verb("http://root:pass-word@db")

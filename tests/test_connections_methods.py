@@ -19,6 +19,7 @@ from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig.connection import Connection, State
+from zconfig.connection.seam import error_of
 from zconfig.endpoint import Transport, parse
 from zconfig.errors import (
     AutoconnectError,
@@ -26,6 +27,7 @@ from zconfig.errors import (
     ConfigurationError,
     ConflictError,
     DatabaseMissingError,
+    HostnameMismatchError,
     RefusedError,
     ServerSilentError,
     TLSError,
@@ -438,6 +440,41 @@ def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
         with pytest.raises(TLSError) as caught:
             connections.connect("prod", secure=True, **more)
         assert caught.value.remedy == "leave out secure"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"host": "h", "port": 1, "secure": True}, "use that name in the parameter host, or"),
+        ({"port": 1, "secure": True}, "use that name in the parameter host, or"),
+        ({"address": "h:1", "secure": True}, "use that name in the parameter address, or"),
+        ({"uri": "https://h"}, "use that name in the parameter uri, or"),
+        ({"alias": "prod", "secure": True}, "use that name in the parameter uri, or"),
+    ],
+)
+def test_the_remedy_of_a_name_mismatch_is_the_parameter_that_has_the_host(
+    prod: Connections, arguments: dict[str, Any], remedy: str
+) -> None:
+    alias, given = arguments.get("alias", "x"), {k: v for k, v in arguments.items() if k != "alias"}
+    spec = wanted(prod._table, alias, hide(given), "connections.connect")
+    assert error_of(HostnameMismatchError, spec).remedy.startswith(remedy)
+
+
+@pytest.mark.parametrize("more", [{}, {"timeout": 3}])
+def test_a_place_that_is_none_is_told_where_nothing_configures_the_alias(
+    prod: Connections, more: dict[str, Any]
+) -> None:
+    prod.disconnect("prod")
+    for name in ("uri", "address", "host"):
+        with pytest.raises(UnknownAliasError) as caught:
+            prod.connect("x", **{name: None}, **more)
+        assert str(caught.value.problems[0]) == (
+            f"x: {name} (connections.connect): is None, and nothing configures the alias; "
+            f"pass the server's {name}"
+        )
+    with pytest.raises(UnknownAliasError, match="ZILLIZ_X_URI"):
+        prod.connect("x", uri="", **more)
+    assert prod.connect("prod", uri=None).alias == "prod"
 
 
 PLAIN, TLS, FILE = "http://db:19531/sales", "https://db/sales", "./x.db"

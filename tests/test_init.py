@@ -64,6 +64,12 @@ def test_an_alias_that_is_declared_already_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == "ZILLIZ_URI=http://127.0.0.1:1\n"
 
 
+def test_a_uri_in_the_place_of_the_alias_is_to_be_passed_as_uri() -> None:
+    done = init("--alias", "http://db:19530", "--no-token")
+    assert done.exit_code == 3
+    assert "this is a URI; pass it with --uri" in done.output
+
+
 def test_a_uri_that_is_wrong_is_refused_before_a_token_is_asked_for(tmp_path: Path) -> None:
     for arguments, answers in (((), "127.0.0.1:19530\nx\n"), (("--uri", "127.0.0.1:19530"), "x\n")):
         done = init(*arguments, answers=answers)

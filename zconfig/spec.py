@@ -131,6 +131,8 @@ class ConnectionSpec:
             return " and ".join(map(self.name_of, self._credential_settings))
         if setting == "db_name" and setting not in self.origins and self.endpoint.db_name:
             return f"the path of {self.name_of('uri')}"
+        if setting == "uri" and uri and (uri.source, uri.key) == ("code", "secure"):
+            return "the parameter uri"  # `secure` has no place in it
         if origin := self.origins.get(setting):
             is_userinfo = setting in _SETTINGS["credentials"] and origin == uri
             return f"the {setting} in {origin.name}" if is_userinfo else origin.name

@@ -16,7 +16,7 @@ from zconfig.redaction import secrets_in
 from zconfig.registry import Connections
 from zconfig.registry.autoconnect import choose, failures, judge
 from zconfig.registry.forks import import_grpc
-from zconfig.registry.given import wanted
+from zconfig.registry.given import check_place, wanted
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
     SecretText,
@@ -119,6 +119,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         del user, password, token, kwargs  # or a traceback that shows locals would show them
         name = fold_alias(alias)
         if not say_anything(given):  # as configured, and so it follows what is configured
+            check_place(await self._read(), name, given, "aio.connect")
             return await self._get(name)
         self._registry.remember(secrets_in(given))
         spec = wanted(await self._read(), name, given, "aio.connect")

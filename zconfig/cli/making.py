@@ -56,7 +56,7 @@ def init(session: Session, alias: str, uri: str | None, path: str, *, token: boo
     argument. What the file holds stays. `.env` is added to .gitignore.
     """
     file = Path(path)
-    name = fold_alias(alias)
+    name = fold_alias(alias, "pass it with --uri")
     check_file(name, file)
     fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri", _ask_uri)
     if token:

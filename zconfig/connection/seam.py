@@ -17,7 +17,13 @@ from zconfig.channel.lite import LiteError
 from zconfig.channel.milvus import StatusError
 from zconfig.channel.wire import WireError
 from zconfig.endpoint import Endpoint
-from zconfig.errors import ConnectError, PlaintextServerError, TLSServerError, with_names
+from zconfig.errors import (
+    ConnectError,
+    HostnameMismatchError,
+    PlaintextServerError,
+    TLSServerError,
+    with_names,
+)
 from zconfig.origin import Origin
 from zconfig.sources.files import FileError
 from zconfig.spec import ConnectionSpec
@@ -79,6 +85,8 @@ def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
         return f"{kind.remedy}, and leave out secure" if by_uri else "leave out secure"
     if kind is TLSServerError and not by_uri:
         return "pass secure=True"
+    if kind is HostnameMismatchError and origin.key in {"host and port", "port"}:
+        return kind.remedy.replace("{uri}", "the parameter host")
     return ""
 
 

@@ -11,7 +11,7 @@ from zconfig.redaction import Secret, secrets_in
 from zconfig.registry.announce import configured
 from zconfig.registry.autoconnect import choose, failures, judge, open_all
 from zconfig.registry.forks import import_grpc
-from zconfig.registry.given import several, wanted
+from zconfig.registry.given import check_place, several, wanted
 from zconfig.registry.pool import Pool
 from zconfig.registry.registry import Registry
 from zconfig.registry.table import Table
@@ -131,6 +131,7 @@ class Connections:
         del user, password, token, kwargs  # or a traceback that shows locals would show them
         name, call = fold_alias(alias), "connections.connect"
         if not say_anything(given):  # as configured, and so it follows what is configured
+            check_place(self._table, name, given, call)
             return self._registry.open(self._table.spec(name))
         self._registry.remember(secrets_in(given))
         spec = wanted(self._table, name, given, call)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from zconfig.errors import ConfigurationError, Problem
+from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 from zconfig.origin import Origin
 from zconfig.registry.table import Table
 from zconfig.settings.arguments import (
@@ -33,6 +33,7 @@ def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) ->
     check_arguments(alias, arguments, call)
     if names_a_place(arguments):
         return _spec(alias, arguments, call)
+    check_place(table, alias, arguments, call)
     configured = table.spec(alias)
     place = replace(configured.endpoint, db_name=None)
     asked = _spec(alias, {**arguments, "uri": str(place)}, call, configured.origin("endpoint"))
@@ -44,6 +45,21 @@ def wanted(table: Table, alias: str, arguments: Mapping[str, Any], call: str) ->
     endpoint = replace(asked.endpoint, db_name=spec.endpoint.db_name)
     origins = {**spec.origins, "uri": Origin("code", "secure", path=call)}
     return replace(spec, endpoint=endpoint, origins=origins)
+
+
+def check_place(table: Table, alias: str, arguments: Mapping[str, Any], call: str) -> None:
+    """Refuse a place that is `None` for an alias that nothing configures: it is not set.
+
+    Raises:
+        UnknownAliasError: One is.
+    """
+    none = [name for name in ("uri", "address", "host") if arguments.get(name, "") is None]
+    is_known = alias in table or table.configuration.why_not(alias)
+    if not none or is_known or names_a_place(arguments):
+        return
+    what, remedy = "is None, and nothing configures the alias", f"pass the server's {none[0]}"
+    origin = Origin("code", none[0], path=call)
+    raise UnknownAliasError([Problem("missing_uri", what, remedy, alias, "uri", origin)])
 
 
 def _not_plaintext(spec: ConnectionSpec, call: str) -> Problem:

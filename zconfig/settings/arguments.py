@@ -89,8 +89,15 @@ def as_alias(alias: object) -> str:
     raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
 
 
-def wanted_alias(alias: object) -> str:
+_SET_IT = "set ZILLIZ_URI or ZILLIZ_<ALIAS>_URI to it, or pass it to connections.connect as uri"
+
+
+def wanted_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
     """Return an alias that is looked up in its folded form.
+
+    Args:
+        alias: The alias.
+        of_a_uri: The remedy where it is a URI.
 
     Raises:
         ConfigurationError: If it is not a string, or is a URI, which is not repeated: a password
@@ -98,17 +105,22 @@ def wanted_alias(alias: object) -> str:
     """
     name = as_alias(alias)
     if re.search(r"[:/@]|\.db$", str(alias)):
-        raise ConfigurationError([_URI_AS_ALIAS])
+        what = "an alias is a name, and this is a URI"
+        raise ConfigurationError([Problem("bad_alias", what, of_a_uri)])
     return name
 
 
-def fold_alias(alias: object) -> str:
+def fold_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
     """Return an alias that is to be configured in its folded form.
+
+    Args:
+        alias: The alias.
+        of_a_uri: The remedy where it is a URI.
 
     Raises:
         ConfigurationError: If it is not a string, or cannot be an alias.
     """
-    name = wanted_alias(alias)
+    name = wanted_alias(alias, of_a_uri)
     if problem := bad_alias(str(alias)):
         raise ConfigurationError([problem])
     return name
@@ -121,13 +133,6 @@ def bad_alias(alias: str) -> Problem | None:
         return None
     shown = alias if re.fullmatch(r"[\w .-]*", alias) else None
     return Problem(complaint.code, complaint.message, "choose another alias", alias=shown)
-
-
-_URI_AS_ALIAS = Problem(
-    "bad_alias",
-    "an alias is a name, and this is a URI",
-    "set ZILLIZ_URI or ZILLIZ_<ALIAS>_URI to it, or pass it to connections.connect as uri",
-)
 
 
 def check_seconds(alias: str | None, **durations: float) -> None:
