@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -24,11 +24,14 @@ from zconfig.registry.table import spec_of
 from zconfig.settings.arguments import from_arguments, hide
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import ConnectionSettings
+from zconfig.settings.grouping import Declared, group
 from zconfig.settings.load import load
-from zconfig.settings.model import Settings
+from zconfig.settings.model import Settings, validate
 from zconfig.settings.names import VOCABULARY
 from zconfig.settings.options import LoaderOptions
-from zconfig.settings.stray import ALONE
+from zconfig.settings.precedence import Slot, resolve
+from zconfig.settings.stray import ALONE, judge_stray
+from zconfig.sources.environment import read_environment
 
 Read = Callable[..., Configuration]
 
@@ -318,6 +321,44 @@ def test_among_many_aliases_none_is_guessed(read: Read) -> None:
     environ = {f"ZILLIZ_A{i}_URI": "http://db" for i in range(200)}
     [problem] = read({**environ, "ZILLIZ_A_TOKEN": "key"}).problems
     assert problem.remedy == "set ZILLIZ_A_URI"
+
+
+class Counting(dict[Slot, Declared]):
+    """Counts how often it is looked through from its beginning to its end."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[Slot]:
+        self.times += 1
+        return super().__iter__()
+
+    def keys(self) -> KeysView[Slot]:
+        self.times += 1
+        return super().keys()
+
+    def items(self) -> ItemsView[Slot, Declared]:
+        self.times += 1
+        return super().items()
+
+
+@pytest.mark.parametrize("field", ["TOKEN", "TIMEOUT", "TLS_CERT"])
+@pytest.mark.parametrize("uri", [{}, {"ZILLIZ_URI": "http://db"}], ids=["no URI", "a URI"])
+def test_what_is_set_is_looked_through_once_however_many_variables_are_wrong(
+    field: str, uri: dict[str, str]
+) -> None:
+    def times(count: int) -> int:
+        stray = {f"ZILLIZ_A{i}_{field}": "5" for i in range(count)}
+        half = {f"ZILLIZ_B{i}_URI": "http://db" for i in range(count)}
+        half |= {f"ZILLIZ_B{i}_TLS_CERT": "x" for i in range(count)}
+        layer, _ = group(read_environment({**uri, **stray, **half}), strict=False)
+        resolution = resolve([layer], lambda entry: (entry, ()))
+        counting = Counting(resolution.provenance)
+        resolution = resolution._replace(provenance=counting)
+        _, problems = validate(resolution)
+        judge_stray(problems, resolution, strict=False)
+        return counting.times
+
+    assert times(1) == times(20)
 
 
 @pytest.mark.parametrize(

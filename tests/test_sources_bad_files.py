@@ -29,10 +29,12 @@ __all__ = ["open_directory"]  # a fixture
 TOKEN = "s3cret-pa55"
 FIELDS = ("URI", "TOKEN", "USER", "PASSWORD", "DB_NAME", "TIMEOUT", "TLS_CA", "TOKEN_FILE", "X")
 URIS = {
-    "ZILLIZ_BAD_URI": "https://db",
+    "ZILLIZ_BAD_URI": "https://in03-ab12.serverless.eu.vectordb.zillizcloud.com",
     "ZILLIZ_GOOD_URI": "https://db",
     "ZILLIZ_GOOD_TOKEN": "good",
 }
+
+OWN = {**URIS, "ZILLIZ_BAD_URI": "https://db"}  # it may want no credentials
 
 
 @dataclass(frozen=True)
@@ -262,13 +264,15 @@ def test_a_dotenv_file_that_nobody_named_concerns_only_aliases_that_lack_somethi
 
     with nobody() if spoil is unreadable else nullcontext():
         complete = read(COMPLETE, open_directory)
+        own = read(OWN, open_directory)
         lacking = read(URIS, open_directory)
         homeless = read({"ZILLIZ_BAD_TOKEN": TOKEN}, open_directory)
         strict = read({**COMPLETE, "ZCONFIG_STRICT": "1"}, open_directory)
         off = read({**COMPLETE, "ZCONFIG_ENV_FILE": "off"}, open_directory)
 
-    assert told(complete) == [(code, "warning", None)]
+    assert told(complete) == told(own) == [(code, "warning", None)]
     assert complete.problems[0].remedy.endswith(", or set ZCONFIG_ENV_FILE=off")
+    assert "bad" in own.aliases
     assert complete.aliases["bad"].proxy is None
     assert (told(lacking), [*lacking.aliases]) == ([(code, "error", "bad")], ["good"])
     assert told(homeless) == [(code, "error", "bad"), ("missing_uri", "error", "bad")]
@@ -345,10 +349,37 @@ def test_secrets_that_nobody_named_and_that_cannot_be_read_are_a_warning(
 
     with nobody():
         complete = read(COMPLETE, open_directory, secrets=secrets)
+        own = read(OWN, open_directory, secrets=secrets)
         lacking = read(URIS, open_directory, secrets=secrets)
 
-    assert told(complete) == [("unreadable", "warning", None)]
+    assert told(complete) == told(own) == [("unreadable", "warning", None)]
+    assert "bad" in own.aliases
     assert told(lacking) == [("unreadable", "error", "bad")]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_secrets_that_cannot_be_read_are_turned_off_as_the_remedy_says(
+    open_directory: Path, *, named: bool
+) -> None:
+    secrets = make(open_directory / "system")
+    secrets.chmod(0o000)
+    source = secrets_directory(open_directory)
+    write(source.file, TOKEN.encode())
+    source.file.chmod(0o444)
+    environ = {**URIS, "ZCONFIG_STRICT": "1", **(source.environ if named else {})}
+
+    with nobody():
+        [problem] = read(environ, open_directory, secrets=secrets).errors
+        variable, _, value = problem.remedy.partition(", or set ")[2].partition("=")
+        followed = read({**environ, variable: value}, open_directory, secrets=secrets)
+
+    assert (problem.code, problem.severity, variable) == (
+        "unreadable",
+        "error",
+        "ZCONFIG_SECRETS_DIR",
+    )
+    assert (followed.errors, [*followed.aliases]) == ((), ["bad", "good"])
+    assert (followed.aliases["bad"].token is not None) is named
 
 
 @by_root

@@ -65,6 +65,11 @@ class Endpoint:
         return self.transport is Transport.TLS
 
     @property
+    def is_zilliz_cloud(self) -> bool:
+        """Whether a service of Zilliz Cloud is there, which always wants credentials."""
+        return self.family not in {Family.MILVUS, Family.LITE}
+
+    @property
     def is_exposed(self) -> bool:
         """Whether what is sent can be read on the way: no TLS, and another host than this one."""
         return self.transport is Transport.PLAINTEXT and not is_loopback(self.host or "")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from zconfig.errors import Problem
 from zconfig.origin import Origin
 from zconfig.settings.configuration import Configuration
-from zconfig.settings.fields import CREDENTIALS
+from zconfig.settings.fields import CREDENTIALS, ConnectionSettings
 from zconfig.settings.names import DEFAULT_ALIAS, Name, fold, parse_name, variable_name
-from zconfig.settings.precedence import PAIRED, Resolution
-from zconfig.settings.stray import lacking_credentials
+from zconfig.settings.options import OFF, LoaderOptions
+from zconfig.settings.precedence import PAIRED
 
-_WITHOUT_DOTENV = "set ZCONFIG_ENV_FILE=off"
 # The last word of a file's name that is none of ours, and the field that it stands for.
 _MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "token") | {
     "pass": "password",
@@ -21,14 +21,23 @@ _MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "to
 }
 
 
-def lacking(resolution: Resolution, invalid: Iterable[Problem]) -> tuple[str, ...]:
-    """Return the aliases that have no URI, or no credentials; Milvus Lite needs none."""
+def lacking(
+    settings: Mapping[str, ConnectionSettings], invalid: Iterable[Problem]
+) -> tuple[str, ...]:
+    """Return the aliases that have no URI, or no credentials where Zilliz Cloud wants some."""
     nowhere = (e.alias for e in invalid if e.code == "missing_uri" and e.severity == "error")
-    return tuple(dict.fromkeys([*lacking_credentials(resolution), *filter(None, nowhere)]))
+    refused = (
+        alias
+        for alias, each in settings.items()
+        if each.uri.is_zilliz_cloud and not (each.token or each.password)
+    )
+    return (*refused, *filter(None, nowhere))
 
 
 def judge_places(
-    places: Iterable[tuple[bool, Iterable[Problem]]], aliases: Collection[str], *, strict: bool
+    places: Iterable[tuple[bool, Iterable[Problem]]],
+    aliases: Collection[str],
+    options: LoaderOptions,
 ) -> list[Problem]:
     """Say whom it concerns that a file or directory cannot be read.
 
@@ -38,29 +47,37 @@ def judge_places(
     Args:
         places: For each layer, whether somebody named it, and what is wrong with it as a whole.
         aliases: Those that lack something.
-        strict: Whether it is an error all the same.
+        options: In strict mode it is an error all the same.
     """
     return [
         judged
         for named, problems in places
         for problem in problems
-        for judged in ([problem] if named else _of_nobody(problem, aliases, strict=strict))
+        for judged in ([problem] if named else _of_nobody(problem, aliases, options))
     ]
 
 
-def _of_nobody(problem: Problem, aliases: Collection[str], *, strict: bool) -> Iterator[Problem]:
+def _of_nobody(
+    problem: Problem, aliases: Collection[str], options: LoaderOptions
+) -> Iterator[Problem]:
     origin = problem.origin
     if problem.severity != "error" or problem.alias or origin is None or origin.line:
         yield problem
         return
-    if origin.source == "dotenv":
-        problem = replace(problem, remedy=f"{problem.remedy}, or {_WITHOUT_DOTENV}")
-    if strict:
+    problem = replace(problem, remedy=f"{problem.remedy}, or set {_without(origin, options)}")
+    if options.strict:
         yield problem
     elif aliases and problem.code != "is_directory":  # a directory holds no settings
         yield from (replace(problem, alias=alias) for alias in aliases)
     else:
         yield replace(problem, severity="warning")
+
+
+def _without(origin: Origin, options: LoaderOptions) -> str:
+    """Return the option with which a customary place is not read."""
+    if origin.source == "dotenv":
+        return f"ZCONFIG_ENV_FILE={OFF}"
+    return f"ZCONFIG_SECRETS_DIR={os.pathsep.join((*options.secrets_dir, OFF))}"
 
 
 def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Iterator[Problem]:

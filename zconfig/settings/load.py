@@ -168,10 +168,11 @@ def _read_others(
     above: Iterable[Reading],
 ) -> Iterable[Reading]:
     aliases = _aliases_in(above)
-    for name in read.options.secrets_dir:
+    for name in read.options.secrets_dirs:
         origin = read.origins["secrets_dir"]
         yield _expected(_read_secrets(directory, name, aliases, named=True), origin)
-    yield _read_secrets(directory, system_secrets, aliases, named=False)
+    if not read.options.system_secrets_are_off:
+        yield _read_secrets(directory, system_secrets, aliases, named=False)
     root = str(environ.get("SERVICE_BINDING_ROOT", ""))
     if root:
         from zconfig.sources.service_binding import read_service_bindings
@@ -279,7 +280,7 @@ def _assemble(
     settings, invalid = validate(resolution)
     judged = judge_stray(invalid, resolution, strict=strict)
     places = ((named, problems) for named, _, problems in grouped)
-    general = judge_places(places, lacking(resolution, judged), strict=strict)
+    general = judge_places(places, lacking(settings, judged), read.options)
     keys = _judge_keys(settings, resolution, directory)
     found = [*read.problems, *general, *resolution.problems, *judged, *keys]
     blamed = {problem.alias for problem in general if problem.severity == "error"}

@@ -139,10 +139,12 @@ def _name_of(provenance: Mapping[Slot, Declared], alias: str, field: str) -> str
     """Return the variable or parameter of a field, whether it is set or not."""
     if found := provenance.get((alias, field)):
         return found.origin.name
-    origins = {slot[1]: each.origin for slot, each in provenance.items() if slot[0] == alias}
+    uri, *others = (
+        provenance.get((alias, each)) for each in ("uri", *ConnectionSettings.model_fields)
+    )
     # Where anything was passed in code it is passed there, to a URI from elsewhere too.
-    passed = (origin for origin in origins.values() if origin.source == "code")
-    return unset_name(alias, field, next(passed, origins.get("uri")))
+    passed = (each.origin for each in others if each and each.origin.source == "code")
+    return unset_name(alias, field, next(passed, uri.origin if uri else None))
 
 
 def _missing_uri(alias: str, first: Declared) -> Problem:

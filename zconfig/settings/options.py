@@ -21,6 +21,9 @@ from zconfig.sources.entry import Entry
 PREFIX = "ZCONFIG_"
 _NAMESPACE = "zconfig"
 
+OFF = "off"
+"""In place of a path: the customary ones are not read."""
+
 # A file cannot name the files to be read: it is one of them.
 ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
 
@@ -74,7 +77,8 @@ class LoaderOptions(BaseModel):
     secrets_dir: Annotated[
         PathList,
         Variable(
-            meaning="directories of secret files, highest first, above /run/secrets",
+            meaning="directories of secret files, highest first, above /run/secrets; "
+            "`off` among them leaves that out",
             expected="a list of directories",
             example="/etc/secrets",
         ),
@@ -147,7 +151,17 @@ class LoaderOptions(BaseModel):
     @property
     def dotenv_is_off(self) -> bool:
         """Whether dotenv files are not to be read at all."""
-        return self.env_file is not None and [path.lower() for path in self.env_file] == ["off"]
+        return self.env_file is not None and [path.lower() for path in self.env_file] == [OFF]
+
+    @property
+    def secrets_dirs(self) -> tuple[str, ...]:
+        """The directories of secrets that are named."""
+        return tuple(path for path in self.secrets_dir if path.lower() != OFF)
+
+    @property
+    def system_secrets_are_off(self) -> bool:
+        """Whether /run/secrets is not to be read."""
+        return len(self.secrets_dirs) < len(self.secrets_dir)
 
 
 class OptionsRead(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -58,23 +59,49 @@ def judge_stray(
         The same problems, with the variable that was probably meant as their remedy. What else is
         wrong with variables that may be another program's is left out.
     """
-    judged = [_judged(each, resolution, strict=strict) for each in problems]
+    known = _Set(resolution)
+    judged = [_judged(each, known, strict=strict) for each in problems]
     others = {each.alias for each in judged if each.severity == "warning"}
     return tuple(each for each in judged if each.severity == "warning" or each.alias not in others)
 
 
-def _judged(problem: Problem, resolution: Resolution, *, strict: bool) -> Problem:
+class _Set:
+    """What is set, by alias; it is looked through once, however many variables are stray."""
+
+    def __init__(self, resolution: Resolution) -> None:
+        self.provenance = resolution.provenance
+        self.broken = resolution.broken
+        self.fields: dict[str, list[str]] = defaultdict(list)
+        for alias, field in resolution.provenance:
+            self.fields[alias].append(field)
+        self.with_uri = [alias for alias, fields in self.fields.items() if "uri" in fields]
+        self._lacking = dict.fromkeys(CREDENTIALS, lacking_credentials(resolution))
+
+    def lacking(self, field: str) -> list[str]:
+        """Return the aliases that have a URI and not this field."""
+        if field not in self._lacking:
+            slots = ((alias, field) for alias in self.with_uri)
+            self._lacking[field] = [slot[0] for slot in slots if slot not in self.provenance]
+        return self._lacking[field]
+
+    def has_credentials(self, alias: str) -> bool:
+        """Tell whether an alias has credentials, right or wrong."""
+        slots = ((alias, field) for field in CREDENTIALS)
+        return any(slot in self.provenance or slot in self.broken for slot in slots)
+
+
+def _judged(problem: Problem, known: _Set, *, strict: bool) -> Problem:
     alias = problem.alias or DEFAULT_ALIAS
     if problem.code == "control_plane" and alias != DEFAULT_ALIAS:
         return _others(problem, strict=strict)
     if problem.code != "missing_uri":
         return problem
-    fields = [field for owner, field in resolution.provenance if owner == alias]
-    has_credentials = _has_credentials(alias, resolution)
+    fields = known.fields[alias]
+    has_credentials = known.has_credentials(alias)
     says_much = has_credentials and not (says_little(alias) and set(CREDENTIALS).issuperset(fields))
-    meant = _near(alias, fields[0], resolution)
+    meant = _near(alias, fields[0], known)
     if meant is None and not says_much:
-        lacking = _lacking(fields[0], resolution)
+        lacking = known.lacking(fields[0])
         meant = DEFAULT_ALIAS if DEFAULT_ALIAS in lacking else _only(lacking)
     if meant:
         problem = replace(problem, remedy=f"did you mean {variable_name(meant, fields[0])}?")
@@ -91,28 +118,13 @@ def _others(problem: Problem, *, strict: bool, is_known: bool = False) -> Proble
     return replace(problem, remedy=remedy, severity="warning")
 
 
-def _has_credentials(alias: str, resolution: Resolution) -> bool:
-    slots = {(alias, field) for field in CREDENTIALS}
-    return not slots.isdisjoint(resolution.provenance.keys() | resolution.broken)
-
-
-def _near(alias: str, field: str, resolution: Resolution) -> str | None:
+def _near(alias: str, field: str, known: _Set) -> str | None:
     """Return the alias whose name is near, and that has a URI but not this field there."""
-    provenance = resolution.provenance
-    others = [other for other, field in provenance if field == "uri"]
-    layer = provenance[alias, field].layer
-    if len(others) > _FEW:
+    if len(known.with_uri) > _FEW:
         return None
-    there = ((other, provenance.get((other, field))) for other in others)
+    layer = known.provenance[alias, field].layer
+    there = ((other, known.provenance.get((other, field))) for other in known.with_uri)
     return nearest(alias, (other for other, each in there if not each or each.layer != layer))
-
-
-def _lacking(field: str, resolution: Resolution) -> list[str]:
-    """Return the aliases that have a URI and not this field."""
-    if field in CREDENTIALS:
-        return lacking_credentials(resolution)
-    provenance = resolution.provenance
-    return [a for a, each in provenance if each == "uri" and (a, field) not in provenance]
 
 
 def _only(aliases: list[str]) -> str | None:
