@@ -376,7 +376,7 @@ def test_a_host_that_says_more_than_that_is_told_as_what_it_is(
 
 def test_a_uri_in_the_place_of_a_parameters_name_is_not_repeated() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        check_arguments("prod", {"https://root:S3cret@db": 1}, "connections.connect")
+        check_arguments("prod", hide({"https://root:S3cret@db": 1}), "connections.connect")
     assert "S3cret" not in str(caught.value) + repr(caught.value.problems)
 
 

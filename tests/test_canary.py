@@ -7,11 +7,13 @@ from an error, and from every object of ours that can be reached.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import copy
 import dataclasses
 import gc
+import inspect
 import json
 import logging
 import os
@@ -1238,6 +1240,144 @@ def test_the_environment_shows_no_value_however_it_is_taken_apart() -> None:
     assert_no_canary(
         repr(environ), repr(dict(environ)), str(list(environ.values())), str(environ.items())
     )
+
+
+# --- what a call was given that is wrong -------------------------------------------------------
+
+URI_OF_CANARY = f"https://root:{CANARY}@127.0.0.1:1"
+NO_ALIASES: dict[str, Any] = {
+    "a URI": URI_OF_CANARY,
+    "a secret": "cAn4ry$S3cret",
+    "bytes": URI_OF_CANARY.encode(),
+    "parameters": {"uri": URI_OF_CANARY, "token": CANARY},
+    "a list": [URI_OF_CANARY],
+}
+# To these a name that nothing configures is no error.
+CALM = {"disconnect", "remove_connection", "get_connection_addr", "has_connection"}
+
+
+def calls_with_an_alias() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield everything public that takes an alias, or several, first."""
+    from zconfig.interop import pymilvus
+
+    owners = {"zconfig": zconfig, "connections": zconfig.connections}
+    for where, owner in (owners | {"aio": zconfig.aio, "pymilvus": pymilvus}).items():
+        for name in dir(type(owner) if where == "connections" else owner):
+            if (not name.startswith("_") or name == "__getitem__") and name != "default":
+                member = getattr(owner, name)
+                if inspect.isroutine(member) and takes_an_alias(member):
+                    yield f"{where}.{name}", member
+
+
+def takes_an_alias(call: Callable[..., Any]) -> bool:
+    is_imported = call.__module__.startswith("zconfig.settings.")
+    parameters = () if is_imported else inspect.signature(call).parameters
+    return next(iter(parameters), None) in ("alias", "aliases")
+
+
+ALIAS_CALLS = dict(calls_with_an_alias())
+
+
+def raised_by(call: Callable[[], Any]) -> Exception | None:
+    """Return the exception that a call raises, or returns; coroutines are run."""
+    try:
+        result = call()
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+    except Exception as error:  # noqa: BLE001 - whichever it is
+        return error
+    values = result.values() if isinstance(result, dict) else ()
+    return next((each for each in values if isinstance(each, Exception)), None)
+
+
+def assert_tells_nothing(error: Exception | None) -> None:
+    assert error is not None
+    for text in shown_of(error):  # an alias is in small letters once it is folded
+        assert "can4ry" not in text.lower(), text
+
+
+def test_every_public_call_with_an_alias_is_looked_at() -> None:
+    assert {
+        *("zconfig.autoconnect", "zconfig.async_client", "zconfig.client", "zconfig.explain"),
+        *("zconfig.connection_args", "connections.__getitem__", "connections.connect"),
+        *("connections.spec", "aio.get", "aio.connect", "aio.disconnect", "pymilvus.install"),
+    } <= ALIAS_CALLS.keys()
+
+
+@pytest.mark.parametrize("name", ALIAS_CALLS)
+def test_no_frame_shows_what_was_passed_for_an_alias(name: str) -> None:
+    for wrong in NO_ALIASES.values():
+        error = raised_by(lambda wrong=wrong: ALIAS_CALLS[name](wrong))
+        if error or not isinstance(wrong, str) or name.partition(".")[2] not in CALM:
+            assert_tells_nothing(error)
+
+
+def in_override(connections: Any) -> None:
+    with zconfig.connections.override(connections):
+        pass
+
+
+WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
+    "an alias of add_connection": lambda: zconfig.connections.add_connection(
+        **{URI_OF_CANARY: {"uri": "http://127.0.0.1:1"}}
+    ),
+    "an alias of override": lambda: in_override({URI_OF_CANARY: {"uri": "http://127.0.0.1:1"}}),
+    "bytes in override": lambda: in_override({CANARY.encode(): {"uri": "http://127.0.0.1:1"}}),
+    "no mapping in override": lambda: in_override({"x": URI_OF_CANARY}),
+    "a parameter of override": lambda: in_override({"x": {URI_OF_CANARY: 1}}),
+    **{
+        f"{what} of {where}.connect": lambda connect=connect, given=given: connect("x", **given)
+        for where, connect in (
+            ("connections", zconfig.connections.connect),
+            ("aio", zconfig.aio.connect),
+        )
+        for what, given in {
+            "a misspelt password": {"passwrd": CANARY},
+            "a parameter": {URI_OF_CANARY: True},
+            "an odd parameter": {"cAn4ry$S3cret": True},
+            "bytes": {"token": CANARY.encode()},
+            "a mapping": {"headers": {"authorization": CANARY}},
+        }.items()
+    },
+    **{
+        f"{what} of {name}": lambda call=call, given=given: call("nothing", **given)
+        for name, call in (
+            ("client", zconfig.client),
+            ("async_client", zconfig.async_client),
+        )
+        for what, given in {
+            "an unknown option": {"authorization": CANARY},
+            "an unknown name": {URI_OF_CANARY: 1},
+            "a refused option": {"token": CANARY},
+            "a mapping": {"headers": {"authorization": CANARY}},
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("what", WRONG_ARGUMENTS)
+def test_no_frame_shows_an_argument_that_is_wrong(what: str) -> None:
+    assert_tells_nothing(raised_by(WRONG_ARGUMENTS[what]))
+
+
+def test_no_frame_shows_a_number_as_a_misspelt_password() -> None:
+    error = raised_by(lambda: zconfig.connections.connect("x", uri="http://h", passwrd=90817263))
+    assert error
+    assert not [text for text in shown_of(error) if "90817263" in text]
+
+
+def test_no_frame_shows_the_options_of_a_client_that_cannot_be_made(
+    live: Connections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zconfig.interop import pymilvus
+
+    def refuse(**_: Any) -> None:
+        del _
+        raise ValueError("no")
+
+    monkeypatch.setattr(pymilvus, "_class", lambda _: refuse)
+    option = {"headers": {"authorization": CANARY}}
+    assert_tells_nothing(raised_by(lambda: pymilvus.client_of(live["default"], **option)))
 
 
 # --- what is printed ---------------------------------------------------------------------------

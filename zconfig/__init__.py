@@ -41,9 +41,9 @@ from zconfig.errors import (
 from zconfig.log import configure_logging, log_as_configured
 from zconfig.masking import MaskingFilter, MaskingProcessor
 from zconfig.paths import working_directory
-from zconfig.redaction import Masker
+from zconfig.redaction import Masker, sealed
 from zconfig.registry import Connections
-from zconfig.settings.arguments import check_client_options
+from zconfig.settings.arguments import check_client_options, hide, hide_alias, hide_aliases
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.entry import Reading
@@ -150,6 +150,7 @@ def autoconnect(
         zconfig.errors.ConfigurationError: configuration: no connection is configured; \
 set ZILLIZ_URI in the environment or in a .env file in ...
     """
+    aliases = hide_aliases(aliases)
     return connections.autoconnect(*aliases, wait=wait, timeout=timeout)
 
 
@@ -188,6 +189,7 @@ def explain(alias: str | None = None) -> Explanation:
         >>> zconfig.explain().aliases
         ()
     """
+    alias = hide_alias(alias)
     return connections.explain(alias)
 
 
@@ -236,8 +238,10 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
     """
     from zconfig.interop.pymilvus import client_of
 
-    check_client_options(options, "zconfig.client")
-    return client_of(connections.default if alias is None else connections[alias], **options)
+    alias, given = hide_alias(alias), sealed(options)
+    del options  # or a traceback that shows locals would show them
+    check_client_options(hide(given()), "zconfig.client")
+    return client_of(connections.default if alias is None else connections[alias], **given())
 
 
 async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusClient:
@@ -257,8 +261,10 @@ async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusC
     from zconfig import aio
     from zconfig.interop.pymilvus import async_client_of
 
-    check_client_options(options, "zconfig.async_client")
-    return async_client_of(await aio.get(alias), **options)
+    alias, given = hide_alias(alias), sealed(options)
+    del options  # as in `client`
+    check_client_options(hide(given()), "zconfig.async_client")
+    return async_client_of(await aio.get(alias), **given())
 
 
 def connection_args(alias: str | None = None) -> dict[str, Any]:
@@ -289,6 +295,7 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
     """
     from zconfig.interop.connection_args import connection_args_of
 
+    alias = hide_alias(alias)
     return connection_args_of(connections.spec(alias))
 
 

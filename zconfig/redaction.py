@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from itertools import groupby
-from typing import NoReturn, SupportsIndex
+from typing import NoReturn, SupportsIndex, TypeVar
 from urllib.parse import unquote
+
+T = TypeVar("T")
 
 MASK = "********"
 
@@ -115,6 +117,11 @@ class Secret:
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
         return Secret, (MASK,)
+
+
+def sealed(value: T) -> Callable[[], T]:
+    """Return a function that returns a value, which no traceback shows: for options of others."""
+    return lambda: value
 
 
 def redact_uri(text: str) -> str:

@@ -24,6 +24,8 @@ from zconfig.settings.arguments import (
     check_seconds,
     fold_alias,
     hide,
+    hide_alias,
+    hide_aliases,
     say_anything,
     wanted_alias,
 )
@@ -76,6 +78,7 @@ class AsyncConnections:
             zconfig.errors.ConfigurationError: configuration: no connection is configured; \
 set ZILLIZ_URI in the environment or in a .env file in ...
         """
+        aliases = hide_aliases(aliases)
         table = await self._read()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
@@ -113,6 +116,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConflictError: The alias is live with another configuration.
             ConnectError: The server cannot be reached, or does not accept us.
         """
+        alias = hide_alias(alias)
         given = hide(
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
@@ -140,6 +144,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConfigurationError: It is not configured, or wrongly.
             ConnectError: The server cannot be reached, or does not accept us.
         """
+        alias = hide_alias(alias)
         return await self._get(alias)
 
     async def ping(
@@ -158,6 +163,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConfigurationError: It is not configured, or wrongly.
             ConnectError: The server does not answer; its class names the cause.
         """
+        alias = hide_alias(alias)
         started = time.monotonic()
         connection = await self._get(alias, timeout)
         if timeout is not None:
@@ -173,6 +179,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         Raises:
             ConfigurationError: With everything that is wrong with them.
         """
+        aliases = hide_aliases(aliases)
         names, _ = choose(await self._read(), aliases)
         self._homes.home().keep_trying(dict.fromkeys(names))
 
@@ -182,6 +189,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         Raises:
             ConfigurationError: The alias is not a string.
         """
+        alias = hide_alias(alias)
         name = as_alias(alias)
         if home := self._homes.find():
             await home.close(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -15,19 +16,19 @@ from zconfig.connection import Connection
 from zconfig.endpoint import Transport
 from zconfig.errors import MissingExtraError
 from zconfig.interop.ownership import apart, own, own_async
+from zconfig.redaction import sealed
 from zconfig.registry.forks import guard_forks
-from zconfig.settings.arguments import as_alias
+from zconfig.settings.arguments import as_alias, hide_aliases
 from zconfig.settings.fields import DEFAULT_DATABASE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pymilvus import AsyncMilvusClient, MilvusClient
 
     from zconfig.aio import AsyncConnection
 
 C = TypeVar("C", bound="Connection | AsyncConnection")
 M = TypeVar("M")
+Given = Callable[[], dict[str, Any]]  # the options of a client
 
 _CLIENT = "_pymilvus_client"  # the attribute of a connection that its client is in
 
@@ -43,7 +44,9 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
         MissingExtraError: pymilvus is not installed.
         ClosedError: The connection is not open.
     """
-    return _make(connection, **options) if options else _CLIENTS.of(connection)
+    given = sealed(options)
+    del options  # or a traceback that shows locals would show them
+    return _make(connection, given) if given() else _CLIENTS.of(connection)
 
 
 def install(*aliases: str) -> dict[str, Connection]:
@@ -75,6 +78,7 @@ def install(*aliases: str) -> dict[str, Connection]:
     import zconfig
     from zconfig.interop.orm import REGISTRATIONS, find_registry
 
+    aliases = hide_aliases(aliases)
     registry = find_registry()
     opened = zconfig.connections.autoconnect(*aliases)
     REGISTRATIONS.follow(registry, zconfig.connections)
@@ -94,7 +98,9 @@ def async_client_of(connection: AsyncConnection, **options: Any) -> AsyncMilvusC
         MissingExtraError: pymilvus is not installed, or has no such client.
         ClosedError: The connection is not open.
     """
-    return _make_async(connection, **options) if options else _ASYNC_CLIENTS.of(connection)
+    given = sealed(options)
+    del options  # as in `client_of`
+    return _make_async(connection, given) if given() else _ASYNC_CLIENTS.of(connection)
 
 
 class _Clients(Generic[C, M]):
@@ -142,21 +148,21 @@ class _Clients(Generic[C, M]):
         client.close = close_and_forget
 
 
-def _make(connection: Connection, **options: Any) -> MilvusClient:
+def _make(connection: Connection, given: Given = dict) -> MilvusClient:
     make = _class(
         "MilvusClient"
     )  # first: whatever asks for pymilvus' version imports it, unshielded
-    given = {**_arguments(connection), **apart(), **options}
-    client: MilvusClient = make(channel=introduced(connection), **given)
-    own(client, options.get("alias"))
+    defaults = {**_arguments(connection), **apart()}
+    client: MilvusClient = make(channel=introduced(connection), **{**defaults, **given()})
+    own(client, given().get("alias"))
     return client
 
 
-def _make_async(connection: AsyncConnection, **options: Any) -> AsyncMilvusClient:
+def _make_async(connection: AsyncConnection, given: Given = dict) -> AsyncMilvusClient:
     make = _class("AsyncMilvusClient")
-    given = {**_arguments(connection), **apart(), **options}
-    client: AsyncMilvusClient = make(channel=connection.channel, **given)
-    own_async(client, options.get("alias"))
+    defaults = {**_arguments(connection), **apart()}
+    client: AsyncMilvusClient = make(channel=connection.channel, **{**defaults, **given()})
+    own_async(client, given().get("alias"))
     return client
 
 

@@ -21,6 +21,9 @@ from zconfig.settings.arguments import (
     check_seconds,
     fold_alias,
     hide,
+    hide_alias,
+    hide_aliases,
+    hide_each,
     say_anything,
     wanted_alias,
 )
@@ -83,16 +86,9 @@ class Connections:
             'localhost:19530'
             >>> connections.remove_connection("docs")
         """
-        hidden = {alias: hide(each) for alias, each in connections.items()}
+        hidden = hide_each(connections)
         del connections  # or a traceback that shows locals would show them
-        for each in hidden.values():
-            self._registry.remember(secrets_in(each))
-        specs = several(hidden, "connections.add_connection")
-        for spec in specs:
-            self._pool.check(spec)
-        for spec in specs:
-            self._registry.add(spec)
-            self._registry.emit(configured(spec))
+        self._add(hidden)
 
     def connect(
         self,
@@ -125,6 +121,7 @@ class Connections:
             ConflictError: The alias is live with another configuration.
             ConnectError: The server cannot be reached, or does not accept us.
         """
+        alias = hide_alias(alias)
         given = hide(
             {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
         )
@@ -145,6 +142,7 @@ class Connections:
         Raises:
             ConfigurationError: The alias is not a string.
         """
+        alias = hide_alias(alias)
         self._registry.close(as_alias(alias))
 
     def remove_connection(self, alias: str) -> None:
@@ -153,6 +151,7 @@ class Connections:
         Raises:
             ConfigurationError: The alias is not a string.
         """
+        alias = hide_alias(alias)
         self._registry.remove(as_alias(alias))
 
     def list_connections(self) -> list[tuple[str, Connection | None]]:
@@ -168,6 +167,7 @@ class Connections:
         Raises:
             ConfigurationError: The alias is not a string.
         """
+        alias = hide_alias(alias)
         name = as_alias(alias)
         if name not in self._table:
             return {}
@@ -187,6 +187,7 @@ class Connections:
         Raises:
             ConfigurationError: The alias is not a string.
         """
+        alias = hide_alias(alias)
         return self._pool.find(as_alias(alias)) is not None
 
     # --- looking up -------------------------------------------------------------------------
@@ -194,8 +195,9 @@ class Connections:
     def __getitem__(self, alias: str) -> Connection:
         try:  # all in one expression: this is what applications do for each request
             return self._registry.scene.pool.ready[alias]
-        except KeyError:
+        except (KeyError, TypeError):  # it may not even be hashable
             pass
+        alias = hide_alias(alias)
         return self._pool.find(alias) or self._registry.open(self._table.spec(wanted_alias(alias)))
 
     def __contains__(self, alias: object) -> bool:
@@ -240,6 +242,7 @@ class Connections:
         """
         from zconfig.settings.explain import explain
 
+        alias = hide_alias(alias)
         name = None if alias is None else wanted_alias(alias)
         explanation = explain(self.configuration, name)
         if name is not None and not explanation.aliases:
@@ -255,6 +258,7 @@ class Connections:
         Raises:
             ConfigurationError: It is not configured, or wrongly.
         """
+        alias = hide_alias(alias)
         table = self._table
         return table.spec(table.default() if alias is None else wanted_alias(alias))
 
@@ -276,6 +280,7 @@ class Connections:
             ConfigurationError: Before anything is dialed, with everything that is wrong.
             AutoconnectError: With every alias that failed; the others stay connected.
         """
+        aliases = hide_aliases(aliases)
         self._registry.announce()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
@@ -303,6 +308,7 @@ class Connections:
         def open_one(alias: str) -> Connection:
             return self._registry.open(self._table.spec(wanted_alias(alias)), wait, timeout)
 
+        aliases = hide_aliases(aliases)
         return open_all(aliases, open_one, self._pool.cancel)
 
     def keep_trying(self, *aliases: str) -> None:
@@ -326,6 +332,7 @@ class Connections:
             ...     connections.stats()["docs"].state
             'retrying'
         """
+        aliases = hide_aliases(aliases)
         self._registry.announce()
         names, _ = choose(self._table, aliases)
         self._registry.keep_trying(dict.fromkeys(names))
@@ -407,11 +414,21 @@ class Connections:
         Raises:
             ConfigurationError: With everything that is wrong with them.
         """
-        hidden = {alias: hide(each) for alias, each in connections.items()}
+        hidden = hide_each(connections)
         del connections  # as in `add_connection`
         with self._registry.set_aside():
-            self.add_connection(**hidden)
+            self._add(hidden)
             yield self
+
+    def _add(self, hidden: Mapping[str, Mapping[str, Any]]) -> None:
+        for each in hidden.values():
+            self._registry.remember(secrets_in(each))
+        specs = several(hidden, "connections.add_connection")
+        for spec in specs:
+            self._pool.check(spec)
+        for spec in specs:
+            self._registry.add(spec)
+            self._registry.emit(configured(spec))
 
     @property
     def _table(self) -> Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin
-from zconfig.redaction import Hidden, Secret, redact_uri
+from zconfig.redaction import MASK, Hidden, Secret
 from zconfig.settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
 from zconfig.settings.grouping import Declared, Layer
 from zconfig.settings.model import validate
@@ -56,6 +56,8 @@ _MEANT = {name: name for name in PARAMETERS} | _SYNONYMS | _ELSEWHERE
 _OF_A_CLIENT = frozenset({"db_name", "timeout"})
 """Parameters that are options of a pymilvus client, too."""
 
+_NAME = r"[\w .-]*"  # what is shown as it is, right or wrong
+
 _WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
 
 _INSTEAD = {
@@ -73,6 +75,34 @@ class Unusable(NamedTuple):
     type_name: str
 
 
+def hide_alias(alias: Any) -> Any:
+    """Return an alias from code as a value that no traceback shows, unless it is a name.
+
+    A password may be in what is passed for an alias by mistake. Each public function and method
+    begins with this: an error is raised after it, and finds nothing else in a local.
+
+    Args:
+        alias: The alias; `None`, for the default one, stays as it is.
+
+    Example:
+        >>> hide_alias("eu-Prod"), hide_alias("https://root:Milvus@db"), hide_alias(b"prod")
+        ('eu-Prod', <hidden>, Unusable(type_name='bytes'))
+    """
+    if alias is None or isinstance(alias, (str, Unusable)):
+        return _hidden_name(alias) if isinstance(alias, str) else alias
+    return Unusable(type(alias).__name__)
+
+
+def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
+    """Return several aliases as `hide_alias` returns one."""
+    return tuple(map(hide_alias, aliases))
+
+
+def _hidden_name(name: Any) -> str:
+    """Return the name of an alias or a parameter, hidden if it is none."""
+    return name if isinstance(name, str) and re.fullmatch(_NAME, name) else Hidden(name)
+
+
 def as_alias(alias: object) -> str:
     """Return an alias from code in its folded form; it may be one that nobody can configure.
 
@@ -84,8 +114,9 @@ def as_alias(alias: object) -> str:
         'eu_prod'
     """
     if isinstance(alias, str):
-        return fold(alias)
-    what = f"an alias is a string, not {type(alias).__name__}"
+        return _hidden_name(fold(alias))
+    type_name = alias.type_name if isinstance(alias, Unusable) else type(alias).__name__
+    what = f"an alias is a string, not {type_name}"
     raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
 
 
@@ -131,7 +162,7 @@ def bad_alias(alias: str) -> Problem | None:
     complaint = check_alias(fold(alias))
     if complaint is None:
         return None
-    shown = alias if re.fullmatch(r"[\w .-]*", alias) else None
+    shown = alias if re.fullmatch(_NAME, alias) else None
     return Problem(complaint.code, complaint.message, "choose another alias", alias=shown)
 
 
@@ -170,7 +201,12 @@ def hide(arguments: Any) -> dict[str, Any]:
     """
     if not isinstance(arguments, Mapping):
         return {_WHOLE: Unusable(type(arguments).__name__)}
-    return {name: _hidden(name, value) for name, value in arguments.items()}
+    return {_hidden_name(name): _hidden(name, value) for name, value in arguments.items()}
+
+
+def hide_each(connections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of several aliases, by alias, as `hide` returns those of one."""
+    return {hide_alias(alias): hide(each) for alias, each in connections.items()}
 
 
 def _hidden(name: str, value: Any) -> Any:
@@ -183,7 +219,9 @@ def _hidden(name: str, value: Any) -> Any:
     if isinstance(value, str):
         return Hidden(str.__str__(value))  # of a member of an enumeration, its value
     if value is None or isinstance(value, (int, float, Unusable)):
-        return Hidden(value) if name in CREDENTIALS and isinstance(value, (int, float)) else value
+        # A number is hidden as a misspelt password, too.
+        is_secret = name in CREDENTIALS or name not in PARAMETERS | _INSTEAD.keys()
+        return Hidden(value) if is_secret and isinstance(value, (int, float)) else value
     return Unusable(type(value).__name__)
 
 
@@ -250,12 +288,17 @@ def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None
         ConfigurationError: With everything that is wrong with them.
     """
     problems = [
-        replace(fault, alias=alias, origin=Origin("code", redact_uri(str(name)), path=call))
+        replace(fault, alias=alias, origin=Origin("code", _shown(name), path=call))
         for name, value in arguments.items()
         if (fault := _fault(name, value) or _missing_host(name, arguments))
     ]
     if problems:
         raise ConfigurationError(problems)
+
+
+def _shown(name: str) -> str:
+    """Return the name of a parameter as a message has it; a secret may be in what is none."""
+    return MASK if isinstance(name, Hidden) else name
 
 
 def _fault(name: str, value: Any) -> Problem | None:
@@ -310,14 +353,14 @@ def _meant(name: str) -> str | None:
     return _MEANT[nearby] if nearby else None
 
 
-def check_client_options(options: dict[str, Any], call: str) -> None:
+def check_client_options(options: Iterable[str], call: str) -> None:
     """Make sure that no option of a pymilvus client says where or how to connect.
 
     pymilvus ignores them beside our channel: the client would lead to another server than the
     one that was named, or be another user.
 
     Args:
-        options: As they were given. If any is refused they are cleared: one may be a secret.
+        options: Their names, as `hide` returned them.
         call: The call they were given to.
 
     Raises:
@@ -325,7 +368,6 @@ def check_client_options(options: dict[str, Any], call: str) -> None:
     """
     problems = [problem for name in options if (problem := _refused_option(name, call))]
     if problems:
-        options.clear()
         raise ConfigurationError(problems)
 
 
