@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import itertools
 import json
 import os
 import re
@@ -148,6 +149,26 @@ def test_the_failure_says_in_which_file_and_line_the_value_at_fault_stands(
 def test_the_schema_of_the_variables_is_still_the_default() -> None:
     assert run("schema").stdout == run("schema", "--of", "variables").stdout
     assert "ZILLIZ_URI" in json.loads(run("schema").stdout)["properties"]
+
+@pytest.mark.parametrize(
+    ("command", "format_"),
+    [
+        *itertools.product(("check", "wait", "doctor"), FORMATS),
+        *itertools.product(("top",), ("table", "json")),
+    ],
+)
+def test_what_keeps_an_alias_that_is_named_from_connecting_is_told_once(
+    command: str, format_: str
+) -> None:
+    arguments = (command, *ENDING.get(command, ()), "cloud", "--format", format_)
+    done = run(*arguments, environ={"ZILLIZ_CLOUD_TOKEN": "x"})
+    assert done.exit_code == ExitCode.CONFIGURATION
+    if format_ == "json":
+        report = json.loads(done.stdout)
+        assert [each["severity"] for each in report["problems"]] == ["error"]
+    else:
+        assert done.stdout.count("ZILLIZ_CLOUD_TOKEN (environment)") == 1
+        assert "warning" not in done.stdout
 
 
 # --- JUnit --------------------------------------------------------------------------------------

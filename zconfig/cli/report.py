@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from zconfig.cli.places import place
@@ -19,7 +19,7 @@ from zconfig.errors import (
 )
 from zconfig.registry import Connections
 from zconfig.settings.arguments import wanted_alias
-from zconfig.settings.configuration import nothing_configured
+from zconfig.settings.configuration import Configuration, nothing_configured
 from zconfig.spec import ConnectionSpec
 
 Outcome = Connection | ZConfigError | None
@@ -156,10 +156,19 @@ def reported(
     rows = tuple(_row(connections, a, each, forced=bool(named)) for a, each in outcomes.items())
     problems = configuration.problems
     if named:
-        problems = tuple(problem for problem in problems if problem.alias in named)
+        problems = tuple(each for alias in named for each in _problems_of(configuration, alias))
     elif not rows:
         problems = (*problems, nothing_configured(configuration))
     return Report(rows, problems, (time.perf_counter() - started) * 1e3)
+
+
+def _problems_of(configuration: Configuration, alias: str) -> Iterator[Problem]:
+    """Yield what is wrong with an alias that was named; what keeps it from connecting is an error."""
+    reasons = configuration.why_not(alias)
+    yield from reasons
+    for problem in configuration.problems:
+        if problem.alias == alias and replace(problem, severity="error") not in reasons:
+            yield problem
 
 
 def listed(connections: Connections) -> Report:
