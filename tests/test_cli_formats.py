@@ -150,6 +150,7 @@ def test_the_schema_of_the_variables_is_still_the_default() -> None:
     assert run("schema").stdout == run("schema", "--of", "variables").stdout
     assert "ZILLIZ_URI" in json.loads(run("schema").stdout)["properties"]
 
+
 @pytest.mark.parametrize(
     ("command", "format_"),
     [

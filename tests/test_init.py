@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from tests.support.processes import REPOSITORY, run_zconfig
 from zconfig.cli.app import zconfig
 from zconfig.cli.initialise import dotenv_line
+from zconfig.errors import ExitCode
 from zconfig.sources.dotenv import read_dotenv
 
 TOKEN = "s3cret $t #x'y"
@@ -78,15 +80,109 @@ def test_a_uri_that_is_wrong_is_refused_before_a_token_is_asked_for(tmp_path: Pa
     assert not (tmp_path / ".env").exists()
 
 
-def test_what_outranks_the_file_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_precedence_over_the_file_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("ZILLIZ_URI", "http://127.0.0.1:1")
-    monkeypatch.setenv("ZILLIZ_USER", "root")
     monkeypatch.setenv("ZILLIZ_OTHER_TOKEN", "x")
-    told = "in the environment takes precedence: unset it to use this"
-    assert f"ZILLIZ_URI {told}" in init("--uri", "./x.db", "--no-token").output
-    done = init("--uri", "./x.db", "--file", "b", answers="key\n")
-    assert f"ZILLIZ_URI and ZILLIZ_USER {told}" in done.output
-    assert told not in init("--uri", "./x.db", "--alias", "c", "--no-token").output
+    told = "takes precedence: remove it to use this"
+    assert f"ZILLIZ_URI (environment) {told}" in init("--uri", "./x.db", "--no-token").output
+    (tmp_path / ".env").unlink()
+    monkeypatch.setenv("ZILLIZ_USER", "root")
+    done = init("--uri", "./x.db", answers="key\n")
+    assert f"ZILLIZ_URI (environment) and ZILLIZ_USER (environment) {told}" in done.output
+    (tmp_path / ".env.local").write_text("ZILLIZ_C_URI=nonsense\n")
+    done = init("--uri", "./x.db", "--alias", "c", "--no-token")
+    assert f"ZILLIZ_C_URI (.env.local:1) {told}" in done.output
+    monkeypatch.setenv("ZILLIZ_D_TOKEN_FILE", "nowhere")
+    done = init("--uri", "./x.db", "--alias", "d", answers="key\n")
+    assert f"ZILLIZ_D_TOKEN_FILE (environment) {told}" in done.output
+    assert told not in init("--uri", "./x.db", "--alias", "e", "--no-token").output
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "path"),
+    [
+        ("off", (), ".env"),
+        ("admin.env", (), ".env"),
+        (None, ("--env-file", "admin.env"), ".env"),
+        (None, ("--file", "config/ci.env"), "config/ci.env"),
+        (None, ("--file", ".env.ci"), ".env.ci"),
+    ],
+)
+def test_that_the_file_is_not_read_is_said_with_what_makes_it_read(
+    variable: str | None,
+    options: tuple[str, ...],
+    path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "admin.env").touch(mode=0o600)
+    if variable:
+        monkeypatch.setenv("ZCONFIG_ENV_FILE", variable)
+    done = init("--uri", "./x.db", "--no-token", *options)
+    assert done.exit_code == 0
+    assert f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read" in done.output
+    assert "try:" not in done.output
+    monkeypatch.setenv("ZCONFIG_ENV_FILE", path)
+    assert CliRunner().invoke(zconfig, ["list"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "options"),
+    [
+        ("./.env", ()),
+        (f"other.env{os.pathsep}.env", ()),
+        (None, ("--file", "{0}/.env")),
+        (None, ("--file", ".env.local")),
+        (None, ("--file", ".env.ci", "--profile", "ci")),
+    ],
+)
+def test_a_file_that_is_read_is_to_be_tried(
+    variable: str | None,
+    options: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if variable:
+        monkeypatch.setenv("ZCONFIG_ENV_FILE", variable)
+    done = init("--uri", "./x.db", "--no-token", *(each.format(tmp_path) for each in options))
+    assert "; try: zconfig check default" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "standard input ends before the URI; pass it with --uri"),
+        (
+            ("--alias", "prod", "--uri", "./x.db"),
+            (
+                "standard input ends before the TOKEN; pipe it in, run this in a terminal, or pass "
+                "--no-token and set ZILLIZ_PROD_TOKEN"
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("stdin", ["empty", "closed"])
+def test_an_answer_that_is_missing_is_named_with_the_way_to_give_it(
+    arguments: tuple[str, ...],
+    message: str,
+    stdin: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if stdin == "closed":
+        monkeypatch.setattr("zconfig.cli.making.sys", SimpleNamespace(stdin=None))
+    done = init(*arguments)
+    assert done.exit_code == ExitCode.USAGE
+    assert message in done.stderr
+    assert not (tmp_path / ".env").exists()
+
+
+def test_an_answer_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(zconfig, ["init", "--uri", "http://127.0.0.1:1"], input=b"u:\xff\n")
+    assert (done.exit_code, (tmp_path / ".env").exists()) == (ExitCode.CONFIGURATION, False)
 
 
 def test_without_a_terminal_nothing_but_the_question_is_said(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from zconfig.errors import ConfigurationError, Problem
 from zconfig.origin import Origin, printable
+from zconfig.paths import anchored
+from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.names import Name, parse_name, variable_name
 from zconfig.sources.dotenv import read_dotenv
@@ -140,26 +142,38 @@ def _replace_privately(path: Path, content: bytes) -> None:
         raise
 
 
-def outranking(alias: str, fields: Mapping[str, str], environ: Mapping[str, str]) -> list[str]:
-    """Return the variables of the environment that take precedence over what a file declares.
+def names_read(configuration: Configuration, path: str) -> frozenset[str]:
+    """Return the names under which a file was read; none if it was not.
+
+    Args:
+        configuration: What was read.
+        path: The file.
+    """
+    names = (seen.path for seen in configuration.files if seen.state == "read")
+    wanted = os.path.realpath(anchored(path, configuration.directory))
+    return frozenset(
+        n for n in names if os.path.realpath(anchored(n, configuration.directory)) == wanted
+    )
+
+
+def outranking(
+    alias: str, fields: Mapping[str, str], names: Collection[str], configuration: Configuration
+) -> tuple[Origin, ...]:
+    """Return where values are set that take precedence over what a file declares.
 
     Args:
         alias: The alias in its folded form.
         fields: Values by field that the file declares of it.
-        environ: The environment.
-
-    Example:
-        >>> environ = {"ZILLIZ_PROD_URI": "http://db", "ZILLIZ_PROD_TOKEN": "x"}
-        >>> outranking("prod", {"uri": "./x.db", "token": ""}, environ)
-        ['ZILLIZ_PROD_URI']
+        names: The names under which the file was read.
+        configuration: What was read, the file included.
     """
     declared = {*fields, *CREDENTIALS} if fields.get("token") else {"uri"}
-    names = ((key, parse_name(key)) for key, value in environ.items() if value)
-    return [
-        printable(key)
-        for key, name in names
-        if isinstance(name, Name) and name.alias == alias and name.word.field in declared
+    sources = configuration.provenance.items()
+    found = [
+        each.origin for (owner, field), each in sources if owner == alias and field in declared
     ]
+    found += [p.origin for p in configuration.errors_of(alias) if p.field in declared and p.origin]
+    return tuple(dict.fromkeys(origin for origin in found if origin.path not in names))
 
 
 def ignore_in_git(path: Path) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
@@ -16,6 +17,7 @@ from zconfig.cli.initialise import (
     check_file,
     dotenv_lines,
     ignore_in_git,
+    names_read,
     outranking,
 )
 from zconfig.cli.options import epilog
@@ -23,11 +25,27 @@ from zconfig.cli.schemas import OF_COMMANDS, schema_of
 from zconfig.cli.session import Session, pass_session
 from zconfig.errors import ConfigurationError
 from zconfig.settings.arguments import fold_alias, from_arguments, hide
-from zconfig.settings.names import DEFAULT_ALIAS
+from zconfig.settings.configuration import Configuration
+from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.settings.reference import env_example, json_schema
-from zconfig.sources.process import process_environment
 
 _VARIABLES = "variables"
+
+
+class _Question(NamedTuple):
+    text: str
+    default: str
+    remedy: str
+
+
+_QUESTIONS = {
+    "uri": _Question("URI [./milvus.db]", "./milvus.db", "pass it with --uri"),
+    "token": _Question(
+        "Token (empty for none)",
+        "",
+        "pipe it in, run this in a terminal, or pass --no-token and set {}",
+    ),
+}
 
 
 @click.command(
@@ -58,28 +76,38 @@ def init(session: Session, alias: str, uri: str | None, path: str, *, token: boo
     file = Path(path)
     name = fold_alias(alias, "pass it with --uri")
     check_file(name, file)
-    fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri", _ask_uri)
+    fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri")
     if token:
-        fields = _asked(name, fields, "token", _ask_token)
+        fields = _asked(name, fields, "token")
     append_privately(file, dotenv_lines(name, fields))
-    told = [f"declared `{name}` in {path}; try: zconfig check {name}"]
-    if above := outranking(name, fields, process_environment()):
-        told.append(
-            f"{' and '.join(above)} in the environment takes precedence: unset it to use this"
-        )
+    told = [_declared(name, fields, path, session.configuration(remote=False))]
     if ignore_in_git(file):
         told.append(f"added {file.name} to .gitignore")
     if not session.is_quiet:
         write("\n".join(told))
 
 
-def _asked(
-    alias: str, fields: dict[str, str], field: str, ask: Callable[[], str]
-) -> dict[str, str]:
+def _declared(
+    alias: str, fields: Mapping[str, str], path: str, configuration: Configuration
+) -> str:
+    """Say what was declared, and what keeps it from being used."""
+    names = names_read(configuration, path)
+    above = " and ".join(map(str, outranking(alias, fields, names, configuration)))
+    if not names:
+        hint = f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read"
+    elif above:
+        hint = f"{above} takes precedence: remove it to use this"
+    else:
+        hint = f"try: zconfig check {alias}"
+    return f"declared `{alias}` in {path}; {hint}"
+
+
+def _asked(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
     """Return fields with one more, which is asked for until it is right."""
+    question = _QUESTIONS[field]
     while True:
         try:
-            return _given(alias, fields, field, ask())
+            return _given(alias, fields, field, _answer(alias, field) or question.default)
         except ConfigurationError as error:
             if not _is_interactive():  # the next line is an answer to another question
                 raise
@@ -98,20 +126,19 @@ def _given(alias: str, fields: dict[str, str], field: str, value: str) -> dict[s
     return more
 
 
-def _ask_uri() -> str:
-    return str(click.prompt("URI", default="./milvus.db"))
-
-
-def _ask_token() -> str:
-    """Read a token without echo; Python's `getpass` warns where there is no terminal."""
-    asked = "Token (empty for none)"
+def _answer(alias: str, field: str) -> str:
+    """Ask for a field, a token without echo; read a line where there is no terminal."""
+    question = _QUESTIONS[field]
     if _is_interactive():
-        return str(click.prompt(asked, default="", show_default=False, hide_input=True))
-    click.echo(f"{asked}: ")
-    line = sys.stdin.readline() if sys.stdin else ""
+        hidden = field == "token"
+        return str(click.prompt(question.text, default="", show_default=False, hide_input=hidden))
+    click.echo(f"{question.text}: ")
+    # In bytes: the error of a strict decoder would hold the token.
+    line = sys.stdin.buffer.readline() if sys.stdin else b""
     if not line:
-        raise click.Abort
-    return line.removesuffix("\n")
+        remedy = question.remedy.format(variable_name(alias, field))
+        raise click.UsageError(f"standard input ends before the {field.upper()}; {remedy}")
+    return line.decode(errors="surrogateescape").rstrip("\r\n")
 
 
 def _is_interactive() -> bool:

@@ -163,7 +163,7 @@ def reported(
 
 
 def _problems_of(configuration: Configuration, alias: str) -> Iterator[Problem]:
-    """Yield what is wrong with an alias that was named; what keeps it from connecting is an error."""
+    """Yield the problems of an alias that was named: an error is what keeps it from connecting."""
     reasons = configuration.why_not(alias)
     yield from reasons
     for problem in configuration.problems:
