@@ -1073,6 +1073,19 @@ def live(tmp_path: Path, log: Log) -> Iterator[Connections]:
         connections.close()
 
 
+def test_what_is_public_can_be_copied_whole(live: Connections) -> None:
+    connection, spec = live["default"], live.spec()
+    connection.ping()
+    for each in (
+        *(live.configuration, live.configuration.options, live.secrets(), live.explain()),
+        *(connection, connection.channel, connection.server, connection.endpoint),
+        *(spec, spec.credentials, live.stats()["default"], connection.health()),
+    ):
+        # What a copy cannot take leaves a part of one in a local, whose `repr` fails in trackers.
+        assert repr(copy.deepcopy(each)) == repr(each)
+    assert dataclasses.asdict(live.stats()["default"])["failures"] == {}
+
+
 def test_a_live_connection_shows_no_secret(live: Connections, log: Log) -> None:
     connection = live["default"]
     shown = [

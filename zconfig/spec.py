@@ -47,6 +47,9 @@ class Credentials:
         """The value of Milvus' `authorization` metadata: base64 of the secret."""
         return Secret(base64.b64encode(self.secret.reveal().encode()).decode("ascii"))
 
+    def __deepcopy__(self, memo: object) -> Credentials:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("credentials are not pickled: load the configuration in each process")
 

@@ -152,6 +152,10 @@ class AsyncConnection:
     ) -> None:
         await self.close()
 
+    def __deepcopy__(self, memo: object) -> AsyncConnection:
+        """Return the connection itself: a channel cannot be copied."""
+        return self
+
     def __repr__(self) -> str:
         return f"<AsyncConnection {self.alias!r} to {self.endpoint}, {self.state}>"
 

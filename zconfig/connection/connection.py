@@ -156,6 +156,10 @@ class Connection:
     ) -> None:
         self.close()
 
+    def __deepcopy__(self, memo: object) -> Connection:
+        """Return the connection itself: a channel cannot be copied."""
+        return self
+
     def __repr__(self) -> str:
         return f"<Connection {self.alias!r} to {self.endpoint}, {self.state}>"
 

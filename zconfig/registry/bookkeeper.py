@@ -6,7 +6,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Bookkeeper:
             required,
             trouble,
             connects=counts["connected"],
-            failures=MappingProxyType(failures),
+            failures=failures,
             losses=counts["lost"],
             reconnects=counts["recovered"],
             rotations=counts["rotated"],

@@ -72,6 +72,9 @@ class Configuration:
     unread: tuple[Entry, ...] = ()
     remote: tuple[Reading, ...] = field(default=(), repr=False)
 
+    def __deepcopy__(self, memo: object) -> Configuration:
+        return self
+
     @property
     def errors(self) -> tuple[Problem, ...]:
         """The problems that keep an alias from connecting."""

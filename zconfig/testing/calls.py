@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from zconfig.channel.line import AUTHORIZATION
@@ -50,7 +49,7 @@ def call_of(method: str, metadata: Any, request: bytes) -> Call:
     raw = dict(metadata)
     shown = {key: MASK if key == AUTHORIZATION else value for key, value in raw.items()}
     token = _decoded(raw[AUTHORIZATION]) if raw.get(AUTHORIZATION) else None
-    return Call(short_name(method), MappingProxyType(shown), request, token)
+    return Call(short_name(method), shown, request, token)
 
 
 def short_name(method: str) -> str:
