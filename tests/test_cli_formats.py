@@ -352,10 +352,10 @@ def test_no_format_lets_a_server_write_more_than_a_word(command: str, format_: s
     [("explain", "table"), ("explain", "json"), ("list", "table"), ("list", "github")]
     + [(command, format_) for command in ("check", "doctor") for format_ in FORMATS],
 )
-def test_no_format_shows_a_control_character_of_a_path(
+def test_no_format_shows_a_control_character_or_a_command_of_the_configuration(
     command: str, format_: str, tmp_path: Path, down: int
 ) -> None:
-    odd = tmp_path / "odd\r\n::error::forged\x1b[31m"
+    odd = tmp_path / "odd\r\n::error::forged\x1b[31m##[error]forged ##vso[x]"
     (odd / "secrets").mkdir(parents=True)
     for name, text in (("uri", f"https://127.0.0.1:{down}"), (".env", "ZILLIZ_BAD_URI=nowhere")):
         (odd / name).write_text(text)
@@ -365,14 +365,17 @@ def test_no_format_shows_a_control_character_of_a_path(
         "ZILLIZ_TOKEN_FILE": str(odd),
         "ZILLIZ_TLS_CA": str(odd / "ca.pem"),
         "ZILLIZ_GONE_URI": f"http://127.0.0.1:{down}",
+        "ZILLIZ_GONE_DB_NAME": "::error::forged##[x]",
         "ZILLIZ_GONE_USER_FILE": str(odd / "uri"),
+        "ZILLIZ_NEAR_URI": f"http://127.0.0.1:{down}",
+        "ZILLIZ_NEAR_DB_NAME": "::error::forged##[x]",
         "ZILLIZ_GONE_PASSWORD": "s3cret",
         "ZCONFIG_SECRETS_DIR": f"{odd / 'secrets'}{os.pathsep}{odd / 'gone'}",
         "ZCONFIG_ENV_FILE": f"{odd / '.env'}{os.pathsep}{odd / 'gone'}",
     }
     done = run(command, "--format", format_, environ=environ)
     assert "forged" in done.stdout
-    assert not re.search(r"\x1b|\r|^\s*::error::forged", done.stdout, re.MULTILINE)
+    assert not re.search(r"\x1b|\r|^\s*::error::forged|##\w*\[", done.output, re.MULTILINE)
 
 
 def test_a_report_with_nothing_wrong_has_no_annotation() -> None:

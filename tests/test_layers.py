@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"origin", "paths", "redaction", "patience", "_version"},
+    {"paths", "redaction", "patience", "_version"},
+    {"origin"},
     {"errors", "events", "masking"},
     {"dispatch"},
     {"sources"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from zconfig.redaction import without_commands
+
 # Where a path stands in one of these, it needs no word about what it is.
 _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
 
@@ -69,8 +71,10 @@ class Origin:
 def printable(name: str) -> str:
     r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
 
+    No runner of a pipeline takes a part of it for a command.
+
     Example:
         >>> printable("ZILLIZ_URI"), printable("two\nlines")
         ('ZILLIZ_URI', 'two\\nlines')
     """
-    return str(name) if name.isprintable() else repr(str(name))[1:-1]
+    return without_commands(str(name) if name.isprintable() else repr(str(name))[1:-1])

@@ -198,8 +198,18 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
     words = Masker(lambda: secrets).mask(text).split()
     line = " ".join(redact_uri(word) if "@" in word else word for word in words)
     line = "".join(char if char.isprintable() else "?" for char in line)
-    line = re.sub(_COMMAND, " ", line)
+    line = without_commands(line)
     return line if len(line) <= _LONGEST_EVIDENCE else f"{line[: _LONGEST_EVIDENCE - 1]}…"
+
+
+def without_commands(text: str) -> str:
+    """Return a text of which no runner of a pipeline takes a part for a command.
+
+    Example:
+        >>> without_commands("::error::forged ##[error]forged [::1]:19530")
+        ': :error: :forged # #[error]forged [::1]:19530'
+    """
+    return re.sub(_COMMAND, " ", text)
 
 
 class RecentSecrets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zconfig.cli.doctor import Examination, Findings, Step
-from zconfig.cli.drawing import Part, draw, new_table
+from zconfig.cli.drawing import Part, as_json, draw, new_table
 from zconfig.cli.junit import render_junit
 from zconfig.cli.render import annotation, github_lines, report_values, rounded, untold
 from zconfig.cli.report import Report, Row
@@ -31,7 +30,7 @@ def findings_json(findings: Findings) -> str:
     for row, examination in zip(values["aliases"], findings.examinations, strict=True):
         row["stages"] = [_step_values(step) for step in examination.steps]
         row["warnings"] = list(examination.warnings)
-    return json.dumps(values, indent=2)
+    return as_json(values)
 
 
 def findings_github(findings: Findings) -> str:

@@ -1,15 +1,19 @@
-"""Tables and lines → text: with colour on a terminal, plain and a row a line in a log."""
+"""Tables and lines → text: with colour on a terminal, plain and a row a line in a log; and JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from io import StringIO
+from typing import Any
 
 import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from zconfig.redaction import without_commands
 
 Part = Table | Text
 
@@ -30,6 +34,16 @@ def new_table(*headers: str, wraps: Collection[str]) -> Table:
     return table
 
 
+def as_json(value: Any, indent: int | None = 2) -> str:
+    r"""Return a value as JSON, in which no runner of a pipeline finds a command: it looks for `##`.
+
+    Example:
+        >>> print(as_json("##[error]forged"))
+        "\u0023\u0023[error]forged"
+    """
+    return json.dumps(value, indent=indent).replace("##", r"\u0023\u0023")
+
+
 def draw(parts: Iterable[Part]) -> str:
     """Draw for the terminal there is, and without colour or wrapping for none."""
     terminal = Console(stderr=False)
@@ -44,4 +58,5 @@ def draw(parts: Iterable[Part]) -> str:
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))
     drawn = click.unstyle(stream.getvalue()) if terminal.no_color else stream.getvalue()
+    drawn = without_commands(drawn)
     return "\n".join(line.rstrip() for line in drawn.splitlines()).strip("\n")

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from zconfig.redaction import MASK
+from zconfig.redaction import MASK, without_commands
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 # What is under way is given back meanwhile: a terminal's echo, a temporary file, connections.
@@ -107,7 +107,7 @@ def _outcome(command: click.Command) -> int:
 
 def _say(message: str) -> None:
     with suppress(OSError):
-        click.echo(message, err=True)
+        click.echo(without_commands(message), err=True)
 
 
 def _reason(error: OSError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from zconfig.cli.drawing import Part, draw
+from zconfig.cli.drawing import Part, as_json, draw
 from zconfig.origin import Origin, printable
 from zconfig.redaction import MASK
 from zconfig.settings.explain import (
@@ -29,7 +28,7 @@ def explanation_table(explanation: Explanation) -> str:
 
 def explanation_json(explanation: Explanation) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    return json.dumps(_plain(asdict(explanation)), indent=2)
+    return as_json(_plain(asdict(explanation)))
 
 
 def _parts(explanation: Explanation) -> Iterator[Part]:

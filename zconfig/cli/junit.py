@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from zconfig.cli.render import untold
 from zconfig.cli.report import Failure, Report, Row
+from zconfig.redaction import without_commands
 
 # All that XML 1.0 cannot hold, not even escaped.
 _UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -83,4 +84,4 @@ def _seconds(milliseconds: float) -> str:
 
 
 def _fit(text: str) -> str:
-    return _UNFIT.sub("\N{REPLACEMENT CHARACTER}", text)
+    return without_commands(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text))

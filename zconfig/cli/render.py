@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, Literal
 
 from rich.text import Text
 
-from zconfig.cli.drawing import draw, new_table
+from zconfig.cli.drawing import as_json, draw, new_table
 from zconfig.cli.places import in_workspace, place
 from zconfig.cli.report import Report, Row
 from zconfig.errors import Problem
+from zconfig.redaction import without_commands
 
 Format = Literal["table", "json", "github", "junit"]
 
@@ -36,7 +36,7 @@ def render_table(report: Report) -> str:
 
 def render_json(report: Report) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    return json.dumps(report_values(report), indent=2)
+    return as_json(report_values(report))
 
 
 def report_values(report: Report) -> dict[str, Any]:
@@ -66,7 +66,8 @@ def github_lines(report: Report) -> Iterator[str]:
             severity = "error" if row.required else "warning"
             yield annotation(severity, failure.message, failure.file, failure.line)
         elif row.state == "connected":
-            yield f"{row.alias}: connected to {row.endpoint} ({row.server_version})"
+            line = f"{row.alias}: connected to {row.endpoint} ({row.server_version})"
+            yield without_commands(line)
 
 
 def annotation(
@@ -90,7 +91,7 @@ def annotation(
     path = in_workspace(file) if file else None
     properties = (("file", path), ("line", line if path else None))
     given = (f"{name}={_escaped_property(str(each))}" for name, each in properties if each)
-    return f"::{severity} {','.join(given)}".rstrip() + f"::{_escaped(message)}"
+    return f"::{severity} {','.join(given)}".rstrip() + f"::{_escaped(without_commands(message))}"
 
 
 def _escaped(text: str) -> str:

@@ -16,6 +16,7 @@ from zconfig.cli.report import listed
 from zconfig.cli.session import Session, pass_session
 from zconfig.cli.versions import versions, versions_table
 from zconfig.errors import ExitCode
+from zconfig.redaction import without_commands
 
 
 @click.command("list", epilog=epilog("zconfig list", "zconfig list --format json"))
@@ -44,7 +45,7 @@ def explain(session: Session, alias: str | None, format_: Format) -> None:
     if not session.is_quiet:
         write((explanation_json if format_ == "json" else explanation_table)(explanation))
     elif errors:
-        click.echo("\n".join(map(str, errors)), err=True)
+        click.echo(without_commands("\n".join(map(str, errors))), err=True)
     sys.exit(ExitCode.CONFIGURATION if errors or not explanation.aliases else ExitCode.OK)
 
 

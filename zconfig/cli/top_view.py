@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -12,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from zconfig.cli.drawing import Part, draw, new_table
+from zconfig.cli.drawing import Part, as_json, draw, new_table
 from zconfig.cli.render import report_values, rounded, untold
 from zconfig.cli.report import Failure, Row
 from zconfig.cli.standing import Look, Standing
@@ -70,7 +69,7 @@ def look_json(look: Look) -> str:
         {**row, **_values(each)}
         for row, each in zip(values["aliases"], look.standings, strict=True)
     ]
-    return json.dumps({"at": _instant(look.at), **values})
+    return as_json({"at": _instant(look.at), **values}, indent=None)
 
 
 def _values(standing: Standing) -> dict[str, Any]:
