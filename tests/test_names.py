@@ -223,6 +223,45 @@ def test_a_typo_gets_the_name_that_was_meant(key: str, meant: str) -> None:
     assert (found.code, found.suggestion) == ("unknown_name", meant)
 
 
+ODD = {
+    "ZILLIZ_\u200bTOKEN": "U+200B (ZERO WIDTH SPACE)",
+    "\u200bZILLIZ_TOKEN": "U+200B (ZERO WIDTH SPACE)",
+    "\ufeffZILLIZ_TOKEN": "U+FEFF (ZERO WIDTH NO-BREAK SPACE)",
+    "ZILLIZ_TO\xa0KEN": "U+00A0 (NO-BREAK SPACE)",
+    "ZILLIZ_TOK\xadEN": "U+00AD (SOFT HYPHEN)",
+    "ZILLIZ\uff3fTOKEN": "U+FF3F (FULLWIDTH LOW LINE)",
+    "ZILL\u0406Z_TOKEN": "U+0406 (CYRILLIC CAPITAL LETTER BYELORUSSIAN-UKRAINIAN I)",
+    "\u0396ILLIZ_TOKEN": "U+0396 (GREEK CAPITAL LETTER ZETA)",
+    "ZILLIZ_\u200bTOKNE": "U+200B (ZERO WIDTH SPACE)",
+    "ZILLIZ_PROD_T\u041eKEN": "U+041E (CYRILLIC CAPITAL LETTER O)",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("place", ["environment", "secrets"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_name_with_a_character_that_looks_like_none_or_another_is_told(
+    name: str, place: str, tmp_path: Path, *, strict: bool
+) -> None:
+    environ = {"ZCONFIG_STRICT": str(strict), "ZILLIZ_URI": "http://db"}
+    secrets = tmp_path / "secrets"
+    secrets.mkdir(mode=0o755)
+    if place == "environment":
+        environ[name] = "s3cret"
+    else:
+        (secrets / name).write_text("s3cret")
+    configuration = load(environ, tmp_path, system_secrets=str(secrets))
+
+    [problem] = [each for each in configuration.problems if each.code == "unknown_name"]
+    meant = "ZILLIZ_PROD_TOKEN" if "PROD" in name else "ZILLIZ_TOKEN"
+    assert problem.severity == ("error" if strict else "warning")
+    assert (problem.message, problem.remedy) == (
+        f"is not read: its name has {ODD[name]} in it",
+        f"did you mean {meant}?",
+    )
+    assert str(problem).isprintable()
+
+
 def slips(word: str) -> Iterator[str]:
     """Every word that one slip makes of a word: a letter left out, doubled, or swapped."""
     for i in range(len(word)):

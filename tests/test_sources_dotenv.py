@@ -208,9 +208,6 @@ def test_a_bad_line_of_ours_is_a_problem_that_tells_no_value(read, line, code, k
         "ENV ZILLIZ_URI={}",
         "ENV ZILLIZ_URI {}",
         "env FOO=1 ZILLIZ_URI={}",
-        "ZILLIZ\u200b_URI={}",
-        "\u200bZILLIZ_URI={}",
-        "ZILLIZ_URI\u200b={}",
         "'ZILLIZ_URI={}'",
         "'ZILLIZ_URI={}",
         '"ZILLIZ_URI={}"',
@@ -222,6 +219,35 @@ def test_a_line_that_names_a_setting_and_does_not_assign_it_is_a_problem(read, l
     assert str(problem) == (
         "ZILLIZ_URI (.env:2): the line is not of the form KEY=value; "
         "write ZILLIZ_URI=… with nothing before the name and no other character in it"
+    )
+    assert (problem.code, problem.severity) == ("bad_line", "error")
+    assert SECRET not in repr(problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant", "odd"),
+    [
+        ("ZILLIZ_\u200bTOKEN", "ZILLIZ_TOKEN", "U+200B (ZERO WIDTH SPACE)"),
+        ("\u200bZILLIZ_TOKEN", "ZILLIZ_TOKEN", "U+200B (ZERO WIDTH SPACE)"),
+        ("ZILLIZ_TOKEN\u200b", "ZILLIZ_TOKEN", "U+200B (ZERO WIDTH SPACE)"),
+        ("ZIL\xadLIZ_TOKEN", "ZILLIZ_TOKEN", "U+00AD (SOFT HYPHEN)"),
+        ("export ZILLIZ_\ufeffTOKEN", "ZILLIZ_TOKEN", "U+FEFF (ZERO WIDTH NO-BREAK SPACE)"),
+        ("ZILLIZ_\xa0TOKEN ", "ZILLIZ_TOKEN", "U+00A0 (NO-BREAK SPACE)"),
+        ("ZILLIZ\uff3fTOKEN", "ZILLIZ_TOKEN", "U+FF3F (FULLWIDTH LOW LINE)"),
+        ("ZILLIZ_\u0422OKEN", "ZILLIZ_TOKEN", "U+0422 (CYRILLIC CAPITAL LETTER TE)"),
+        ("MILVUS_T\u041eKEN", "MILVUS_TOKEN", "U+041E (CYRILLIC CAPITAL LETTER O)"),
+        ("zilliz_t\u043ek\u200ben", "zilliz_token", "LETTER O) and U+200B (ZERO WIDTH SPACE)"),
+    ],
+)
+@pytest.mark.parametrize("quote", ["", "'"])
+def test_a_name_with_a_character_that_looks_like_none_or_another_is_told(
+    read, name, meant, odd, quote
+):
+    [problem] = read(f"FOO=1\n{name}={quote}{SECRET}\xfc\u200b{quote}\n").problems
+
+    assert str(problem).startswith(f"{meant} (.env:2): the name has U+")
+    assert str(problem).endswith(
+        f"{odd} in it; write {meant}=… with nothing before the name and no other character in it"
     )
     assert (problem.code, problem.severity) == ("bad_line", "error")
     assert SECRET not in repr(problem)

@@ -64,7 +64,8 @@ def _of_nobody(
     if problem.severity != "error" or problem.alias or origin is None or origin.line:
         yield problem
         return
-    problem = replace(problem, remedy=f"{problem.remedy}, or set {_without(origin, options)}")
+    if origin.path is None:  # it is of the place as a whole
+        problem = replace(problem, remedy=f"{problem.remedy}, or set {_without(origin, options)}")
     if options.strict:
         yield problem
     elif aliases and problem.code != "is_directory":  # a directory holds no settings

@@ -15,6 +15,7 @@ from zconfig.origin import Origin
 from zconfig.settings.fields import CREDENTIALS, ConnectionSettings, Variable
 from zconfig.settings.spelling import nearest
 from zconfig.sources.milvus_env import is_milvus
+from zconfig.sources.names import oddities, plain
 
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
@@ -120,6 +121,8 @@ def parse_name(key: str) -> Name | Misnomer | None:
         >>> parse_name("ZILLIZ_PROD_SERVICE_HOST") is None
         True
     """
+    if odd := oddities(key):
+        return _misspelt(parse_name(plain(key)), plain(key), odd)
     folded = fold(key)
     rest = folded[len(PREFIX) :]
     if not folded.startswith(PREFIX) or _NAMED_PORT in f"_{rest}":
@@ -134,6 +137,11 @@ def parse_name(key: str) -> Name | Misnomer | None:
         return None
     suggestion = _without_tail(parts) or _nearest(parts)
     return Misnomer("unknown_name", "is not a known name", suggestion)
+
+
+def _misspelt(name: Name | Misnomer | None, key: str, odd: str) -> Misnomer | None:
+    meant = name.suggestion if isinstance(name, Misnomer) else fold(key).upper()
+    return name and Misnomer("unknown_name", f"is not read: its name has {odd} in it", meant)
 
 
 def _with_alias(alias: str, word: Word, *, bare: bool) -> Name | Misnomer:
@@ -221,7 +229,7 @@ def prefix_meant(key: str) -> str | None:
         >>> prefix_meant("ZILLIZ_URI"), prefix_meant("SILLY_URI"), prefix_meant("ZILIZ_HOME")
         (None, None, None)
     """
-    prefix, _, rest = fold(key).partition("_")
+    prefix, _, rest = fold(plain(key)).partition("_")
     right = PREFIX.removesuffix("_")
     if prefix == right or not rest or nearest(prefix, [right]) is None:
         return None

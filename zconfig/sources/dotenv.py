@@ -20,7 +20,6 @@ from zconfig.sources.expansion import (
 from zconfig.sources.files import MAX_DOTENV_BYTES, FileError, located, read_text
 from zconfig.sources.lines import (
     BAD_LINE,
-    NO_EQUALS,
     UNBALANCED_QUOTE,
     Assignment,
     parse_lines,
@@ -98,7 +97,7 @@ class _Contents:
     def add(self, assignment: Assignment) -> None:
         """Take in the next assignment."""
         origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
-        if assignment.fault in {BAD_LINE, NO_EQUALS}:
+        if assignment.fault and assignment.fault is not UNBALANCED_QUOTE:
             self._misread.append(_misread(assignment.fault, origin))
         elif is_read(assignment.key):
             self._keep(origin, self._take(assignment, origin))

@@ -9,7 +9,7 @@ from zconfig.errors import Problem
 from zconfig.origin import Origin, printable
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
-from zconfig.sources.names import MILVUS, is_setting, is_variable
+from zconfig.sources.names import MILVUS, as_key, is_setting, is_variable, plain
 
 _NOT_TEXT = Problem("not_text", "the value is not UTF-8 text", "set it again as UTF-8")
 
@@ -28,11 +28,11 @@ def read_environment(environ: Mapping[str, str]) -> Reading:
         'ZILLIZ_URI'
     """
     entries, problems = [], []
-    for variable in (name for name in environ if is_variable(name) or name in MILVUS):
+    for variable in (name for name in environ if is_variable(plain(name)) or name in MILVUS):
         value = Hidden(environ[variable])
         origin = Origin("environment", printable(variable))
         if is_text(value):
-            entries.append(Entry(origin.key, Secret(value), origin))
+            entries.append(Entry(as_key(variable), Secret(value), origin))
         else:
             problems.append(replace(_NOT_TEXT, origin=origin))
     return Reading("environment", tuple(entries), tuple(problems))

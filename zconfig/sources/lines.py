@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dotenv.parser import parse_stream
 
 from zconfig.errors import Problem
 from zconfig.redaction import Hidden
-from zconfig.sources.names import is_read
+from zconfig.sources.names import is_read, oddities, plain
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _BYTE_ORDER_MARK = "\ufeff"
@@ -27,7 +27,6 @@ _COMMENT = re.compile(r"\s#")
 # Other spellings may be anything, and what follows a lower-case name may be a part of a secret.
 _NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG|MILVUS)_[A-Z0-9_]+")
 _UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
-_ZERO_WIDTH = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 
 UNBALANCED_QUOTE = Problem(
     "unbalanced_quote",
@@ -109,7 +108,7 @@ def parse_lines(text: Hidden) -> Iterator[Assignment]:
             continue
         start = _start(line)
         if not start.equals or _NAME.fullmatch(start.key) is None:
-            yield from _misread(line, start, index + 1)
+            yield from _misread(line, index + 1)
         elif start.quote is None:
             yield Assignment(str(start.key), _unquoted(line, start.end), index + 1)
         else:
@@ -123,16 +122,24 @@ def _start(line: Hidden) -> _Start:
     return _Start(Hidden(found["key"]), found["equals"] is not None, found["quote"], found.end())
 
 
-def _misread(line: Hidden, start: _Start, number: int) -> Iterator[Assignment]:
+def _misread(line: Hidden, number: int) -> Iterator[Assignment]:
     """Yield what names a setting of ours in a line that is no assignment."""
-    ends = not start.equals and _REST.fullmatch(line, start.end) is not None
+    readable = Hidden(plain(line))
+    start = _start(readable)
+    is_name = _NAME.fullmatch(start.key) is not None
+    if start.equals and is_name and is_read(start.key):
+        has = f"the name has {oddities(line.partition('=')[0])} in it"
+        fault = replace(BAD_LINE, message=has)
+        yield Assignment(str(start.key), Hidden(""), number, fault=fault)
+        return
+    ends = not start.equals and _REST.fullmatch(readable, start.end) is not None
     if ends and not start.key:
         return
-    alone = ends and _NAME.fullmatch(start.key) is not None
+    alone = ends and is_name
     # All of the line, or what follows a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
     name = (_UPPER if alone else _NAME).match(start.key)
     if name is None or not is_read(name[0]):
-        name = _NAMED.search(_ZERO_WIDTH.sub("", line))
+        name = _NAMED.search(readable)
     if name is not None and is_read(name[0]):
         yield Assignment(name[0], Hidden(""), number, fault=NO_EQUALS if alone else BAD_LINE)
 
@@ -152,7 +159,7 @@ def _last_line(lines: list[Hidden], first: int, start: _Start) -> int:
 
 def _is_ours(line: Hidden) -> bool:
     start = _start(line)
-    return start.equals and is_read(start.key)
+    return start.equals and is_read(plain(start.key))
 
 
 def _quoted(statement: list[Hidden], number: int, start: _Start) -> Assignment:

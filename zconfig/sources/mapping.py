@@ -10,7 +10,7 @@ from zconfig.origin import Origin, printable
 from zconfig.redaction import Hidden, Secret
 from zconfig.sources.entry import Entry, Reading, is_text
 from zconfig.sources.files import located
-from zconfig.sources.names import fold, is_key
+from zconfig.sources.names import as_key, fold, is_key, plain
 from zconfig.sources.secret_files import joined
 
 _LINE_END = re.compile(r"\r?\n\Z")
@@ -39,7 +39,9 @@ def read_mapping(
         >>> entry.key, str(entry.value.reveal()), str(entry.origin)
         ('ZILLIZ_URI', './x.db', 'zilliz-uri (x)')
     """
-    ours = {name: Origin(source, printable(name), path) for name in variables if is_key(name)}
+    ours = {
+        name: Origin(source, printable(name), path) for name in variables if is_key(plain(name))
+    }
     return joined(source, [_read(variables, name, origin) for name, origin in ours.items()])
 
 
@@ -47,7 +49,7 @@ def _read(variables: Mapping[str, object], name: str, origin: Origin) -> Reading
     value = _value(variables, name)
     if isinstance(value, Problem):
         return Reading(origin.source, problems=located((value,), origin))
-    return Reading(origin.source, (Entry(printable(fold(name)), Secret(value), origin),))
+    return Reading(origin.source, (Entry(as_key(fold(name)), Secret(value), origin),))
 
 
 def _value(variables: Mapping[str, object], name: str) -> Hidden | Problem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.origin import Origin, printable
 from zconfig.redaction import Secret
 from zconfig.sources.entry import Entry, FileSeen, Reading, absent
 from zconfig.sources.files import FileError, located, read_secret
@@ -46,7 +46,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Readi
         directory: The directory it must not lead out of.
         source: The kind of source, for the origin.
     """
-    origin = Origin(source, file.key, file.shown)
+    origin = Origin(source, printable(file.key), file.shown)
     try:
         secret = read_secret(file.path, directory=directory, named=file.named)
     except FileError as error:

@@ -12,7 +12,7 @@ from zconfig.origin import Origin, printable
 from zconfig.sources.entry import FileSeen, Reading
 from zconfig.sources.files import FileError
 from zconfig.sources.generation import list_names, read_generation
-from zconfig.sources.names import PREFIX, fold, spellings
+from zconfig.sources.names import PREFIX, as_key, fold, plain, spellings
 from zconfig.sources.secret_files import SecretFile, joined, read_directory, read_secret_file
 
 _SOURCE = "secrets directory"
@@ -78,9 +78,9 @@ class _Tree:
         is_directory = self.named and os.path.isdir(path)  # noqa: PTH112 - see above
         reading = self._alias(path) if is_directory else Reading(path.name)
         nothing_found = not (reading.files or reading.problems)
-        if nothing_found and fold(path.name).startswith(PREFIX):
+        if nothing_found and fold(plain(path.name)).startswith(PREFIX):
             return self._file(path, fold(path.name), path.name)
-        if nothing_found and _MAYBE_OURS.fullmatch(path.name) and os.path.isfile(path):  # noqa: PTH113 - see above
+        if nothing_found and _MAYBE_OURS.fullmatch(plain(path.name)) and os.path.isfile(path):  # noqa: PTH113 - see above
             return Reading(path.name, foreign=(self._foreign(path.name),))
         return reading
 
@@ -106,7 +106,7 @@ class _Tree:
         return joined(name, files)
 
     def _file(self, path: Path, key: str, name: str) -> Reading:
-        file = SecretFile(printable(key), path, self._shown(name), self.named)
+        file = SecretFile(as_key(key), path, self._shown(name), self.named)
         return read_secret_file(file, directory=self.root, source=_SOURCE)
 
     def _shown(self, name: str) -> str:
