@@ -143,27 +143,33 @@ print(json.dumps([
 
 def test_what_is_set_after_a_use_failed_is_told_with_the_call_that_reads_it() -> None:
     source = """
-import os, zconfig
-def problem():
+import os
+os.environ["ZILLIZ_WRONG_URI"] = "nonsense://"
+import zconfig
+def problem(call, *arguments):
     try:
-        return zconfig.connections.spec("late").endpoint.uri
+        return call(*arguments).endpoint.uri
     except zconfig.ConfigurationError as error:
         return error.problems[0].remedy
-def start():
-    try:
-        zconfig.autoconnect()
-    except zconfig.ConfigurationError as error:
-        return error.problems[0].remedy
-before = problem()
-os.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"
-changed = problem(), start()
+def late(): return problem(zconfig.connections.spec, "late")
+def wrong(): return problem(zconfig.connections.spec, "wrong")
+def start(): return problem(zconfig.autoconnect)
+def default(): return problem(zconfig.connections.spec)
+zconfig.connections.add_connection(a={"uri": "http://127.0.0.1:1"}, b={"uri": "./b.db"})
+before = late(), wrong(), start(), default()
+os.environ |= {"ZILLIZ_LATE_URI": "http://127.0.0.1:1", "ZILLIZ_WRONG_URI": "http://127.0.0.1:2"}
+os.environ["ZCONFIG_DEFAULT_ALIAS"] = "late"
+changed = late(), wrong(), start(), default()
 zconfig.reload()
-print(json.dumps([before, changed, problem()]))
+print(json.dumps([before, changed, (late(), wrong(), default())]))
 """
     before, changed, after = printed(source)
-    assert before.startswith("set ZILLIZ_LATE_URI in the environment")
-    assert changed == ["call zconfig.reload(): variables have changed since they were read"] * 2
-    assert after == "http://127.0.0.1:1"
+    assert before[0].startswith("set ZILLIZ_LATE_URI")
+    assert before[1] == before[2]
+    assert before[1].startswith("use https://")
+    assert before[3] == "name one, or set ZCONFIG_DEFAULT_ALIAS"
+    assert changed == ["call zconfig.reload(): variables have changed since they were read"] * 4
+    assert after == [f"http://127.0.0.1:{number}" for number in (1, 2, 1)]
 
 
 def test_what_is_set_after_the_import_counts_on_the_first_use_of_the_package() -> None:

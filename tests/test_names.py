@@ -464,6 +464,9 @@ def test_what_is_another_programs_is_a_warning_and_an_error_if_asked_for_or_stri
             with pytest.raises(ConfigurationError, match=f"ZILLIZ_{name}") as caught:
                 ask(alias)
             assert [each.severity for each in caught.value.problems] == ["error"]
+            # Where its alias is asked for, the variable is no other program's.
+            assert "another tool" not in str(caught.value)
+            assert "did you mean" not in str(caught.value)
     strict = load({**environ, "ZCONFIG_STRICT": "1"}, tmp_path)
     assert (code, "error") in [(each.code, each.severity) for each in strict.problems]
     assert strict.errors == strict.problems

@@ -90,7 +90,7 @@ class Table:
     def complaint(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
         if problems := self.configuration.why_not(alias):
-            return ConfigurationError(problems)
+            return ConfigurationError(map(self._or_reload, problems))
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
         known = self._configured()
@@ -115,7 +115,7 @@ class Table:
             f"no alias was named, and none of {names} is the default",
             "name one, or set ZCONFIG_DEFAULT_ALIAS",
         )
-        raise UnknownAliasError([problem])
+        raise UnknownAliasError([self._or_reload(problem)])
 
     def check_all(self) -> None:
         """Make sure that everything required is right, and that there is anything at all.
@@ -125,7 +125,7 @@ class Table:
         """
         errors = self.configuration.errors_required
         if errors:
-            raise ConfigurationError(errors)
+            raise ConfigurationError(map(self._or_reload, errors))
         if not self._specs and not self.configuration.errors:
             raise ConfigurationError(self._nothing())
 

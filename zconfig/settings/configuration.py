@@ -21,6 +21,9 @@ from zconfig.sources.entry import Entry, FileSeen, Reading
 
 EMPTY = "is set but empty, which counts as unset"
 
+UNLESS_OTHERS = ", unless another tool reads it"
+"""What ends the remedy of a warning about variables that may be another program's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -94,7 +97,15 @@ class Configuration:
         if alias in self.aliases:
             return self.errors_of(alias)
         warnings = (each for each in self.problems if each.alias == alias)
-        return self.errors_of(alias) or tuple(replace(e, severity="error") for e in warnings)
+        return self.errors_of(alias) or tuple(map(_as_error, warnings))
+
+
+def _as_error(warning: Problem) -> Problem:
+    """Return the error that a warning is where its alias is asked for: its variables are ours."""
+    remedy = warning.remedy.removesuffix(UNLESS_OTHERS)
+    if warning.code == "missing_uri" and warning.alias:
+        remedy = f"set {variable_name(warning.alias, 'uri')}"
+    return replace(warning, severity="error", remedy=remedy)
 
 
 def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS) -> Problem:

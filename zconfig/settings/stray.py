@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from zconfig.errors import Problem
-from zconfig.settings.configuration import Note
+from zconfig.settings.configuration import UNLESS_OTHERS, Note
 from zconfig.settings.fields import CREDENTIALS
 from zconfig.settings.grouping import Declared
 from zconfig.settings.names import DEFAULT_ALIAS, says_little, variable_name
@@ -114,7 +114,7 @@ def _others(problem: Problem, *, strict: bool, is_known: bool = False) -> Proble
     """Make a warning of what another program may read."""
     if strict:
         return problem
-    remedy = problem.remedy if is_known else f"{problem.remedy}, unless another tool reads it"
+    remedy = problem.remedy if is_known else problem.remedy + UNLESS_OTHERS
     return replace(problem, remedy=remedy, severity="warning")
 
 
