@@ -100,7 +100,8 @@ def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
 
 def _hidden_name(name: Any) -> str:
     """Return the name of an alias or a parameter, hidden if it is none."""
-    return name if isinstance(name, str) and re.fullmatch(_NAME, name) else Hidden(name)
+    is_name = isinstance(name, str) and (name.isidentifier() or re.fullmatch(_NAME, name))
+    return name if is_name else Hidden(name)
 
 
 def as_alias(alias: object) -> str:
