@@ -288,6 +288,44 @@ def test_a_suggestion_is_itself_a_valid_name(alias: str, word: str, position: in
         assert isinstance(parse_name(found.suggestion), Name)
 
 
+@pytest.mark.parametrize(
+    ("uri", "set_too", "meant"),
+    [
+        ("MILVUS_URI", "MILVUS_API_KEY", "MILVUS_TOKEN"),
+        ("ZILLIZ_URI", "MILVUS_API_KEY", "ZILLIZ_TOKEN"),
+        ("MILVUS_URI", "MILVUS_CLOUD_API_KEY", "MILVUS_TOKEN"),
+        ("MILVUS_URI", "MILVUS_TOKNE", "MILVUS_TOKEN"),
+        ("MILVUS_URI", "milvus_token", "MILVUS_TOKEN"),
+        ("MILVUS_URI", "MILVUS_TOKEN_FILE", "ZILLIZ_TOKEN_FILE"),
+        ("MILVUS_URI", "MILVUS_USERNAME", "MILVUS_USER"),
+        ("MILVUS_URI", "MILVUS_DBNAME", "ZILLIZ_DB_NAME"),
+        ("MILVUS_URI", "MILVUS_T\u041eKEN", "MILVUS_TOKEN"),
+        ("MILVUS_URI", "MILVUS_TOKEN", None),
+        ("MILVUS_URI", "MILVUS_HOST", None),
+        ("MILVUS_URI", "MILVUS_TIMEOUT", None),
+        ("MILVUS_URI", "MILVUS_COLLECTION", None),
+        ("ZILLIZ_PROD_URI", "MILVUS_API_KEY", None),
+    ],
+)
+def test_a_milvus_variable_that_is_not_read_gets_the_name_to_use(
+    uri: str, set_too: str, meant: str | None, tmp_path: Path
+) -> None:
+    def told(environ: dict[str, str]) -> list[tuple[str, str]]:
+        found = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+        return [(e.remedy, e.severity) for e in found if e.code == "unknown_name"]
+
+    environ = {uri: "http://localhost:19530", set_too: "s3cret"}
+    complete = {"ZILLIZ_TOKEN": "key", "ZILLIZ_DB_NAME": "sales"}
+    (tmp_path / "x.env").write_text(f"{set_too}=s3cret\n", encoding="utf-8")
+    expected = [(f"did you mean {meant}?", "warning")] if meant else []
+
+    assert told(environ) == expected
+    assert told({**environ, "ZCONFIG_STRICT": "1"}) == [(said, "error") for said, _ in expected]
+    assert told({**environ, **complete}) == []  # nothing is lacking
+    if set_too.isascii():
+        assert told({uri: environ[uri], "ZCONFIG_ENV_FILE": "x.env"}) == expected
+
+
 # --- what applications really use ---------------------------------------------------------------
 
 # Names of applications' own settings, most of them from public repositories.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -15,14 +17,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.loops import faces_of
 from tests.support.registries import registry
 from tests.test_sources_files import by_root, nobody, open_directory
-from zconfig.errors import ConfigurationError, MissingCredentialsError
+from zconfig.errors import ConfigurationError, ConnectError
 from zconfig.registry import Connections
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.load import load
 from zconfig.sources.entry import FileSeen
-from zconfig.testing import fake_server
+from zconfig.testing import FakeServer, fake_server
 
 __all__ = ["open_directory"]  # a fixture
 
@@ -459,18 +462,79 @@ def test_a_secret_whose_name_is_no_variables_is_named_where_credentials_are_miss
     assert (len(found.aliases), complete.problems) == (len(stems), ())
 
 
-def test_the_error_of_a_server_that_wants_credentials_names_the_secret(
+REFUSES = grpc.StatusCode.UNAUTHENTICATED
+
+# What is set beside the URI of the server, and what the error of a failed connect says of it.
+CAUSES = {
+    "a near name": ({"ZILLIZ_TOKE": TOKEN}, "ZILLIZ_TOKE (environment): is not a known name; did"),
+    "another near name": ({"ZILLIZ_TOKEN": "x", "ZILLIZ_APIKEY": TOKEN}, "mean ZILLIZ_API_KEY?"),
+    "a misspelt prefix": ({"ZILIZ_TOKEN": TOKEN}, "is not read; did you mean ZILLIZ_TOKEN?"),
+    "another tool's name": ({"MILVUS_API_KEY": TOKEN}, "is not read; did you mean ZILLIZ_TOKEN?"),
+    "an alias": ({"ZILLIZ_API_TOKEN": TOKEN}, "did you mean ZILLIZ_TOKEN?"),
+    "another endpoint's": ({"MILVUS_TOKEN": TOKEN}, "is for the endpoint of MILVUS_URI only"),
+    "quotes": ({"ZILLIZ_TOKEN": f"'{TOKEN}'"}, "ZILLIZ_TOKEN (environment): the value begins and"),
+    "a comment": ({"ZILLIZ_TOKEN": f"{TOKEN} # mine"}, "the value has a # after white space"),
+    "a placeholder": ({"ZILLIZ_TOKEN": "${TOKEN}"}, "the value is a placeholder"),
+    "no profile": ({"ZCONFIG_PROFILE": "prd"}, "ZCONFIG_PROFILE (environment): names a profile"),
+}
+
+
+def failure(
+    server: FakeServer,
+    environ: dict[str, str],
+    connect: Callable[[Connections], object] = Connections.connect,
+    **places: Path,
+) -> str:
+    """Connect to a server that refuses, and return the hint of the error."""
+    read_again = partial(read, {"ZILLIZ_URI": server.uri, **environ}, **places)
+    with closing(Connections(read_again)) as connections, pytest.raises(ConnectError) as caught:
+        connect(connections)
+    assert TOKEN not in str(caught.value)
+    assert caught.value.hint in str(caught.value)
+    return caught.value.hint
+
+
+def on_asyncio(connections: Connections) -> None:
+    asyncio.run(faces_of(connections).aio.connect())
+
+
+def test_the_error_of_a_failed_connect_quotes_what_may_be_the_cause(
     tmp_path: Path, secrets: Path
 ) -> None:
     write(secrets / "milvus_token", TOKEN.encode())
+    utf_16(tmp_path / ".env", b"ZILLIZ_TOKEN=x")
     with fake_server() as server:
-        server.fail(grpc.StatusCode.UNAUTHENTICATED, "missing authorization in header")
-        environ = {"ZILLIZ_URI": server.uri}
-        connections = Connections(lambda: read(environ, tmp_path, secrets=secrets))
-        with closing(connections), pytest.raises(MissingCredentialsError) as caught:
-            connections.connect()
+        server.fail(REFUSES, "missing authorization in header")
+        here = partial(failure, server, directory=tmp_path / "none")
+        hints = {name: here(environ) for name, (environ, _) in CAUSES.items()}
+        misnamed = here({}, secrets=secrets)
+        unreadable = failure(server, {}, directory=tmp_path)
+        asynchronous = here({"ZILLIZ_TOKE": TOKEN}, on_asyncio)
+        several = here(
+            dict.fromkeys(["ZILLIZ_TOKE", "ZILLIZ_TOKN", "ZILLIZ_TKEN", "ZILLIZ_TOKEEN"], "x")
+        )
+        unrelated = here({"ZILLIZ_TIMEOT": "5", "ZILLIZ_PROD_TOKE": "x", "MILVUS_DB_NAMES": "x"})
+    with fake_server(databases=["default"]) as server:
+        here = partial(failure, server, directory=tmp_path / "none")
+        database = here({"ZILLIZ_DB_NAME": "sales", "ZILLIZ_DBNAME": "sale", "ZILLIZ_TOKE": "x"})
 
-    assert f"ZILLIZ_TOKEN_FILE={secrets / 'milvus_token'}" in caught.value.hint
+    assert {n: h for n, h in hints.items() if CAUSES[n][1] not in h} == {}
+    assert asynchronous == hints["a near name"]
+    assert f"ZILLIZ_TOKEN_FILE={secrets / 'milvus_token'}" in misnamed
+    assert ".env (dotenv): the file is not UTF-8 text" in unreadable
+    assert several.count("did you mean") == 3
+    assert "did you mean" not in unrelated
+    assert database.startswith("ZILLIZ_DBNAME (environment): is not a known name")
+    assert "TOKE" not in database
+
+
+def test_an_alias_that_is_not_configured_is_told_of_what_was_meant_for_it(tmp_path: Path) -> None:
+    good = {"ZILLIZ_GOOD_URI": "http://db"}
+    near = {"ZILLIZ_PROD_URL": "http://db", "ZILLIZ_STAGING_TOKEN": "x", "ZILLIZ_STAGING_URL": "x"}
+    with closing(Connections(lambda: read({**good, **near}, tmp_path))) as connections:
+        for alias in ("prod", "staging"):
+            with pytest.raises(ConfigurationError, match=f"mean ZILLIZ_{alias.upper()}_URI"):
+                connections.connect(alias)
 
 
 # --- values that hold more than was meant -------------------------------------------------------

@@ -23,6 +23,7 @@ _SETTINGS = {
     "keepalive_s": ("keepalive",),
     "tls": ("tls_ca", "tls_cert", "tls_key", "tls_server_name"),
 }
+_MOST_HINTS = 3
 _SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting in settings}
 
 
@@ -84,7 +85,7 @@ class ConnectionSpec:
         pool_size: HTTP/2 connections behind the alias.
         origins: Where each field was set; two specs that differ only here are equal.
         directory: Where relative paths in the origins start; likewise.
-        credentials_hint: Where the credentials may be that it lacks; likewise.
+        hints: What may be wrong with its settings, each with the setting; likewise.
     """
 
     alias: str
@@ -99,13 +100,22 @@ class ConnectionSpec:
     pool_size: int = 1
     origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
     directory: Path = field(default=Path(), compare=False, repr=False)
-    credentials_hint: str = field(default="", compare=False, repr=False)
+    hints: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """What must not be shown: the credentials, and the password of a proxy."""
         own = (self.credentials.secret,) if self.credentials else ()
         return (*own, *secrets_in({"proxy": self.proxy}))
+
+    def hints_about(self, *names: str) -> tuple[str, ...]:
+        """Return what may be wrong with these, in short.
+
+        Args:
+            *names: Fields of this specification, e.g. `credentials`.
+        """
+        settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
+        return tuple(hint for setting, hint in self.hints if setting in settings)[:_MOST_HINTS]
 
     def origin(self, *names: str) -> Origin:
         """Return where the first of these that is set was set; else the URI's origin.

@@ -29,7 +29,6 @@ from zconfig.errors import (
     ConnectError,
     EmbeddedServerError,
     EmbeddedServerLockedError,
-    MissingCredentialsError,
     OtherServiceError,
     TLSMaterialError,
 )
@@ -89,8 +88,6 @@ class Judge:
 
     def error(self, verdict: Verdict) -> ConnectError:
         """Return the error of a verdict, with all that is known of this attempt."""
-        lacking = issubclass(verdict.error, MissingCredentialsError)
-        hints = (verdict.hint, self._attempt.spec.credentials_hint if lacking else "")
         return error_of(
             verdict.error,
             self._attempt.spec,
@@ -98,7 +95,7 @@ class Judge:
             elapsed_ms=(time.monotonic() - self._attempt.started) * 1e3,
             attempts=self._attempt.number,
             origin=_origin(self._attempt.spec, verdict),
-            hint="; ".join(filter(None, hints)),
+            hint=verdict.hint,
             remedy=verdict.remedy,
         )
 

@@ -61,8 +61,10 @@ def error_of(  # noqa: PLR0913 - an error says all that is known
         origin: Where the value at fault was set; that of the settings that the class blames by
             default.
         hint: An observation; in it and in the remedy `{field}` stands for the name of a setting.
+            What the configuration warns of in the settings that the class blames is added.
         remedy: One thing to do; that of the class by default.
     """
+    hints = spec.hints_about(*kind.at_fault)
     return kind(
         spec.alias,
         endpoint=str(spec.endpoint),
@@ -70,7 +72,7 @@ def error_of(  # noqa: PLR0913 - an error says all that is known
         detail=detail,
         elapsed_ms=elapsed_ms,
         attempts=attempts,
-        hint=with_names(hint, spec.name_of),
+        hint="; ".join(filter(None, (with_names(hint, spec.name_of), *hints))),
         remedy=with_names(remedy or _remedy_in_code(kind, spec) or kind.remedy, spec.name_of),
     )
 

@@ -10,7 +10,7 @@ from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 from zconfig.settings.arguments import bad_alias
 from zconfig.settings.configuration import Configuration, nothing_configured
 from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.lacking import credentials_hint
+from zconfig.settings.lacking import hints, meant_for
 from zconfig.settings.names import DEFAULT_ALIAS, variable_name
 from zconfig.spec import ConnectionSpec, to_spec
 
@@ -89,13 +89,15 @@ class Table:
 
     def complaint(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
+        others = meant_for(alias, self.configuration)
         if problems := self.configuration.why_not(alias):
-            return ConfigurationError(map(self._or_reload, problems))
+            told = dict.fromkeys((*problems, *others))
+            return ConfigurationError(map(self._or_reload, told))
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
         known = self._configured()
         problem = self._or_reload(_unknown(alias, known)) if known else None
-        return UnknownAliasError([problem] if problem else self._nothing(alias))
+        return UnknownAliasError([problem, *others] if problem else self._nothing(alias))
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.
@@ -175,4 +177,4 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
     origins = {field: each.origin for field, each in declared.items() if each}
     spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
-    return replace(spec, credentials_hint=credentials_hint(alias, configuration))
+    return replace(spec, hints=tuple(hints(alias, configuration)))

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from zconfig.errors import Problem
-from zconfig.origin import Origin
+from zconfig.errors import Problem, Severity
+from zconfig.origin import Origin, printable
 from zconfig.settings.configuration import Configuration
 from zconfig.settings.fields import CREDENTIALS, ConnectionSettings
-from zconfig.settings.names import DEFAULT_ALIAS, Name, fold, parse_name, variable_name
+from zconfig.settings.names import (
+    DEFAULT_ALIAS,
+    Name,
+    fold,
+    milvus_meant,
+    parse_name,
+    unset_name,
+    variable_name,
+)
 from zconfig.settings.options import OFF, LoaderOptions
-from zconfig.settings.precedence import PAIRED
+from zconfig.settings.precedence import PAIRED, Resolution
+from zconfig.sources.names import oddities
 
 # The last word of a file's name that is none of ours, and the field that it stands for.
 _MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "token") | {
     "pass": "password",
     "passwd": "password",
 }
+
+_DID_YOU_MEAN = re.compile(r"did you mean (\w+)\?")
+_PLACES = frozenset({"dotenv", "secrets directory", "service binding"})
+# What is wrong with a setting whose value is right all the same.
+_HARMLESS = frozenset({"credentials_in_the_clear", "group_writable", "readable_by_others"})
 
 
 def lacking(
@@ -94,23 +109,72 @@ def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Ite
             yield _misnamed(origin, _alias_meant(origin.key, aliases), field)
 
 
-def credentials_hint(alias: str, configuration: Configuration) -> str:
-    """Return where the credentials may be that an alias lacks, or an empty text."""
-    meant = {f"did you mean {variable_name(alias, field)}?" for field in CREDENTIALS}
-    hints = [
-        f"{each.origin} is no variable's name: {each.remedy}"
-        for each in configuration.problems
-        if each.alias == alias and each.code == "misnamed_secret"
-    ]
-    hints += [
-        f"{each.origin} is of the alias {each.alias}: {each.remedy}"
-        for each in configuration.problems
-        if each.code == "missing_uri" and each.remedy in meant
-    ]
-    if alias == DEFAULT_ALIAS:
-        unpaired = (e for e in configuration.notes if fold(e.origin.key) in PAIRED)
-        hints += [f"{each.origin} {each.message}" for each in unpaired if not each.slot]
-    return "; ".join(hints)
+def unread_milvus(
+    origins: Iterable[Origin], resolution: Resolution, *, strict: bool
+) -> Iterator[Problem]:
+    """Name `MILVUS_*` variables that are not read, for a field that `default` lacks.
+
+    Args:
+        origins: Where keys stand that may be such.
+        resolution: What is set.
+        strict: Whether it is an error rather than a warning.
+    """
+    uri = resolution.provenance.get((DEFAULT_ALIAS, "uri"))
+    if uri is None:
+        return
+    has = {field for alias, field in resolution.provenance if alias == DEFAULT_ALIAS}
+    for origin in origins:
+        word = milvus_meant(origin.key)
+        rivals = CREDENTIALS if word and word.field in CREDENTIALS else ("db_name",)
+        if word and word.field in rivals and has.isdisjoint(rivals):
+            beside = None if word.is_file else uri.origin
+            name = unset_name(DEFAULT_ALIAS, word.field, beside) + "_FILE" * word.is_file
+            yield _unread(origin, word.field, name, "error" if strict else "warning")
+
+
+def _unread(origin: Origin, field: str, meant: str, severity: Severity) -> Problem:
+    odd = oddities(origin.key)
+    message = f"is not read: its name has {odd} in it" if odd else "is not read"
+    origin = replace(origin, key=printable(origin.key))
+    remedy = f"did you mean {meant}?"
+    return Problem("unknown_name", message, remedy, DEFAULT_ALIAS, field, origin, severity)
+
+
+def meant_for(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
+    """Return what is wrong with variables that were probably meant for an alias."""
+    return tuple(e for e in configuration.problems if (n := _meant(e)) and n.alias == alias)
+
+
+def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Yield what may be wrong with the settings of an alias, each with its field."""
+    settings = configuration.aliases[alias]
+    is_lacking = not (settings.token or settings.password)
+    for each in configuration.problems:
+        name, text = _meant(each), str(replace(each, alias=None))
+        if name and name.alias == alias:
+            yield name.word.field, text
+        elif each.alias == alias and each.field and each.code not in _HARMLESS:
+            yield each.field, text
+        elif is_lacking and _is_of_place(each):
+            yield "token", text
+    unpaired = (e for e in configuration.notes if fold(e.origin.key) in PAIRED and not e.slot)
+    for note in unpaired if alias == DEFAULT_ALIAS else ():
+        yield "token", f"{note.origin} {note.message}"
+
+
+def _meant(problem: Problem) -> Name | None:
+    """Return the variable that was probably meant."""
+    variable = _DID_YOU_MEAN.fullmatch(problem.remedy)
+    name = parse_name(variable[1]) if variable else None
+    return name if isinstance(name, Name) else None
+
+
+def _is_of_place(problem: Problem) -> bool:
+    """Tell whether a problem is of a file or directory as a whole, which may hold anything."""
+    if problem.alias or problem.origin is None or problem.code == "is_directory":
+        return False
+    is_place = problem.origin.source in _PLACES and problem.origin.path is None
+    return is_place or problem.code in {"missing_file", "unknown_profile"}
 
 
 def _misnamed(origin: Origin, alias: str, field: str) -> Problem:

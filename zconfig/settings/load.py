@@ -24,7 +24,7 @@ from zconfig.settings.complaints import sent_in_the_clear
 from zconfig.settings.configuration import EMPTY, Configuration, Note
 from zconfig.settings.fields import ConnectionSettings
 from zconfig.settings.grouping import group
-from zconfig.settings.lacking import judge_places, lacking, misnamed_secrets
+from zconfig.settings.lacking import judge_places, lacking, misnamed_secrets, unread_milvus
 from zconfig.settings.model import validate
 from zconfig.settings.names import (
     DEFAULT_ALIAS,
@@ -290,6 +290,11 @@ def _assemble(
     foreign = (origin for reading in readings for origin in reading.foreign)
     unread = (origin for _, layer, _ in grouped for origin, _ in layer.passed_over)
     found += misnamed_secrets(chain(foreign, unread), lacking_credentials(resolution))
+    unknown = chain(
+        (Origin("environment", key) for key, value in environ.items() if value),
+        (origin for r in readings for origin in r.foreign if origin.source == "dotenv"),
+    )
+    found += unread_milvus(unknown, resolution, strict=strict)
     found += _exempt_proxies(settings, resolution, environ)
     return Configuration(
         aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),

@@ -15,7 +15,7 @@ from zconfig.origin import Origin
 from zconfig.settings.fields import CREDENTIALS, ConnectionSettings, Variable
 from zconfig.settings.spelling import nearest
 from zconfig.sources.milvus_env import is_milvus
-from zconfig.sources.names import oddities, plain
+from zconfig.sources.names import MILVUS, oddities, plain
 
 PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
@@ -235,6 +235,22 @@ def prefix_meant(key: str) -> str | None:
         return None
     meant = PREFIX + rest
     return meant.upper() if isinstance(parse_name(meant), Name) else None
+
+
+def milvus_meant(key: str) -> Word | None:
+    """Return the field that a `MILVUS_*` variable which is not read was meant for, or `None`.
+
+    Example:
+        >>> milvus_meant("MILVUS_API_KEY"), milvus_meant("MILVUS_TOKEN")
+        (Word(field='token', is_file=False), None)
+    """
+    name = plain(key)
+    if not is_milvus(name) or key in MILVUS:
+        return None
+    found = parse_name(PREFIX + name.partition("_")[2])
+    if isinstance(found, Misnomer) and found.suggestion:
+        found = parse_name(found.suggestion)
+    return found.word if isinstance(found, Name) and says_little(found.alias) else None
 
 
 def _without_tail(parts: list[str]) -> str | None:
