@@ -269,6 +269,37 @@ def test_a_secret_is_masked_in_every_form(secret: str, form: Callable[[str], str
     assert masked.count(MASK) == 1
 
 
+@pytest.mark.parametrize(
+    "secret", [SECRET, "пароль-你好", "pass\N{GRINNING FACE}-word", "key-word\U0010fffd"]
+)
+@pytest.mark.parametrize(
+    "entity", ["&#{};", "&#{:04};", "&#{:012};", "&#x{:x};", "&#X{:06X};", "&#{}", "&#x{:x}"]
+)
+def test_a_secret_is_masked_in_every_form_of_numeric_entities(secret: str, entity: str) -> None:
+    encoded = "".join(entity.format(ord(char)) for char in secret)
+    assert masker(secret).mask(f"<p>{encoded}</p>") == f"<p>{MASK}</p>"
+    in_utf16 = memoryview(secret.encode("utf-16")).cast("H")[1:]
+    encoded = "".join(entity.format(unit) for unit in in_utf16)
+    assert masker(secret).mask(f"<p>{encoded}</p>") == f"<p>{MASK}</p>"
+
+
+@pytest.mark.parametrize("char", ["\N{GRINNING FACE}", "\U00020bb7", "\U0010fffd"])
+def test_a_secret_is_masked_in_the_long_escapes_of_python(char: str) -> None:
+    assert masker(f"s3cr{char}et").mask(ascii(f"s3cr{char}et")) == f"'{MASK}'"
+
+
+@pytest.mark.parametrize("end", [";", ""])
+def test_a_secret_is_masked_in_named_entities_with_and_without_a_semicolon(end: str) -> None:
+    encoded = html.escape(SECRET).replace("&#x27;", "&apos;").replace(";", end)
+    assert_gone(SECRET, encoded, masker(SECRET).mask(encoded))
+
+
+@pytest.mark.parametrize("text", ["&#1114112;", "&#xFFFFFF;", f"&#{'9' * 5000};", "&#x;", "&#;"])
+def test_an_entity_that_is_no_character_is_left_alone(text: str) -> None:
+    assert masker(SECRET).mask(text) is text
+    assert masker(SECRET).mask(f"{text} {SECRET}") == f"{text} {MASK}"
+
+
 @pytest.mark.parametrize("form", WHOLE_FORMS.values(), ids=WHOLE_FORMS.keys())
 @given(data=st.data())
 def test_no_encoded_secret_survives_in_any_text(
@@ -295,7 +326,7 @@ def test_no_secret_survives_in_any_text_that_is_encoded_with_it(
 
 def is_long_enough(secret: str) -> bool:
     """Tell whether a secret has enough besides what encoders add, double, or leave out."""
-    decoded = re.sub(r"%[0-9a-f]{2}|&#?\w+;|\\+[ux]\w+", "x", secret, flags=re.IGNORECASE)
+    decoded = re.sub(r"%[0-9a-f]{2}|&#?\w+;?|\\+[ux]\w+", "x", secret, flags=re.IGNORECASE)
     return sum(char not in "\"'\\" for char in decoded) >= SHORTEST
 
 

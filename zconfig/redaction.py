@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -244,13 +245,14 @@ class Masker:
     """Finds secrets in texts, as they are or encoded, and puts a mask in their place.
 
     A secret is found as it is, and whole in base64 (which Milvus' `authorization` metadata is);
-    either also percent-encoded, as entities of HTML, with the escapes of `repr`, JSON and
-    JavaScript, quoted for a shell, YAML, SQL or CSV, and in up to three of these one in another. Of
-    `user:password` the password is a secret as well.
+    either also percent-encoded, with entities of HTML (any number, decimal or hexadecimal, and
+    `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;`, each with or without its semicolon), with the
+    escapes of `repr`, JSON and JavaScript, quoted for a shell, YAML, SQL or CSV, and in up to three
+    of these one in another. Of `user:password` the password is a secret as well.
 
-    It is not found in parts, in base64 with something before it or with line ends, in hexadecimal,
-    compressed or encrypted. One that has fewer than six characters besides quotes and backslashes
-    is found as it is only; a shorter one is not found.
+    It is not found in parts, with other entities (`&eacute;`), in base64 with something before it
+    or with line ends, in hexadecimal, compressed or encrypted. One that has fewer than six
+    characters besides quotes and backslashes is found as it is only; a shorter one is not found.
 
     Args:
         secrets: Returns the secrets; asked each time, since they change. If it raises, those that
@@ -286,11 +288,13 @@ class Masker:
 _MOST_ENCODINGS = 3  # one in another
 
 _PERCENT = re.compile("%(?P<byte>[0-9A-Fa-f]{2})")
+# HTML takes an entity without its semicolon as well, and any number of zeros before a number.
 _ENTITY = re.compile(
-    r"&(?:#0*(?P<decimal>\d{1,4})|#[xX]0*(?P<hex>[0-9A-Fa-f]{1,4})|(?P<name>amp|lt|gt|quot|apos));"
+    r"&(?:#0*(?P<decimal>[0-9]{1,7})|#[xX]0*(?P<hex>[0-9A-Fa-f]{1,6})"
+    r"|(?P<name>amp|lt|gt|quot|apos));?"
 )
 _ESCAPE = re.compile(
-    r"(?<!\\)\\+(?:x(?P<x>[0-9A-Fa-f]{2})|u(?P<u>[0-9A-Fa-f]{4})|U000(?P<U>[01][0-9A-Fa-f]{4}))"
+    r"(?<!\\)\\+(?:x(?P<x>[0-9A-Fa-f]{2})|u(?P<u>[0-9A-Fa-f]{4})|U00(?P<U>[01][0-9A-Fa-f]{5}))"
 )
 _ENCODINGS = (_PERCENT, _ENTITY, _ESCAPE)
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
@@ -386,7 +390,9 @@ def _character(escape: re.Match[str]) -> str:
     if kind == "name":
         return _NAMED[escape[kind]]
     code = int(escape[kind], 10 if kind == "decimal" else 16)
-    return bytes([code]).decode("ascii", "surrogateescape") if kind == "byte" else chr(code)
+    if kind == "byte":
+        return bytes([code]).decode("ascii", "surrogateescape")
+    return chr(code) if code <= sys.maxunicode else "\N{REPLACEMENT CHARACTER}"  # as in HTML
 
 
 def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
