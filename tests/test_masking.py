@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -48,6 +48,33 @@ URL = f"http://root:{quote(SECRET, safe='')}@db:9091/metrics"
 Pair = namedtuple("Pair", ["user", "password"])  # noqa: PYI024 - as old code has them
 
 
+class Level(int):
+    def __repr__(self) -> str:
+        return f"a level of {SECRET}"
+
+
+class Ratio(float):
+    def __str__(self) -> str:
+        return URL
+
+
+class Phase(complex):
+    __repr__ = Ratio.__str__
+
+
+class Name(str):
+    __slots__ = ()
+    __repr__ = Level.__repr__
+
+
+class Parts(list[int]):
+    __repr__ = Level.__repr__
+
+
+class Raw(bytes):
+    __repr__ = Level.__repr__
+
+
 @dataclass
 class Account:
     password: str = SECRET
@@ -58,6 +85,10 @@ class Account:
 
 class State(Enum):
     LIVE = "live"
+
+
+class Rank(IntEnum):
+    TOP = 1
 
 
 class Link:
@@ -140,6 +171,12 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "an exception": (ValueError(f"bad {SECRET}"), f"ValueError('bad {MASK}')"),
     "an object": (Account(), f"Account(password='{MASK}')"),
     "an object that shows it when printed": (Link(), f"http://{MASK}@db:9091/metrics"),
+    "a kind of integer": (Level(3), f"a level of {MASK}"),
+    "a kind of float": (Ratio(0.5), f"http://{MASK}@db:9091/metrics"),
+    "a kind of complex number": (Phase(1j), f"http://{MASK}@db:9091/metrics"),
+    "a kind of text": (Name("root"), f"a level of {MASK}"),
+    "a kind of bytes": (Raw(b"root"), f"a level of {MASK}"),
+    "a kind of list": ([Parts([1])], [f"a level of {MASK}"]),
     "a path": (Path("x", SECRET), f"PosixPath('x/{MASK}')"),
 }
 
@@ -164,7 +201,8 @@ def test_a_key_of_an_event_is_masked(processor: MaskingProcessor) -> None:
 
 def test_an_event_without_secrets_is_returned_as_it_is(processor: MaskingProcessor) -> None:
     values = ["x", b"x", 1, 2.5, None, True, [1, "x"], {"a": ("x", {"y"})}, Path(), Decimal(1)]
-    values += [datetime.now(UTC), timedelta(1), UUID(int=1), State.LIVE, Pair("a", 1)]
+    values += [datetime.now(UTC), timedelta(1), UUID(int=1), State.LIVE, Pair("a", 1), Rank.TOP]
+    values += [OrderedDict(a=1), logging.makeLogRecord({"msg": "x", "url": "y"})]
     event = {"event": "call", "values": values}
     before = dict(event)
     assert processor(None, "info", event) is event
@@ -304,20 +342,72 @@ def test_an_applications_structlog_shows_no_secret(processor: MaskingProcessor) 
     }
 
 
-def test_in_a_formatter_of_structlog_the_record_stays_a_record(processor: MaskingProcessor) -> None:
+FORMATTING: dict[str, list[structlog.typing.Processor]] = {
+    "without the record": [structlog.stdlib.ProcessorFormatter.remove_processors_meta],
+    "with the record": [],
+    "with what was passed as extra": [
+        structlog.stdlib.ExtraAdder(),
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+    ],
+}
+RENDERERS: dict[str, structlog.typing.Processor] = {
+    "JSON": structlog.processors.JSONRenderer(),
+    "JSON of attributes": structlog.processors.JSONRenderer(
+        default=lambda value: {name: repr(each) for name, each in vars(value).items()}
+    ),
+    "console": structlog.dev.ConsoleRenderer(colors=False),
+}
+
+
+@pytest.mark.parametrize("render", RENDERERS.values(), ids=RENDERERS.keys())
+@pytest.mark.parametrize("after", FORMATTING.values(), ids=FORMATTING.keys())
+@pytest.mark.parametrize("by_structlog", [True, False])
+def test_in_a_formatter_of_structlog_the_record_stays_a_record_without_secrets(
+    processor: MaskingProcessor,
+    by_structlog: bool,
+    after: list[structlog.typing.Processor],
+    render: structlog.typing.Processor,
+) -> None:
+    before = structlog.stdlib.add_logger_name, structlog.stdlib.add_log_level
+    site = structlog.processors.CallsiteParameterAdder(
+        [structlog.processors.CallsiteParameter.FUNC_NAME]
+    )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.ExtraAdder()],
-        processors=[
-            processor,
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=[processor, *before, site, *after, render],
     )
-    record = logging.makeLogRecord({"msg": f"got {SECRET}", "url": URL})
-    assert json.loads(formatter.format(record)) == {
-        "event": f"got {MASK}",
-        "url": f"http://{MASK}@db:9091/metrics",
-    }
+    log = stream_log(formatter)
+    if by_structlog:
+        wrapped = structlog.wrap_logger(
+            log.logger,
+            processors=[structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
+        wrapped.info(f"got {SECRET}", url=URL, account=Account())
+    else:
+        log.logger.info("got %s", SECRET, extra={"url": URL, "account": Account()})
+    line = log.lines()
+    assert gone(line), line
+    assert line.count("got") >= 1
+    assert "test_in_a_formatter" in line
+
+
+def test_in_a_formatter_of_structlog_the_applications_record_is_left_as_it_is(
+    processor: MaskingProcessor,
+) -> None:
+    record = logging.makeLogRecord({"msg": "got %s", "args": (SECRET,), "url": URL})
+    event = processed(processor, _record=record, _from_structlog=False)
+    assert (record.args, record.url) == ((SECRET,), URL)  # type: ignore[attr-defined]
+    assert type(event["_record"]) is logging.LogRecord
+    assert event["_record"].getMessage() == f"got {MASK}"
+    assert event["_record"].url == f"http://{MASK}@db:9091/metrics"
+    assert event["_from_structlog"] is False
+
+
+def test_a_record_that_leads_to_itself_costs_no_event(processor: MaskingProcessor) -> None:
+    record = logging.makeLogRecord({"msg": SECRET})
+    record.own = record
+    assert gone(str(processed(processor, _record=record)["_record"]))
 
 
 def test_a_provider_that_fails_costs_no_event() -> None:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
+from copy import copy
 from datetime import date, time, timedelta
 from enum import Enum
 from numbers import Number
@@ -31,7 +32,8 @@ class MaskingProcessor:
     """Masks secrets in structlog's events: in texts at any depth, in keys, in exceptions.
 
     Put it last, before the renderer. What is not text, a number, a date, a path or a collection
-    becomes text, since a renderer such as `orjson` reads the attributes of objects. An exception
+    becomes text, since a renderer such as `orjson` reads the attributes of objects; the record that
+    structlog's `ProcessorFormatter` adds becomes a masked copy. An exception
     becomes its traceback as text: what renders it later might show local variables. A processor
     before it that shows them, as `dict_tracebacks` does, must not, since it cuts them short: a part
     of a secret is not recognised.
@@ -57,7 +59,8 @@ class MaskingProcessor:
             error = _exception(event_dict.get("exc_info"))
             if error:
                 event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
-        masked: MutableMapping[str, Any] = _masked(event_dict, mask, show=_as_text)
+        above = (id(event_dict),)
+        masked: MutableMapping[str, Any] = _masked_inside(event_dict, mask, above, _as_text)
         return masked
 
 
@@ -87,11 +90,14 @@ class MaskingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Mask what is secret in a record; one without secrets is left as it is."""
-        mask = self._masker.current()
-        for mask_part in (_mask_attributes, _mask_exception, _mask_message):
-            with suppress(Exception):  # no record may get lost
-                mask_part(record, mask)
+        _mask_record(record, self._masker.current())
         return True
+
+
+def _mask_record(record: logging.LogRecord, mask: Mask) -> None:
+    for mask_part in (_mask_attributes, _mask_exception, _mask_message):
+        with suppress(Exception):  # no record may get lost
+            mask_part(record, mask)
 
 
 def _mask_attributes(record: logging.LogRecord, mask: Mask) -> None:
@@ -137,7 +143,9 @@ class MaskedTraceback(Exception):  # noqa: N818 - it is the text of an error, no
 
 # --- the values of an event ----------------------------------------------------------------
 
-_LEFT = (bool, int, float, complex, type(None), logging.LogRecord)
+# Of exactly these types; one that is derived from them may be shown as any text.
+_LEFT = frozenset({bool, int, float, complex, type(None)})
+_KNOWN = _LEFT | {bytes, dict, list, tuple, set, frozenset, logging.LogRecord}
 # What a renderer may have as it is: its text is all that there is to it.
 _VALUES = (Number, date, time, timedelta, Enum, UUID, PurePath, MaskedTraceback)
 _DEEPEST = 20
@@ -171,19 +179,25 @@ def _masked(value: Any, mask: Mask, above: tuple[int, ...] = (), show: Show = _m
         above: The identities of the collections that it is a part of.
         show: Returns what to show of an object that is neither text nor a collection.
     """
-    if isinstance(value, str):
+    if type(value) is str:
         return mask(value)
-    if isinstance(value, _LEFT):
+    if type(value) in _LEFT:
         return value
     if id(value) not in above and len(above) < _DEEPEST:
         with suppress(Exception):  # an application's own collection may not let itself be copied
-            return _masked_inside(value, mask, (*above, id(value)), show)
+            masked = _masked_inside(value, mask, (*above, id(value)), show)
+            is_shown = masked is value and type(value) not in _KNOWN
+            return _masked_text(value, mask) if is_shown else masked
     with suppress(Exception):  # nor let itself be shown
         return show(value, mask)
     return value
 
 
 def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...], show: Show) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, logging.LogRecord):
+        return _masked_record(value, mask)
     if isinstance(value, bytes):
         text = value.decode("utf-8", "surrogateescape")
         masked = mask(text)
@@ -198,6 +212,12 @@ def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...], show: Show) -
         make = getattr(value, "_make", type(value))  # named tuples have one
         return value if _same(items, parts) else make(parts)
     return show(value, mask)
+
+
+def _masked_record(record: logging.LogRecord, mask: Mask) -> logging.LogRecord:
+    masked = copy(record)  # the application's own may go to other handlers
+    _mask_record(masked, mask)
+    return record if _same(vars(record).values(), vars(masked).values()) else masked
 
 
 def _same(one: Iterable[Any], other: Iterable[Any]) -> bool:
