@@ -41,7 +41,7 @@ app.conf.broker_connection_retry_on_startup = True
     acks_late=True,
     reject_on_worker_lost=True,
 )
-def ping(alias: str) -> dict[str, object]:
+def ping(alias: str, timeout: float = 2) -> dict[str, object]:
     """Tell how fast the server of an alias answers, and which worker asked."""
-    milliseconds = zconfig.connections[alias].ping(timeout=2)
+    milliseconds = zconfig.connections[alias].ping(timeout=timeout)
     return {"milliseconds": round(milliseconds, 1), "worker": os.getpid()}
