@@ -445,11 +445,20 @@ def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [
-        ({"host": "h", "port": 1, "secure": True}, "use that name in the parameter host, or"),
-        ({"port": 1, "secure": True}, "use that name in the parameter host, or"),
-        ({"address": "h:1", "secure": True}, "use that name in the parameter address, or"),
-        ({"uri": "https://h"}, "use that name in the parameter uri, or"),
-        ({"alias": "prod", "secure": True}, "use that name in the parameter uri, or"),
+        (
+            {"host": "h", "port": 1, "secure": True},
+            "use a name of the certificate in the parameter host, or",
+        ),
+        ({"port": 1, "secure": True}, "use a name of the certificate in the parameter host, or"),
+        (
+            {"address": "h:1", "secure": True},
+            "use a name of the certificate in the parameter address, or",
+        ),
+        ({"uri": "https://h"}, "use a name of the certificate in the parameter uri, or"),
+        (
+            {"alias": "prod", "secure": True},
+            "use a name of the certificate in the parameter uri, or",
+        ),
     ],
 )
 def test_the_remedy_of_a_name_mismatch_is_the_parameter_that_has_the_host(
@@ -458,6 +467,27 @@ def test_the_remedy_of_a_name_mismatch_is_the_parameter_that_has_the_host(
     alias, given = arguments.get("alias", "x"), {k: v for k, v in arguments.items() if k != "alias"}
     spec = wanted(prod._table, alias, hide(given), "connections.connect")
     assert error_of(HostnameMismatchError, spec).remedy.startswith(remedy)
+
+
+def test_the_remedy_of_a_wrong_server_name_is_the_parameter_that_gave_it(
+    certificates: Certificates,
+) -> None:
+    pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+    with (
+        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server,
+        registry() as connections,
+        pytest.raises(HostnameMismatchError) as caught,
+    ):
+        connections.connect(
+            "x",
+            host="127.0.0.1",
+            port=server.port,
+            secure=True,
+            ca_pem_path=str(certificates.ca),
+            server_name="wrong.test",
+        )
+    assert caught.value.remedy == "set the parameter server_name to a name of the certificate"
+    assert caught.value.detail == "the certificate is for localhost, 127.0.0.1, 0:0:0:0:0:0:0:1"
 
 
 @pytest.mark.parametrize("more", [{}, {"timeout": 3}])

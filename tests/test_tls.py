@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from tests.support import faults
+from tests.support.certificates import named
 from tests.support.fake_milvus import fake_milvus
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
@@ -135,6 +136,48 @@ def test_the_name_in_the_certificate_may_be_given(certificates: Certificates) ->
         trust = {"ZILLIZ_PROD_URI": uri, "ZILLIZ_PROD_TLS_CA": str(certificates.ca)}
         assert outcome(trust) is HostnameMismatchError
         assert outcome({**trust, "ZILLIZ_PROD_TLS_SERVER_NAME": "other.test"}) is None
+
+
+def refused_over(pair: KeyPair, ca: Path, **fields: str) -> ConnectError:
+    """Connect the alias `prod` to a server of a pair, with the error that comes of it."""
+    content = (pair.key.read_bytes(), pair.cert.read_bytes())
+    with fake_milvus(credentials=grpc.ssl_server_credentials([content])) as server:
+        given = {"URI": f"https://127.0.0.1:{server.port}", "TLS_CA": str(ca), **fields}
+        with registry(**{f"ZILLIZ_PROD_{key}": value for key, value in given.items()}) as found:
+            became = found.attempt("prod", wait=0)["prod"]
+    assert isinstance(became, HostnameMismatchError)
+    return became
+
+
+def test_a_wrong_server_name_is_to_be_corrected_where_it_was_set(
+    certificates: Certificates,
+) -> None:
+    name = {"TLS_SERVER_NAME": "wrong.test"}
+    error = refused_over(certificates.other_host, certificates.ca, **name)
+    assert error.detail == "the certificate is for other.test"
+    assert error.origin == "ZILLIZ_PROD_TLS_SERVER_NAME (environment)"
+    assert error.remedy == "set ZILLIZ_PROD_TLS_SERVER_NAME to a name of the certificate"
+
+
+def test_without_alternative_names_the_common_name_of_a_certificate_counts(
+    tmp_path: Path,
+) -> None:
+    pair = named(tmp_path, "other.test", "spiffe://tests/db")
+    error = refused_over(pair, pair.cert)
+    assert error.detail == "the certificate is for other.test"
+    assert error.remedy == (
+        "use a name of the certificate in ZILLIZ_PROD_URI, or set ZILLIZ_PROD_TLS_SERVER_NAME to it"
+    )
+
+
+@pytest.mark.parametrize("name", [{}, {"TLS_SERVER_NAME": "wrong.test"}])
+def test_a_certificate_without_any_name_is_to_be_renewed(
+    name: dict[str, str], tmp_path: Path
+) -> None:
+    pair = named(tmp_path, None)
+    error = refused_over(pair, pair.cert, **name)
+    assert error.detail == "the certificate is for no name"
+    assert error.remedy == "renew it on the server, with the name of the host in its subjectAltName"
 
 
 def test_a_stranger_s_client_certificate_is_refused(

@@ -541,7 +541,7 @@ class HostnameMismatchError(TLSError):
     cause = "hostname_mismatch"
     at_fault = ("tls_server_name",)
     problem = "the server's certificate is for another host name"
-    remedy = "use that name in {uri}, or set {tls_server_name} to it"
+    remedy = "use a name of the certificate in {uri}, or set {tls_server_name} to it"
 
 
 class ClientCertificateError(TLSError):

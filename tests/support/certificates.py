@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Literal
 import grpc
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +121,31 @@ def write_certificates(directory: Path) -> Certificates:
         other_ca=_write_authority(other_ca, directory / "other_ca.pem"),
         other_authority=pair("other_authority", authority=other_ca),
     )
+
+
+def named(directory: Path, common_name: str | None, uri: str | None = None) -> KeyPair:
+    """Write a self-signed pair without a host name or address in `subjectAltName`.
+
+    Args:
+        directory: An existing directory.
+        common_name: The name in its subject.
+        uri: What stands in `subjectAltName`, if there is one.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    common = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "tests"), *common])
+    now, day = datetime.now(UTC), timedelta(days=1)
+    builder = x509.CertificateBuilder(
+        subject, subject, key.public_key(), x509.random_serial_number(), now - day, now + day
+    )
+    if uri:
+        names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+        builder = builder.add_extension(names, critical=False)
+    pair = KeyPair(directory / "named.pem", directory / "named.key")
+    pair.cert.write_bytes(builder.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    unencrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pair.key.write_bytes(unencrypted)
+    return pair
 
 
 def signed_with_md5(directory: Path) -> tuple[Path, KeyPair]:

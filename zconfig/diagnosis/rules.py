@@ -10,6 +10,7 @@ import grpc
 
 from zconfig.diagnosis.stages import stages
 from zconfig.diagnosis.surroundings import Surroundings, hint
+from zconfig.diagnosis.tls import NAMELESS
 from zconfig.diagnosis.verdict import Verdict
 from zconfig.errors import (
     ClientCertificateError,
@@ -55,6 +56,8 @@ _CA_REMEDY = (
     "that the server does not send"
 )
 _WEAK_REMEDY = "renew it on the server, signed with SHA-256 and with a key of 2048 bits or more"
+_NAMELESS_REMEDY = "renew it on the server, with the name of the host in its subjectAltName"
+_NAME_REMEDY = "set {tls_server_name} to a name of the certificate"
 # Whoever intercepts the connection can refuse TLS, too: http:// would send them the credentials.
 _TLS_REMEDY = "let the server serve TLS, or correct the host and port in {uri}"
 
@@ -162,6 +165,9 @@ def remedy_for(error: type[ConnectError], seen: str, target: ProbeTarget) -> str
     if error is UntrustedCertificateError:
         weak = re.search("MD5|too weak", seen)
         return _WEAK_REMEDY if weak else _CA_REMEDY if target.ca else ""
+    if error is HostnameMismatchError:
+        nameless = seen.endswith(f"for {NAMELESS}")
+        return _NAMELESS_REMEDY if nameless else _NAME_REMEDY if target.server_name else ""
     if error is RefusedError and target.unix_path:
         return _SOCKET_REMEDY
     is_exposed = target.has_credentials and not target.is_loopback

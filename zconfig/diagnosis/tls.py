@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from typing import TYPE_CHECKING, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zconfig.diagnosis.verdict import StageError
 from zconfig.errors import (
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NAMELESS = "no name"
+"""What a certificate is for that has none."""
+
 _CHUNK = 65536
+_HOSTS = frozenset({"DNS", "IP Address"})
 
 # RFC 5246: a record has a header of five bytes, a handshake message in it one of four. A server
 # that wants a client certificate says so in a message that TLS 1.3 encrypts, and 1.2 does not.
@@ -132,9 +137,15 @@ class TLSStream:
 
     @property
     def names(self) -> str:
-        """The names that the peer's certificate is for, if it was verified."""
-        certificate = self._tls.getpeercert() or {}
-        return ", ".join(str(name[1]) for name in certificate.get("subjectAltName", ()))
+        """The names that the peer's certificate is for, if it was verified.
+
+        Without any in `subjectAltName` its common name counts, for gRPC and OpenSSL alike.
+        """
+        certificate: Any = self._tls.getpeercert() or {}
+        hosts = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _HOSTS]
+        subject = chain.from_iterable(certificate.get("subject", ()))
+        names = hosts or [name for kind, name in subject if kind == "commonName"]
+        return ", ".join(names) or NAMELESS
 
     def _run(self, step: Callable[[], T]) -> T:
         """Take a step of the protocol, carrying bytes until it is done."""
