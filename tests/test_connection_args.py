@@ -8,14 +8,19 @@ import pickle
 import traceback
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import zconfig
 from tests.support.processes import run_python
 from tests.support.registries import registry
+from zconfig.channel.core import channel_options
 from zconfig.errors import ConfigurationError, UnknownAliasError
 from zconfig.interop.connection_args import connection_args_of
+
+if TYPE_CHECKING:
+    from tests.support.certificates import Certificates
 
 TOKEN = "root:s3cret-enough"
 
@@ -66,7 +71,7 @@ def test_the_timeout_is_the_configured_one() -> None:
 
 def pem_files(directory: Path, *names: str) -> dict[str, str]:
     for name in names:
-        (directory / name).touch()
+        (directory / name).touch(mode=0o600)
     return {f"ZILLIZ_TLS_{name.upper()}": str(directory / name) for name in names}
 
 
@@ -93,18 +98,113 @@ def _no_authorities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "authorities"))
 
 
-@pytest.mark.parametrize("name", ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE", "directory"])
-def test_without_an_authority_the_bundle_is_named_that_the_channel_trusts(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE"])
+def test_without_an_authority_the_file_is_named_that_the_channel_trusts(
+    name: str, certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = tmp_path / "authorities" / "ca-certificates.crt"
-    bundle.touch()
-    if name != "directory":
-        monkeypatch.setenv(name, str(bundle))
+    monkeypatch.setenv(name, str(certificates.ca))
     copied = deepcopy(args_of(ZILLIZ_URI="https://db"))  # as frameworks do
-    assert copied["server_pem_path"] == str(bundle)
+    assert copied["server_pem_path"] == str(certificates.ca)
     pair = args_of(ZILLIZ_URI="https://db", **pem_files(tmp_path, "cert", "key"))
-    assert pair["ca_pem_path"] == str(bundle)
+    assert pair["ca_pem_path"] == str(certificates.ca)
+
+
+@pytest.fixture
+def hashed(certificates: Certificates, tmp_path: Path) -> Path:
+    """Have the system trust an authority in a directory, as OpenSSL names its file there."""
+    file = tmp_path / "authorities" / "5ed36f99.0"
+    file.write_bytes(certificates.ca.read_bytes())
+    return file
+
+
+def test_a_bundle_with_all_authorities_of_a_directory_is_named(
+    hashed: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = hashed.with_name("ca-certificates.crt")
+    bundle.write_text(f"# a comment\n{certificates.ca.read_text()}".replace("\n", "\r\n"))
+    assert args_of(ZILLIZ_URI="https://db")["server_pem_path"] == str(bundle)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    assert args_of(ZILLIZ_URI="https://db")["server_pem_path"] == str(certificates.ca)
+
+
+@pytest.mark.parametrize("bundle", ["none", "another", "with a byte order mark"])
+@pytest.mark.parametrize("beside", ["none.pem", "other_ca"])
+def test_authorities_that_are_in_no_single_file_are_refused(
+    beside: str,
+    bundle: str,
+    hashed: Path,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contents = {
+        "another": certificates.other_ca.read_bytes(),
+        "with a byte order mark": b"\xef\xbb\xbf" + certificates.ca.read_bytes(),
+    }
+    if bundle in contents:
+        hashed.with_name("ca-certificates.crt").write_bytes(contents[bundle])
+    monkeypatch.setenv("SSL_CERT_FILE", str(getattr(certificates, beside, beside)))
+    with pytest.raises(ConfigurationError) as caught:
+        args_of(ZILLIZ_URI="https://db")
+    [problem] = caught.value.problems
+    assert (problem.code, problem.field) == ("authorities_in_several_files", "tls_ca")
+    assert problem.remedy == "set ZILLIZ_TLS_CA to one file of the authorities to trust"
+    assert str(hashed.parent) in problem.message
+
+
+def test_a_default_file_with_a_byte_order_mark_is_refused(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "marked.pem"
+    file.write_bytes(b"\xef\xbb\xbf" + certificates.ca.read_bytes())
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.delenv("SSL_CERT_DIR")
+    with pytest.raises(ConfigurationError, match="set ZILLIZ_TLS_CA to one file"):
+        args_of(ZILLIZ_URI="https://db")
+
+
+def test_where_the_channel_trusts_nothing_but_grpc_s_own_authorities_none_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "empty.pem"))
+    assert "server_pem_path" not in args_of(ZILLIZ_URI="https://db")
+
+
+@pytest.mark.parametrize("name", ["ca", "cert", "key"])
+def test_a_file_that_pymilvus_would_read_in_another_way_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_URI": "https://db", **pem_files(tmp_path, "ca", "cert", "key")}
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbfs3cret")
+    with pytest.raises(ConfigurationError) as caught:
+        args_of(**environ)
+    assert str(caught.value) == (
+        f"default: ZILLIZ_TLS_{name.upper()} (environment): the file begins with a byte order "
+        f"mark, which pymilvus passes on to gRPC; save it without one"
+    )
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "s3cret" not in "".join(shown.format())
+    (tmp_path / name).unlink()
+    with pytest.raises(ConfigurationError, match=rf"_{name.upper()} .*the file does not exist"):
+        args_of(**environ)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name", "expected"),
+    [
+        ("https://db.", {}, "db"),
+        ("https://db.", {"ZILLIZ_TLS_SERVER_NAME": "milvus."}, "milvus"),
+        ("https://db", {"ZILLIZ_TLS_SERVER_NAME": "milvus"}, "milvus"),
+        ("https://db", {}, None),
+    ],
+)
+def test_the_name_to_verify_is_that_of_the_channel(
+    uri: str, name: dict[str, str], expected: str | None
+) -> None:
+    assert args_of(ZILLIZ_URI=uri, **name).get("server_name") == expected
+    with registry(ZILLIZ_URI=uri, **name) as connections:
+        options = dict(channel_options(connections.spec("default")))
+    assert options.get("grpc.ssl_target_name_override") == expected
 
 
 def test_a_client_certificate_without_any_bundle_is_refused(tmp_path: Path) -> None:

@@ -283,8 +283,9 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
         string like any other, so do not write the mapping as JSON or YAML.
 
     Raises:
-        ConfigurationError: The alias is not configured, or wrongly; or has a client certificate,
-            and neither `TLS_CA` nor a bundle that is trusted by default.
+        ConfigurationError: The alias is not configured, or wrongly; or a PEM file cannot be read,
+            or has a byte order mark; or `TLS_CA` is not set, and no single file has exactly the
+            authorities that are trusted by default.
 
     Example:
         >>> import zconfig

@@ -117,6 +117,14 @@ class ConnectionSpec:
         settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
         return tuple(hint for setting, hint in self.hints if setting in settings)[:_MOST_HINTS]
 
+    @property
+    def name_to_verify(self) -> str | None:
+        """The name to find in the server's certificate; `None` for the host as it is written."""
+        name = self.tls.server_name or self.endpoint.host or ""
+        # A final dot makes a host name complete, and is no part of it: Go's TLS refuses it there.
+        differs = self.tls.server_name or (self.endpoint.secure and name.endswith("."))
+        return name.removesuffix(".") if differs else None
+
     def origin(self, *names: str) -> Origin:
         """Return where the first of these that is set was set; else the URI's origin.
 

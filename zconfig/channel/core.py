@@ -89,10 +89,8 @@ def channel_options(spec: ConnectionSpec) -> Options:
         options.append(("grpc.enable_http_proxy", 0))
     elif spec.proxy:
         options.append(("grpc.http_proxy", spec.proxy.reveal()))
-    # A final dot makes a host name complete, and is no part of it: Go's TLS refuses it there.
-    name = spec.tls.server_name or spec.endpoint.host or ""
-    if spec.tls.server_name or (spec.endpoint.secure and name.endswith(".")):
-        options.append(("grpc.ssl_target_name_override", name.removesuffix(".")))
+    if name := spec.name_to_verify:
+        options.append(("grpc.ssl_target_name_override", name))
     return tuple(options)
 
 

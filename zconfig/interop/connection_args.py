@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NoReturn, SupportsIndex
 
-from zconfig.errors import ConfigurationError, Problem
+from zconfig.errors import ConfigurationError, Problem, with_names
 from zconfig.redaction import Hidden
 from zconfig.settings.fields import DEFAULT_DATABASE
-from zconfig.settings.names import variable_name
-from zconfig.sources.pem import default_authorities
+from zconfig.sources.files import FileError
+from zconfig.sources.pem import default_authorities, is_as_read
 from zconfig.sources.process import process_environment
 from zconfig.spec import ConnectionSpec
 
@@ -77,26 +77,59 @@ def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
     `server_pem_path`.
     """
     tls = spec.tls
-    ca = tls.ca or default_authorities(process_environment()).bundle
-    name = {"server_name": tls.server_name} if tls.server_name else {}
+    ca = _as_read(spec, "tls_ca", tls.ca) if tls.ca else _default_authorities(spec)
+    name = {"server_name": spec.name_to_verify} if spec.name_to_verify else {}
     if not (tls.cert and tls.key):
         return {**name, **({"server_pem_path": ca} if ca else {})}
     if not ca:
-        raise ConfigurationError([_no_authority(spec)])
+        raise _refused(spec, _NO_AUTHORITY)
     return {
         **name,
         "ca_pem_path": ca,
-        "client_pem_path": tls.cert,
-        "client_key_path": tls.key,
+        "client_pem_path": _as_read(spec, "tls_cert", tls.cert),
+        "client_key_path": _as_read(spec, "tls_key", tls.key),
     }
 
 
-def _no_authority(spec: ConnectionSpec) -> Problem:
-    return Problem(
-        "certificate_without_ca",
-        "pymilvus shows a client certificate only where it is told the authority as well",
-        f"set {variable_name(spec.alias, 'tls_ca')}",
-        spec.alias,
-        "tls_ca",
-        spec.origin("tls"),
-    )
+def _as_read(spec: ConnectionSpec, field: str, path: str) -> str:
+    """Return the path of a file that pymilvus passes on to gRPC as a connection of ours does."""
+    try:
+        if is_as_read(path, "key" if field == "tls_key" else "certificates"):
+            return path
+        problem = _MARKED
+    except FileError as error:
+        problem = error.problem(spec.origin(field))
+    raise _refused(spec, problem, field)
+
+
+def _default_authorities(spec: ConnectionSpec) -> str | None:
+    """Return a file of the authorities that a connection of ours trusts by default.
+
+    `None` where these are gRPC's own, which pymilvus trusts as well.
+    """
+    found = default_authorities(process_environment())
+    if not found.read():
+        return None
+    if bundle := found.bundle:
+        return bundle
+    what = f"pymilvus takes one file of authorities, and none has exactly {found}"
+    raise _refused(spec, Problem("authorities_in_several_files", what, _ONE_FILE))
+
+
+_ONE_FILE = "set {tls_ca} to one file of the authorities to trust"
+_NO_AUTHORITY = Problem(
+    "certificate_without_ca",
+    "pymilvus shows a client certificate only where it is told the authority as well",
+    "set {tls_ca}",
+)
+_MARKED = Problem(
+    "byte_order_mark",
+    "the file begins with a byte order mark, which pymilvus passes on to gRPC",
+    "save it without one",
+)
+
+
+def _refused(spec: ConnectionSpec, problem: Problem, field: str = "tls_ca") -> ConfigurationError:
+    remedy, origin = with_names(problem.remedy, spec.name_of), spec.origin(field, "tls")
+    found = replace(problem, remedy=remedy, alias=spec.alias, field=field, origin=origin)
+    return ConfigurationError([found])

@@ -36,6 +36,19 @@ def read_pem(path: str, kind: Literal["certificates", "key"]) -> bytes:
     return text.value.encode("utf-8", "surrogateescape")
 
 
+def is_as_read(path: str, kind: Literal["certificates", "key"]) -> bool:
+    """Tell whether a PEM file holds what `read_pem` returns: it has no byte order mark.
+
+    Args:
+        path: The file.
+        kind: What it holds.
+
+    Raises:
+        FileError: As `read_pem` does.
+    """
+    return read_pem(path, kind) == Path(path).read_bytes()
+
+
 class Authorities(NamedTuple):
     """The authorities that are trusted where `TLS_CA` is not set.
 
@@ -55,9 +68,16 @@ class Authorities(NamedTuple):
 
     @property
     def bundle(self) -> str | None:
-        """A file for a program that takes no directory: Debian keeps one in its own."""
-        in_directories = (Path(each, "ca-certificates.crt") for each in self.directories)
-        return self.file or next((str(path) for path in in_directories if path.is_file()), None)
+        """A file of exactly these, for a program that takes one; Debian's is in the directory."""
+        in_directories = (str(Path(each, "ca-certificates.crt")) for each in self.directories)
+        files = filter(None, (self.file, *in_directories))
+        return next((path for path in files if self._are_all_in(path)), None)
+
+    def _are_all_in(self, path: str) -> bool:
+        with suppress(FileError):
+            content = read_pem(path, "certificates")
+            return is_as_read(path, "certificates") and _blocks(content) == _blocks(self.read())
+        return False
 
     def read(self) -> bytes:
         """Return all of them, each once; what cannot be read is passed over, as by OpenSSL."""
@@ -69,6 +89,12 @@ class Authorities(NamedTuple):
                 found.append(_read_directory(each, Path(each).stat().st_mtime_ns))
         text = b"\n".join(found).decode("ascii", "ignore")
         return "\n".join(dict.fromkeys(_CERTIFICATE.findall(text))).encode()
+
+
+def _blocks(content: bytes) -> frozenset[str]:
+    """Return the certificates in a PEM text, whatever its line ends."""
+    found = _CERTIFICATE.findall(content.decode("ascii", "ignore"))
+    return frozenset("".join(each.split()) for each in found)
 
 
 @lru_cache(maxsize=8)
