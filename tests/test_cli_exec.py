@@ -19,7 +19,7 @@ from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run, run_zconfig
 from tests.support.registries import registry
 from zconfig.cli.app import zconfig
-from zconfig.cli.environ import BY_DEFAULT, FIELDS, environment_with, values_of
+from zconfig.cli.environ import BY_DEFAULT, FIELDS, environment_with, execute, values_of
 from zconfig.spec import ConnectionSpec
 
 SECRET = "s3cret-canary"
@@ -282,3 +282,13 @@ def test_with_check_the_command_runs_only_if_the_server_accepts_us() -> None:
     assert (failed.returncode, failed.stdout) == (4, "")
     assert "connection refused" in failed.stderr
     assert SECRET not in failed.stderr
+
+
+def test_a_value_that_cannot_be_put_into_a_variable_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        execute(["true"], {"MILVUS_TOKEN": f"{SECRET}\0"})
+    assert ended.value.code == 126
+    assert capsys.readouterr().err == "zconfig: true: a value cannot be put into a variable\n"

@@ -29,7 +29,7 @@ from tests.support.servers import CREDENTIALS
 from zconfig.cli.app import zconfig
 from zconfig.diagnosis import ProbeTarget, StageResult, Surroundings, warnings
 from zconfig.diagnosis.certificates import is_signed_with_md5, validities, validity
-from zconfig.errors import RefusedError, Stage
+from zconfig.errors import MissingExtraError, RefusedError, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -241,6 +241,21 @@ def test_a_milvus_lite_that_cannot_be_started_fails_as_material(tmp_path: Path) 
     assert found["exit_code"] == 4
     assert states(found)["file material"] == "failed"
     assert "as milvus-lite 2 keeps its data" in seen(found, "file material")
+
+
+def test_a_milvus_lite_that_is_not_installed_fails_as_material(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise MissingExtraError("milvus-lite 3", "lite")
+
+    monkeypatch.setattr("zconfig.channel.lite._manager", fail)
+    found = examine({"ZILLIZ_URI": str(tmp_path / "app.db")})
+    assert (states(found)["file material"], seen(found, "file material")) == (
+        "failed",
+        found["failure"]["message"],
+    )
+    assert "run: pip install 'milvus-lite" in found["failure"]["message"]
 
 
 def test_a_certificate_that_grpc_alone_does_not_trust_fails_tls(

@@ -655,7 +655,7 @@ def test_a_source_that_fails_is_one_problem_and_costs_no_other(
     assert "good" in configuration.aliases
     [problem] = configuration.problems
     assert (problem.code, problem.severity) == ("source_failed", "error")
-    assert "could not be read (RuntimeError)" in str(problem)
+    assert "could not be read (RuntimeError); report it as a fault of zconfig" in str(problem)
     assert TOKEN not in repr(problem)
 
 

@@ -303,12 +303,15 @@ def test_a_directory_that_becomes_a_link_to_the_outside_is_found_out(tmp_path, m
     write(outside / "token", SECRET)
     real_open = os.open
 
-    def open_after_exchange(*args, **kwargs):
+    def open_during_exchange(*args, **kwargs):
         (directory / "prod").rename(directory / "before")
         (directory / "prod").symlink_to(outside)
-        return real_open(*args, **kwargs)
+        descriptor = real_open(*args, **kwargs)
+        (directory / "prod").unlink()
+        (directory / "before").rename(directory / "prod")  # the path leads inside again
+        return descriptor
 
-    monkeypatch.setattr(os, "open", open_after_exchange)
+    monkeypatch.setattr(os, "open", open_during_exchange)
     with pytest.raises(FileError) as caught:
         read_secret(directory / "prod" / "token", directory=directory)
 
@@ -475,6 +478,7 @@ def test_a_project_that_has_one_owner_throughout_is_fine(open_directory, read_fi
 @by_root
 def test_files_of_root_and_of_this_user_are_fine(open_directory, read_file):
     open_directory.chmod(0o1777)
+    os.chown(open_directory, STRANGER, STRANGER)
     write(open_directory / "of root", SECRET, 0o644)
     os.chown(write(open_directory / "own", SECRET), 65534, 65534)
 
