@@ -166,8 +166,9 @@ def _problems_of(configuration: Configuration, alias: str) -> Iterator[Problem]:
     """Yield the problems of an alias that was named: an error is what keeps it from connecting."""
     reasons = configuration.why_not(alias)
     yield from reasons
+    told = {(each.code, each.message) for each in reasons}
     for problem in configuration.problems:
-        if problem.alias == alias and replace(problem, severity="error") not in reasons:
+        if problem.alias == alias and (problem.code, problem.message) not in told:
             yield problem
 
 
