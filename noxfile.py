@@ -104,7 +104,7 @@ def lowest(session: nox.Session) -> None:
     """Test with the lowest versions of what we depend on."""
     requirements = PROJECT["project"]["dependencies"]
     install(session, ".", *TESTS, *(each.replace(">=", "==") for each in requirements))
-    session.run("python", "-c", "import zconfig, zconfig.cli")
+    session.run("python", "-c", "import zconfig, zconfig._cli")
     run_tests(session, "tests/test_load.py", "tests/test_connect_real.py", "tests/test_import.py")
 
 

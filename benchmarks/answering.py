@@ -18,7 +18,7 @@ import grpc
 
 from tests.support.faults import LOOPBACK, MILVUS
 from tests.support.processes import REPOSITORY
-from zconfig.channel.messages import ConnectReply, ServerInfo, VersionReply
+from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
 
 _VERSION = "2.6.1"
 _ANSWERS = {

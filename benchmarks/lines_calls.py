@@ -15,7 +15,7 @@ from benchmarks.lines import Curves, Goal, Lab, Line, explained, interleave
 from benchmarks.profiling import called, sampled
 from benchmarks.traffic import authorization, rate
 from tests.support.registries import registry
-from zconfig.connection import Connection
+from zconfig._connection import Connection
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 TIMEOUT_S = 30

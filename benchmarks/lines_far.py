@@ -18,7 +18,7 @@ from benchmarks.lines import ROUND_TRIP_MS, Curves, Goal, Lab, Line, explained, 
 from benchmarks.profiling import called
 from benchmarks.traffic import authorization
 from tests.support.registries import registry
-from zconfig.channel.messages import CONNECT, ConnectRequest
+from zconfig._channel.messages import CONNECT, ConnectRequest
 
 _ALIASES = 20
 _ROUNDS_OF_ALIASES, _ROUNDS_OF_CLIENTS = 7, 15

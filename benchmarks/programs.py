@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.lines import Lab
 from zconfig import __version__
-from zconfig.channel.messages import CONNECT, ConnectRequest
+from zconfig._channel.messages import CONNECT, ConnectRequest
 
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 

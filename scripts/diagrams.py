@@ -7,7 +7,7 @@ from itertools import pairwise
 from drawing import Box, arrow, label, line, picture, text
 
 from zconfig import events
-from zconfig.connection import State
+from zconfig._connection import State
 
 # --- the way of a value -----------------------------------------------------------------------
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from zconfig import errors, events
-from zconfig.cli.options import EXIT_CODES
-from zconfig.settings.reference import (
+from zconfig._cli.options import EXIT_CODES
+from zconfig._settings.reference import (
     connection_entries,
     env_example,
     json_schema,

@@ -24,8 +24,9 @@ from tests.support.loops import aside, faces
 from tests.support.processes import run_python
 from tests.support.servers import CREDENTIALS
 from zconfig import aio, events
-from zconfig.aio import opening
-from zconfig.connection import State
+from zconfig._connection import State
+from zconfig._deadline import ConnectBudget
+from zconfig.aio import connector
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -41,7 +42,6 @@ from zconfig.errors import (
     UnknownAliasError,
     UntrustedCertificateError,
 )
-from zconfig.patience import Patience
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificates
@@ -280,7 +280,7 @@ def test_connect_without_arguments_goes_on_following_what_is_configured(
         connection = await face.aio.connect("prod")
         assert connection is await face.aio.connect("prod", token=None, db_name="")
         assert connection.spec.origin().source == "environment"
-        assert "prod" not in face.blocking._registry.scene.added
+        assert "prod" not in face.blocking._registry.registry_state.added
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
@@ -440,9 +440,9 @@ def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeMilvus) -> No
             each.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
         await aside(server.wait_until_cancelled)
-        home = face.aio._homes.home()
+        home = face.aio._loop_pools.home()
         await face.aio.disconnect("prod")
-        assert home.cores._cores == {}
+        assert home.channel_pool._channel_pool == {}
         server.let_go()
         assert await face.aio.ping("prod") > 0
 
@@ -473,8 +473,8 @@ def test_a_connect_that_is_cancelled_before_it_has_begun_leaves_room_for_another
     server: FakeMilvus,
 ) -> None:
     async def main() -> None:
-        lifecycle = face.aio._homes.home()._place(face.blocking.spec("prod")).lifecycle
-        lifecycle._take_off(Patience.from_now(PATIENCE_S), None).task.cancel()
+        lifecycle = face.aio._loop_pools.home()._place(face.blocking.spec("prod")).managed
+        lifecycle._start_connect(ConnectBudget.from_now(PATIENCE_S), None).task.cancel()
         async with asyncio.timeout(PATIENCE_S):
             assert await face.aio.ping("prod") > 0
 
@@ -537,7 +537,7 @@ def test_a_failure_is_diagnosed_as_on_the_blocking_face() -> None:
 
 def test_transient_failures_are_retried_while_wait_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[int] = []
-    monkeypatch.setattr(opening, "backoff_s", lambda number: pauses.append(number) or 0.01)
+    monkeypatch.setattr(connector, "backoff_s", lambda number: pauses.append(number) or 0.01)
 
     async def main(server: FakeMilvus, path: faults.BreakableProxy) -> None:
         connecting = asyncio.create_task(face.aio.autoconnect(wait=PATIENCE_S))
@@ -556,7 +556,7 @@ def test_transient_failures_are_retried_while_wait_lasts(monkeypatch: pytest.Mon
 
 
 def test_the_variable_for_waiting_counts_here_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "backoff_s", lambda _: 0.01)
+    monkeypatch.setattr(connector, "backoff_s", lambda _: 0.01)
 
     async def main() -> None:
         with pytest.raises(RefusedError) as caught:
@@ -584,13 +584,13 @@ def test_a_permanent_failure_is_not_retried(server: FakeMilvus) -> None:
 def test_many_failures_are_diagnosed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 40  # more than there are threads for `asyncio.to_thread`
     all_there = threading.Barrier(count)
-    explain = opening.Attempt.explain
+    explain = connector.Attempt.explain
 
     def meet(*args: Any) -> ConnectError:
         all_there.wait(PATIENCE_S)
         return explain(*args)
 
-    monkeypatch.setattr(opening.Attempt, "explain", meet)
+    monkeypatch.setattr(connector.Attempt, "explain", meet)
 
     async def main() -> None:
         with pytest.raises(AutoconnectError) as caught:
@@ -624,14 +624,14 @@ def test_the_event_loop_goes_on_while_a_failure_is_diagnosed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, may_answer = threading.Event(), threading.Event()
-    explain = opening.Attempt.explain
+    explain = connector.Attempt.explain
 
     def slow(*args: Any) -> ConnectError:
         asked.set()
         assert may_answer.wait(PATIENCE_S)
         return explain(*args)
 
-    monkeypatch.setattr(opening.Attempt, "explain", slow)
+    monkeypatch.setattr(connector.Attempt, "explain", slow)
 
     async def main() -> None:
         asking = asyncio.create_task(face.aio.get())

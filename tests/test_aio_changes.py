@@ -14,8 +14,8 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces, faces_of
 from tests.test_rotation import SHORT_S, Source, rotate_and_leave, rotate_twice, sent, slow
 from zconfig import events
-from zconfig.aio import following
-from zconfig.connection import State
+from zconfig._connection import State
+from zconfig.aio import config_follower
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -46,7 +46,7 @@ def source(tmp_path: Path, server: FakeMilvus) -> Source:
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nobody see that a secret file was rewritten."""
-    monkeypatch.setattr("zconfig.connection.watch.credentials_stamp", lambda _: {})
+    monkeypatch.setattr("zconfig._connection.monitor.credentials_stamp", lambda _: {})
 
 
 # --- a reload -------------------------------------------------------------------------------
@@ -382,7 +382,7 @@ def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
 def test_credentials_are_not_replaced_where_code_configured_them(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "BETWEEN_RENEWALS_S", 0)
+    monkeypatch.setattr(config_follower, "BETWEEN_RENEWALS_S", 0)
 
     async def main() -> None:
         connection = await face.aio.connect("prod", token="key-1")

@@ -188,7 +188,7 @@ os._exit(0)  # as the loop goes on
 
 def test_a_fork_waits_for_a_channel_that_is_being_closed(server: FakeMilvus) -> None:
     parent = """
-from zconfig.aio import core
+from zconfig.aio import channels as core
 
 close = core._close
 
@@ -281,7 +281,7 @@ print(connections.default.ping() > 0)
 def test_what_a_fork_amid_a_call_left_is_kept_in_the_child(server: FakeMilvus) -> None:
     child = """
 import gc
-loop = call = aio._connections._registry.scene.loops = None
+loop = call = aio._connections._registry.registry_state.loops = None
 gc.collect()
 assert connections.default.ping() > 0
 """

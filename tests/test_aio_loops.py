@@ -19,10 +19,10 @@ import pytest
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import Faces, aside, faces
-from zconfig.aio import AsyncConnection, opening
+from zconfig._connection import State
+from zconfig._connection.transport import acquire_transport
+from zconfig.aio import AsyncConnection, connector
 from zconfig.aio.threads import in_thread
-from zconfig.connection import State
-from zconfig.connection.link import make_link
 from zconfig.errors import ClosedError, ConnectError
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -278,8 +278,8 @@ def test_cancelled_connects_leave_nothing(server: FakeMilvus, lite_uri: str) -> 
                 await asyncio.gather(asking, return_exceptions=True)
                 await face.aio.disconnect(alias)
             server.let_go()
-        cores = face.aio._homes.home().cores
-        await aside(lambda: wait_for(lambda: cores._cores == {}))
+        cores = face.aio._loop_pools.home().channel_pool
+        await aside(lambda: wait_for(lambda: cores._channel_pool == {}))
         assert await face.aio.ping("lite") > 0
 
     with faces(ZILLIZ_HELD_URI=server.uri, ZILLIZ_LITE_URI=lite_uri) as face:
@@ -322,16 +322,16 @@ def test_what_a_cancelled_connect_took_in_a_thread_is_given_back(
     def slow(*args: Any) -> Any:
         begun.set()
         assert go_on.wait(PATIENCE_S)
-        return make_link(*args)
+        return acquire_transport(*args)
 
-    monkeypatch.setattr(opening, "make_link", slow)
+    monkeypatch.setattr(connector, "acquire_transport", slow)
 
     async def main() -> None:
         asking = asyncio.create_task(face.aio.get())
         await aside(lambda: begun.wait(PATIENCE_S))
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        taken = face.aio._homes.home().cores
+        taken = face.aio._loop_pools.home().channel_pool
         released = threading.Event()
         monkeypatch.setattr(taken, "_release", lambda _: released.set())
         go_on.set()

@@ -20,7 +20,7 @@ from tests.support.loops import aside, faces, faces_of
 from tests.support.servers import CREDENTIALS
 from tests.test_rotation import Source, sent
 from zconfig import events
-from zconfig.connection import State
+from zconfig._connection import State
 from zconfig.errors import ClosedError, RefusedError
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def test_a_wrong_argument_is_an_error_of_grpc(server: FakeMilvus) -> None:
 def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zconfig.connection.watch.credentials_stamp", lambda _: {})
+    monkeypatch.setattr("zconfig._connection.monitor.credentials_stamp", lambda _: {})
 
     async def main() -> None:
         connection = await face.aio.get("prod")

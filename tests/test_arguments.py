@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from pydantic import AnyUrl, SecretBytes, SecretStr
 
-from zconfig.endpoint import Transport
-from zconfig.errors import ConfigurationError, Problem
-from zconfig.origin import Origin
-from zconfig.settings.arguments import (
+from zconfig._endpoint import TransportType
+from zconfig._origin import Origin
+from zconfig._settings.arguments import (
     check_arguments,
     fold_alias,
     from_arguments,
+    has_endpoint,
     hide,
-    names_a_place,
 )
-from zconfig.settings.fields import ConnectionSettings
+from zconfig._settings.fields import ConnectionSettings
+from zconfig.errors import ConfigurationError, Problem
 
 CALL = "connections.connect"
 
@@ -79,14 +79,14 @@ def problems_of(**arguments: Any) -> tuple[Problem, ...]:
 )
 def test_a_place_is_taken_as_pymilvus_takes_it(arguments: dict[str, Any], uri: str) -> None:
     assert settings_of(**arguments).uri.uri == uri
-    assert names_a_place(arguments)
+    assert has_endpoint(arguments)
 
 
 @pytest.mark.parametrize(
     "arguments", [{}, {"uri": None, "host": ""}, {"token": "key"}, {"secure": True}]
 )
 def test_without_a_place_there_is_no_connection(arguments: dict[str, Any]) -> None:
-    assert not names_a_place(arguments)
+    assert not has_endpoint(arguments)
     [problem] = problems_of(**arguments)
     assert (problem.code, problem.alias, problem.field) == ("missing_uri", "prod", "uri")
     assert str(problem) == (
@@ -253,7 +253,7 @@ def test_another_database_than_the_uris_is_an_error(other: str) -> None:
 
 def test_our_own_fields_are_parameters_too() -> None:
     settings = settings_of(uri="./x.db", required=False, pool_size=2, proxy="off", keepalive=0)
-    assert settings.uri.transport is Transport.LITE
+    assert settings.uri.transport is TransportType.LITE
     assert (settings.required, settings.pool_size) == (False, 2)
     assert (settings.proxy, settings.keepalive) == (SecretStr("off"), 0.0)
 

@@ -15,6 +15,7 @@ from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy, list
 from tests.support.loops import faces
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._registry.background import BackgroundWorker, Retry
 from zconfig.errors import (
     AutoconnectError,
     ConfigurationError,
@@ -23,8 +24,6 @@ from zconfig.errors import (
     ServerSilentError,
     ZConfigError,
 )
-from zconfig.registry.keeper import Keeper
-from zconfig.registry.retry import Retry
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_an_event_loop_no_longer_tries_what_was_taken_out(
         await face.aio.autoconnect()
         await asyncio.to_thread(face.ears.wait_for, events.ConnectionRetrying)
         face.blocking.remove_connection("extra")
-        (home,) = face.blocking._registry.scene.loops.values()
+        (home,) = face.blocking._registry.registry_state.loops.values()
         async with asyncio.timeout(PATIENCE_S):
             while home.retries.aliases():  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.05)
@@ -166,7 +165,7 @@ def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatc
         def is_due(self) -> bool:
             return not self.done.is_set()
 
-        def look(self) -> None:
+        def check(self) -> None:
             self.done.set()
 
         def all(self) -> list[Chores]:
@@ -182,7 +181,7 @@ def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(threading.Thread, "start", start_the_second_time)
     chores = Chores()
-    Keeper(chores.all).call()
+    BackgroundWorker(chores.all).call()
     assert chores.done.wait(PATIENCE_S)
     assert refused
 
@@ -198,7 +197,7 @@ def threads_end() -> None:
 def test_who_needs_it_meanwhile_need_not_wait_for_the_next_try(
     server: FakeMilvus, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zconfig.registry.retry.backoff_s", lambda *_: 1e6)
+    monkeypatch.setattr("zconfig._registry.background.backoff_s", lambda *_: 1e6)
     with registry(**variables(server, path)) as connections:
         connections.autoconnect()
         path.heal()
@@ -310,7 +309,7 @@ def test_the_pauses_grow_to_thirty_seconds_and_are_that_long_for_what_does_not_p
         assert told is not None
         delays_s.append(told.delay_ms / 1e3)
     assert not retry.is_due()
-    assert retry.trouble.startswith("prod: ")
+    assert retry.last_error.startswith("prod: ")
     assert shortest_s <= min(delays_s) <= max(delays_s) <= 30.0
     assert max(delays_s) > 20.0
 

@@ -15,7 +15,7 @@ from benchmarks.profiling import called, sampled
 from benchmarks.traffic import authorization, rate
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.registries import registry
-from zconfig.redaction import Masker
+from zconfig._redaction import Masker
 
 SECRET = "root:Milvus"
 
@@ -108,8 +108,8 @@ def test_all_threads_make_calls() -> None:
 
 def test_a_profile_names_our_functions(fake: FakeMilvus) -> None:
     masker = Masker(lambda: ())
-    assert "zconfig/redaction.py" in called(lambda: masker.mask("text"))
+    assert "zconfig/_redaction.py" in called(lambda: masker.mask("text"))
     with registry(ZILLIZ_URI=fake.uri, ZILLIZ_TOKEN=SECRET) as connections:
         connection = connections.default
         where = sampled(lambda: [connection.ping() for _ in range(50)])
-    assert "Line._ask" in where
+    assert "BoundChannel._ask" in where

@@ -49,27 +49,29 @@ from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_python, run_zconfig
 from tests.support.servers import RealMilvus
 from zconfig import errors
-from zconfig.channel import messages
-from zconfig.cli.app import zconfig as command
-from zconfig.cli.explaining import explanation_json, explanation_table
-from zconfig.cli.render import render_github, render_json, render_table
-from zconfig.cli.report import checked, listed
-from zconfig.connection.judging import probe_target
-from zconfig.connection.seam import Attempt
-from zconfig.diagnosis import Surroundings, stages
-from zconfig.endpoint import EndpointError, parse, split_userinfo
-from zconfig.redaction import MASK
-from zconfig.registry import Connections
-from zconfig.settings.load import load
-from zconfig.sources import plugins
-from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.entry import Reading
-from zconfig.sources.environment import read_environment
-from zconfig.sources.managers import manager_readings
-from zconfig.sources.milvus_env import split_milvus
-from zconfig.sources.process import EnvironmentView, process_environment
-from zconfig.sources.secrets_dir import read_secrets_dir
-from zconfig.sources.service_binding import read_service_bindings
+from zconfig._channel import messages
+from zconfig._cli.app import zconfig as command
+from zconfig._cli.inspect import explanation_json, explanation_table
+from zconfig._cli.render import render_github, render_json, render_table
+from zconfig._cli.report import checked, listed
+from zconfig._connection.attempt import Attempt, probe_target
+from zconfig._diagnosis import HostEnvironment, stages
+from zconfig._endpoint import EndpointError, parse_uri, split_userinfo
+from zconfig._redaction import MASK
+from zconfig._registry import Connections
+from zconfig._settings.load import load
+from zconfig._sources import remote
+from zconfig._sources.base import SourceResult
+from zconfig._sources.dotenv import read_dotenv
+from zconfig._sources.environment import (
+    EnvironmentView,
+    process_environment,
+    read_environment,
+    split_milvus,
+)
+from zconfig._sources.remote import manager_readings
+from zconfig._sources.secrets_dir import read_secrets_dir
+from zconfig._sources.service_binding import read_service_bindings
 
 PACKAGE = Path(zconfig.__file__).parent
 
@@ -299,7 +301,7 @@ class Log(logging.Handler):
         self.texts.append(f"{self.format(record)} {record.getMessage()} {vars(record)!r}")
 
     def take(self, event: zconfig.events.Event) -> None:
-        zconfig.log.log_event(event)
+        zconfig._log.log_event(event)
         self.texts += [repr(event), str(event.fields()), *serialised(event)]
 
 
@@ -418,8 +420,8 @@ def read_plugin(environ: Mapping[str, str]) -> Any:
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = EntryPoint("canary", "tests.test_canary:read_plugin", plugins.GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: (found,))
+    found = EntryPoint("canary", "tests.test_canary:read_plugin", remote.GROUP)
+    monkeypatch.setattr(remote, "entry_points", lambda **_: (found,))
 
 
 def aws(fields: Fields, directory: Path) -> Environ:
@@ -621,14 +623,14 @@ def test_what_pydantic_settings_logs_is_looked_at(log: Log, tmp_path: Path) -> N
     assert_no_canary(*log.texts)
 
 
-def everything_read(environ: Environ, directory: Path) -> tuple[Reading, ...]:
+def everything_read(environ: Environ, directory: Path) -> tuple[SourceResult, ...]:
     fields = frozenset({"token", "uri"})
     return (
         read_dotenv(directory / ".env", environ),
         read_secrets_dir(directory / "secrets", field_names=fields),
         read_service_bindings(directory / "bindings"),
         *split_milvus(read_environment(environ)),
-        *plugins.plugin_readings(environ),
+        *remote.plugin_readings(environ),
         *manager_readings(environ.get("ZCONFIG_AWS_SECRET"), None, None),
     )
 
@@ -1044,11 +1046,13 @@ def test_what_a_diagnosis_works_with_is_not_shown(
     spec = connections_of(declared("http://127.0.0.1:1"), tmp_path, log).spec("default")
     target = probe_target(spec)
     assert traces_in(str(target.via_proxy))
-    assert_no_canary(repr(target), repr(Surroundings.detect(os.environ)), repr(Attempt(spec, 0, 0)))
+    assert_no_canary(
+        repr(target), repr(HostEnvironment.detect(os.environ)), repr(Attempt(spec, 0, 0))
+    )
 
 
 @pytest.mark.parametrize("mistake", [name for name in MISTAKES if "URI" in name or "info" in name])
-@pytest.mark.parametrize("read", [parse, split_userinfo])
+@pytest.mark.parametrize("read", [parse_uri, split_userinfo])
 def test_no_parser_of_a_uri_shows_a_secret(read: Callable[[str], object], mistake: str) -> None:
     for uri in (declarations(CANARY, 1)[mistake].get("uri", CANARY), f"http://{CANARY}@h/{CANARY}"):
         try:
@@ -1233,12 +1237,12 @@ def test_no_local_of_the_loader_shows_a_value(
     dotenv.write_text(f"{dotenv.read_text()}\nX={CANARY}\nZILLIZ_I_TOKEN=${{X}}${{ACME}}\n")
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    found = EntryPoint(name="acme", value=f"{__name__}:plugin", group=plugins.GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: [found])
+    found = EntryPoint(name="acme", value=f"{__name__}:plugin", group=remote.GROUP)
+    monkeypatch.setattr(remote, "entry_points", lambda **_: [found])
     shown = locals_of_calls(lambda: load(process_environment(), tmp_path))
     found_in = {(where, name) for where, name, text in shown if traces_in(text)}
     # What is raised by the functions that take a text apart is raised anew by their callers.
-    leaves = ("endpoint/", "sources/files.py:_read_content")
+    leaves = ("_endpoint/", "_sources/files.py:_read_content")
     assert {"environ", "text", "value"} <= {name for _, name, _ in shown}
     assert not [each for each in found_in if not each[0].startswith(leaves)]
 
@@ -1283,7 +1287,7 @@ def calls_with_an_alias() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def takes_an_alias(call: Callable[..., Any]) -> bool:
-    is_imported = call.__module__.startswith("zconfig.settings.")
+    is_imported = call.__module__.startswith("zconfig._settings.")
     parameters = () if is_imported else inspect.signature(call).parameters
     return next(iter(parameters), None) in ("alias", "aliases")
 

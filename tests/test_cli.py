@@ -16,8 +16,8 @@ from tests.support.fake_milvus import fake_milvus
 from tests.support.faults import answering, failing, grpc_server, listening, refused
 from tests.support.processes import run_zconfig
 from tests.support.servers import RealMilvus
-from zconfig.cli.app import zconfig
-from zconfig.cli.ending import _outcome
+from zconfig._cli.app import zconfig
+from zconfig._cli.exit import _outcome
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def test_options_of_the_command_choose_the_files(tmp_path: Path) -> None:
 def test_verbose_shows_the_events_on_standard_error(uri: str) -> None:
     done = run_zconfig("--verbose", "check", environ={"ZILLIZ_URI": uri})
     assert "zconfig.connection.connecting" in done.stderr
-    assert "zconfig.connection" not in done.stdout
+    assert "zconfig._connection" not in done.stdout
 
 
 def test_a_log_gets_no_colour_and_no_trailing_blanks(uri: str) -> None:

@@ -18,9 +18,9 @@ from tests.support.fake_milvus import PATIENCE_S, fake_milvus
 from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run, run_zconfig
 from tests.support.registries import registry
-from zconfig.cli.app import zconfig
-from zconfig.cli.environ import BY_DEFAULT, FIELDS, environment_with, execute, values_of
-from zconfig.spec import ConnectionSpec
+from zconfig._cli.app import zconfig
+from zconfig._cli.exec import BY_DEFAULT, FIELDS, environment_with, execute, values_of
+from zconfig._spec import ConnectionSpec
 
 SECRET = "s3cret-canary"
 PROD = {
@@ -146,7 +146,7 @@ def test_a_missing_command_is_a_wrong_use() -> None:
 
 def test_without_an_alias_the_default_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Mapping[str, str]] = []
-    monkeypatch.setattr("zconfig.cli.executing.execute", lambda _, environ: ran.append(environ))
+    monkeypatch.setattr("zconfig._cli.exec.execute", lambda _, environ: ran.append(environ))
     environ = {**PROD, "ZILLIZ_URI": "http://127.0.0.1", "ZILLIZ_TEST_URI": "http://127.0.0.2"}
     for chosen in ({}, {"ZCONFIG_DEFAULT_ALIAS": "test"}):
         done = CliRunner(env={**environ, **chosen}).invoke(zconfig, ["exec", "--", "true"])
@@ -167,7 +167,7 @@ def test_a_uri_with_which_pymilvus_cannot_be_imported_is_not_set(
     uri: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[Mapping[str, str]] = []
-    monkeypatch.setattr("zconfig.cli.executing.execute", lambda _, environ: ran.append(environ))
+    monkeypatch.setattr("zconfig._cli.exec.execute", lambda _, environ: ran.append(environ))
     runner = CliRunner(env={"ZILLIZ_URI": uri, "MILVUS_URI": "http://db.example"})
     done = runner.invoke(zconfig, ["exec", "--", "true"])
     assert "MILVUS_URI" not in ran[0]

@@ -23,13 +23,12 @@ from jsonschema import Draft202012Validator
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import grpc_server, refused
 from tests.support.processes import REPOSITORY
-from zconfig.channel.messages import ConnectReply, ServerInfo, VersionReply
-from zconfig.cli.app import zconfig
-from zconfig.cli.junit import render_junit
-from zconfig.cli.options import FORMATS
-from zconfig.cli.render import annotation, render_github
-from zconfig.cli.report import Failure, Report, Row
-from zconfig.cli.schemas import OF_COMMANDS, schema_of
+from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
+from zconfig._cli.app import zconfig
+from zconfig._cli.options import FORMATS
+from zconfig._cli.render import annotation, render_github, render_junit
+from zconfig._cli.report import Failure, Report, Row
+from zconfig._cli.schemas import OF_COMMANDS, schema_of
 from zconfig.errors import ExitCode, Problem
 
 

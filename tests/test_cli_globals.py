@@ -18,8 +18,8 @@ from click.testing import CliRunner, Result
 from tests.support.fake_milvus import fake_milvus
 from tests.support.processes import run as run_program
 from zconfig import __version__
-from zconfig.cli.app import zconfig
-from zconfig.log import configure_logging
+from zconfig._cli.app import zconfig
+from zconfig._log import configure_logging
 
 NOWHERE = {"ZILLIZ_URI": "http://127.0.0.1:1"}
 
@@ -83,7 +83,7 @@ def test_verbose_stands_before_and_after_the_command(arguments: tuple[str, ...])
         done = run(*arguments, environ={"ZILLIZ_URI": fake.uri})
     configure_logging("none")
     assert "zconfig.connection.connected" in done.stderr
-    assert "zconfig.connection" not in done.stdout
+    assert "zconfig._connection" not in done.stdout
 
 
 def test_what_stands_after_the_command_replaces_what_stands_before_it(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_completion_reads_nothing_from_the_network(monkeypatch: pytest.MonkeyPat
     def refuse(*_: object) -> None:
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr("zconfig.sources.managers.manager_readings", refuse)
+    monkeypatch.setattr("zconfig._sources.remote.manager_readings", refuse)
     monkeypatch.setenv("ZCONFIG_AWS_SECRET", "prod/zilliz")
     monkeypatch.setenv("ZILLIZ_EU_URI", "http://127.0.0.1:1")
     assert completed("check", "") == ["eu"]
@@ -248,7 +248,7 @@ def test_version_leaves_out_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -
             return "1.60.0"
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("zconfig.cli.versions.version", version)
+    monkeypatch.setattr("zconfig._cli.inspect.version_of", version)
     assert "pymilvus" not in run("version").stdout
     found = json.loads(run("version", "--format", "json").stdout)
     assert (found["grpcio"], found["pymilvus"], found["milvus_lite"]) == ("1.60.0", None, None)
@@ -261,5 +261,5 @@ def test_what_needs_no_configuration_reads_none(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the configuration was read")
 
-    monkeypatch.setattr("zconfig.cli.session.load", refuse)
+    monkeypatch.setattr("zconfig._cli.options.load", refuse)
     assert run(*arguments).exit_code == 0

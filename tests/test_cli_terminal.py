@@ -25,9 +25,9 @@ from rich.console import Console
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run_python, run_zconfig
-from zconfig.cli.app import zconfig
-from zconfig.cli.live import Course, View, _is_wanted
-from zconfig.cli.session import Session
+from zconfig._cli.app import zconfig
+from zconfig._cli.options import Session
+from zconfig._cli.progress import ConnectProgress, ProgressView, _is_wanted
 
 COMMAND = [sys.executable, "-m", "zconfig"]
 CONTROL_C = b"\x03"
@@ -193,7 +193,9 @@ def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeMilvus) ->
 
 def test_a_path_with_blanks_is_cut_too() -> None:
     console = Console(width=40, record=True, file=StringIO())
-    console.print(View([("notes", Course("/srv/my notes/of this year/and the last/n.db"))]))
+    console.print(
+        ProgressView([("notes", ConnectProgress("/srv/my notes/of this year/and the last/n.db"))])
+    )
     assert [line.split()[1] for line in console.export_text().splitlines()] == ["notes", "of"]
 
 
@@ -284,7 +286,7 @@ def test_what_a_parent_ignores_stays_ignored(answering: FakeMilvus) -> None:
     # A shell without job control starts what is put into the background so.
     source = """
 import signal
-from zconfig.cli import ending
+from zconfig._cli import exit as ending
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with ending._raised_by_signals():
     signal.raise_signal(signal.SIGINT)
@@ -297,7 +299,7 @@ with ending._raised_by_signals():
 def test_a_command_that_does_not_come_to_its_end_is_ended() -> None:
     source = """
 import os, signal, threading, click
-from zconfig.cli import ending
+from zconfig._cli import exit as ending
 
 @click.command()
 def stuck():

@@ -24,16 +24,15 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import breakable_proxy, refused
 from tests.support.registries import registry
 from tests.test_cli_terminal import CONTROL_C, SEQUENCE, terminal
-from zconfig.cli.app import zconfig
-from zconfig.cli.pulse import Pulse
-from zconfig.cli.report import Failure, Row
-from zconfig.cli.session import Session
-from zconfig.cli.standing import Look, Observer, Standing
-from zconfig.cli.top import _is_drawn, watched
-from zconfig.cli.top_view import View, look_json, look_table
+from zconfig._cli.app import zconfig
+from zconfig._cli.options import Session
+from zconfig._cli.report import Failure, Row
+from zconfig._cli.snapshot import AliasSnapshot, Pulse, Sampler, Snapshot
+from zconfig._cli.top import _is_drawn, watched
+from zconfig._cli.top_view import WatchView, look_json, look_table
+from zconfig._registry import Connections
+from zconfig._registry.stats import AliasStats, RoundTrips
 from zconfig.errors import ExitCode
-from zconfig.registry import Connections
-from zconfig.registry.stats import AliasStats, RoundTrips
 
 ALTERNATE, USUAL = "\x1b[?1049h", "\x1b[?1049l"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -64,12 +63,12 @@ def lines(*arguments: str, environ: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def watching(connections: Connections, *aliases: str) -> Iterator[Callable[..., Look]]:
+def watching(connections: Connections, *aliases: str) -> Iterator[Callable[..., Snapshot]]:
     """Ping aliases, and return what looks at them until it sees what it is to see."""
-    observer = Observer(connections, aliases)
+    observer = Sampler(connections, aliases)
     with Pulse(connections, observer.aliases, FAST_S) as pulse:
 
-        def until(holds: Callable[[dict[str, Standing]], object]) -> Look:
+        def until(holds: Callable[[dict[str, AliasSnapshot]], object]) -> Snapshot:
             end = time.monotonic() + PATIENCE_S
             while time.monotonic() < end:
                 look = observer.look(pulse)
@@ -81,7 +80,7 @@ def watching(connections: Connections, *aliases: str) -> Iterator[Callable[..., 
         yield until
 
 
-def states(look: Look) -> dict[str, str]:
+def states(look: Snapshot) -> dict[str, str]:
     return {each.row.alias: each.row.state for each in look.standings}
 
 
@@ -220,14 +219,14 @@ def test_milvus_lite_is_pinged_too(lite_uri: str) -> None:
 
 def test_each_iteration_is_told_and_the_last_waits_for_first_answers(fake: FakeMilvus) -> None:
     fake.hold()
-    seen: list[Look] = []
+    seen: list[Snapshot] = []
 
-    def tell(look: Look) -> None:
+    def tell(look: Snapshot) -> None:
         seen.append(look)
         fake.let_go()
 
     with registry(ZILLIZ_URI=fake.uri) as connections:
-        observer = Observer(connections, ())
+        observer = Sampler(connections, ())
         with Pulse(connections, observer.aliases, FAST_S) as pulse:
             last = watched(partial(observer.look, pulse), FAST_S, 2, tell)
     assert [each.exit_code for each in seen] == [ExitCode.UNREACHABLE, ExitCode.OK]
@@ -322,10 +321,10 @@ def test_quiet_prints_nothing_but_what_is_wrong_at_the_end(fake: FakeMilvus) -> 
 
 
 def test_ctrl_c_is_an_end_like_another_and_belongs_to_others_afterwards() -> None:
-    look = Look(NOON, (), (), 0.0)
-    seen: list[Look] = []
+    look = Snapshot(NOON, (), (), 0.0)
+    seen: list[Snapshot] = []
 
-    def tell(each: Look) -> None:
+    def tell(each: Snapshot) -> None:
         seen.append(each)
         if len(seen) == 2:
             signal.raise_signal(signal.SIGINT)
@@ -380,17 +379,17 @@ def test_a_log_on_the_same_terminal_is_not_drawn_over(monkeypatch: pytest.Monkey
 # --- how it looks -------------------------------------------------------------------------------
 
 
-def standing(alias: str = "prod", *, waiting_s: float | None = None, **stats: Any) -> Standing:
+def standing(alias: str = "prod", *, waiting_s: float | None = None, **stats: Any) -> AliasSnapshot:
     """Return how an alias stands that has been connected for two and a half minutes."""
     stats = {"connects": 1, "round_trips": RoundTrips(3, 2.25, 2.0, 3.0, 1234.5), **stats}
     row = Row(alias, f"http://{alias}.example.com:19530", "default", state="connected")
     found = AliasStats("connected", NOON - timedelta(seconds=150), required=True, **stats)
     trips = found.round_trips
     row = Row(**{**_fields(row), "round_trip_ms": trips.last_ms if trips else None})
-    return Standing(row, found, waiting_s)
+    return AliasSnapshot(row, found, waiting_s)
 
 
-def failing(alias: str = "eu") -> Standing:
+def failing(alias: str = "eu") -> AliasSnapshot:
     """Return how an alias stands whose server was lost."""
     failure = Failure(
         "refused",
@@ -402,16 +401,16 @@ def failing(alias: str = "eu") -> Standing:
         origin="a variable",
     )
     row = Row(alias, f"http://{alias}.example.com", state="lost", required=False, failure=failure)
-    return Standing(row, AliasStats("lost", NOON - timedelta(hours=5), required=False))
+    return AliasSnapshot(row, AliasStats("lost", NOON - timedelta(hours=5), required=False))
 
 
 def _fields(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
-def drawn(*standings: Standing, width: int = 80, height: int = 24) -> list[str]:
+def drawn(*standings: AliasSnapshot, width: int = 80, height: int = 24) -> list[str]:
     console = Console(width=width, height=height, file=StringIO(), record=True)
-    console.print(View(lambda: Look(NOON, standings, (), 0.0), "; Ctrl-C ends it"))
+    console.print(WatchView(lambda: Snapshot(NOON, standings, (), 0.0), "; Ctrl-C ends it"))
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
@@ -437,7 +436,7 @@ def test_a_narrow_terminal_has_below_the_table_what_has_no_room_in_it() -> None:
 
 def test_what_is_wrong_is_told_in_short_while_it_is_live_and_whole_at_the_end() -> None:
     assert "optional: eu: connection refused, set by a variable; start it" in drawn(failing())
-    table = look_table(Look(NOON, (failing(),), (), 0.0))
+    table = look_table(Snapshot(NOON, (failing(),), (), 0.0))
     assert "optional: eu: connection refused: http://eu (what was seen), set by" in table
 
 
@@ -459,7 +458,7 @@ def test_where_not_all_have_room_those_that_are_not_well_come_first() -> None:
 
 
 def test_the_json_of_a_look_is_one_line() -> None:
-    line = look_json(Look(NOON, (standing(waiting_s=1.5), failing()), (), 12.3456))
+    line = look_json(Snapshot(NOON, (standing(waiting_s=1.5), failing()), (), 12.3456))
     assert "\n" not in line
     report = json.loads(line)
     assert (report["at"], report["elapsed_ms"]) == ("2026-01-01T12:00:00.000Z", 12.346)

@@ -16,8 +16,8 @@ from tests.support.faults import breakable_proxy, refused
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.cli.app import zconfig
-from zconfig.cli.waiting import patience_s, waited
+from zconfig._cli.app import zconfig
+from zconfig._cli.check import budget_s, waited
 
 # What waits for it to pass fails.
 FOREVER_S = 60.0
@@ -181,7 +181,7 @@ def test_how_long_it_waits(
     environ: Mapping[str, str], timeout: float | None, expected: float
 ) -> None:
     with registry(**environ) as connections:
-        assert patience_s(connections, timeout) == expected
+        assert budget_s(connections, timeout) == expected
 
 
 def test_without_time_to_wait_each_gets_one_attempt() -> None:

@@ -22,9 +22,9 @@ from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
+from zconfig._registry import Connections
 from zconfig.errors import ClosedError, ConfigurationError, MissingExtraError
 from zconfig.interop.pymilvus import async_client_of, client_of
-from zconfig.registry import Connections
 
 
 @pytest.fixture

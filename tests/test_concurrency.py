@@ -20,8 +20,8 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.connection import CORES, Connection, Lifecycle, State
-from zconfig.connection.opening import Opened, Opening
+from zconfig._connection import CHANNELS, Connection, ManagedConnection, State
+from zconfig._connection.connector import Connector, ConnectResult
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -35,8 +35,8 @@ from zconfig.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zconfig.connection.lifecycle import Flight
-    from zconfig.registry import Connections
+    from zconfig._connection.managed import PendingConnect
+    from zconfig._registry import Connections
 
 THREADS = 64
 DEEDS = 60
@@ -82,7 +82,7 @@ def at_once(count: int, do: Callable[[int], Any]) -> list[Any]:
 
 def has_channels(server: FakeMilvus) -> bool:
     """Tell whether any connection has channels to a server."""
-    return any(target.endswith(f":{server.port}") for target, *_ in CORES._cores)
+    return any(target.endswith(f":{server.port}") for target, *_ in CHANNELS._channel_pool)
 
 
 def hears(connections: Connections, kind: type[events.Event]) -> threading.Event:
@@ -143,12 +143,12 @@ def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
 ) -> None:
     opened, go_on = threading.Event(), threading.Event()
 
-    def run_without_the_extra(_: Opening, __: object) -> None:
+    def run_without_the_extra(_: Connector, __: object) -> None:
         opened.set()
         assert go_on.wait(PATIENCE_S)
         raise MissingExtraError("milvus-lite 3", "lite")
 
-    monkeypatch.setattr(Opening, "run", run_without_the_extra)
+    monkeypatch.setattr(Connector, "run", run_without_the_extra)
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(2) as pool:
         first = pool.submit(lambda: connections["prod"])
         assert opened.wait(PATIENCE_S)
@@ -159,11 +159,11 @@ def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
         assert isinstance(second.exception(PATIENCE_S), MissingExtraError)
 
 
-def flight_of(connections: Connections, alias: str = "prod") -> Flight:
-    lifecycle = connections._pool.lifecycle(alias)
+def flight_of(connections: Connections, alias: str = "prod") -> PendingConnect:
+    lifecycle = connections._pool.managed(alias)
     assert lifecycle
-    assert lifecycle._flight
-    return lifecycle._flight
+    assert lifecycle._pending
+    return lifecycle._pending
 
 
 def wait_until_joined(connections: Connections, alias: str = "prod") -> None:
@@ -269,7 +269,7 @@ def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(
     end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_s = PATIENCE_S + 2
-    monkeypatch.setattr("zconfig.connection.opening.backoff_s", lambda _: pause_s)
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: pause_s)
     with (
         faults.refused() as port,
         registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
@@ -312,7 +312,7 @@ def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvu
         connections.disconnect("prod")
         second = pool.submit(lambda: connections["prod"])
         with suppress(AssertionError):
-            server.wait_for(3, patience_s=1.0)
+            server.wait_for(3, budget_s=1.0)
         server.let_go()
         assert isinstance(first.exception(PATIENCE_S), ClosedError)
         assert second.result(PATIENCE_S) is connections["prod"]
@@ -321,16 +321,18 @@ def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvu
 def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected(
     server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Opening.run
-    opened: list[Lifecycle | None] = []
+    run = Connector.run
+    opened: list[ManagedConnection | None] = []
 
-    def run_and_disconnect(opening: Opening, tell: Callable[[events.Event], None]) -> Opened:
+    def run_and_disconnect(
+        opening: Connector, tell: Callable[[events.Event], None]
+    ) -> ConnectResult:
         found = run(opening, tell)
-        opened.append(connections._pool.lifecycle("prod"))
+        opened.append(connections._pool.managed("prod"))
         connections.disconnect("prod")
         return found
 
-    monkeypatch.setattr(Opening, "run", run_and_disconnect)
+    monkeypatch.setattr(Connector, "run", run_and_disconnect)
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         connected = hears(connections, events.ConnectionConnected)
         with pytest.raises(ClosedError):
@@ -478,7 +480,7 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert not failed.is_set()
         server.wait_until_cancelled()
         assert connections.list_connections() == [(f"s{n}", None) for n in range(count)]
-        assert not any(place.lifecycle._flight for place in connections._pool._all())
+        assert not any(place.managed._pending for place in connections._pool._all())
         assert not has_channels(server)
         server.let_go()
         assert len(connections.autoconnect()) == count
@@ -655,7 +657,7 @@ def test_what_is_found_at_a_look_is_what_is_open(server: FakeMilvus) -> None:
     with registry(**environ) as connections:
 
         def found() -> list[str]:
-            pool = connections._registry.scene.pool
+            pool = connections._registry.registry_state.pool
             assert set(pool.ready) == {each.alias for each in pool.live()}
             assert all(pool.find(alias) is each for alias, each in pool.ready.items())
             return list(pool.ready)
@@ -674,7 +676,7 @@ def test_what_is_found_at_a_look_is_what_is_open(server: FakeMilvus) -> None:
         connections.disconnect("prod")
         assert found() == []
         assert connections["prod"]
-        connections._pool.lifecycle("prod").reopen_with(first.spec)  # type: ignore[union-attr]
+        connections._pool.managed("prod").replace_spec(first.spec)  # type: ignore[union-attr]
         assert found() == []
         assert connections["prod"]
         assert found() == ["prod"]

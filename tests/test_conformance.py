@@ -27,9 +27,9 @@ from pydantic import SecretStr
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import REPOSITORY
 from tests.support.registries import registry
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._registry import Connections
 from zconfig.errors import ConfigurationError, ConnectError, ZConfigError
-from zconfig.registry import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Drive = Callable[[Any, "World"], object]
 
-with quiet_import():
+with import_without_side_effects():
     from milvus_lite.server_manager import server_manager_instance as lite
     from pymilvus.client.grpc_handler import GrpcHandler
     from pymilvus.exceptions import ConnectionConfigException, MilvusException, ParamError

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
     from tests.support.certificates import Certificates
-    from zconfig.connection import Connection
-    from zconfig.registry import Connections
+    from zconfig._connection import Connection
+    from zconfig._registry import Connections
 
 USER, PASSWORD = CREDENTIALS.split(":")
 VERSION = "v2.3.5-lite"  # the suffix is of the wheel that brings the server

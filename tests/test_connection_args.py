@@ -15,7 +15,7 @@ import pytest
 import zconfig
 from tests.support.processes import run_python
 from tests.support.registries import registry
-from zconfig.channel.core import channel_options
+from zconfig._channel.channels import channel_options
 from zconfig.errors import ConfigurationError, UnknownAliasError
 from zconfig.interop.connection_args import connection_args_of
 

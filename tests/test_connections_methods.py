@@ -18,9 +18,17 @@ from tests.support import faults
 from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.connection import Connection, State
-from zconfig.connection.seam import error_of
-from zconfig.endpoint import Transport, parse
+from zconfig._connection import Connection, State
+from zconfig._connection.attempt import error_of
+from zconfig._endpoint import TransportType, parse_uri
+from zconfig._redaction import Secret
+from zconfig._registry import Connections
+from zconfig._registry.specs import spec_from_arguments
+from zconfig._settings.arguments import hide
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._settings.names import variable_name
+from zconfig._spec import Credentials, TLSFiles
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -33,14 +41,6 @@ from zconfig.errors import (
     TLSError,
     UnknownAliasError,
 )
-from zconfig.redaction import Secret
-from zconfig.registry import Connections
-from zconfig.registry.given import wanted
-from zconfig.settings.arguments import hide
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.settings.names import variable_name
-from zconfig.spec import Credentials, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -465,7 +465,7 @@ def test_the_remedy_of_a_name_mismatch_is_the_parameter_that_has_the_host(
     prod: Connections, arguments: dict[str, Any], remedy: str
 ) -> None:
     alias, given = arguments.get("alias", "x"), {k: v for k, v in arguments.items() if k != "alias"}
-    spec = wanted(prod._table, alias, hide(given), "connections.connect")
+    spec = spec_from_arguments(prod._table, alias, hide(given), "connections.connect")
     assert error_of(HostnameMismatchError, spec).remedy.startswith(remedy)
 
 
@@ -545,8 +545,10 @@ def test_without_a_place_every_argument_is_in_force(
     empty.add_connection(prod={"uri": uri})
     before = empty.spec("prod")
     if "endpoint" in changed:
-        changed = {**changed, "endpoint": parse(changed["endpoint"])}
-    asked = wanted(empty._registry.table, "prod", hide(arguments), "connections.connect")
+        changed = {**changed, "endpoint": parse_uri(changed["endpoint"])}
+    asked = spec_from_arguments(
+        empty._registry.table, "prod", hide(arguments), "connections.connect"
+    )
     assert asked == replace(before, **changed)
 
 
@@ -569,7 +571,7 @@ def test_without_a_place_an_argument_that_cannot_be_in_force_is_an_error(
 ) -> None:
     empty.add_connection(prod={"uri": uri})
     with pytest.raises(ConfigurationError) as caught:
-        wanted(empty._registry.table, "prod", hide(arguments), "connections.connect")
+        spec_from_arguments(empty._registry.table, "prod", hide(arguments), "connections.connect")
     assert [problem.code for problem in caught.value.problems] == [code]
 
 
@@ -581,7 +583,7 @@ def test_tls_is_asked_for_with_secure_and_an_authority(
     with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure:
         trust = {parameter: str(certificates.ca)}
         connection = empty.connect("dev", host="localhost", port=secure.port, secure=True, **trust)
-        assert connection.endpoint.transport is Transport.TLS
+        assert connection.endpoint.transport is TransportType.TLS
         assert empty.get_connection_addr("dev")["secure"] is True
         empty.close()
 

@@ -19,10 +19,10 @@ from tests.support.example_files import DOCKERFILE, FILES, GITLAB, documents, na
 from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import REPOSITORY, run
 from zconfig import events
-from zconfig.cli.app import zconfig
+from zconfig._cli.app import zconfig
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.errors import ExitCode
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
 BY_NAME = {task.name: task for task in tasks()}
 TASKS = [pytest.param(task, id=name) for name, task in BY_NAME.items()]

@@ -35,10 +35,10 @@ from tests.support.example_files import (
     variables,
 )
 from tests.support.processes import REPOSITORY, run
+from zconfig._settings.load import load
+from zconfig._settings.names import Name, parse_name
+from zconfig._settings.options import LoaderOptions
 from zconfig.errors import ExitCode
-from zconfig.settings.load import load
-from zconfig.settings.names import Name, parse_name
-from zconfig.settings.options import LoaderOptions
 
 PAGES = [
     REPOSITORY / "docs" / "how-to" / f"{name}.md"

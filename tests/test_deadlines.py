@@ -24,16 +24,16 @@ from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milv
 from tests.support.matrix import CELLS, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors, events
-from zconfig.diagnosis import ProbeTarget, StageResult, diagnose, stages
-from zconfig.diagnosis.network import Address
+from zconfig._deadline import ConnectBudget, backoff_s
+from zconfig._diagnosis import ProbeTarget, StageResult, diagnose, stages
+from zconfig._diagnosis.network import Address
 from zconfig.errors import ClosedError, ConnectError, NotHTTP2Error, RefusedError, Stage
-from zconfig.patience import Patience, backoff_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.support.certificates import Certificates
-    from zconfig.registry import Connections
+    from zconfig._registry import Connections
 
 BUDGET_S, GRACE_S = 1.0, 0.2
 # No read, write or dial is given less than this, lest it become one that does not block at all.
@@ -65,9 +65,9 @@ class SlowWorld:
     def entered(self) -> Iterator[Self]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", self.monotonic)
-            patch.setattr("zconfig.diagnosis.network.queue.SimpleQueue", lambda: SlowAnswer(self))
-            patch.setattr("zconfig.diagnosis.network.threading.Thread", Idle)
-            patch.setattr("zconfig.diagnosis.network.socket.socket", lambda *_: SlowSocket(self))
+            patch.setattr("zconfig._diagnosis.network.queue.SimpleQueue", lambda: SlowAnswer(self))
+            patch.setattr("zconfig._diagnosis.network.threading.Thread", Idle)
+            patch.setattr("zconfig._diagnosis.network.socket.socket", lambda *_: SlowSocket(self))
             yield self
 
 
@@ -175,7 +175,7 @@ def test_the_probe_s_deadline_is_the_earlier_of_its_budget_and_the_connect_s(lef
         return (StageResult(Stage.TCP, 0.0, "refused", RefusedError),)
 
     with SlowWorld().entered() as slow, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zconfig.diagnosis.rules.stages", note)
+        patch.setattr("zconfig._diagnosis.rules.stages", note)
         target = ProbeTarget("db.test", 19530)
         diagnose(grpc.StatusCode.UNAVAILABLE, "", target, deadline=slow.now + left_s)
         assert given_to_probe == [min(slow.now + BUDGET_S, slow.now + left_s + GRACE_S)]
@@ -214,7 +214,7 @@ def test_the_timeout_that_grpc_is_given_is_what_is_left(monkeypatch: pytest.Monk
         context.abort(grpc.StatusCode.UNAVAILABLE, "not ready")
         return b""
 
-    monkeypatch.setattr("zconfig.connection.opening.backoff_s", lambda _: 0.1)
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 0.1)
     with faults.grpc_server({"Connect": late}) as port:
         environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}", "ZILLIZ_PROD_TIMEOUT": "1"}
         error = attempted(environ, wait=1.0)
@@ -246,16 +246,16 @@ def test_patience_never_reaches_beyond_the_longer_of_timeout_and_wait(
 ) -> None:
     with SlowWorld().entered() as slow:
         began = slow.now
-        patience = Patience.from_now(timeout_s, wait_s)
+        patience = ConnectBudget.from_now(timeout_s, wait_s)
         slow.now += passed_s
         assert patience.deadline == began + max(timeout_s, wait_s)
         assert patience.left_s == max(patience.deadline - slow.now, 0.0)
-        if patience.outlasts(pause_s):
+        if patience.allows_retry_after(pause_s):
             assert slow.now + pause_s < began + wait_s
 
 
 def test_without_a_wait_nothing_is_tried_again() -> None:
-    assert not Patience.from_now(10.0).outlasts(0.0)
+    assert not ConnectBudget.from_now(10.0).allows_retry_after(0.0)
 
 
 @given(number=st.integers(1, 10_000))
@@ -267,7 +267,7 @@ def test_a_pause_is_drawn_from_nothing_up_to_a_ceiling_that_doubles(number: int)
         return high
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("zconfig.patience.random.uniform", draw)
+        patch.setattr("zconfig._deadline.random.uniform", draw)
         pause_s = backoff_s(number)
     assert drawn == [(0, pause_s)]
     assert pause_s == min(0.4 * 2 ** min(number - 1, 10), 3.0)
@@ -458,7 +458,7 @@ def test_what_becomes_permanent_meanwhile_ends_the_wait() -> None:
 def test_a_wait_ends_with_the_cause_and_the_number_of_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("zconfig.connection.opening.backoff_s", lambda _: 0.05)
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 0.05)
     with faults.refused() as port:
         error = attempted(environ_of(f"http://127.0.0.1:{port}"), wait=0.5)
     assert isinstance(error, ConnectError)

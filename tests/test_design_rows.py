@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from tests.support.processes import run
-from zconfig.redaction import SHORTEST
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
+from zconfig._redaction import SHORTEST
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
 
 
 def read(directory: Path, fields: Mapping[str, str]) -> Configuration:

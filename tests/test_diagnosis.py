@@ -35,30 +35,30 @@ from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.matrix import CELLS, FAILS_S, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors
-from zconfig.channel.messages import CHECK_HEALTH
-from zconfig.diagnosis import (
+from zconfig._channel.messages import CHECK_HEALTH
+from zconfig._diagnosis import (
+    Diagnosis,
+    HostEnvironment,
     ProbeTarget,
-    Surroundings,
-    Verdict,
     check_material,
     diagnose,
+    environment_hints,
     hint,
-    observations,
     remedy_for,
     stages,
     status_verdict,
 )
-from zconfig.diagnosis.http2 import greet
-from zconfig.diagnosis.material import unverified_context
-from zconfig.diagnosis.network import Stream, dial
-from zconfig.diagnosis.tls import TLSStream, tls_failure
-from zconfig.diagnosis.verdict import StageError
-from zconfig.endpoint import parse, proxy_in_force
+from zconfig._diagnosis.model import StageError
+from zconfig._diagnosis.network import Stream, dial_tcp
+from zconfig._diagnosis.probe import exchange_preface
+from zconfig._diagnosis.tls import TLSStream, tls_failure
+from zconfig._diagnosis.tls_files import unverified_context
+from zconfig._endpoint import parse_uri, proxy_in_force
+from zconfig._redaction import MASK, Secret, evidence
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._spec import ConnectionSpec
+from zconfig._topology import fetch_topology
 from zconfig.errors import Stage
-from zconfig.redaction import MASK, Secret, evidence
-from zconfig.settings.fields import ConnectionSettings
-from zconfig.spec import ConnectionSpec
-from zconfig.topology import fetch_topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +83,7 @@ class Failure:
     details: str
     deadline: float
 
-    def diagnose(self, target: ProbeTarget) -> Verdict:
+    def diagnose(self, target: ProbeTarget) -> Diagnosis:
         return diagnose(self.code, self.details, target, deadline=self.deadline)
 
 
@@ -574,7 +574,7 @@ def test_a_web_page_is_not_grpc() -> None:
     assert failure.details.startswith("Stream removed")
     details = "Stream removed (Data frame with END_STREAM flag received)"
     verdict = diagnose(Code.UNKNOWN, details, local(port), deadline=soon())
-    assert verdict == Verdict(errors.NotGRPCError, f"UNKNOWN: {details}")
+    assert verdict == Diagnosis(errors.NotGRPCError, f"UNKNOWN: {details}")
 
 
 def test_what_old_grpc_says_of_a_web_page_and_of_a_lost_connection_is_not_permanent() -> None:
@@ -662,7 +662,7 @@ def test_the_resolver_s_answer_decides(
     target = ProbeTarget("db.invalid", 19530)
     details = "errors resolving db.invalid"
     verdict = diagnose(Code.UNAVAILABLE, details, target, deadline=soon())
-    assert verdict == Verdict(error, "db.invalid: the resolver's words")
+    assert verdict == Diagnosis(error, "db.invalid: the resolver's words")
 
 
 def test_a_name_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -694,7 +694,7 @@ def test_no_route_to_the_host(number: int, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("zconfig.diagnosis.network._open", fail)
+    monkeypatch.setattr("zconfig._diagnosis.network._open", fail)
     verdict = diagnose(Code.UNAVAILABLE, "", local(19530), deadline=soon())
     assert verdict.error is errors.HostUnreachableError
     assert os.strerror(number) in verdict.detail
@@ -725,7 +725,7 @@ def test_what_the_probe_had_no_time_for_is_left_to_the_words() -> None:
     with faults.black_hole() as port:
         details = "failed to connect to all addresses; last error: Connection refused"
         verdict = diagnose(Code.UNAVAILABLE, details, local(port), deadline=soon() - BUDGET_S)
-    assert verdict == Verdict(errors.RefusedError, "UNAVAILABLE: Connection refused")
+    assert verdict == Diagnosis(errors.RefusedError, "UNAVAILABLE: Connection refused")
 
 
 def test_a_probe_that_starts_too_late_ends_at_once() -> None:
@@ -776,7 +776,7 @@ class HungUp(Stream):
 
 
 def test_what_a_peer_said_before_it_hung_up_is_read() -> None:
-    assert greet(HungUp(faults.frame(faults.SETTINGS))) is None
+    assert exchange_preface(HungUp(faults.frame(faults.SETTINGS))) is None
 
 
 def test_an_alert_that_cannot_be_sent_does_not_hide_why() -> None:
@@ -792,7 +792,7 @@ def test_an_alert_that_cannot_be_sent_does_not_hide_why() -> None:
 def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     target = ProbeTarget("", 0, unix_path=str(tmp_path / "milvus.sock"))
     verdict = call(target).diagnose(target)
-    assert verdict == Verdict(
+    assert verdict == Diagnosis(
         errors.RefusedError,
         f"{target.unix_path}: No such file or directory",
         remedy="start the server, or correct the path in {uri}",
@@ -950,9 +950,9 @@ _ALONE = "is set, and gRPC reads https_proxy=http://host:port alone: set {proxy}
 def test_a_proxy_of_the_environment_that_grpc_does_not_use_is_pointed_out(
     error: type[errors.ConnectError], environ: dict[str, str], seen: str
 ) -> None:
-    target, surroundings = ProbeTarget("db.test", 19530), Surroundings(environ)
+    target, surroundings = ProbeTarget("db.test", 19530), HostEnvironment(environ)
     assert hint(error, target, surroundings) == seen
-    assert observations(target, surroundings) == tuple(filter(None, [seen]))
+    assert environment_hints(target, surroundings) == tuple(filter(None, [seen]))
 
 
 @pytest.mark.parametrize(
@@ -965,16 +965,16 @@ def test_a_proxy_of_the_environment_that_grpc_does_not_use_is_pointed_out(
     ids=str,
 )
 def test_nobody_misses_a_proxy_that_would_not_be_used_anyway(target: ProbeTarget) -> None:
-    surroundings = Surroundings({"HTTPS_PROXY": "http://a:1"})
-    assert observations(target, surroundings) == ()
+    surroundings = HostEnvironment({"HTTPS_PROXY": "http://a:1"})
+    assert environment_hints(target, surroundings) == ()
 
 
 def test_a_proxy_of_an_alias_that_no_proxy_exempts_is_pointed_out() -> None:
     target = ProbeTarget("db.test", 19530, proxy="http://a:1")
-    surroundings = Surroundings({"no_proxy": ".test"})
+    surroundings = HostEnvironment({"no_proxy": ".test"})
     seen = "no_proxy exempts db.test: {proxy} is not used"
     assert hint(errors.NameNotFoundError, target, surroundings) == seen
-    assert observations(target, surroundings) == ()  # the configuration's own warning says it
+    assert environment_hints(target, surroundings) == ()  # the configuration's own warning says it
 
 
 def test_a_hint_names_the_variable_of_the_alias(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1062,7 +1062,7 @@ def test_nobody_is_told_to_send_credentials_in_the_clear(
     target: ProbeTarget, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = errors.PlaintextServerError, "wrong version number"
-    monkeypatch.setattr("zconfig.diagnosis.rules._probed", lambda *_: found)
+    monkeypatch.setattr("zconfig._diagnosis.rules._probed", lambda *_: found)
     verdict = diagnose(Code.UNAVAILABLE, "", target, deadline=soon())
     assert verdict.error is errors.PlaintextServerError
     assert ("http://" in (verdict.remedy or verdict.error.remedy)) is told
@@ -1100,7 +1100,7 @@ def test_a_directory_is_no_file(certificates: Certificates, tmp_path: Path) -> N
     verdict = check_material(local(1, **{**tls(certificates), "ca": str(tmp_path)}))
     detail = f"TLS_CA {tmp_path}: this is a directory, not a file"
     remedy = "give a regular file"
-    assert verdict == Verdict(errors.TLSMaterialError, detail, remedy=remedy, field="tls_ca")
+    assert verdict == Diagnosis(errors.TLSMaterialError, detail, remedy=remedy, field="tls_ca")
 
 
 def test_a_key_of_another_certificate(certificates: Certificates) -> None:
@@ -1117,7 +1117,7 @@ def test_an_encrypted_key_asks_nobody_for_a_passphrase(
     key = rewritten(certificates.client.key, locked, tmp_path / "encrypted.key")
     verdict = check_material(local(1, **{**known(certificates), "key": key}))
     detail = f"TLS_KEY {key}: encrypted, and gRPC takes no passphrase"
-    assert verdict == Verdict(errors.TLSMaterialError, detail, field="tls_key")
+    assert verdict == Diagnosis(errors.TLSMaterialError, detail, field="tls_key")
 
 
 def test_a_short_key_passes_as_it_does_with_grpc(tmp_path: Path) -> None:
@@ -1178,7 +1178,7 @@ def test_a_certificate_that_is_signed_with_md5_is_refused_as_grpc_does(tmp_path:
         assert call(target).code is Code.UNAVAILABLE
         *_, last = stages(target, soon())
         with pytest.raises(StageError) as refused:
-            fetch_topology(ConnectionSpec("prod", parse("https://db")), target, soon())
+            fetch_topology(ConnectionSpec("prod", parse_uri("https://db")), target, soon())
     assert last.error is errors.UntrustedCertificateError
     assert last.detail == "signed with MD5, which gRPC refuses"
     assert remedy_for(last.error, last.detail, target).startswith("renew it on the server")
@@ -1203,7 +1203,7 @@ def test_a_certificate_that_is_signed_with_md5_is_refused_as_grpc_does(tmp_path:
 def test_a_status_of_milvus_has_its_cause(
     code: int, reason: str, error: type[errors.ConnectError]
 ) -> None:
-    assert status_verdict(code, reason, local(1)) == Verdict(error, f"{code}: {reason}")
+    assert status_verdict(code, reason, local(1)) == Diagnosis(error, f"{code}: {reason}")
 
 
 def test_a_status_about_credentials_depends_on_whether_there_are_any() -> None:
@@ -1231,7 +1231,7 @@ def test_where_the_probe_finds_nothing_the_words_decide(
 ) -> None:
     with faults.grpc_server({}) as port:
         verdict = diagnose(Code.UNAVAILABLE, details, local(port), deadline=soon())
-    assert verdict == Verdict(error, f"UNAVAILABLE: {details}")
+    assert verdict == Diagnosis(error, f"UNAVAILABLE: {details}")
 
 
 def test_a_header_lost_on_the_way_is_no_missing_credential() -> None:
@@ -1358,11 +1358,11 @@ def test_the_probe_leaves_nothing_open(
     opened: list[socket.socket] = []
 
     def recorded(*args: Any) -> Any:
-        sock, address = dial(*args)
+        sock, address = dial_tcp(*args)
         opened.append(sock)
         return sock, address
 
-    monkeypatch.setattr("zconfig.diagnosis.probe.dial", recorded)
+    monkeypatch.setattr("zconfig._diagnosis.probe.dial_tcp", recorded)
     with matrix.showing("other_host", "h2")(certificates) as port:
         stages(local(port, **tls(certificates)), soon())
     assert [sock.fileno() for sock in opened] == [-1, -1]
@@ -1370,14 +1370,14 @@ def test_the_probe_leaves_nothing_open(
 
 # --- surroundings --------------------------------------------------------------------------
 
-CONTAINER = Surroundings(in_container=True)
+CONTAINER = HostEnvironment(in_container=True)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "::1"])
 def test_loopback_in_a_container_is_remarked_on(host: str) -> None:
     target = ProbeTarget(host, 19530)
     assert "the container itself" in hint(errors.RefusedError, target, CONTAINER)
-    assert hint(errors.RefusedError, target, Surroundings()) == ""
+    assert hint(errors.RefusedError, target, HostEnvironment()) == ""
     # Whatever answers there is what was meant, or there is no telling what was.
     assert hint(errors.ServerNotReadyError, target, CONTAINER) == ""
     assert hint(errors.RejectedCredentialsError, target, CONTAINER) == ""
@@ -1385,51 +1385,55 @@ def test_loopback_in_a_container_is_remarked_on(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["milvus", "10.0.0.1", "localhost.test"])
 def test_other_hosts_in_a_container_are_not(host: str) -> None:
-    assert observations(ProbeTarget(host, 19530), CONTAINER) == ()
+    assert environment_hints(ProbeTarget(host, 19530), CONTAINER) == ()
 
 
 def test_a_proxy_in_force_is_named_with_its_variable_and_without_its_password() -> None:
     url = "http://user:s3cret@proxy:3128"
     target = ProbeTarget("db.test", 19530, via_proxy=url)
-    surroundings = Surroundings({"http_proxy": url})
+    surroundings = HostEnvironment({"http_proxy": url})
     expected = "http_proxy sends this through http://********@proxy:3128"
     assert hint(errors.ConnectTimeoutError, target, surroundings) == expected
     assert hint(errors.UntrustedCertificateError, target, surroundings) == expected
     assert hint(errors.DatabaseMissingError, target, surroundings) == ""
-    assert hint(errors.ProxyError, target, Surroundings()).startswith("PROXY sends")
+    assert hint(errors.ProxyError, target, HostEnvironment()).startswith("PROXY sends")
     assert "s3cret" not in repr(surroundings)
 
 
 def test_grpc_s_own_resolver_is_remarked_on() -> None:
-    surroundings = Surroundings({"GRPC_DNS_RESOLVER": "ares"})
+    surroundings = HostEnvironment({"GRPC_DNS_RESOLVER": "ares"})
     target = ProbeTarget("db.test", 19530)
     assert "GRPC_DNS_RESOLVER=ares" in hint(errors.NameServerError, target, surroundings)
     assert hint(errors.RefusedError, target, surroundings) == ""
-    assert hint(errors.NameServerError, target, Surroundings({"GRPC_DNS_RESOLVER": "native"})) == ""
+    assert (
+        hint(errors.NameServerError, target, HostEnvironment({"GRPC_DNS_RESOLVER": "native"})) == ""
+    )
 
 
 @pytest.mark.parametrize(("value", "remarked"), [("0", True), ("False", True), ("1", False)])
 def test_fork_support_switched_off_is_remarked_on(value: str, remarked: bool) -> None:
-    surroundings = Surroundings({"GRPC_ENABLE_FORK_SUPPORT": value})
+    surroundings = HostEnvironment({"GRPC_ENABLE_FORK_SUPPORT": value})
     told = hint(errors.ServerSilentError, ProbeTarget("db.test", 19530), surroundings)
     assert ("GRPC_ENABLE_FORK_SUPPORT" in told) is remarked
 
 
 def test_several_hints_stand_side_by_side() -> None:
     environ = {"GRPC_ENABLE_FORK_SUPPORT": "0"}
-    told = hint(errors.ConnectTimeoutError, local(1), Surroundings(environ, in_container=True))
+    told = hint(errors.ConnectTimeoutError, local(1), HostEnvironment(environ, in_container=True))
     assert told.count("; ") == 1
 
 
 def test_the_verdict_carries_the_hint() -> None:
     with faults.refused() as port:
         target = local(port)
-        verdict = diagnose(Code.UNAVAILABLE, "", target, deadline=soon(), surroundings=CONTAINER)
+        verdict = diagnose(
+            Code.UNAVAILABLE, "", target, deadline=soon(), host_environment=CONTAINER
+        )
     assert verdict.hint == hint(errors.RefusedError, target, CONTAINER)
 
 
 def test_kubernetes_is_a_container() -> None:
-    assert Surroundings.detect({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).in_container
+    assert HostEnvironment.detect({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).in_container
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -1437,10 +1441,10 @@ def test_a_container_is_known_by_its_mark(
     marked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark = tmp_path / ".dockerenv"
-    monkeypatch.setattr("zconfig.diagnosis.surroundings._CONTAINER_MARKS", (str(mark),))
+    monkeypatch.setattr("zconfig._diagnosis.hints._CONTAINER_MARKS", (str(mark),))
     if marked:
         mark.touch()
-    assert Surroundings.detect({}).in_container is marked
+    assert HostEnvironment.detect({}).in_container is marked
 
 
 # --- the servers of these tests ------------------------------------------------------------

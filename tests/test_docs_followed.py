@@ -13,7 +13,7 @@ from tests.support import servers
 from tests.support.pages import (
     PAGES,
     Command,
-    Follower,
+    TopologyCache,
     blocks_of,
     commands_of,
     follow,
@@ -55,13 +55,13 @@ FOLLOWED = [pytest.param(page, id=name_of(page)) for page in PAGES if commands(p
 
 
 @pytest.mark.parametrize("page", [each for each in FOLLOWED if each.id not in ELSEWHERE])
-def test_a_page_can_be_followed_from_its_top(page: Path, follower: Follower) -> None:
+def test_a_page_can_be_followed_from_its_top(page: Path, follower: TopologyCache) -> None:
     with follower:
         follow(page, follower, run=PROGRAMS, not_run=NOT_RUN.keys())
 
 
 @pytest.fixture
-def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Follower:
+def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> TopologyCache:
     text = "".join([c.code for c in commands(page)] + [b.code for b in blocks_of(page) if b.title])
     stand_ins = {}
     if "localhost:19530" in text:
@@ -72,7 +72,7 @@ def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Foll
         shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     if name_of(page) not in FROM_NOTHING:
         (tmp_path / ".env").write_text(README_DOTENV, encoding="utf-8")
-    return Follower(tmp_path, stand_ins)
+    return TopologyCache(tmp_path, stand_ins)
 
 
 @pytest.mark.parametrize("page", FOLLOWED)

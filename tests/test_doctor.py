@@ -26,9 +26,9 @@ from tests.support.fake_milvus import VERSION, fake_milvus
 from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_zconfig
 from tests.support.servers import CREDENTIALS
-from zconfig.cli.app import zconfig
-from zconfig.diagnosis import ProbeTarget, StageResult, Surroundings, warnings
-from zconfig.diagnosis.certificates import is_signed_with_md5, validities, validity
+from zconfig._cli.app import zconfig
+from zconfig._diagnosis import HostEnvironment, ProbeTarget, StageResult, advisories
+from zconfig._diagnosis.tls import is_signed_with_md5, validities, validity
 from zconfig.errors import MissingExtraError, RefusedError, Stage
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_a_milvus_lite_that_is_not_installed_fails_as_material(
     def fail() -> None:
         raise MissingExtraError("milvus-lite 3", "lite")
 
-    monkeypatch.setattr("zconfig.channel.lite._manager", fail)
+    monkeypatch.setattr("zconfig._channel.lite._manager", fail)
     found = examine({"ZILLIZ_URI": str(tmp_path / "app.db")})
     assert (states(found)["file material"], seen(found, "file material")) == (
         "failed",
@@ -266,7 +266,7 @@ def test_a_certificate_that_grpc_alone_does_not_trust_fails_tls(
         context.set_alpn_protocols(["h2"])
         return context
 
-    monkeypatch.setattr("zconfig.diagnosis.probe.client_context", trusting)
+    monkeypatch.setattr("zconfig._diagnosis.probe.client_context", trusting)
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
         found = examine({"ZILLIZ_URI": f"https://localhost:{server.port}"})
@@ -279,7 +279,7 @@ def test_a_probe_that_fails_alone_does_not_decide(
     milvus: RealMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = (StageResult(Stage.TCP, 0.1, "refused", RefusedError),)
-    monkeypatch.setattr("zconfig.cli.doctor.stages", lambda *_: failed)
+    monkeypatch.setattr("zconfig._cli.doctor.stages", lambda *_: failed)
     found = examine(prod(milvus))
     assert (found["exit_code"], found["state"]) == (0, "connected")
     assert [states(found)[stage] for stage in STAGES[3:]] == [
@@ -342,7 +342,7 @@ def test_the_table_is_for_reading_and_the_only_thing_on_standard_output(
         done = run_zconfig("doctor", environ={**environ, "ZCONFIG_LOG_FORMAT": "json"})
     assert done.returncode == 3
     assert "zconfig.connection.connected" in done.stderr
-    assert "zconfig.connection" not in done.stdout
+    assert "zconfig._connection" not in done.stdout
     assert "\x1b" not in done.stdout
     lines = done.stdout.splitlines()
     assert all(line == line.rstrip() for line in lines)
@@ -407,7 +407,7 @@ def test_a_certificate_that_ends_within_30_days_is_warned_about(
     target = replace(at, cert=str(path)) if field == "cert" else replace(at, ca=str(path))
     whose = {"cert": "the client certificate in TLS_CERT", "ca": "the authority in TLS_CA"}[field]
     expected = f"{whose} {path} {told.format(NOW + left)}" if told else None
-    assert warnings(target, (), Surroundings(), NOW) == ((expected,) if expected else ())
+    assert advisories(target, (), HostEnvironment(), NOW) == ((expected,) if expected else ())
 
 
 def test_of_a_bundle_the_authority_that_lasts_longest_counts(tmp_path: Path) -> None:
@@ -417,7 +417,7 @@ def test_of_a_bundle_the_authority_that_lasts_longest_counts(tmp_path: Path) -> 
     bundle.write_bytes(old.read_bytes() + b"# a comment\n" + new.read_bytes())
     target = ProbeTarget("db.test", 443, secure=True, ca=str(bundle))
     assert [each.end for each in validities(str(bundle))] == [NOW - DAY, NOW + 300 * DAY]
-    assert warnings(target, (), Surroundings(), NOW) == ()
+    assert advisories(target, (), HostEnvironment(), NOW) == ()
 
 
 def test_a_server_s_certificate_that_ends_soon_is_warned_about_though_it_connects(

@@ -12,16 +12,16 @@ from urllib.parse import quote
 import grpc
 import pytest
 
-from zconfig.endpoint import (
+from zconfig._endpoint import (
     Endpoint,
     EndpointError,
     Family,
-    Transport,
-    parse,
+    TransportType,
+    parse_uri,
     split_userinfo,
 )
-from zconfig.endpoint.faults import FAULTS
-from zconfig.redaction import Hidden
+from zconfig._endpoint.model import FAULTS
+from zconfig._redaction import Hidden
 
 CANARY = "c4naryc4nary"
 SERVERLESS = "in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
@@ -30,7 +30,7 @@ DEDICATED = "in01-ab12.aws-us-west-2.vectordb.zillizcloud.com"
 
 def code_of(text):
     with pytest.raises(EndpointError) as caught:
-        parse(text)
+        parse_uri(text)
     return caught.value.code
 
 
@@ -80,9 +80,9 @@ def code_of(text):
     ],
 )
 def test_an_accepted_form_is_normalised(text, uri):
-    endpoint = parse(text)
+    endpoint = parse_uri(text)
     assert endpoint.uri == str(endpoint) == uri
-    assert parse(uri) == endpoint
+    assert parse_uri(uri) == endpoint
 
 
 REFUSED = [
@@ -270,22 +270,22 @@ def test_an_error_is_its_message_and_its_remedy():
     ],
 )
 def test_the_host_tells_the_family(host, family):
-    assert parse(f"https://{host}").family is family
+    assert parse_uri(f"https://{host}").family is family
 
 
 def test_a_plaintext_server_is_no_global_cluster():
-    assert parse("http://my-global-cluster:19530").family is Family.MILVUS
+    assert parse_uri("http://my-global-cluster:19530").family is Family.MILVUS
 
 
 def test_a_cluster_of_zilliz_cloud_without_a_port_is_dialed_on_443():
-    assert parse(f"https://{DEDICATED}").port == 443
-    assert parse(f"https://{DEDICATED}:19530").port == 19530
+    assert parse_uri(f"https://{DEDICATED}").port == 443
+    assert parse_uri(f"https://{DEDICATED}:19530").port == 19530
 
 
 def test_paths_have_neither_host_nor_database():
-    socket, lite = parse("unix:/run/a%20b"), parse("./x.db")
-    assert socket == Endpoint(Transport.UNIX, Family.MILVUS, None, None, "/run/a b", None)
-    assert lite == Endpoint(Transport.LITE, Family.LITE, None, None, "./x.db", None)
+    socket, lite = parse_uri("unix:/run/a%20b"), parse_uri("./x.db")
+    assert socket == Endpoint(TransportType.UNIX, Family.MILVUS, None, None, "/run/a b", None)
+    assert lite == Endpoint(TransportType.LITE, Family.LITE, None, None, "./x.db", None)
     assert not socket.secure
     assert not lite.secure
 
@@ -300,12 +300,12 @@ def test_paths_have_neither_host_nor_database():
     ],
 )
 def test_the_target_is_what_grpc_dials(text, target):
-    assert parse(text).target == target
+    assert parse_uri(text).target == target
 
 
 def test_milvus_lite_has_no_target_before_it_runs():
     with pytest.raises(EndpointError) as caught:
-        _ = parse("./x.db").target
+        _ = parse_uri("./x.db").target
     assert caught.value.code == "no_target"
 
 
@@ -322,7 +322,7 @@ def test_grpc_reaches_a_server_by_its_target(tmp_path):
     try:
         for uri in (f"http://127.0.0.1:{port}/sales", f"unix:{quote(str(tmp_path))}/a%20b%25"):
             options = [("grpc.enable_http_proxy", 0)]
-            with grpc.insecure_channel(parse(uri).target, options) as channel:
+            with grpc.insecure_channel(parse_uri(uri).target, options) as channel:
                 assert channel.unary_unary("/any/Method")(b"ping", timeout=10) == b"ping"
     finally:
         server.stop(None).wait()
@@ -370,14 +370,14 @@ def test_userinfo_shows_no_secret(text):
 
 
 def test_an_endpoint_keeps_no_userinfo():
-    endpoint = parse(f"https://{CANARY}:{CANARY}@db.example/sales")
+    endpoint = parse_uri(f"https://{CANARY}:{CANARY}@db.example/sales")
     assert CANARY not in repr(endpoint) + endpoint.uri + endpoint.target
 
 
 @pytest.mark.parametrize("text", ["./x.db", "unix:/run/x", "https://db.example/sales"])
 def test_hidden_text_gives_plain_parts_that_survive_pickle(text):
-    endpoint = parse(Hidden(text))
-    assert pickle.loads(pickle.dumps(endpoint)) == parse(text)  # noqa: S301 - our own bytes
+    endpoint = parse_uri(Hidden(text))
+    assert pickle.loads(pickle.dumps(endpoint)) == parse_uri(text)  # noqa: S301 - our own bytes
     assert type(split_userinfo(Hidden(text)).uri) is str
 
 
@@ -386,7 +386,7 @@ def test_an_error_survives_pickle():
     assert (error.code, str(error)) == ("bad_port", str(EndpointError("bad_port")))
 
 
-@pytest.mark.parametrize("read", [parse, split_userinfo])
+@pytest.mark.parametrize("read", [parse_uri, split_userinfo])
 @pytest.mark.parametrize(
     "text",
     [f"https://root:{CANARY}/@db.example", f"https://{CANARY}:%zz@db.example:{CANARY}"],
@@ -403,7 +403,7 @@ def test_not_even_the_locals_of_a_traceback_hold_the_text(read, text):
     assert error.__context__ is error.__cause__ is None
 
 
-@pytest.mark.parametrize("read", [parse, split_userinfo])
+@pytest.mark.parametrize("read", [parse_uri, split_userinfo])
 @pytest.mark.parametrize(
     "unit",
     [

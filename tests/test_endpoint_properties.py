@@ -11,8 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from zconfig.endpoint import Endpoint, EndpointError, Family, Transport, parse, split_userinfo
-from zconfig.redaction import Secret
+from zconfig._endpoint import (
+    Endpoint,
+    EndpointError,
+    Family,
+    TransportType,
+    parse_uri,
+    split_userinfo,
+)
+from zconfig._redaction import Secret
 
 CANARY = "c4naryc4nary"
 thorough = settings(max_examples=150, deadline=None)
@@ -21,7 +28,7 @@ printable_ascii = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
 ports = st.integers(1, 65535)
 labels = st.from_regex(r"[a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9_])?", fullmatch=True)
 names = st.lists(labels, min_size=1, max_size=4).map(".".join).map(lambda name: f"{name}.example")
-addresses = st.ip_addresses().map(lambda address: parse(f"http://{bracketed(address)}").host)
+addresses = st.ip_addresses().map(lambda address: parse_uri(f"http://{bracketed(address)}").host)
 databases = st.none() | printable_ascii.filter(bool)
 path_text = st.text(
     st.characters(exclude_categories=("C", "Z"), exclude_characters="/,"), min_size=1
@@ -58,7 +65,7 @@ def remote_endpoints(draw):
             else [(".example", Family.MILVUS)]
         )
     )
-    transport = Transport.TLS if secure else Transport.PLAINTEXT
+    transport = TransportType.TLS if secure else TransportType.PLAINTEXT
     host = f"in01-{label}{domain}"
     if family is Family.MILVUS:
         host = draw(st.just(host) | addresses)
@@ -67,10 +74,10 @@ def remote_endpoints(draw):
 
 segments = st.lists(path_text, min_size=1, max_size=3).map("/".join)
 sockets = segments.map(
-    lambda path: Endpoint(Transport.UNIX, Family.MILVUS, None, None, f"/{path}", None)
+    lambda path: Endpoint(TransportType.UNIX, Family.MILVUS, None, None, f"/{path}", None)
 )
 lite_files = segments.map(
-    lambda path: Endpoint(Transport.LITE, Family.LITE, None, None, f"./{path}.db", None)
+    lambda path: Endpoint(TransportType.LITE, Family.LITE, None, None, f"./{path}.db", None)
 )
 endpoints = remote_endpoints() | sockets | lite_files
 
@@ -105,15 +112,15 @@ any_text = st.text(st.characters()) | st.lists(garbage).map("".join) | mutated_u
 @thorough
 @given(endpoints)
 def test_an_endpoint_survives_its_uri(endpoint):
-    assert parse(endpoint.uri) == endpoint
+    assert parse_uri(endpoint.uri) == endpoint
 
 
 @thorough
 @given(valid_uris)
 def test_the_normal_form_is_a_fixed_point(text):
-    endpoint = parse(text)
-    assert parse(endpoint.uri) == endpoint
-    assert parse(endpoint.uri).uri == endpoint.uri
+    endpoint = parse_uri(text)
+    assert parse_uri(endpoint.uri) == endpoint
+    assert parse_uri(endpoint.uri).uri == endpoint.uri
 
 
 @thorough
@@ -123,10 +130,10 @@ def test_the_normal_form_is_a_fixed_point(text):
 @example("unix:/%ED%A0%80")
 def test_any_text_is_an_endpoint_or_a_fault(text):
     try:
-        endpoint = parse(text)
+        endpoint = parse_uri(text)
     except EndpointError:
         return
-    assert parse(endpoint.uri) == endpoint
+    assert parse_uri(endpoint.uri) == endpoint
     assert endpoint.port is None or 1 <= endpoint.port <= 65535
     assert endpoint.uri.isprintable()
     if endpoint.host is not None:
@@ -150,14 +157,14 @@ def test_userinfo_is_split_off_or_a_fault(text):
 @given(any_text)
 def test_userinfo_never_changes_where_a_uri_leads(text):
     try:
-        expected = parse(text)
+        expected = parse_uri(text)
         found = split_userinfo(text)
     except EndpointError:
         return
-    assert parse(found.uri) == expected
+    assert parse_uri(found.uri) == expected
 
 
-@pytest.mark.parametrize("read", [parse, split_userinfo])
+@pytest.mark.parametrize("read", [parse_uri, split_userinfo])
 @thorough
 @given(text=any_text, at=st.floats(0, 1))
 def test_a_fault_repeats_nothing_of_the_text(read, text, at):
@@ -181,13 +188,13 @@ def test_percent_encoded_credentials_come_back_equal(user, password):
         encoded += ":" + quote(password, safe="")
     found = split_userinfo(f"https://{encoded}@db.example/sales")
     assert (found.uri, found.user, found.password) == ("https://db.example/sales", user, password)
-    assert parse(f"https://{encoded}@db.example/sales") == parse("https://db.example/sales")
+    assert parse_uri(f"https://{encoded}@db.example/sales") == parse_uri("https://db.example/sales")
 
 
 @thorough
 @given(st.ip_addresses())
 def test_an_ip_address_stays_the_same_address(address):
-    assert ip_address(parse(f"http://{bracketed(address)}").host) == address
+    assert ip_address(parse_uri(f"http://{bracketed(address)}").host) == address
 
 
 @thorough

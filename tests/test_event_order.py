@@ -17,10 +17,10 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.dispatch import Dispatcher
+from zconfig._event_bus import Dispatcher
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.errors import ClosedError
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
 request: ContextVar[str] = ContextVar("request")
 
@@ -54,9 +54,9 @@ def test_what_comes_while_another_thread_delivers_is_left_to_that_one() -> None:
     dispatcher, hook = Dispatcher(), Stuck()
     dispatcher.subscribe(hook)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(dispatcher.emit, event(1))
+        first = pool.submit(dispatcher.publish, event(1))
         assert hook.is_in.wait(PATIENCE_S)
-        dispatcher.emit(event(2))  # returns, though the other thread cannot go on
+        dispatcher.publish(event(2))  # returns, though the other thread cannot go on
         assert hook.heard == [event(1)]
         hook.go_on.set()
         first.result(PATIENCE_S)
@@ -67,9 +67,9 @@ def test_a_hook_that_is_stuck_holds_up_no_other_alias() -> None:
     dispatcher, hook = Dispatcher(), Stuck()
     dispatcher.subscribe(hook)
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(dispatcher.emit, event(1, "prod"))
+        first = pool.submit(dispatcher.publish, event(1, "prod"))
         assert hook.is_in.wait(PATIENCE_S)
-        dispatcher.emit(event(2, "docs"))
+        dispatcher.publish(event(2, "docs"))
         assert hook.heard == [event(1, "prod"), event(2, "docs")]
         hook.go_on.set()
         first.result(PATIENCE_S)
@@ -80,11 +80,11 @@ def test_each_hook_hears_what_a_hook_causes_after_what_caused_it() -> None:
 
     def answer(heard: events.Event) -> None:
         if heard == event(1):
-            dispatcher.emit(event(2))
+            dispatcher.publish(event(2))
 
     dispatcher.subscribe(answer)
     dispatcher.subscribe(heard.append)
-    dispatcher.emit(event(1))
+    dispatcher.publish(event(1))
     assert heard == [event(1), event(2)]
 
 
@@ -92,14 +92,14 @@ def test_many_threads_deliver_each_event_once_and_in_the_order_of_the_lock() -> 
     threads, rounds = 8, 300
     dispatcher, heard, lock = Dispatcher(), list[str](), threading.Lock()
     dispatcher.subscribe(lambda event: heard.append(event.endpoint), events.ConnectionEvent)
-    put = list[str]()
+    enqueue = list[str]()
 
     def work() -> None:
         for _ in range(rounds):
             with lock:
-                put.append(f"http://db:{len(put)}")
-                dispatcher.put(event(len(put) - 1))
-            dispatcher.deliver("prod")
+                enqueue.append(f"http://db:{len(enqueue)}")
+                dispatcher.enqueue(event(len(enqueue) - 1))
+            dispatcher.flush("prod")
 
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -110,7 +110,7 @@ def test_many_threads_deliver_each_event_once_and_in_the_order_of_the_lock() -> 
     finally:
         sys.setswitchinterval(interval_s)
     assert len(heard) == threads * rounds
-    assert heard == put
+    assert heard == enqueue
 
 
 def test_hooks_run_in_the_context_in_which_it_happened_whoever_delivers() -> None:
@@ -120,7 +120,7 @@ def test_hooks_run_in_the_context_in_which_it_happened_whoever_delivers() -> Non
 
     def work(name: str, number: int) -> None:
         request.set(name)
-        dispatcher.emit(event(number))
+        dispatcher.publish(event(number))
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(work, "r1", 1)
@@ -140,20 +140,20 @@ def test_a_hook_that_is_interrupted_loses_no_later_event() -> None:
 
     dispatcher.subscribe(interrupt)
     dispatcher.subscribe(heard.append)
-    dispatcher.put(event(1))
-    dispatcher.put(event(2))
+    dispatcher.enqueue(event(1))
+    dispatcher.enqueue(event(2))
     with pytest.raises(KeyboardInterrupt):
-        dispatcher.deliver("prod")
-    dispatcher.deliver("prod")
+        dispatcher.flush("prod")
+    dispatcher.flush("prod")
     assert heard == [event(2)]
 
 
 def test_a_child_delivers_nothing_of_its_parent() -> None:
     dispatcher, heard = Dispatcher(), list[events.Event]()
     dispatcher.subscribe(heard.append)
-    dispatcher.put(event(1))
+    dispatcher.enqueue(event(1))
     dispatcher.after_fork()
-    dispatcher.emit(event(2))
+    dispatcher.publish(event(2))
     assert heard == [event(2)]
 
 
@@ -188,16 +188,16 @@ def test_an_alias_is_told_of_before_it_is_connected_whoever_reads_it(server: Fak
 
 def locks_of(connections: Connections) -> dict[str, Any]:
     registry = connections._registry
-    lifecycle = registry.pool.lifecycle("prod")
+    lifecycle = registry.pool.managed("prod")
     locks = {
-        "rereading": registry._rereading.lock,
-        "configured": registry._rereading._table_lock,
+        "rereading": registry._reloader.lock,
+        "configured": registry._reloader._table_lock,
         "announcing": registry._announcing,
         "pool": registry.pool._lock,
         "table": registry.known._lock,
     }
     if lifecycle:
-        locks |= {"lifecycle": lifecycle._lock, "renewing": lifecycle.renewal._lock}
+        locks |= {"lifecycle": lifecycle._lock, "renewing": lifecycle.refresher._lock}
         locks |= {"rotating": lifecycle.rotating}
     return locks
 

@@ -15,11 +15,11 @@ from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy, refused
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.connection import reports
+from zconfig._connection import event_factories
+from zconfig._log import log_event
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.errors import AutoconnectError, ConnectError, DatabaseMissingError
-from zconfig.log import log_event
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
 Record = dict[str, Any]
 ENVIRONMENT = "ZILLIZ_PROD_URI (environment)"
@@ -234,7 +234,7 @@ def test_a_rotation(log: Log, server: FakeMilvus, tmp_path: Path) -> None:
 def test_a_move(log: Log, server: FakeMilvus) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         spec = connections.spec("prod")
-    log_event(reports.moved(spec, "a:19530", "b:19530", started=0.0))
+    log_event(event_factories.moved(spec, "a:19530", "b:19530", started=0.0))
     assert log.of(events.ConnectionMoved) == record(
         events.ConnectionMoved,
         "info",
@@ -248,11 +248,11 @@ def test_a_move(log: Log, server: FakeMilvus) -> None:
 
 def test_a_child(log: Log, server: FakeMilvus) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
-        from zconfig.registry.announce import forked
+        from zconfig._registry.config_events import forked
 
         connections.subscribe(log_event)
         for each in forked(("prod",)):
-            connections._registry.emit(each)
+            connections._registry.publish(each)
     assert log.of(events.ProcessForked) == record(
         events.ProcessForked, "debug", pid=os.getpid(), aliases=("prod",)
     )

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.faults import refused
 from zconfig import events
-from zconfig.dispatch import Dispatcher
-from zconfig.registry import Connections
-from zconfig.settings.load import load
+from zconfig._event_bus import Dispatcher
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 
 
 def connections_of(environ: dict[str, str], directory: Path) -> Connections:
@@ -148,9 +148,9 @@ def test_an_unsubscribed_hook_hears_nothing_more() -> None:
     dispatcher, seen = Dispatcher(), []
     unsubscribe = dispatcher.subscribe(seen.append)
     event = events.ConnectionClosed(alias="a", endpoint="http://db:19530")
-    dispatcher.emit(event)
+    dispatcher.publish(event)
     unsubscribe()
-    dispatcher.emit(event)
+    dispatcher.publish(event)
     assert seen == [event]
 
 
@@ -159,7 +159,7 @@ def test_the_same_hook_subscribed_twice_is_taken_out_once() -> None:
     unsubscribe = dispatcher.subscribe(seen.append)
     dispatcher.subscribe(seen.append)
     unsubscribe()
-    dispatcher.emit(events.ConnectionClosed(alias="a", endpoint="http://db:19530"))
+    dispatcher.publish(events.ConnectionClosed(alias="a", endpoint="http://db:19530"))
     assert len(seen) == 1
 
 

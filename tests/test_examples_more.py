@@ -18,12 +18,12 @@ import pytest
 from tests.support import faults
 from tests.support.processes import REPOSITORY, run
 from tests.support.servers import CREDENTIALS, RealMilvus
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-with quiet_import():
+with import_without_side_effects():
     from pymilvus import DataType, MilvusClient
 
 MIGRATION = REPOSITORY / "examples" / "migrate_from_pymilvus"

@@ -10,10 +10,10 @@ import pytest
 
 import zconfig
 from tests.support.processes import run_zconfig
-from zconfig.cli.explaining import explanation_table
-from zconfig.registry import Connections
-from zconfig.settings.explain import AliasExplanation, FieldExplanation
-from zconfig.settings.load import load
+from zconfig._cli.inspect import explanation_table
+from zconfig._registry import Connections
+from zconfig._settings.explain import AliasExplanation, FieldExplanation
+from zconfig._settings.load import load
 
 SECRET = "s3cret-t0ken"
 URI = "http://127.0.0.1:1"

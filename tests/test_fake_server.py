@@ -20,8 +20,8 @@ import pytest
 from tests.support.fake_milvus import PATIENCE_S
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig.aio.connections import AsyncConnections
-from zconfig.channel.quiet import quiet_import
 from zconfig.errors import (
     ClosedByPeerError,
     DatabaseMissingError,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.certificates import Certificates
-    from zconfig.connection import Connection
+    from zconfig._connection import Connection
 
-with quiet_import():
+with import_without_side_effects():
     from pymilvus.grpc_gen import milvus_pb2
 
 MILVUS = "/milvus.proto.milvus.MilvusService/"

@@ -309,20 +309,20 @@ inherited.ping()
 
 def test_a_child_is_not_held_up_by_locks_of_threads_that_are_gone(server: FakeMilvus) -> None:
     script = """
-from zconfig.connection import CORES
+from zconfig._connection import CHANNELS
 connection = connections.default
-from zconfig.channel.gate import GATE
-lifecycle = connections._pool.lifecycle("default")
+from zconfig._channel.fork_gate import GATE
+lifecycle = connections._pool.managed("default")
 held = [
-    CORES._lock,
+    CHANNELS._lock,
     connections._pool._lock,
-    connections._registry._rereading.lock,
-    connections._registry._rereading._table_lock,
-    connections._registry._keeper._lock,
+    connections._registry._reloader.lock,
+    connections._registry._reloader._table_lock,
+    connections._registry._worker._lock,
     lifecycle._lock,
     lifecycle.rotating,
-    lifecycle.renewal._lock,
-    lifecycle.line.core._lock,
+    lifecycle.refresher._lock,
+    lifecycle.bound.shared._lock,
 ]
 for lock in held:
     lock.acquire()
@@ -343,8 +343,7 @@ connections.default.ping()
 
 def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one() -> None:
     script = """
-from zconfig.connection import CORES
-from zconfig.registry.forks import guard_forks
+from zconfig._registry.forks import guard_forks
 guard_forks(connections._registry)
 connections._table._lock.acquire()
 forked(lambda: connections.add_connection(docs={"uri": "http://127.0.0.1:1"}))
@@ -419,7 +418,7 @@ print("parent", inherited.ping() > 0, inherited.server.version)
 def test_what_is_imported_before_a_fork_brings_no_hook_for_forks_of_its_own() -> None:
     script = """
 from importlib import import_module
-from zconfig.registry.forks import LATE, LATE_WITH_GRPC, import_grpc
+from zconfig._registry.forks import LATE, LATE_WITH_GRPC, import_grpc
 
 import_grpc()
 hooks = []

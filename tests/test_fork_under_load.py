@@ -218,7 +218,7 @@ finish()
 def test_a_program_that_is_started_does_not_close_the_gate(server: FakeMilvus) -> None:
     script = """
 import subprocess
-from zconfig.channel.gate import GATE
+from zconfig._channel.fork_gate import GATE
 
 connections.default
 close, closed = GATE.close, []
@@ -267,10 +267,10 @@ def test_a_fork_while_another_thread_reads_what_was_put_off_until_the_first_use(
     script = """
 import threading
 
-from zconfig.registry import rereading
+from zconfig._registry import reload
 
 reading, go_on, parent = threading.Event(), threading.Event(), os.getpid()
-has_remote = rereading.has_remote
+has_remote = reload.has_remote
 
 def slowly(options):
     if os.getpid() == parent:
@@ -278,7 +278,7 @@ def slowly(options):
         assert go_on.wait(10)
     return has_remote(options)
 
-rereading.has_remote = slowly
+reload.has_remote = slowly
 first = threading.Thread(target=lambda: connections.default.ping())
 first.start()
 assert reading.wait(10)

@@ -29,8 +29,9 @@ from tests.support.topology import (
     topology_server,
 )
 from zconfig import events
+from zconfig._connection import State
+from zconfig._topology import cache
 from zconfig.aio.connections import AsyncConnections
-from zconfig.connection import State
 from zconfig.errors import (
     ConnectError,
     MalformedTopologyError,
@@ -40,7 +41,6 @@ from zconfig.errors import (
     RejectedCredentialsError,
     TopologyUnavailableError,
 )
-from zconfig.topology import follower
 
 HOST = "x-global-cluster.test"
 ENDPOINT = f"https://{HOST}:443"
@@ -146,7 +146,7 @@ def test_a_primary_is_lost_until_another_one_is_told_of(cluster: Cluster) -> Non
 def test_roles_that_are_swapped_while_all_is_well_are_followed_when_it_is_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "REFRESH_S", 0.1)
+    monkeypatch.setattr(cache, "REFRESH_S", 0.1)
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)
         connection = connections["world"]
@@ -190,7 +190,7 @@ async def demoted_on_a_loop(aio: AsyncConnections, cluster: Cluster, ears: Ears)
 def test_a_new_primary_that_does_not_accept_us_is_not_followed(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower, "REFRESH_S", 0.1)
+    monkeypatch.setattr(cache, "REFRESH_S", 0.1)
     cluster.members[1].secrets = {"another-key"}
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)

@@ -23,10 +23,10 @@ from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy, refu
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig import health
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.aio.connections import AsyncConnections
 from zconfig.health import AliasStatus, Readiness, Status
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_an_optional_alias_that_is_missing_is_told_and_keeps_nobody_from_being_r
             status = Readiness(connections).status()
     assert status.is_ready
     assert status.aliases["eu"].state == "retrying"
-    assert "ZILLIZ_EU_URI" in status.aliases["eu"].trouble
+    assert "ZILLIZ_EU_URI" in status.aliases["eu"].last_error
 
 
 def test_what_nobody_uses_though_it_is_optional_is_left_alone(server: FakeMilvus) -> None:
@@ -136,7 +136,7 @@ def test_a_required_alias_that_is_misconfigured_is_told_and_nothing_is_ready(
     assert not status.is_ready
     assert status.aliases["default"].state == "connected"
     assert (status.aliases["eu"].state, status.aliases["eu"].required) == ("misconfigured", True)
-    assert "ZILLIZ_EU_URI" in status.aliases["eu"].trouble
+    assert "ZILLIZ_EU_URI" in status.aliases["eu"].last_error
 
 
 def test_an_optional_alias_that_is_misconfigured_keeps_nobody_from_being_ready(
@@ -163,10 +163,10 @@ def test_it_follows_a_loss_and_a_return(path: BreakableProxy) -> None:
         eventually(lambda: not readiness.status().is_ready)
         lost = readiness.status().aliases["default"]
         assert lost.state == "lost"
-        assert "start the server, or correct the port in ZILLIZ_URI" in lost.trouble
+        assert "start the server, or correct the port in ZILLIZ_URI" in lost.last_error
         path.heal()
         eventually(lambda: readiness.status().is_ready)
-        assert readiness.status().aliases["default"].trouble == ""
+        assert readiness.status().aliases["default"].last_error == ""
 
 
 # --- it dials nobody, and has idle aliases opened -------------------------------------------
@@ -197,10 +197,10 @@ def test_it_asks_nobody_however_often_it_is_asked(server: FakeMilvus) -> None:
 def test_what_cannot_be_opened_is_tried_until_it_can_be() -> None:
     with refused() as port, registry(ZILLIZ_URI=f"http://127.0.0.1:{port}") as connections:
         readiness = Readiness(connections)
-        eventually(lambda: bool(readiness.status().aliases["default"].trouble))
+        eventually(lambda: bool(readiness.status().aliases["default"].last_error))
         status = readiness.status().aliases["default"]
     assert status.state == "retrying"
-    assert "start the server, or correct the port in ZILLIZ_URI" in status.trouble
+    assert "start the server, or correct the port in ZILLIZ_URI" in status.last_error
 
 
 def test_what_was_disconnected_is_opened_again(server: FakeMilvus) -> None:
@@ -223,8 +223,8 @@ def test_what_stands_beyond_the_network_is_not_read_in_the_request(
         assert may_answer.wait(PATIENCE_S)
         return load({"ZILLIZ_URI": server.uri}, tmp_path, system_secrets="nowhere")
 
-    at_first = lambda: load(environ, tmp_path, system_secrets="nowhere", remote=False)  # noqa: E731 - as short as it can be
-    connections = Connections(read_it, at_first)
+    local_loader = lambda: load(environ, tmp_path, system_secrets="nowhere", remote=False)  # noqa: E731 - as short as it can be
+    connections = Connections(read_it, local_loader)
     readiness = Readiness(connections)
     assert readiness.status() == readiness.status() == Status({})
     may_answer.set()
@@ -270,7 +270,7 @@ def test_it_knows_what_is_open_on_an_event_loop(path: BreakableProxy) -> None:
             assert (await asyncio.to_thread(readiness.status)).is_ready
             path.cut()
             await soon(lambda: readiness.status().aliases["default"].state == "lost")
-            assert "start the server" in readiness.status().aliases["default"].trouble
+            assert "start the server" in readiness.status().aliases["default"].last_error
 
         asyncio.run(main())
         assert not connections.has_connection("default")
@@ -339,7 +339,7 @@ def test_both_applications_answer_503_when_it_is_not_and_say_no_more_than_they_s
 def test_details_are_told_where_the_application_wants_them() -> None:
     with registry(ZILLIZ_URI="ftp://inner.example") as connections:
         answer = ask_wsgi(Readiness(connections, details=True).wsgi)
-    assert "ZILLIZ_URI" in answer.document["aliases"]["default"]["trouble"]
+    assert "ZILLIZ_URI" in answer.document["aliases"]["default"]["last_error"]
 
 
 def test_no_secret_is_told() -> None:
@@ -347,7 +347,7 @@ def test_no_secret_is_told() -> None:
     environ["ZILLIZ_EU_TOKEN"] = "s3cr3t-w0rd"
     with registry(**environ) as connections:
         readiness = Readiness(connections, details=True)
-        eventually(lambda: bool(readiness.status().aliases["default"].trouble))
+        eventually(lambda: bool(readiness.status().aliases["default"].last_error))
         assert b"s3cr3t" not in ask_wsgi(readiness.wsgi).body
 
 

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.processes import REPOSITORY, run_zconfig
-from zconfig.cli.app import zconfig
-from zconfig.cli.initialise import dotenv_line
+from zconfig._cli.app import zconfig
+from zconfig._cli.generate import dotenv_line
+from zconfig._sources.dotenv import read_dotenv
 from zconfig.errors import ExitCode
-from zconfig.sources.dotenv import read_dotenv
 
 TOKEN = "s3cret $t #x'y"
 
@@ -173,7 +173,7 @@ def test_an_answer_that_is_missing_is_named_with_the_way_to_give_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if stdin == "closed":
-        monkeypatch.setattr("zconfig.cli.making.sys", SimpleNamespace(stdin=None))
+        monkeypatch.setattr("zconfig._cli.generate.sys", SimpleNamespace(stdin=None))
     done = init(*arguments)
     assert done.exit_code == ExitCode.USAGE
     assert message in done.stderr
@@ -186,7 +186,7 @@ def test_an_answer_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_a_terminal_nothing_but_the_question_is_said(tmp_path: Path) -> None:
-    start = "from zconfig.cli import main; main()"
+    start = "from zconfig._cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", start, "init", "--uri", "./x.db"],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -354,7 +354,7 @@ def test_an_interruption_leaves_the_old_file_and_no_other(
 def test_on_a_terminal_what_is_wrong_is_asked_again_and_the_token_is_not_echoed(
     tmp_path: Path,
 ) -> None:
-    start = "from zconfig.cli import main; main()"
+    start = "from zconfig._cli import main; main()"
     terminal, theirs = pty.openpty()
     child = subprocess.Popen(
         [sys.executable, "-c", start, "init"],

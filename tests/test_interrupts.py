@@ -14,8 +14,8 @@ import pytest
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
-from zconfig.channel.cancellation import Cancellation
-from zconfig.channel.interruptible import run_interruptibly
+from zconfig._channel.bound_channel import Cancellation
+from zconfig._channel.interruptible import run_interruptibly
 
 _REQUEST: ContextVar[str] = ContextVar("_REQUEST", default="none")
 

@@ -7,49 +7,49 @@ from pathlib import Path
 
 import pytest
 
-from zconfig.registry.forks import LATE, LATE_WITH_GRPC
+from zconfig._registry.forks import LATE, LATE_WITH_GRPC
 
 PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"paths", "redaction", "patience", "_version"},
-    {"origin"},
-    {"errors", "events", "masking"},
-    {"dispatch"},
-    {"sources"},
-    {"endpoint"},
-    {"settings"},
-    {"spec"},
-    {"channel"},
-    {"diagnosis"},
-    {"topology"},
-    {"connection"},
-    {"registry"},
+    {"_paths", "_redaction", "_deadline", "_version"},
+    {"_origin"},
+    {"errors", "events", "_log_masking"},
+    {"_event_bus"},
+    {"_sources"},
+    {"_endpoint"},
+    {"_settings"},
+    {"_spec"},
+    {"_channel"},
+    {"_diagnosis"},
+    {"_topology"},
+    {"_connection"},
+    {"_registry"},
     {"aio"},
-    {"log"},
+    {"_log"},
     {"interop", "testing", "health", "otel"},
-    {"cli"},
+    {"_cli"},
     {"", "__main__"},
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 # What a room may import besides the standard library and the rooms above it.
 OUTSIDE = {
-    "sources": {"dotenv", "pydantic_settings", "azure", "google"},
-    "settings": {"pydantic", "pydantic_core", "pydantic_settings"},
-    "channel": {
+    "_sources": {"dotenv", "pydantic_settings", "azure", "google"},
+    "_settings": {"pydantic", "pydantic_core", "pydantic_settings"},
+    "_channel": {
         "grpc",
         "milvus_lite",
         "pymilvus",
         "dotenv",
     },  # dotenv: shielded while pymilvus loads
-    "diagnosis": {"grpc"},
-    "topology": {"grpc"},
-    "connection": {"grpc"},
+    "_diagnosis": {"grpc"},
+    "_topology": {"grpc"},
+    "_connection": {"grpc"},
     "aio": {"grpc"},
-    "log": {"structlog"},
-    "cli": {"click", "rich"},
+    "_log": {"structlog"},
+    "_cli": {"click", "rich"},
     "interop": {"pymilvus"},
     "": {"pymilvus"},  # for types alone
     "testing": {"pytest", "grpc"},
@@ -99,7 +99,7 @@ def test_a_room_imports_no_library_but_its_own(module: Path) -> None:
 
 def test_the_environment_of_the_process_is_read_in_one_place() -> None:
     readers = [m.name for m in MODULES if {"os.environ", "os.getenv"} & attributes_of(m)]
-    assert readers == ["process.py"]
+    assert readers == ["environment.py"]
 
 
 def attributes_of(module: Path) -> set[str]:
@@ -109,8 +109,8 @@ def attributes_of(module: Path) -> set[str]:
 
 def test_the_check_of_the_rooms_sees_imports_inside_functions(tmp_path: Path) -> None:
     module = tmp_path / "x.py"
-    module.write_text("def f():\n    from zconfig.cli import main\n", encoding="utf-8")
-    assert imports_of(module) == {"zconfig.cli"}
+    module.write_text("def f():\n    from zconfig._cli import main\n", encoding="utf-8")
+    assert imports_of(module) == {"zconfig._cli"}
 
 
 def imported_late(path: Path) -> set[str]:
@@ -127,11 +127,11 @@ def imported_late(path: Path) -> set[str]:
 
 
 def test_what_is_imported_late_is_imported_before_a_fork() -> None:
-    rooms = ("sources", "settings", "connection", "registry")
+    rooms = ("_sources", "_settings", "_connection", "_registry")
     paths = [path for room in rooms for path in (PACKAGE / room).rglob("*.py")]
-    late = {name for path in (*paths, PACKAGE / "log.py") for name in imported_late(path)}
+    late = {name for path in (*paths, PACKAGE / "_log.py") for name in imported_late(path)}
     # By `import_grpc`, which a fork waits for.
-    by_another_way = {"zconfig.connection", "zconfig.connection.reports"}
+    by_another_way = {"zconfig._connection", "zconfig._connection.event_factories"}
     assert late - by_another_way == {
         name for name in (*LATE, *LATE_WITH_GRPC) if name.startswith("zconfig.")
     }

@@ -20,15 +20,15 @@ import pytest
 import zconfig
 from tests.support.fake_milvus import fake_milvus
 from tests.support.registries import registry
+from zconfig._channel import lite
+from zconfig._channel.lite import LiteError, LiteLockedError
+from zconfig._channel.messages import EMPTY_REQUEST, GET_VERSION, VersionReply
+from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._connection import transport
 from zconfig.aio.connections import AsyncConnections
-from zconfig.channel import lite
-from zconfig.channel.lite import LiteError, LiteLockedError
-from zconfig.channel.messages import EMPTY_REQUEST, GET_VERSION, VersionReply
-from zconfig.channel.quiet import quiet_import
-from zconfig.connection import link
 from zconfig.errors import AutoconnectError, EmbeddedServerLockedError
 
-with quiet_import():
+with import_without_side_effects():
     from milvus_lite.server_manager import server_manager_instance as manager
     from pymilvus import MilvusClient
 
@@ -96,7 +96,7 @@ def run(script, *arguments):
 HOLDS = """
 import sys
 from pathlib import Path
-from zconfig.channel import lite
+from zconfig._channel import lite
 print(*(lite.acquire(Path(name)).address for name in sys.argv[1:]), flush=True)
 sys.stdin.read()
 """
@@ -244,7 +244,7 @@ def test_a_path_that_is_open_elsewhere_is_waited_for_and_no_other_failure(
             raise failure
         return lite.Lease(f"127.0.0.1:{server.port}", SimpleNamespace(take_back=lambda _: None))
 
-    monkeypatch.setattr(link, "acquire", acquire)
+    monkeypatch.setattr(transport, "acquire", acquire)
     with fake_milvus() as server, registry(ZILLIZ_URI="./x.db") as connections:
         if face == "blocking":
             connect = partial(connections.autoconnect, wait=DEADLINE_S)
@@ -261,7 +261,7 @@ def test_a_path_that_is_open_elsewhere_is_waited_for_and_no_other_failure(
 
 
 def test_what_says_that_a_path_is_open_elsewhere_says_how_to_wait_for_it(monkeypatch):
-    monkeypatch.setattr(link, "acquire", Mock(side_effect=LiteLockedError))
+    monkeypatch.setattr(transport, "acquire", Mock(side_effect=LiteLockedError))
     with (
         registry(ZILLIZ_URI="./x.db") as connections,
         pytest.raises(EmbeddedServerLockedError) as caught,
@@ -340,8 +340,8 @@ CYCLES = """
 import threading, time
 from pathlib import Path
 import grpc
-from zconfig.channel import lite
-from zconfig.channel.messages import EMPTY_REQUEST, GET_VERSION
+from zconfig._channel import lite
+from zconfig._channel.messages import EMPTY_REQUEST, GET_VERSION
 
 def cycle():
     lease = lite.acquire(Path("x.db"))
@@ -370,7 +370,7 @@ def test_twenty_cycles_leave_no_thread_and_no_descriptor():
 PRINTS_NOTHING = """
 import logging
 from pathlib import Path
-from zconfig.channel import lite
+from zconfig._channel import lite
 Path("file.db").touch()
 Path("odd.db/LOCK").mkdir(parents=True)
 for name in ("x.db", "x.db", "file.db", "odd.db", "held.db"):
@@ -393,8 +393,8 @@ FORKS = """
 import fcntl, json, os, sys
 from pathlib import Path
 import grpc
-from zconfig.channel import lite
-from zconfig.channel.messages import EMPTY_REQUEST, GET_VERSION
+from zconfig._channel import lite
+from zconfig._channel.messages import EMPTY_REQUEST, GET_VERSION
 
 def serves(address):
     options = [("test.pid", os.getpid()), ("grpc.enable_http_proxy", 0)]
@@ -442,7 +442,7 @@ def test_a_forked_child_uses_the_parents_server_and_leaves_it_running():
 FAILS_TO_IMPORT = """
 import sys
 from pathlib import Path
-from zconfig.channel import lite
+from zconfig._channel import lite
 missing = sys.argv[1]
 if missing:
     sys.modules[missing] = None

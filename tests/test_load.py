@@ -17,21 +17,20 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tests.support.registries import registry
-from zconfig.cli.report import listed
+from zconfig._cli.report import listed
+from zconfig._origin import Origin
+from zconfig._registry.specs import spec_of
+from zconfig._settings.arguments import from_arguments, hide
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.load import load
+from zconfig._settings.names import VOCABULARY
+from zconfig._settings.options import LoaderOptions
+from zconfig._settings.orphan_credentials import ALONE, soften_orphans
+from zconfig._settings.precedence import Setting, Slot, group, resolve_layers
+from zconfig._settings.validation import Settings, validate
+from zconfig._sources.environment import read_environment
 from zconfig.errors import ConfigurationError, Problem
-from zconfig.origin import Origin
-from zconfig.registry.table import spec_of
-from zconfig.settings.arguments import from_arguments, hide
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.grouping import Declared, group
-from zconfig.settings.load import load
-from zconfig.settings.model import Settings, validate
-from zconfig.settings.names import VOCABULARY
-from zconfig.settings.options import LoaderOptions
-from zconfig.settings.precedence import Slot, resolve
-from zconfig.settings.stray import ALONE, judge_stray
-from zconfig.sources.environment import read_environment
 
 Read = Callable[..., Configuration]
 
@@ -323,7 +322,7 @@ def test_among_many_aliases_none_is_guessed(read: Read) -> None:
     assert problem.remedy == "set ZILLIZ_A_URI"
 
 
-class Counting(dict[Slot, Declared]):
+class Counting(dict[Slot, Setting]):
     """Counts how often it is looked through from its beginning to its end."""
 
     times = 0
@@ -336,7 +335,7 @@ class Counting(dict[Slot, Declared]):
         self.times += 1
         return super().keys()
 
-    def items(self) -> ItemsView[Slot, Declared]:
+    def items(self) -> ItemsView[Slot, Setting]:
         self.times += 1
         return super().items()
 
@@ -351,11 +350,11 @@ def test_what_is_set_is_looked_through_once_however_many_variables_are_wrong(
         half = {f"ZILLIZ_B{i}_URI": "http://db" for i in range(count)}
         half |= {f"ZILLIZ_B{i}_TLS_CERT": "x" for i in range(count)}
         layer, _ = group(read_environment({**uri, **stray, **half}), strict=False)
-        resolution = resolve([layer], lambda entry: (entry, ()))
+        resolution = resolve_layers([layer], lambda entry: (entry, ()))
         counting = Counting(resolution.provenance)
         resolution = resolution._replace(provenance=counting)
         _, problems = validate(resolution)
-        judge_stray(problems, resolution, strict=False)
+        soften_orphans(problems, resolution, strict=False)
         return counting.times
 
     assert times(1) == times(20)

@@ -10,8 +10,8 @@ import pytest
 import structlog
 
 from tests.support.processes import run_python
+from zconfig._log import configure_logging, log_event
 from zconfig.events import ConnectionClosed, ConnectionConnected
-from zconfig.log import configure_logging, log_event
 
 EVENT = ConnectionConnected(
     alias="prod",
@@ -171,10 +171,10 @@ def test_a_logger_that_structlog_does_not_use_may_be_disabled(disabled: logging.
 
 class Collected:
     def __init__(self, lines: list[dict[str, object]]) -> None:
-        self._lines = lines
+        self._bounds = lines
 
     def info(self, **event: object) -> None:
-        self._lines.append(event)
+        self._bounds.append(event)
 
 
 def test_a_log_that_is_configured_after_the_import_has_the_events() -> None:

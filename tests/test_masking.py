@@ -35,12 +35,12 @@ from rich.logging import RichHandler
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.test_redaction import FORMS, SECRETS, WHOLE_FORMS, base64_of, inside
+from zconfig._log_masking import MaskedTraceback, MaskingFilter, MaskingProcessor
+from zconfig._redaction import MASK, Masker
+from zconfig._registry import Connections
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
 from zconfig.errors import ZConfigError
-from zconfig.masking import MaskedTraceback, MaskingFilter, MaskingProcessor
-from zconfig.redaction import MASK, Masker
-from zconfig.registry import Connections
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
 
 SECRET = 's3cr&t/with "every" kind\' of \\ char+$'
 URL = f"http://root:{quote(SECRET, safe='')}@db:9091/metrics"
@@ -634,8 +634,8 @@ def test_rich_shows_no_local_variable_of_an_exception_with_a_secret(
 def test_it_can_be_named_in_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     source = f"""
 import logging, logging.config
-from zconfig.masking import MaskingFilter
-from zconfig.redaction import Masker
+from zconfig._log_masking import MaskingFilter
+from zconfig._redaction import Masker
 logging.config.dictConfig({{
     "version": 1,
     "filters": {{"secrets": {{"()": lambda: MaskingFilter(Masker(lambda: [{SECRET!r}]))}}}},

@@ -11,20 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.registries import registry
-from zconfig.errors import ConfigurationError
-from zconfig.registry.autoconnect import choose
-from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.load import load
-from zconfig.settings.names import (
+from zconfig._registry.autoconnect import select_aliases
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.load import load
+from zconfig._settings.names import (
     VOCABULARY,
-    Misnomer,
+    InvalidName,
     Name,
-    Word,
+    Spelling,
     check_alias,
-    fold,
+    normalize_alias,
     parse_name,
     variable_name,
 )
+from zconfig.errors import ConfigurationError
 
 WORDS = sorted(VOCABULARY)
 PIECES = sorted({piece for word in WORDS for piece in word.split("_")})
@@ -47,8 +47,8 @@ def respelled(draw: st.DrawFn, names: st.SearchStrategy[str]) -> str:
     return "".join(letters)
 
 
-def misnomer(found: Name | Misnomer | None) -> Misnomer:
-    assert isinstance(found, Misnomer)
+def misnomer(found: Name | InvalidName | None) -> InvalidName:
+    assert isinstance(found, InvalidName)
     return found
 
 
@@ -82,7 +82,7 @@ def misnomer(found: Name | Misnomer | None) -> Misnomer:
 def test_a_name_is_split_at_its_longest_field(
     key: str, alias: str, field: str, is_file: bool
 ) -> None:
-    assert parse_name(key) == Name(alias, Word(field, is_file))
+    assert parse_name(key) == Name(alias, Spelling(field, is_file))
 
 
 @given(aliases(), st.sampled_from(WORDS))
@@ -100,7 +100,7 @@ def test_the_case_and_the_separators_of_a_name_do_not_matter(
 
 @given(st.data(), aliases())
 def test_every_spelling_of_an_alias_folds_to_it(data: st.DataObject, alias: str) -> None:
-    assert fold(data.draw(respelled(st.just(alias)))) == alias
+    assert normalize_alias(data.draw(respelled(st.just(alias)))) == alias
 
 
 def test_no_word_ends_in_another() -> None:
@@ -284,7 +284,7 @@ def test_one_slip_in_a_field_is_seen_through(word: str) -> None:
 def test_a_suggestion_is_itself_a_valid_name(alias: str, word: str, position: int) -> None:
     position %= len(word)
     found = parse_name(f"ZILLIZ_{alias}_{word[:position]}{word[position + 1 :]}")
-    if isinstance(found, Misnomer) and found.suggestion:
+    if isinstance(found, InvalidName) and found.suggestion:
         assert isinstance(parse_name(found.suggestion), Name)
 
 
@@ -370,7 +370,7 @@ def test_an_applications_own_name_is_left_alone(name: str, tmp_path: Path) -> No
     ],
 )
 def test_a_name_in_use_that_is_ours(name: str, alias: str, field: str) -> None:
-    assert parse_name(f"ZILLIZ_{name}") == Name(alias, Word(field, is_file=False))
+    assert parse_name(f"ZILLIZ_{name}") == Name(alias, Spelling(field, is_file=False))
 
 
 HOST = "in03-ab12.serverless.aws-eu-central-1.vectordb.zillizcloud.com"
@@ -497,7 +497,7 @@ def test_what_is_another_programs_is_a_warning_and_an_error_if_asked_for_or_stri
         assert (problem.code, problem.alias, problem.severity) == (code, alias, "warning")
         assert problem.remedy.endswith(remedy)
         assert list(connections) == ["default"]
-        assert choose(connections._registry.table, ()) == (("default",), set())
+        assert select_aliases(connections._registry.table, ()) == (("default",), set())
         for ask in (connections.connect, connections.spec, connections.autoconnect):
             with pytest.raises(ConfigurationError, match=f"ZILLIZ_{name}") as caught:
                 ask(alias)

@@ -28,9 +28,9 @@ from tests.support.loops import faces
 from tests.support.processes import REPOSITORY, run_python
 from tests.support.registries import registry
 from zconfig import events, otel
-from zconfig.channel import context
+from zconfig._channel import bound_channel
+from zconfig._registry import Connections
 from zconfig.errors import AutoconnectError, ConnectError
-from zconfig.registry import Connections
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
@@ -64,7 +64,7 @@ class Telemetry:
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     yield Telemetry()
-    assert context.carriers == (), "a test did not end what it began"
+    assert bound_channel.metadata_providers == (), "a test did not end what it began"
 
 
 @pytest.fixture
@@ -227,10 +227,10 @@ def test_a_call_carries_it_once_however_often_it_is_asked_for(
     with registry(ZILLIZ_URI=server.uri) as connections:
         ends = [telemetry.watch(connections) for _ in range(2)]
         with telemetry.tracers.get_tracer("app").start_as_current_span("request"):
-            (pair,) = context.carried()
+            (pair,) = bound_channel.carried()
         assert pair[0] == "traceparent"
         ends[0]()
-        assert len(context.carriers) == 1
+        assert len(bound_channel.metadata_providers) == 1
         ends[1]()
 
 

@@ -10,7 +10,7 @@ from html import unescape
 from tests.support.pages import PAGES
 from tests.support.processes import REPOSITORY, run
 from zconfig import events
-from zconfig.connection import State
+from zconfig._connection import State
 
 PICTURES = REPOSITORY / "docs" / "pictures"
 

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.load import EMPTY, load
+from zconfig._sources import remote
+from zconfig._sources.base import SourceResult
+from zconfig._sources.remote import read_mapping
 from zconfig.errors import Problem
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.fields import ConnectionSettings
-from zconfig.settings.load import EMPTY, load
-from zconfig.sources import plugins
-from zconfig.sources.entry import Reading
-from zconfig.sources.mapping import read_mapping
 
 URI = "https://db.example:19530"
 
@@ -110,7 +110,7 @@ def in_plugin(_: Path, environ: dict[str, str], value: str) -> None:
     environ["PLUGIN"] = value
 
 
-def read_manager(aws_secret: str | None, *_: object) -> tuple[Reading, ...]:
+def read_manager(aws_secret: str | None, *_: object) -> tuple[SourceResult, ...]:
     """Stand in for the secret managers: what is asked for is what it holds."""
     variables = {"ZILLIZ_DB_NAME": aws_secret} if aws_secret else {}
     return (read_mapping(variables, source="AWS Secrets Manager", path="prod"),)
@@ -122,9 +122,9 @@ def read_plugin(environ: Mapping[str, str]) -> Mapping[str, str]:
 
 @pytest.fixture
 def _from_afar(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = EntryPoint("acme", "tests.test_precedence:read_plugin", plugins.GROUP)
-    monkeypatch.setattr(plugins, "entry_points", lambda **_: (found,))
-    monkeypatch.setattr("zconfig.sources.managers.manager_readings", read_manager)
+    found = EntryPoint("acme", "tests.test_precedence:read_plugin", remote.GROUP)
+    monkeypatch.setattr(remote, "entry_points", lambda **_: (found,))
+    monkeypatch.setattr("zconfig._sources.remote.manager_readings", read_manager)
 
 
 SOURCES: dict[str, tuple[Place, str]] = {

@@ -7,10 +7,17 @@ import re
 from collections.abc import Iterator
 
 from tests.support.processes import REPOSITORY
-from zconfig.endpoint.faults import FAULTS
+from zconfig._endpoint.model import FAULTS
 
 # What makes a problem, and at which place its code stands; `_break` takes slot and origin first.
-MAKERS = {"Problem": 0, "refuse": 0, "FileError": 0, "Misnomer": 0, "ConfigProblem": 0, "_break": 2}
+MAKERS = {
+    "Problem": 0,
+    "reject": 0,
+    "FileError": 0,
+    "InvalidName": 0,
+    "ConfigProblem": 0,
+    "_break": 2,
+}
 
 
 def codes_in(source: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ import dotenv
 import pytest
 
 import zconfig
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def module(tmp_path, monkeypatch):
 
 
 def quietly(load):
-    with quiet_import():
+    with import_without_side_effects():
         return load()
 
 
@@ -150,7 +150,7 @@ def test_other_threads_are_not_shielded(tmp_path, monkeypatch):
         logger.setLevel(logging.INFO)
         return os.getenv("MILVUS_URI")
 
-    with ThreadPoolExecutor(1) as pool, quiet_import():
+    with ThreadPoolExecutor(1) as pool, import_without_side_effects():
         seen = pool.submit(another).result()
     assert seen == "./app.db"
     assert os.environ["FROM_DOTENV"] == "1"
@@ -178,8 +178,8 @@ def test_an_import_that_fails_raises_and_lifts_the_shield(module):
 
 def test_shields_nest():
     before = originals()
-    with quiet_import():
-        with quiet_import():
+    with import_without_side_effects():
+        with import_without_side_effects():
             pass
         assert originals() != before
     assert originals() == before
@@ -191,12 +191,12 @@ def test_a_second_thread_waits_for_the_shield_and_leaves_the_functions_as_they_w
     left = threading.Event()
 
     def second():
-        with quiet_import():
+        with import_without_side_effects():
             entered.set()
             left.wait(30)
 
     with ThreadPoolExecutor(1) as pool:
-        with quiet_import():
+        with import_without_side_effects():
             waiting = pool.submit(second)
             assert not entered.wait(0.2)
         left.set()
@@ -215,7 +215,7 @@ def test_a_function_that_the_import_took_works_as_ever_afterwards(module, monkey
 
 IMPORTS_PYMILVUS = """
 import json, logging, os, sys
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
 
 class Handler(logging.Handler):
     closed, lines = False, []
@@ -240,7 +240,7 @@ def state():
     }
 
 before = state()
-with quiet_import():
+with import_without_side_effects():
     import pymilvus
 after = state()
 closed = handler.closed
@@ -274,8 +274,8 @@ import json, logging
 import pymilvus
 logger = logging.getLogger("pymilvus")
 before = [logger.level, logger.propagate, list(logger.handlers)]
-from zconfig.channel.quiet import quiet_import
-with quiet_import():
+from zconfig._channel.pymilvus_import import import_without_side_effects
+with import_without_side_effects():
     import pymilvus
 after = [logger.level, logger.propagate, list(logger.handlers)]
 print(json.dumps(before == after and not logger.propagate))

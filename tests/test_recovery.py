@@ -15,7 +15,7 @@ from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.connection import State
+from zconfig._connection import State
 from zconfig.errors import ConnectError, RefusedError
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -207,10 +207,10 @@ def test_one_connection_that_cannot_be_looked_after_costs_no_other(
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=uri(path)) as connections:
         ears = Ears(connections)
         connections.autoconnect()
-        lifecycle = connections._pool.lifecycle("a")
+        lifecycle = connections._pool.managed("a")
         assert lifecycle
-        lifecycle.watch.look = failing  # type: ignore[method-assign] # a source that raises
-        lifecycle.watch.doubt()
+        lifecycle.monitor.check = failing  # type: ignore[method-assign] # a source that raises
+        lifecycle.monitor.report_failure()
         connections._registry.attend(at_once=True)
         deadline = time.monotonic() + PATIENCE_S
         while "looking after a failed" not in caplog.text:

@@ -29,7 +29,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from structlog.tracebacks import to_repr
 
-from zconfig.redaction import (
+from zconfig._redaction import (
     MASK,
     SHORTEST,
     Hidden,
@@ -537,12 +537,17 @@ def test_a_secret_that_is_not_ascii_is_masked(secret: str, form: Callable[[str],
 
 
 def test_a_masker_shows_no_secret() -> None:
-    knowing = masker("some-s3cret")
-    knowing.mask("x")
-    shown = [repr(knowing), repr(vars(knowing)), repr(knowing.current()), repr(knowing.mask)]
+    with_cached_replies = masker("some-s3cret")
+    with_cached_replies.mask("x")
+    shown = [
+        repr(with_cached_replies),
+        repr(vars(with_cached_replies)),
+        repr(with_cached_replies.current()),
+        repr(with_cached_replies.mask),
+    ]
     assert "some-s3cret" not in "".join(shown)
     with pytest.raises(TypeError, match="not pickled") as caught:
-        pickle.dumps(knowing)
+        pickle.dumps(with_cached_replies)
     assert "some-s3cret" not in str(caught.value)
 
 

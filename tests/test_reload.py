@@ -15,14 +15,14 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support.fake_milvus import PATIENCE_S, fake_milvus
 from tests.support.servers import RealMilvus
 from zconfig import events
+from zconfig._registry import Connections
+from zconfig._registry.background import BackgroundWorker
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.environment import fingerprint
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import EmbeddedServerError, RefusedError
 from zconfig.health import Readiness
-from zconfig.registry import Connections
-from zconfig.registry.keeper import Keeper
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.sources.environment import fingerprint
 
 Write = Callable[..., None]
 
@@ -30,7 +30,7 @@ Write = Callable[..., None]
 @pytest.fixture
 def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
     # Or it may notice a new file before the test asks for it.
-    monkeypatch.setattr(Keeper, "call", lambda _, **__: None)
+    monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)
     registry = Connections(lambda: load({}, tmp_path, system_secrets=str(tmp_path / "none")))
     yield registry
     registry.close()

@@ -20,11 +20,11 @@ from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, fake_milvus
 from tests.support.processes import run_python
 from tests.support.registries import registry
-from zconfig.connection import CORES
+from zconfig._connection import CHANNELS
+from zconfig._registry import Connections
+from zconfig._registry.background import _BETWEEN_ROUNDS_S as BETWEEN_ROUNDS_S
+from zconfig._settings.load import load
 from zconfig.errors import ConnectError
-from zconfig.registry import Connections
-from zconfig.registry.keeper import _BETWEEN_ROUNDS_S as BETWEEN_ROUNDS_S
-from zconfig.settings.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,12 +87,12 @@ def held() -> dict[str, int]:
         "descriptors": len(list(Path("/dev/fd").iterdir())),
         "channels": len(channels),
         "objects": sum(is_of_a_connection(each) for each in gc.get_objects()),
-        "borrowed": sum(borrowers for _, borrowers in CORES._cores.values()),
+        "borrowed": sum(borrowers for _, borrowers in CHANNELS._channel_pool.values()),
     }
 
 
 def is_of_a_connection(each: object) -> bool:
-    return str(type(each).__module__).startswith(("zconfig.connection", "zconfig.channel"))
+    return str(type(each).__module__).startswith(("zconfig._connection", "zconfig._channel"))
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def test_the_keepers_thread_ends_with_the_last_connection() -> None:
         registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections,
     ):
         connections.autoconnect()
-        keeper = connections._registry._keeper._thread
+        keeper = connections._registry._worker._thread
         assert keeper
         connections.disconnect("a")
         keeper.join(3 * BETWEEN_ROUNDS_S)
@@ -240,7 +240,7 @@ def test_the_keepers_thread_ends_with_the_last_connection() -> None:
         keeper.join(PATIENCE_S)
         assert not keeper.is_alive()
         assert connections["a"].ping() > 0
-        assert connections._registry._keeper._thread not in (None, keeper)
+        assert connections._registry._worker._thread not in (None, keeper)
 
 
 def test_the_embedded_server_is_let_go(lite_uri: str) -> None:

@@ -20,19 +20,19 @@ from tests.support.ears import Ears
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
-from zconfig.channel.line import Line
-from zconfig.connection import State, renewal, watch
+from zconfig._channel.bound_channel import BoundChannel
+from zconfig._connection import State, credentials, monitor
+from zconfig._registry import Connections
+from zconfig._registry.background import BackgroundWorker
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.base import SourceResult
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
     ConnectError,
     RejectedCredentialsError,
 )
-from zconfig.registry import Connections
-from zconfig.registry.keeper import Keeper
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.sources.entry import Reading
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
@@ -230,7 +230,7 @@ def calls(connection: Any) -> list[Callable[[], object]]:
 def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -259,7 +259,7 @@ SHORT_S = 0.5
 def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_one_has_the_answer(
     source: Source, server: FakeMilvus, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections, slow(source) as answers:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -301,7 +301,7 @@ def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
 def test_a_slow_source_of_one_alias_keeps_no_other_one_waiting(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     source.point_at(server.uri, "other")
     with source.connections() as connections, slow(source):
         one, other = connections["prod"], connections["other"]
@@ -327,11 +327,11 @@ def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
 
         return SimpleNamespace(name=alias, value=f"{alias}:read", load=lambda: variables)
 
-    def everything(known: Sequence[Reading] = ()) -> Configuration:
+    def everything(known: Sequence[SourceResult] = ()) -> Configuration:
         return load({}, tmp_path, system_secrets=str(tmp_path / "none"), known=known)
 
     plugins = [plugin("a"), plugin("b")]
-    monkeypatch.setattr("zconfig.sources.plugins.entry_points", lambda **_: plugins)
+    monkeypatch.setattr("zconfig._sources.remote.entry_points", lambda **_: plugins)
     connections = Connections(everything, load_beside=everything)
     with closing(connections):
         one, other = connections["a"], connections["b"]
@@ -356,7 +356,7 @@ def rotate_twice(source: Source, server: FakeMilvus) -> None:
 def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -382,7 +382,7 @@ def rotate_and_leave(source: Source, server: FakeMilvus, calls_away: int) -> Non
 def test_a_call_whose_server_goes_away_while_it_is_renewed_fails_of_that(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -399,7 +399,7 @@ def test_a_call_whose_server_goes_away_while_it_is_renewed_fails_of_that(
 def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         connection = connections["prod"]
         rotate_and_leave(source, server, calls_away=1)
@@ -410,18 +410,18 @@ def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
 def test_calls_that_are_refused_together_ask_a_server_that_goes_away_once(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Keeper, "call", lambda _, **__: None)  # or it would ask as well
+    monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)  # or it would ask as well
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         rotate_and_leave(source, server, calls_away=9)
         everyone = threading.Barrier(8, timeout=PATIENCE_S)
-        renew = connection._lifecycle.renewal.renew
+        renew = connection._managed.refresher.renew
 
-        def together(line: Line, timeout_s: float | None) -> Line | None:
+        def together(line: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
             everyone.wait()
             return renew(line, timeout_s)
 
-        monkeypatch.setattr(connection._lifecycle.renewal, "renew", together)
+        monkeypatch.setattr(connection._managed.refresher, "renew", together)
         failures = list(pool.map(lambda n: refused(calls(connection)[1 + n % 3]), range(8)))
         assert {each.code() for each in failures} == {grpc.StatusCode.UNAVAILABLE}
     assert sent(server, "Connect").count("key-2") == 1
@@ -437,7 +437,7 @@ def refused(call: Callable[[], object]) -> Any:
 def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         connection = connections["prod"]
         server.secrets = {"key-2"}
@@ -450,11 +450,11 @@ def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
 def test_a_call_whose_connection_is_reopened_while_it_is_renewed_is_made_there(
     source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
 
     def reopen() -> None:
         server.secrets = {"key-1"}
-        connection._lifecycle.reopen_with(replace(connection.spec, pool_size=2))
+        connection._managed.replace_spec(replace(connection.spec, pool_size=2))
 
     with source.connections() as connections:
         connection = connections["prod"]
@@ -481,7 +481,7 @@ def test_a_future_of_a_connection_that_is_closed_while_it_is_renewed_has_the_err
 def test_new_credentials_that_stay_refused_are_reported_once(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "credentials_stamp", lambda _: {})  # the keeper sees nothing
+    monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -490,7 +490,7 @@ def test_new_credentials_that_stay_refused_are_reported_once(
         with pytest.raises(RejectedCredentialsError):
             connection.ping()
         assert [each.code for each in ears.of(events.ConfigProblem)] == ["rotation_refused"]
-    assert sent(server, "Connect") == ["key-1", *["key-2"] * (1 + len(renewal.PAUSES_S))]
+    assert sent(server, "Connect") == ["key-1", *["key-2"] * (1 + len(credentials.PAUSES_S))]
 
 
 def test_credentials_that_were_replaced_before_the_first_connect_are_found(
@@ -525,7 +525,7 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
-        monkeypatch.setattr(Keeper, "call", lambda _, **__: None)
+        monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)
         connections["prod"]
         reading, noticed = threading.Event(), threading.Event()
         source.on_read = lambda: (reading.set(), noticed.wait(PATIENCE_S))
@@ -533,8 +533,8 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
         with ThreadPoolExecutor(2) as pool:
             reloaded = pool.submit(connections.reload)
             assert reading.wait(PATIENCE_S)
-            (chore,) = connections._registry._chores()
-            looked = pool.submit(chore.look)
+            (chore,) = connections._registry._tasks()
+            looked = pool.submit(chore.check)
             wait([looked], 0.2)  # it has seen the new file, and waits for who reads it
             noticed.set()
             assert reloaded.result().kept == ("prod",)
@@ -567,7 +567,7 @@ def test_credentials_in_code_that_are_refused_are_not_replaced(
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(renewal, "BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
+    monkeypatch.setattr(credentials, "BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         before = source.reads
@@ -589,7 +589,7 @@ def test_a_connection_that_is_refused_for_good_is_lost_until_it_has_new_credenti
         ears = Ears(connections)
         connection = connections["prod"]
         server.secrets = set()
-        connection._lifecycle.doubt(connection._lifecycle.line)  # type: ignore[arg-type] # open
+        connection._managed.report_failure(connection._managed.bound)  # type: ignore[arg-type] # open
         assert ears.wait_for(events.ConnectionLost).cause == RejectedCredentialsError.cause
         server.secrets = {"key-2"}
         source.write("key-2")

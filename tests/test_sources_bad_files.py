@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from tests.support.loops import faces_of
 from tests.support.registries import registry
 from tests.test_sources_files import by_root, nobody, open_directory
+from zconfig._registry import Connections
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.base import FileStatus
 from zconfig.errors import ConfigurationError, ConnectError
-from zconfig.registry import Connections
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.sources.entry import FileSeen
 from zconfig.testing import FakeServer, fake_server
 
 __all__ = ["open_directory"]  # a fixture
@@ -321,7 +321,7 @@ def test_a_directory_that_may_be_entered_and_not_listed_is_tried_by_name(
 
     assert found.aliases["bad"].token is not None
     assert found.aliases["bad"].db_name is None
-    assert FileSeen(str(secrets), "tried by name") in found.files
+    assert FileStatus(str(secrets), "tried by name") in found.files
     assert {each.code for each in found.problems} == {"readable_by_others"}
     assert named.aliases["bad"].db_name == "value"
     assert ("not_listed", "warning", None) in told(named)
@@ -648,7 +648,7 @@ def test_a_source_that_fails_is_one_problem_and_costs_no_other(
 ) -> None:
     source = place(make(open_directory / "app"))
     write(source.file, TOKEN.encode())
-    monkeypatch.setattr("zconfig.sources.files._read_content", fail)
+    monkeypatch.setattr("zconfig._sources.files._read_content", fail)
 
     configuration = read({**URIS, **source.environ}, open_directory / "app")
 
@@ -664,7 +664,7 @@ def test_a_file_that_nobody_named_and_that_fails_is_a_warning_to_aliases_that_la
 ) -> None:
     write(open_directory / ".env", b"")
     write(make(open_directory / "secrets") / "zilliz_uri", b"")
-    monkeypatch.setattr("zconfig.sources.files._read_content", fail)
+    monkeypatch.setattr("zconfig._sources.files._read_content", fail)
 
     configuration = read(COMPLETE, open_directory, secrets=open_directory / "secrets")
 
@@ -676,7 +676,7 @@ def test_an_environment_that_fails_is_one_problem_and_costs_no_other_source(
     open_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(open_directory / ".env", b"ZILLIZ_GOOD_URI=https://db")
-    monkeypatch.setattr("zconfig.settings.load.read_environment", fail)
+    monkeypatch.setattr("zconfig._settings.load.read_environment", fail)
 
     configuration = read({"ZILLIZ_URI": TOKEN}, open_directory)
 
@@ -691,7 +691,7 @@ def test_what_ends_a_process_goes_through_a_source(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("zconfig.settings.load.read_environment", interrupt)
+    monkeypatch.setattr("zconfig._settings.load.read_environment", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load({}, open_directory)
 

@@ -11,12 +11,11 @@ from dotenv.parser import parse_stream
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from zconfig.origin import Origin
-from zconfig.redaction import Hidden, Secret
-from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.entry import FileSeen
-from zconfig.sources.lines import parse_lines
-from zconfig.sources.names import is_key
+from zconfig._origin import Origin
+from zconfig._redaction import Hidden, Secret
+from zconfig._sources.base import FileStatus, is_key
+from zconfig._sources.dotenv import read_dotenv
+from zconfig._sources.dotenv_parser import parse_lines
 
 SECRET = "s3cret-pa55"
 
@@ -56,7 +55,7 @@ def test_our_keys_are_read_as_written_with_their_lines(read):
     ]
     assert str(reading.entries[0].origin) == "ZILLIZ_URI (.env:4)"
     assert (reading.name, reading.problems) == (".env", ())
-    assert reading.files == (FileSeen(".env", "read"),)
+    assert reading.files == (FileStatus(".env", "read"),)
     assert all(isinstance(entry.value, Secret) for entry in reading.entries)
 
 
@@ -390,7 +389,7 @@ def test_a_sum_of_values_that_is_too_large_costs_the_values_beyond_it(read):
 
 
 def test_lines_that_cannot_matter_are_not_parsed(read, monkeypatch):
-    monkeypatch.setattr("zconfig.sources.lines.parse_stream", None)
+    monkeypatch.setattr("zconfig._sources.dotenv_parser.parse_stream", None)
 
     reading = read("b\nb c\n=\nFOO='a'\nBAR=\"x y\" # c\nBAZ='\nZILLIZ_A=a\n")
 
@@ -415,13 +414,13 @@ def test_a_traceback_with_locals_tells_no_value(read, monkeypatch):
     def fail(_stream):
         raise RuntimeError
 
-    monkeypatch.setattr("zconfig.sources.lines.parse_stream", fail)
+    monkeypatch.setattr("zconfig._sources.dotenv_parser.parse_stream", fail)
     lines = [f"{key}={quote}{SECRET}{quote}" for key in ("ZILLIZ_A", "FOO") for quote in "'\" "]
     with pytest.raises(RuntimeError) as caught:
         read("\n".join(reversed(lines)))
 
     stack = traceback.TracebackException.from_exception(caught.value, capture_locals=True).stack
-    ours = [frame for frame in stack if "/sources/" in frame.filename]
+    ours = [frame for frame in stack if "/_sources/" in frame.filename]
     assert len(ours) > 3
     assert SECRET not in str([frame.locals for frame in ours])
 
@@ -458,7 +457,7 @@ def test_an_absent_file_is_no_problem(tmp_path):
     reading = read_dotenv(tmp_path / ".env", {}, shown=".env")
 
     assert (reading.entries, reading.problems) == ((), ())
-    assert reading.files == (FileSeen(".env", "absent"),)
+    assert reading.files == (FileStatus(".env", "absent"),)
 
 
 @pytest.mark.parametrize(
@@ -482,7 +481,7 @@ def test_a_bad_file_is_one_problem(tmp_path, make, code):
 
     [problem] = reading.problems
     assert (problem.code, problem.origin) == (code, Origin("dotenv", ".env"))
-    assert (reading.entries, reading.files) == ((), (FileSeen(".env", "refused"),))
+    assert (reading.entries, reading.files) == ((), (FileStatus(".env", "refused"),))
     assert SECRET not in repr(reading)
 
 

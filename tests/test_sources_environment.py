@@ -2,12 +2,11 @@
 
 import pytest
 
-from zconfig.origin import printable
-from zconfig.redaction import Secret
-from zconfig.sources.dotenv import read_dotenv
-from zconfig.sources.environment import read_environment
-from zconfig.sources.milvus_env import split_milvus
-from zconfig.sources.names import fold, is_key, is_variable
+from zconfig._origin import printable
+from zconfig._redaction import Secret
+from zconfig._sources.base import is_key, is_variable, normalize_key
+from zconfig._sources.dotenv import read_dotenv
+from zconfig._sources.environment import read_environment, split_milvus
 
 
 def test_only_our_variables_are_read_in_any_case_of_letters():
@@ -165,7 +164,7 @@ def test_names_of_ours(name, variable, key):
 
 
 def test_the_name_of_a_file_becomes_that_of_a_variable():
-    assert fold("zilliz-eu.prod_token") == "ZILLIZ_EU_PROD_TOKEN"
+    assert normalize_key("zilliz-eu.prod_token") == "ZILLIZ_EU_PROD_TOKEN"
 
 
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "\udcff", "a\tb"])

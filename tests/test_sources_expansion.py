@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zconfig.origin import Origin
-from zconfig.redaction import Hidden
-from zconfig.sources.expansion import Expanded, expand
+from zconfig._origin import Origin
+from zconfig._redaction import Hidden
+from zconfig._sources.expansion import Expanded, expand
 
 ORIGIN = Origin("dotenv", "ZILLIZ_URI", ".env", 3)
 VALUES = {"SET": "value", "EMPTY": "", "BRACES": "${SET}}", "_1": "one"}

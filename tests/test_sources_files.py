@@ -16,10 +16,18 @@ from unittest import mock
 
 import pytest
 
-from zconfig.origin import Origin
-from zconfig.redaction import Hidden
-from zconfig.sources.files import FileError, located, read_secret, read_text
-from zconfig.sources.permissions import Mount, is_mounted_secret, mount_of, permission_verdict
+from zconfig._origin import Origin
+from zconfig._redaction import Hidden
+from zconfig._sources.files import (
+    FileError,
+    Mount,
+    is_mounted_secret,
+    located,
+    mount_of,
+    permission_verdict,
+    read_secret,
+    read_text,
+)
 
 SECRET = "s3cret-pa55"
 
@@ -494,7 +502,7 @@ def test_a_file_that_is_a_mount_of_its_own_was_named_by_who_mounted_it(
     path = write(tmp_path / "file", SECRET)
     os.chown(path, STRANGER, STRANGER)
     mount = Mount(os.path.realpath(path), "ext4", has_modes=True)
-    monkeypatch.setattr("zconfig.sources.files.mount_of", lambda _: mount)
+    monkeypatch.setattr("zconfig._sources.files.mount_of", lambda _: mount)
 
     assert codes(read_file(path, named=False)) == [("foreign_owner", "warning")]
 
@@ -502,7 +510,7 @@ def test_a_file_that_is_a_mount_of_its_own_was_named_by_who_mounted_it(
 def test_a_mode_that_chmod_cannot_change_is_a_warning(tmp_path, read_file, monkeypatch):
     path = write(tmp_path / "file", SECRET, 0o777)
     mount = Mount("/mnt/c", "9p", has_modes=False)
-    monkeypatch.setattr("zconfig.sources.files.mount_of", lambda _: mount)
+    monkeypatch.setattr("zconfig._sources.files.mount_of", lambda _: mount)
 
     text = read_file(path, named=False)
 

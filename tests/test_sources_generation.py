@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from zconfig.sources.entry import Reading
-from zconfig.sources.files import FileError
-from zconfig.sources.generation import ATTEMPTS, list_names, read_generation
-from zconfig.sources.secrets_dir import read_secrets_dir
-from zconfig.sources.service_binding import read_service_bindings
+from zconfig._sources.base import SourceResult
+from zconfig._sources.files import FileError
+from zconfig._sources.secrets_dir import ATTEMPTS, list_names, read_generation, read_secrets_dir
+from zconfig._sources.service_binding import read_service_bindings
 
 FIELDS = frozenset({"uri", "user", "password", "token"})
 READS = 500
@@ -121,7 +120,7 @@ def test_a_generation_that_changes_while_it_is_read_is_read_again(tmp_path):
         if not seen:
             volume.rotate({"a": "new", "b": "new"})
         seen.append(first)
-        return Reading(first)
+        return SourceResult(first)
 
     assert read_generation(tmp_path, read).name == "new"
     assert seen == ["old", "new"]
@@ -135,7 +134,7 @@ def test_an_error_in_a_generation_that_is_gone_does_not_count(tmp_path):
     def read(current):
         for files in rotations:
             volume.rotate(files)
-        return Reading(",".join(list_names(current)))
+        return SourceResult(",".join(list_names(current)))
 
     assert read_generation(tmp_path, read).name == "a"
 
@@ -148,7 +147,7 @@ def test_a_directory_that_never_stands_still_is_given_up(tmp_path):
     def read(current):
         attempts.append(current)
         volume.rotate({"zilliz_token": "x"})
-        return Reading("")
+        return SourceResult("")
 
     with pytest.raises(FileError) as caught:
         read_generation(tmp_path, read)
@@ -159,7 +158,7 @@ def test_a_directory_that_never_stands_still_is_given_up(tmp_path):
 def test_a_plain_directory_is_read_once_where_it_is(tmp_path):
     read = [].append
 
-    assert read_generation(tmp_path, lambda current: read(current) or Reading("x")).name == "x"
+    assert read_generation(tmp_path, lambda current: read(current) or SourceResult("x")).name == "x"
     assert read.__self__ == [tmp_path]
 
 

@@ -26,11 +26,11 @@ from google.auth.exceptions import DefaultCredentialsError
 from moto import mock_aws
 
 from tests.support.processes import run_python
+from zconfig._origin import Origin
+from zconfig._redaction import Secret
+from zconfig._settings.load import load
+from zconfig._sources.remote import manager_readings, read_aws, read_azure, read_google
 from zconfig.errors import install_command
-from zconfig.origin import Origin
-from zconfig.redaction import Secret
-from zconfig.settings.load import load
-from zconfig.sources.managers import manager_readings, read_aws, read_azure, read_google
 
 SECRET = "s3cret-pa55"
 VAULT = "https://acme.vault.azure.net/"
@@ -541,7 +541,7 @@ def test_a_failing_manager_does_not_keep_the_others_from_being_read(vault, proje
 @pytest.fixture
 def hanging(monkeypatch):
     """Wait for what never comes, but no longer than the test lasts."""
-    monkeypatch.setattr("zconfig.sources.bounded.LIMIT_S", 0.3)
+    monkeypatch.setattr("zconfig._sources.remote.LIMIT_S", 0.3)
     over = Event()
     yield over.wait
     over.set()
@@ -611,7 +611,7 @@ def test_no_sdk_is_imported_before_its_manager_is_read():
     done = run_python(
         """
         import sys
-        from zconfig.sources.managers import manager_readings
+        from zconfig._sources.remote import manager_readings
         assert manager_readings(None, None, None) == ()
         print([name for name in ("boto3", "botocore", "azure", "google") if name in sys.modules])
         """

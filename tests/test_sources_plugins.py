@@ -8,11 +8,10 @@ from importlib.metadata import entry_points
 import pytest
 
 from tests.support.processes import run_python
-from zconfig.origin import Origin
-from zconfig.redaction import Secret
-from zconfig.settings.load import load
-from zconfig.sources.mapping import read_mapping
-from zconfig.sources.plugins import GROUP, plugin_readings
+from zconfig._origin import Origin
+from zconfig._redaction import Secret
+from zconfig._settings.load import load
+from zconfig._sources.remote import GROUP, plugin_readings, read_mapping
 
 SECRET = "s3cret-pa55"
 
@@ -168,7 +167,7 @@ def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, sou
 def test_a_plugin_that_does_not_answer_is_given_up_and_the_others_are_read(install, monkeypatch):
     install("silent", "import threading\nover = threading.Event()\ndef read(_): over.wait()\n")
     install("sound", returning("{'ZILLIZ_URI': 'x'}"))
-    monkeypatch.setattr("zconfig.sources.bounded.LIMIT_S", 0.3)
+    monkeypatch.setattr("zconfig._sources.remote.LIMIT_S", 0.3)
 
     silent, sound = plugin_readings({})
     sys.modules["silent"].over.set()
@@ -251,7 +250,7 @@ def test_a_plugin_is_not_even_loaded_by_an_import_of_its_room(install, tmp_path)
     assert [each.name for each in entry_points(group=GROUP)] == ["acme"]
     done = run_python(
         f"import sys; sys.path.insert(0, {str(tmp_path / 'acme')!r})\n"
-        "import zconfig.sources.plugins\n"
+        "import zconfig._sources.remote\n"
         "print('acme' in sys.modules)"
     )
     assert (done.stdout, done.stderr) == ("False\n", "")

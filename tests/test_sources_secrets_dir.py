@@ -8,9 +8,9 @@ import pytest
 
 from tests.test_sources_files import BAD, make_missing, nobody
 from tests.test_sources_generation import Volume
-from zconfig.origin import Origin
-from zconfig.sources.entry import FileSeen
-from zconfig.sources.secrets_dir import read_secrets_dir
+from zconfig._origin import Origin
+from zconfig._sources.base import FileStatus
+from zconfig._sources.secrets_dir import read_secrets_dir
 
 FIELDS = frozenset({"uri", "user", "password", "token", "db_name"})
 SECRET = "s3cret-pa55"
@@ -62,8 +62,8 @@ def test_a_file_is_a_field(tmp_path, name, key):
     assert reading.entries[0].origin == Origin("secrets directory", key, f"/run/secrets/{name}")
     assert (reading.name, reading.problems) == ("/run/secrets", ())
     assert reading.files == (
-        FileSeen("/run/secrets", "read"),
-        FileSeen(f"/run/secrets/{name}", "read"),
+        FileStatus("/run/secrets", "read"),
+        FileStatus(f"/run/secrets/{name}", "read"),
     )
 
 
@@ -108,7 +108,7 @@ def test_one_bad_file_is_one_problem_and_the_others_are_read(tmp_path, make, nam
     assert problem.origin == Origin(
         "secrets directory", "ZILLIZ_PROD_TOKEN", f"/run/secrets/{name}"
     )
-    assert FileSeen(f"/run/secrets/{name}", "refused") in reading.files
+    assert FileStatus(f"/run/secrets/{name}", "refused") in reading.files
     assert SECRET not in repr(reading)
 
 
@@ -169,7 +169,7 @@ def test_an_absent_directory_is_no_problem(tmp_path):
     reading = read(tmp_path / "nowhere")
 
     assert (reading.entries, reading.problems) == ((), ())
-    assert reading.files == (FileSeen("/run/secrets", "absent"),)
+    assert reading.files == (FileStatus("/run/secrets", "absent"),)
 
 
 def test_a_file_in_its_place_is_a_problem(tmp_path):
@@ -179,11 +179,11 @@ def test_a_file_in_its_place_is_a_problem(tmp_path):
     assert str(problem) == (
         "/run/secrets (secrets directory): this is not a directory; give a directory"
     )
-    assert reading.files == (FileSeen("/run/secrets", "refused"),)
+    assert reading.files == (FileStatus("/run/secrets", "refused"),)
 
 
 def test_a_directory_that_never_stands_still_is_a_problem(tmp_path, monkeypatch):
-    monkeypatch.setattr("zconfig.sources.generation.ATTEMPTS", 0)
+    monkeypatch.setattr("zconfig._sources.secrets_dir.ATTEMPTS", 0)
     write(tmp_path / "zilliz_token")
 
     assert [p.code for p in read(tmp_path).problems] == ["changing"]
@@ -194,7 +194,7 @@ def test_an_alias_directory_that_never_stands_still_is_a_problem(tmp_path, monke
     volume = Volume(tmp_path / "prod")
     volume.rotate({"token": "x"})
     monkeypatch.setattr(
-        "zconfig.sources.secrets_dir._Tree._fields",
+        "zconfig._sources.secrets_dir._Tree._fields",
         lambda *_: volume.rotate({"token": "x"}),
     )
 
@@ -227,7 +227,7 @@ def test_a_directory_of_others_that_this_user_may_not_list_is_theirs(open_direct
 
     assert values(reading) == {"ZILLIZ_URI": "value"}
     assert [p.code for p in reading.problems] == ["readable_by_others"]
-    assert FileSeen("/run/secrets/postgres", "refused") in reading.files
+    assert FileStatus("/run/secrets/postgres", "refused") in reading.files
 
 
 def test_a_directory_of_ours_that_this_user_may_not_list_is_a_problem(open_directory):

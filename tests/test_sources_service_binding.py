@@ -6,9 +6,9 @@ import pytest
 
 from tests.test_sources_files import nobody, open_directory, write
 from tests.test_sources_generation import Volume
-from zconfig.origin import Origin
-from zconfig.sources.entry import FileSeen
-from zconfig.sources.service_binding import read_service_bindings
+from zconfig._origin import Origin
+from zconfig._sources.base import FileStatus
+from zconfig._sources.service_binding import read_service_bindings
 
 __all__ = ["open_directory"]  # a fixture
 
@@ -63,7 +63,7 @@ def test_a_binding_of_our_type_is_an_alias(tmp_path, bind, kind):
     assert reading.entries[2].origin == Origin(
         "service binding", "ZILLIZ_EU_PROD_DB_URI", "/bindings/eu-prod.db/uri"
     )
-    assert reading.files[0] == FileSeen("/bindings", "read")
+    assert reading.files[0] == FileStatus("/bindings", "read")
     assert SECRET not in repr(reading)
 
 
@@ -233,7 +233,7 @@ def test_a_binding_that_this_user_may_not_list_is_a_warning(open_directory):
     assert values(reading) == {"ZILLIZ_GOOD_URI": "http://db"}
     told = [(p.code, p.severity, p.origin.key) for p in reading.problems if p.origin.key[0] == "/"]
     assert told == [("unreadable", "warning", "/bindings/locked")]
-    assert FileSeen("/bindings/locked", "refused") in reading.files
+    assert FileStatus("/bindings/locked", "refused") in reading.files
 
 
 def test_a_binding_that_never_stands_still_is_a_problem(tmp_path, bind, monkeypatch):
@@ -249,7 +249,7 @@ def test_a_binding_that_never_stands_still_is_a_problem(tmp_path, bind, monkeypa
             volume.rotate(rotate)
         return names
 
-    monkeypatch.setattr("zconfig.sources.service_binding.list_names", list_and_rotate)
+    monkeypatch.setattr("zconfig._sources.service_binding.list_names", list_and_rotate)
 
     reading = read(tmp_path)
 
@@ -261,4 +261,4 @@ def test_an_absent_root_is_no_problem(tmp_path):
     reading = read_service_bindings(tmp_path / "nowhere")
 
     assert (reading.entries, reading.problems) == ((), ())
-    assert reading.files == (FileSeen(str(tmp_path / "nowhere"), "absent"),)
+    assert reading.files == (FileStatus(str(tmp_path / "nowhere"), "absent"),)

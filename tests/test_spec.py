@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from zconfig.endpoint import Family, parse
-from zconfig.origin import Origin
-from zconfig.redaction import Secret
-from zconfig.settings.arguments import from_arguments
-from zconfig.settings.load import load
-from zconfig.spec import (
+from zconfig._endpoint import Family, parse_uri
+from zconfig._origin import Origin
+from zconfig._redaction import Secret
+from zconfig._settings.arguments import from_arguments
+from zconfig._settings.load import load
+from zconfig._spec import (
     ConnectionSpec,
     Credentials,
     TLSFiles,
@@ -52,7 +52,7 @@ def test_everything_that_is_configured_is_in_the_specification() -> None:
     )
     assert spec == ConnectionSpec(
         alias="prod",
-        endpoint=parse("https://db.example/sales"),
+        endpoint=parse_uri("https://db.example/sales"),
         credentials=Credentials(Secret("key")),
         db_name="sales",
         timeout_s=3.0,
@@ -66,7 +66,7 @@ def test_everything_that_is_configured_is_in_the_specification() -> None:
 
 def test_what_is_not_configured_has_its_default() -> None:
     spec = spec_of()
-    assert spec == ConnectionSpec("prod", parse("https://db"))
+    assert spec == ConnectionSpec("prod", parse_uri("https://db"))
     assert (spec.credentials, spec.db_name, spec.proxy) == (None, "default", None)
     assert (spec.timeout_s, spec.keepalive_s, spec.pool_size) == (10.0, 30.0, 1)
     assert spec.required
@@ -195,7 +195,7 @@ def test_where_a_field_was_set_is_known_by_the_names_of_the_specification(tmp_pa
 
 
 def test_a_specification_without_origins_names_its_alias() -> None:
-    assert ConnectionSpec("prod", parse("http://db")).origin("uri") == Origin("default", "prod")
+    assert ConnectionSpec("prod", parse_uri("http://db")).origin("uri") == Origin("default", "prod")
 
 
 # --- precedence and difference ------------------------------------------------------------------

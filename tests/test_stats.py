@@ -16,8 +16,8 @@ from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
 from tests.support.loops import faces
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._registry.stats import _summary
 from zconfig.errors import AutoconnectError, RefusedError, RejectedCredentialsError
-from zconfig.registry.bookkeeper import _summary
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_an_alias_that_was_never_used_is_idle_and_nothing_is_dialed(server: Fake
     before = datetime.now(UTC)
     with registry(ZILLIZ_URI=server.uri) as connections:
         (stats,) = connections.stats().values()
-        assert (stats.state, stats.required, stats.trouble) == ("idle", True, "")
+        assert (stats.state, stats.required, stats.last_error) == ("idle", True, "")
         assert (stats.connects, stats.failures, stats.round_trips) == (0, {}, None)
         assert before <= stats.since <= datetime.now(UTC)
     assert server.calls == []
@@ -52,12 +52,12 @@ def test_what_happens_to_an_alias_is_counted(server: FakeMilvus, path: Breakable
         ears.wait_for(events.ConnectionLost)
         lost = connections.stats()["default"]
         assert (lost.state, lost.losses, lost.reconnects) == ("lost", 1, 0)
-        assert "connection refused" in lost.trouble
+        assert "connection refused" in lost.last_error
         assert connected.since < lost.since
         path.heal()
         ears.wait_for(events.ConnectionRecovered)
         back = connections.stats()["default"]
-        assert (back.state, back.trouble, back.reconnects) == ("connected", "", 1)
+        assert (back.state, back.last_error, back.reconnects) == ("connected", "", 1)
         connections.disconnect("default")
         assert connections.stats()["default"].state == "idle"
         connections["default"]
@@ -125,7 +125,7 @@ def test_the_worst_of_several_event_loops_and_threads_counts(
         path.cut()
         await asyncio.to_thread(face.ears.wait_for, events.ConnectionLost)
         assert face.blocking.stats()["default"].state == "lost"
-        assert "connection refused" in face.blocking.stats()["default"].trouble
+        assert "connection refused" in face.blocking.stats()["default"].last_error
 
     with faces(ZILLIZ_URI=f"http://{LOOPBACK}:{path.port}") as face:
         asyncio.run(main())

@@ -20,11 +20,11 @@ import pytest
 
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
-from zconfig.channel.gate import GATE
-from zconfig.connection import CORES
+from zconfig._channel.fork_gate import GATE
+from zconfig._connection import CHANNELS
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.errors import AutoconnectError, ClosedError, ConflictError, ZConfigError
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,11 +80,11 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
         ]
         # Two at the gate are one: a condition and its lock.
         locks = [each for each in locks_of_ours() if each is not GATE._changed]
-        lifecycle = connections._pool.lifecycle("prod")
+        lifecycle = connections._pool.managed("prod")
         assert lifecycle
-        assert lifecycle.line
-        known = [CORES._lock, GATE._lock, connections._pool._lock, lifecycle._lock]
-        known += [lifecycle.line.core._lock, connections._registry._rereading.lock]
+        assert lifecycle.bound
+        known = [CHANNELS._lock, GATE._lock, connections._pool._lock, lifecycle._lock]
+        known += [lifecycle.bound.shared._lock, connections._registry._reloader.lock]
         assert all(any(lock is each for each in locks) for lock in known)
         with ThreadPoolExecutor(1) as pool, ExitStack() as held:
             for lock in locks:
@@ -223,4 +223,4 @@ def test_whatever_threads_do_at_once_every_alias_connects_afterwards(
             assert connections[alias].ping() > 0
         connections.close()
         targets = {f"127.0.0.1:{server.port}" for server in (one, other)}
-        assert not any(target in targets for target, *_ in CORES._cores)
+        assert not any(target in targets for target, *_ in CHANNELS._channel_pool)

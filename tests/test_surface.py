@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 import click
 
 from zconfig import errors
-from zconfig.cli.app import zconfig
+from zconfig._cli.app import zconfig
 
 RECORD = Path(__file__).with_name("surface.txt")
 MODULES = ("", ".aio", ".errors", ".events", ".health", ".interop", ".otel", ".testing")
@@ -44,7 +45,7 @@ def described(name: str, value: Any) -> Iterator[str]:
         yield f"{name}{signature(value)}" if callable(value) else f"{name}: {type(value).__name__}"
         return
     bases = ", ".join(base.__name__ for base in value.__bases__)
-    yield f"class {name}({bases}){signature(value)}"
+    yield f"class {name}({bases}){'' if issubclass(value, Enum) else signature(value)}"
     for each, member in sorted(vars(value).items()):
         if not each.startswith("_") or each in {"__getitem__", "__contains__", "__enter__"}:
             text = signature(getattr(member, "__func__", member)) if callable(member) else ""

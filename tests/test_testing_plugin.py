@@ -19,11 +19,11 @@ import zconfig.testing as plugin
 from tests.support.fake_milvus import PATIENCE_S
 from tests.support.processes import run_python
 from zconfig import events
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig.testing import Recorder, isolated
 
 # What the runs inside import, they must not import anew each time: gRPC and protobuf are in C.
-with quiet_import():
+with import_without_side_effects():
     import milvus_lite.adapter.grpc.server  # noqa: F401 - it is to stay, that is all
     import pymilvus  # noqa: F401
 
@@ -91,7 +91,7 @@ def test_without_pytest_it_says_what_to_install() -> None:
 
 def test_every_fixture_has_a_name_that_collides_with_no_other(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess(*STRICT, "-p", "zconfig.testing", "--fixtures")
-    listed = [line.split()[0] for line in result.outlines if "zconfig/testing/fixtures" in line]
+    listed = [line.split()[0] for line in result.outlines if "zconfig/testing/plugin" in line]
     assert sorted(listed) == sorted(name for name in plugin.__all__ if name.startswith("zconfig_"))
 
 
@@ -243,13 +243,9 @@ def test_sources_on_the_network_are_read_where_a_manager_is_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
-    sources = "zconfig.sources"
-    monkeypatch.setattr(
-        f"{sources}.plugins.plugin_readings", lambda *_: asked.append("plugin") or ()
-    )
-    monkeypatch.setattr(
-        f"{sources}.managers.manager_readings", lambda *given: asked.append(given[:3]) or ()
-    )
+    remote = "zconfig._sources.remote"
+    monkeypatch.setattr(f"{remote}.plugin_readings", lambda *_: asked.append("plugin") or ())
+    monkeypatch.setattr(f"{remote}.manager_readings", lambda *given: asked.append(given[:3]) or ())
     with isolated(new(tmp_path)) as environment:
         zconfig.reload()
         assert asked == []

@@ -36,22 +36,22 @@ from tests.support.topology import (
 )
 from tests.test_canary import CANARY, assert_no_canary, shown_of
 from zconfig import errors
-from zconfig.diagnosis import ProbeTarget
-from zconfig.diagnosis.verdict import StageError
-from zconfig.endpoint import parse
-from zconfig.errors import ConnectError, Stage
-from zconfig.patience import backoff_s
-from zconfig.redaction import Hidden, Secret
-from zconfig.spec import ConnectionSpec, Credentials
-from zconfig.topology import (
+from zconfig._deadline import backoff_s
+from zconfig._diagnosis import ProbeTarget
+from zconfig._diagnosis.model import StageError
+from zconfig._endpoint import parse_uri
+from zconfig._redaction import Hidden, Secret
+from zconfig._spec import ConnectionSpec, Credentials
+from zconfig._topology import (
     REFRESH_S,
-    Follower,
     Member,
     Topology,
+    TopologyCache,
     fetch_topology,
     parse_topology,
 )
-from zconfig.topology.request import _exchange
+from zconfig._topology.fetch import _exchange
+from zconfig.errors import ConnectError, Stage
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificates
@@ -74,7 +74,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asking(token: str | None = "an-api-key") -> ConnectionSpec:  # noqa: S107 - not a real one
     credentials = Credentials(Secret(token)) if token else None
-    return ConnectionSpec("prod", parse(f"https://{HOST}"), credentials)
+    return ConnectionSpec("prod", parse_uri(f"https://{HOST}"), credentials)
 
 
 def trusting(certificates: Certificates, port: int, **more: Any) -> ProbeTarget:
@@ -99,8 +99,8 @@ def test_the_topology_is_asked_for_with_the_token(certificates: Certificates) ->
     assert topology == Topology(
         7,
         (
-            Member("west", parse(WEST), readable=True, writable=True),
-            Member("east", parse(EAST), readable=True, writable=False),
+            Member("west", parse_uri(WEST), readable=True, writable=True),
+            Member("east", parse_uri(EAST), readable=True, writable=False),
         ),
     )
     assert topology.primary.cluster_id == "west"
@@ -816,7 +816,7 @@ def test_a_proxy_that_repeats_its_password_does_not_show_it(certificates: Certif
 def topology(version: int, primary: str = WEST) -> Topology:
     endpoints = (WEST, EAST)
     members = (
-        Member(each, parse(each), readable=True, writable=each == primary) for each in endpoints
+        Member(each, parse_uri(each), readable=True, writable=each == primary) for each in endpoints
     )
     return Topology(version, tuple(members))
 
@@ -838,23 +838,23 @@ class Scripted:
 
 def test_the_primary_is_asked_for_once() -> None:
     ask = Scripted(topology(1))
-    follower = Follower(ask)
+    follower = TopologyCache(ask)
     assert follower.topology is None
-    assert follower.primary(within()) == follower.primary(within()) == parse(WEST)
+    assert follower.primary(within()) == follower.primary(within()) == parse_uri(WEST)
     assert follower.topology == topology(1)
     assert ask.asked == 1
 
 
 def test_a_primary_that_moved_is_seen() -> None:
-    follower = Follower(Scripted(topology(1), topology(2, EAST), topology(3, EAST)))
-    assert follower.primary(within()) == parse(WEST)
+    follower = TopologyCache(Scripted(topology(1), topology(2, EAST), topology(3, EAST)))
+    assert follower.primary(within()) == parse_uri(WEST)
     follower.refresh(within())
-    assert follower.primary(within()) == parse(EAST)
+    assert follower.primary(within()) == parse_uri(EAST)
 
 
 @pytest.mark.parametrize("version", [9, 10])
 def test_a_topology_that_is_not_newer_is_not_taken(version: int) -> None:
-    follower = Follower(Scripted(topology(10), topology(version, EAST)))
+    follower = TopologyCache(Scripted(topology(10), topology(version, EAST)))
     follower.primary(within())
     follower.refresh(within())
     assert follower.topology == topology(10)
@@ -862,35 +862,35 @@ def test_a_topology_that_is_not_newer_is_not_taken(version: int) -> None:
 
 def test_versions_compare_as_numbers() -> None:
     told_before, told_after = document("9", w=(WEST, PRIMARY)), document("10", e=(EAST, PRIMARY))
-    follower = Follower(Scripted(read(told_before), read(told_after)))
+    follower = TopologyCache(Scripted(read(told_before), read(told_after)))
     follower.primary(within())
     follower.refresh(within())
-    assert follower.primary(within()) == parse(EAST)
+    assert follower.primary(within()) == parse_uri(EAST)
 
 
 def test_what_is_known_stays_when_a_refresh_fails() -> None:
     failure = StageError(errors.TopologyUnavailableError, "HTTP 503")
-    follower = Follower(Scripted(topology(1), failure, topology(2, EAST)))
+    follower = TopologyCache(Scripted(topology(1), failure, topology(2, EAST)))
     follower.primary(within())
     with pytest.raises(StageError) as caught:
         follower.refresh(within())
     assert (caught.value.error, caught.value.detail) == (failure.error, failure.detail)
-    assert follower.primary(within()) == parse(WEST)
+    assert follower.primary(within()) == parse_uri(WEST)
     follower.refresh(within())
-    assert follower.primary(within()) == parse(EAST)
+    assert follower.primary(within()) == parse_uri(EAST)
 
 
 def test_a_first_request_that_fails_is_made_again() -> None:
     failure = StageError(errors.NoPrimaryError, "0 of 2")
-    follower = Follower(Scripted(failure, topology(1)))
+    follower = TopologyCache(Scripted(failure, topology(1)))
     with pytest.raises(StageError):
         follower.primary(within())
-    assert follower.primary(within()) == parse(WEST)
+    assert follower.primary(within()) == parse_uri(WEST)
 
 
 def test_a_refresh_is_due_at_once_and_then_every_five_minutes() -> None:
     failure = StageError(errors.TopologyUnavailableError, "HTTP 503")
-    follower = Follower(Scripted(topology(1), failure))
+    follower = TopologyCache(Scripted(topology(1), failure))
     assert follower.due < time.monotonic()
     for outcome in (nullcontext(), pytest.raises(StageError)):
         before = time.monotonic()
@@ -954,24 +954,24 @@ def wait_until_blocked(threads: list[threading.Thread]) -> None:
 
 def test_threads_wait_for_one_request() -> None:
     held = Held(topology(1))
-    follower = Follower(held)
+    follower = TopologyCache(held)
     got = answers_of(8, lambda: follower.primary(within()), held)
-    assert got == [parse(WEST)] * 8
+    assert got == [parse_uri(WEST)] * 8
     assert held.asked == 1
 
 
 def test_threads_that_wait_learn_that_the_primary_moved() -> None:
     held = Held(topology(2, EAST))
-    follower = Follower(held)
+    follower = TopologyCache(held)
     follower._topology = topology(1)
     answers_of(4, lambda: follower.refresh(within()), held)
-    assert follower.primary(within()) == parse(EAST)
+    assert follower.primary(within()) == parse_uri(EAST)
     assert held.asked == 1
 
 
 def test_threads_that_wait_learn_of_the_failure_each_with_an_error_of_its_own() -> None:
     held = Held(StageError(errors.RefusedError, "x"))
-    follower = Follower(held)
+    follower = TopologyCache(held)
     got: list[Any] = answers_of(4, lambda: follower.primary(within()), held)
     assert [each[:2] for each in got] == [(errors.RefusedError, "x")] * 4
     assert len({id(each[2]) for each in got}) == 4
@@ -980,7 +980,7 @@ def test_threads_that_wait_learn_of_the_failure_each_with_an_error_of_its_own() 
 
 def test_nobody_waits_for_another_request_beyond_the_deadline() -> None:
     held = Held(topology(1))
-    follower = Follower(held)
+    follower = TopologyCache(held)
     asker = threading.Thread(target=lambda: follower.refresh(within()))
     asker.start()
     assert held.under_way.wait(PATIENCE_S)
@@ -995,35 +995,35 @@ def test_nobody_waits_for_another_request_beyond_the_deadline() -> None:
 
 def test_what_is_known_is_read_while_a_request_is_under_way() -> None:
     held = Held(topology(2, EAST))
-    follower = Follower(held)
+    follower = TopologyCache(held)
     follower._topology = topology(1)
     asker = threading.Thread(target=lambda: follower.refresh(within()))
     asker.start()
     assert held.under_way.wait(PATIENCE_S)
-    assert follower.primary(within(0)) == parse(WEST)
+    assert follower.primary(within(0)) == parse_uri(WEST)
     held.released.set()
     asker.join(PATIENCE_S)
-    assert follower.primary(within(0)) == parse(EAST)
+    assert follower.primary(within(0)) == parse_uri(EAST)
 
 
 def test_a_request_that_is_interrupted_leaves_the_way_free() -> None:
-    follower = Follower(Scripted(KeyboardInterrupt(), topology(1)))
+    follower = TopologyCache(Scripted(KeyboardInterrupt(), topology(1)))
     with pytest.raises(KeyboardInterrupt):
         follower.refresh(within())
-    assert follower.primary(within()) == parse(WEST)
+    assert follower.primary(within()) == parse_uri(WEST)
 
 
 def test_a_follower_follows_a_server_whose_members_swap_roles(certificates: Certificates) -> None:
     answers = (telling(WEST_FIRST), telling(EAST_FIRST), telling(WEST_FIRST), answering_http(404))
     with topology_server(certificates, *answers) as server:
         target = trusting(certificates, server.port)
-        follower = Follower(lambda deadline: fetch_topology(asking(), target, deadline))
-        assert follower.primary(within()) == parse(WEST)
+        follower = TopologyCache(lambda deadline: fetch_topology(asking(), target, deadline))
+        assert follower.primary(within()) == parse_uri(WEST)
         follower.refresh(within())
-        assert follower.primary(within()) == parse(EAST)
+        assert follower.primary(within()) == parse_uri(EAST)
         follower.refresh(within())
-        assert follower.primary(within()) == parse(EAST)
+        assert follower.primary(within()) == parse_uri(EAST)
         with pytest.raises(StageError):
             follower.refresh(within())
-        assert follower.primary(within()) == parse(EAST)
+        assert follower.primary(within()) == parse_uri(EAST)
     assert len(server.requests) == 4

@@ -22,27 +22,33 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, VERSION, fake_milvus
 from tests.support.faults import LOOPBACK
-from zconfig.channel import methods
-from zconfig.channel.core import Core, CorePool, Material, channel_options, read_material
-from zconfig.channel.gate import GATE, Gate
-from zconfig.channel.line import Line, Metadata
-from zconfig.channel.view import ChannelView
-from zconfig.endpoint import parse
+from zconfig._channel import multicallables
+from zconfig._channel.bound_channel import BoundChannel, Metadata
+from zconfig._channel.channels import (
+    ChannelPool,
+    SharedChannel,
+    TLSMaterial,
+    channel_options,
+    read_material,
+)
+from zconfig._channel.fork_gate import GATE, ForkGate
+from zconfig._channel.view import ChannelView
+from zconfig._endpoint import parse_uri
+from zconfig._redaction import Secret
+from zconfig._spec import ConnectionSpec, TLSFiles
 from zconfig.errors import ClosedError
-from zconfig.redaction import Secret
-from zconfig.spec import ConnectionSpec, TLSFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.certificates import Certificates
-    from zconfig.channel.core import Loan
+    from zconfig._channel.channels import ChannelRef
 
     # Makes one call on a channel, and returns the metadata that arrived.
     Caller = Callable[[grpc.Channel, Any], dict[str, str]]
 
 OWN: Metadata = (("authorization", "own"), ("dbname", "sales"))
-PLAIN = ConnectionSpec("prod", parse("http://localhost:19530"))
+PLAIN = ConnectionSpec("prod", parse_uri("http://localhost:19530"))
 VERSION_METHOD = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
@@ -103,39 +109,39 @@ class Holder:
     def __init__(self, address: str, count: int = 1) -> None:
         self._address = address
         self._spec = replace(PLAIN, pool_size=count)
-        self._loans: list[Loan] = []
+        self._loans: list[ChannelRef] = []
         self.is_closed = False
-        self.newer: Callable[[], Line] | None = None
+        self.newer: Callable[[], BoundChannel] | None = None
         self.asked = self.doubts = 0
         self.wakings: list[float | None] = []
-        self.line: Line | None = self.dial()
+        self.bound: BoundChannel | None = self.dial()
 
-    def dial(self) -> Line:
+    def dial(self) -> BoundChannel:
         """Return a line over new channels."""
-        self._loans.append(CorePool().acquire(self._address, self._spec, None))
-        return Line(self.alias, self._loans[-1].core, OWN)
+        self._loans.append(ChannelPool().acquire(self._address, self._spec, None))
+        return BoundChannel(self.alias, self._loans[-1].shared, OWN)
 
     def close(self) -> None:
-        self.is_closed, self.line = True, None
+        self.is_closed, self.bound = True, None
         for loan in self._loans:
             loan.release()
 
-    def wake(self, timeout_s: float | None) -> Line:
+    def ensure_open(self, timeout_s: float | None) -> BoundChannel:
         self.wakings.append(timeout_s)
         if self.is_closed:
             raise ClosedError(self.alias)
-        self.line = self.line or self.dial()
-        return self.line
+        self.bound = self.bound or self.dial()
+        return self.bound
 
-    def renew(self, line: Line, timeout_s: float | None) -> Line | None:
+    def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
         self.asked += 1
         if self.newer:
-            self.line = self.newer()
-        return None if self.line is line else self.line
+            self.bound = self.newer()
+        return None if self.bound is bound else self.bound
 
-    def doubt(self, line: Line, *, at_once: bool = True) -> str:
+    def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
         del at_once
-        assert line is self.line
+        assert bound is self.bound
         self.doubts += 1
         return "the cable is out"
 
@@ -248,8 +254,8 @@ def test_new_metadata_counts_for_stubs_made_before(address: str) -> None:
     with held(address) as (holder, view):
         method: Any = view.unary_unary("/t/uu")
         method(b"", timeout=PATIENCE_S)
-        assert holder.line
-        holder.line = replace(holder.line, metadata=(("authorization", "rotated"),))
+        assert holder.bound
+        holder.bound = replace(holder.bound, metadata=(("authorization", "rotated"),))
         seen = understood(method(b"", timeout=PATIENCE_S))
     assert metadata_in(seen) == {"authorization": "rotated"}
 
@@ -261,7 +267,7 @@ pairs = st.lists(st.tuples(st.sampled_from("abcd"), st.text("xyz", max_size=2)),
 def test_merging_keeps_all_of_the_callers_pairs_and_only_adds_keys_it_lacks(
     own: list[tuple[str, str]], given_: list[tuple[str, str]]
 ) -> None:
-    merged = list(Line("prod", Core([]), tuple(own)).merge(given_))
+    merged = list(BoundChannel("prod", SharedChannel([]), tuple(own)).merge(given_))
     keys = {key for key, _ in given_}
     assert merged[: len(given_)] == given_
     assert merged[len(given_) :] == [pair for pair in own if pair[0] not in keys]
@@ -314,7 +320,7 @@ def test_stubs_made_before_dial_anew_where_the_line_was_cut(address: str) -> Non
     with held(address) as (holder, view):
         for call in calls_of(view):
             call()
-            holder.line = None
+            holder.bound = None
             assert metadata_in(understood(call())) == dict(OWN)
     assert holder.wakings == [PATIENCE_S] * 8
 
@@ -323,13 +329,13 @@ def test_a_line_that_is_cut_between_the_look_and_the_call_is_dialed_anew(address
     with held(address) as (holder, view):
         for call in calls_of(view):
             call()
-            line = holder.line
-            assert line
-            line.core.close()
-            holder.line = None
-            holder.wake = late(line, holder.wake)  # type: ignore[method-assign] # a slow thread
+            bound = holder.bound
+            assert bound
+            bound.shared.close()
+            holder.bound = None
+            holder.ensure_open = late(bound, holder.ensure_open)  # type: ignore[method-assign] # a slow thread
             assert understood(call())["peer"]
-            del holder.wake
+            del holder.ensure_open
 
 
 @pytest.mark.parametrize("how", ["call", "with_call", "future"])
@@ -338,15 +344,15 @@ def test_a_call_that_dials_first_has_what_is_left_of_its_timeout(
 ) -> None:
     now = [0.0]
 
-    def slow(timeout_s: float | None) -> Line:
+    def slow(timeout_s: float | None) -> BoundChannel:
         now[0] += 500
-        return wake(timeout_s)
+        return ensure_open(timeout_s)
 
-    monkeypatch.setattr(methods, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(multicallables, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with held(address) as (holder, view):
         method: Any = view.unary_unary("/t/left")
-        holder.line, wake = None, holder.wake
-        holder.wake = slow  # type: ignore[method-assign]
+        holder.bound, ensure_open = None, holder.ensure_open
+        holder.ensure_open = slow  # type: ignore[method-assign]
         left = {
             "call": lambda: method(b"", timeout=600),
             "with_call": lambda: method.with_call(b"", timeout=600)[0],
@@ -355,10 +361,12 @@ def test_a_call_that_dials_first_has_what_is_left_of_its_timeout(
     assert 0 < float(left) < 102  # gRPC rounds up
 
 
-def late(line: Line, wake: Callable[[float | None], Line]) -> Callable[[float | None], Line]:
+def late(
+    bound: BoundChannel, ensure_open: Callable[[float | None], BoundChannel]
+) -> Callable[[float | None], BoundChannel]:
     """Return what gives a line that is closed already the first time."""
-    answers = iter([line])
-    return lambda timeout_s: next(answers, None) or wake(timeout_s)
+    answers = iter([bound])
+    return lambda timeout_s: next(answers, None) or ensure_open(timeout_s)
 
 
 def test_a_value_error_of_an_open_view_is_the_callers(address: str) -> None:
@@ -370,8 +378,8 @@ def test_a_value_error_of_an_open_view_is_the_callers(address: str) -> None:
             return call
 
     with held(address) as (holder, view):
-        core = Core([PickyChannel()])  # type: ignore[list-item] # all that is used
-        holder.line = Line("prod", core, ())
+        core = SharedChannel([PickyChannel()])  # type: ignore[list-item] # all that is used
+        holder.bound = BoundChannel("prod", core, ())
         method: Any = view.unary_unary("/t/uu")
         with pytest.raises(ValueError, match="what the caller passed"):
             method(b"")
@@ -388,7 +396,7 @@ def test_closing_waits_until_a_stub_is_made() -> None:
             made.set()
             assert go_on.wait(PATIENCE_S)
 
-    core = Core([SlowChannel()])  # type: ignore[list-item] # all that is used
+    core = SharedChannel([SlowChannel()])  # type: ignore[list-item] # all that is used
     with futures.ThreadPoolExecutor(2) as pool:
         stub = pool.submit(core.make, lambda channel: channel.make())  # type: ignore[attr-defined] # ours
         assert made.wait(PATIENCE_S)
@@ -415,15 +423,15 @@ def guarded(view: ChannelView) -> list[Callable[[], Any]]:
     ]
 
 
-def with_credentials(holder: Holder, secret: str) -> Line:
-    assert holder.line
-    return replace(holder.line, metadata=(("authorization", secret),))
+def with_credentials(holder: Holder, secret: str) -> BoundChannel:
+    assert holder.bound
+    return replace(holder.bound, metadata=(("authorization", secret),))
 
 
 def test_what_was_refused_is_asked_again_with_newer_credentials(address: str) -> None:
     with held(address) as (holder, view):
         for call in guarded(view):
-            holder.line = with_credentials(holder, "old")
+            holder.bound = with_credentials(holder, "old")
             holder.newer = lambda: with_credentials(holder, "new")
             assert understood(call())["authorization"] == "new"
     assert holder.asked == 3
@@ -467,7 +475,7 @@ def test_the_callers_metadata_come_along_with_the_second_call(address: str) -> N
 def test_the_second_call_has_the_rest_of_the_time(address: str) -> None:
     with held(address) as (holder, view):
 
-        def slowly() -> Line:
+        def slowly() -> BoundChannel:
             time.sleep(0.5)
             return with_credentials(holder, "new")
 
@@ -569,7 +577,7 @@ def test_closing_the_gate_waits_for_the_calls_that_are_inside(address: str) -> N
 
 
 def test_closing_the_gate_does_not_wait_for_ever() -> None:
-    gate = Gate()
+    gate = ForkGate()
     with gate:
         gate.close(0.01)
         gate.open()
@@ -578,7 +586,7 @@ def test_closing_the_gate_does_not_wait_for_ever() -> None:
 
 
 def test_a_gate_that_two_have_closed_is_opened_by_both() -> None:
-    gate = Gate()
+    gate = ForkGate()
     gate.close(0)
     gate.close(0)
     gate.open()
@@ -710,22 +718,24 @@ def same(channel: grpc.Channel) -> grpc.Channel:
 
 
 def test_borrowers_of_one_target_share_a_tcp_connection(address: str) -> None:
-    pool = CorePool()
+    pool = ChannelPool()
     one = pool.acquire(address, PLAIN, None)
     other = pool.acquire(address, replace(PLAIN, alias="other", db_name="other"), None)
-    peers = {uu(loan.core.first(same))["peer"] for loan in (one, other)}
+    peers = {uu(loan.shared.first(same))["peer"] for loan in (one, other)}
     one.release()
     other.release()
     assert len(peers) == 1
 
 
-@pytest.mark.parametrize("look", [Core.is_failing, lambda core: core.connectivity(dial=True)])
+@pytest.mark.parametrize(
+    "look", [SharedChannel.is_failing, lambda core: core.connectivity(dial=True)]
+)
 def test_a_look_at_the_channels_is_under_way_in_no_fork(address: str, look: Any) -> None:
-    loan = CorePool().acquire(address, PLAIN, None)
+    loan = ChannelPool().acquire(address, PLAIN, None)
     with futures.ThreadPoolExecutor(1) as pool:
         GATE.close(PATIENCE_S)
         try:
-            looking = pool.submit(look, loan.core)
+            looking = pool.submit(look, loan.shared)
             with pytest.raises(TimeoutError):
                 looking.result(0.2)
         finally:
@@ -735,22 +745,22 @@ def test_a_look_at_the_channels_is_under_way_in_no_fork(address: str, look: Any)
 
 
 def test_the_last_release_closes_and_an_earlier_one_does_not(address: str) -> None:
-    pool = CorePool()
+    pool = ChannelPool()
     one, other = pool.acquire(address, PLAIN, None), pool.acquire(address, PLAIN, None)
     one.release()
     one.release()
-    uu(other.core.first(same))
+    uu(other.shared.first(same))
     other.release()
     with pytest.raises(ValueError, match="closed"):
-        other.core.first(same)
+        other.shared.first(same)
     again = pool.acquire(address, PLAIN, None)
-    uu(again.core.first(same))
+    uu(again.shared.first(same))
     again.release()
 
 
 def test_the_last_release_cancels_what_is_in_flight(address: str) -> None:
-    loan = CorePool().acquire(address, PLAIN, None)
-    slow: Any = loan.core.first(lambda channel: channel.unary_unary("/t/slow"))
+    loan = ChannelPool().acquire(address, PLAIN, None)
+    slow: Any = loan.shared.first(lambda channel: channel.unary_unary("/t/slow"))
     call = slow.future(b"", timeout=PATIENCE_S)
     loan.release()
     with pytest.raises((grpc.RpcError, grpc.FutureCancelledError)):
@@ -759,19 +769,19 @@ def test_the_last_release_cancels_what_is_in_flight(address: str) -> None:
 
 
 def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) -> None:
-    pool = CorePool()
+    pool = ChannelPool()
     before = pool.acquire(address, PLAIN, None)
     pool.after_fork()
     after = pool.acquire(address, PLAIN, None)
-    assert after.core is not before.core
+    assert after.shared is not before.shared
     after.release()
     before.release()
-    uu(before.core.first(same))
-    before.core.close()
+    uu(before.shared.first(same))
+    before.shared.close()
 
 
 def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address: str) -> None:
-    pool = CorePool()
+    pool = ChannelPool()
     pool._lock.acquire()
     ends_soon(pool.after_fork)
     ends_soon(lambda: pool.acquire(address, PLAIN, None).release())
@@ -779,19 +789,19 @@ def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address
 
 def shared(one: ConnectionSpec, other: ConnectionSpec) -> bool:
     """Return whether two specifications get the same channels, once their files are read."""
-    pool = CorePool()
+    pool = ChannelPool()
     loans = [
         pool.acquire("dns:///db:1", spec, read_material(spec.tls) if spec.endpoint.secure else None)
         for spec in (one, other)
     ]
     for loan in loans:
         loan.release()
-    return loans[0].core is loans[1].core
+    return loans[0].shared is loans[1].shared
 
 
 def tls(certificates: Certificates, **files: Any) -> ConnectionSpec:
     trust = TLSFiles(ca=str(certificates.ca))
-    return ConnectionSpec("prod", parse("https://db:1"), tls=trust._replace(**files))
+    return ConnectionSpec("prod", parse_uri("https://db:1"), tls=trust._replace(**files))
 
 
 def test_aliases_with_the_same_tls_identity_share(certificates: Certificates) -> None:
@@ -828,8 +838,8 @@ def test_aliases_that_differ_in_credentials_alone_share() -> None:
 
 def test_tls_material_is_not_shown(certificates: Certificates) -> None:
     key = certificates.client.key
-    material = Material(key=key.read_bytes())
-    assert repr(material) == "Material()"
+    material = TLSMaterial(key=key.read_bytes())
+    assert repr(material) == "TLSMaterial()"
     assert "PRIVATE" not in material.identity
 
 
@@ -859,7 +869,7 @@ def test_a_proxy_is_used_as_configured() -> None:
 
 
 def test_an_embedded_server_is_never_dialed_through_a_proxy() -> None:
-    assert option("enable_http_proxy", endpoint=parse("./x.db")) == 0
+    assert option("enable_http_proxy", endpoint=parse_uri("./x.db")) == 0
 
 
 def test_a_process_shares_no_channel_with_its_parent() -> None:

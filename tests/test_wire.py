@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zconfig.channel import messages, wire
-from zconfig.channel.messages import (
+from zconfig._channel import messages, wire
+from zconfig._channel.messages import (
     ConnectReply,
     ConnectRequest,
     DatabasesReply,
     HealthReply,
+    ResponseStatus,
     ServerInfo,
-    Status,
     VersionReply,
 )
-from zconfig.channel.quiet import quiet_import
+from zconfig._channel.pymilvus_import import import_without_side_effects
 
-with quiet_import():
+with import_without_side_effects():
     from google.protobuf.message import DecodeError
     from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc
 
@@ -29,7 +29,7 @@ KEYS = TEXT.map(lambda key: key.replace("\0", "") + "\0")
 MAP = st.dictionaries(KEYS, TEXT, max_size=4) | st.dictionaries(TEXT, TEXT, max_size=1)
 
 STATUSES = st.builds(
-    Status, error_code=INT32, reason=TEXT, code=INT32, retriable=st.booleans(), detail=TEXT
+    ResponseStatus, error_code=INT32, reason=TEXT, code=INT32, retriable=st.booleans(), detail=TEXT
 )
 SERVERS = st.builds(
     ServerInfo,
@@ -41,7 +41,7 @@ SERVERS = st.builds(
     reserved=MAP,
 )
 KINDS = {
-    Status: STATUSES,
+    ResponseStatus: STATUSES,
     ServerInfo: SERVERS,
     ConnectRequest: st.builds(
         ConnectRequest,
@@ -68,7 +68,7 @@ KINDS = {
 MESSAGES = st.one_of(*KINDS.values())
 PAIRS = st.sampled_from(list(KINDS)).flatmap(lambda cls: st.tuples(KINDS[cls], KINDS[cls]))
 REFERENCES = {
-    Status: common_pb2.Status,
+    ResponseStatus: common_pb2.Status,
     ServerInfo: common_pb2.ServerInfo,
     ConnectRequest: milvus_pb2.ConnectRequest,
     ConnectReply: milvus_pb2.ConnectResponse,
@@ -97,7 +97,7 @@ def theirs(message):
     facts = {}
     for field, value in message._asdict().items():
         name = THEIR_NAMES.get(field, field)
-        facts[name] = theirs(value) if isinstance(value, Status | ServerInfo) else value
+        facts[name] = theirs(value) if isinstance(value, ResponseStatus | ServerInfo) else value
     return REFERENCES[type(message)](**facts)
 
 
@@ -108,7 +108,7 @@ def ours(cls, reference):
     facts = {}
     for field in cls._fields:
         value = getattr(reference, THEIR_NAMES.get(field, field))
-        nested = {"status": Status, "server": ServerInfo}.get(field)
+        nested = {"status": ResponseStatus, "server": ServerInfo}.get(field)
         if nested:
             value = ours(nested, value)
         elif field == "reserved":
@@ -194,7 +194,7 @@ def test_an_int32_keeps_the_low_bits_as_the_generated_classes_do(value):
     encoded = wire.integer(3, value) + wire.integers(4, [value])
     reference = milvus_pb2.CheckHealthResponse.FromString(encoded)
     assert HealthReply.decode(encoded).quota_states == tuple(reference.quota_states)
-    assert Status.decode(encoded).code == common_pb2.Status.FromString(encoded).code
+    assert ResponseStatus.decode(encoded).code == common_pb2.Status.FromString(encoded).code
 
 
 @pytest.mark.parametrize("identifier", [-(2**63), -1, 0, 1, 2**63 - 1])
@@ -206,7 +206,7 @@ def test_an_identifier_survives_at_the_ends_of_its_range(identifier):
 
 def test_the_last_of_a_single_value_counts():
     assert VersionReply.decode(wire.text(2, "old") + wire.text(2, "new")).version == "new"
-    assert wire.parse(wire.integer(1, 7) + wire.integer(1, 9)).integer(1) == 9
+    assert wire.decode_fields(wire.integer(1, 7) + wire.integer(1, 9)).integer(1) == 9
 
 
 def test_an_empty_reply_is_a_success_with_nothing_in_it():
@@ -214,7 +214,9 @@ def test_an_empty_reply_is_a_success_with_nothing_in_it():
     assert ConnectReply().status.ok
 
 
-@pytest.mark.parametrize("status", [Status(code=800), Status(error_code=1), Status(code=-1)])
+@pytest.mark.parametrize(
+    "status", [ResponseStatus(code=800), ResponseStatus(error_code=1), ResponseStatus(code=-1)]
+)
 def test_a_status_is_ok_only_if_both_codes_are_zero(status):
     assert not status.ok
 
@@ -258,7 +260,7 @@ def test_a_field_of_another_type_than_expected_is_skipped(encoded):
 
 
 def test_a_text_where_a_number_is_expected_is_skipped():
-    assert Status.decode(wire.text(3, "800")).code == 0
+    assert ResponseStatus.decode(wire.text(3, "800")).code == 0
 
 
 def test_the_requests_without_fields_are_empty_in_the_generated_classes_too():

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, assert_type
 
 import zconfig
+from zconfig._connection import Connection
 from zconfig.aio import AsyncConnection
-from zconfig.connection import Connection
 
 
 async def use_the_public_face() -> None:

@@ -21,6 +21,16 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from zconfig._log import configure_logging, log_as_configured
+from zconfig._log_masking import MaskingFilter, MaskingProcessor
+from zconfig._paths import working_directory
+from zconfig._redaction import Masker, sealed
+from zconfig._registry import Connections
+from zconfig._settings.arguments import check_client_options, hide, hide_alias, hide_aliases
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.base import SourceResult
+from zconfig._sources.environment import fingerprint, process_environment
 from zconfig._version import __version__
 from zconfig.errors import (
     AuthenticationError,
@@ -38,17 +48,6 @@ from zconfig.errors import (
     UnreachableError,
     ZConfigError,
 )
-from zconfig.log import configure_logging, log_as_configured
-from zconfig.masking import MaskingFilter, MaskingProcessor
-from zconfig.paths import working_directory
-from zconfig.redaction import Masker, sealed
-from zconfig.registry import Connections
-from zconfig.settings.arguments import check_client_options, hide, hide_alias, hide_aliases
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.sources.entry import Reading
-from zconfig.sources.environment import fingerprint
-from zconfig.sources.process import process_environment
 
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
@@ -57,15 +56,17 @@ if TYPE_CHECKING:
     from zconfig import events as events
     from zconfig import health as health
     from zconfig import interop as interop
-    from zconfig.connection import Connection
-    from zconfig.registry.reload import Changes
-    from zconfig.registry.stats import AliasStats, RoundTrips
-    from zconfig.settings.explain import Explanation
+    from zconfig._channel.milvus import Health, Server
+    from zconfig._connection import Connection, State
+    from zconfig._registry.reload import Changes
+    from zconfig._registry.stats import AliasStats, RoundTrips
+    from zconfig._settings.explain import Explanation
 
 __all__ = [
     "AliasStats",
     "AuthenticationError",
     "AutoconnectError",
+    "Changes",
     "ClosedError",
     "ConfigurationError",
     "ConflictError",
@@ -73,10 +74,14 @@ __all__ = [
     "Connection",
     "Connections",
     "DatabaseMissingError",
+    "Explanation",
+    "Health",
     "MissingExtraError",
     "NotMilvusError",
     "Problem",
     "RoundTrips",
+    "Server",
+    "State",
     "TLSError",
     "UnknownAliasError",
     "UnreachableError",
@@ -98,9 +103,14 @@ __all__ = [
 
 _MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
-    "AliasStats": "zconfig.registry.stats",
-    "Connection": "zconfig.connection",
-    "RoundTrips": "zconfig.registry.stats",
+    "AliasStats": "zconfig._registry.stats",
+    "Changes": "zconfig._registry.reload",
+    "Connection": "zconfig._connection",
+    "Explanation": "zconfig._settings.explain",
+    "Health": "zconfig._channel.milvus",
+    "RoundTrips": "zconfig._registry.stats",
+    "Server": "zconfig._channel.milvus",
+    "State": "zconfig._connection",
 }
 
 
@@ -109,7 +119,7 @@ _directory = working_directory()
 _read = 0  # the fingerprint of the variables that were read last
 
 
-def _load(known: Sequence[Reading] = (), *, remote: bool = True) -> Configuration:
+def _load(known: Sequence[SourceResult] = (), *, remote: bool = True) -> Configuration:
     global _read  # noqa: PLW0603 - there is one environment
     _read = fingerprint(process_environment())
     return load(process_environment(), _directory, remote=remote, known=known)

@@ -1,6 +1,6 @@
 """`python -m zconfig` is the command."""
 
-from zconfig.cli import main
+from zconfig._cli import main
 
 if __name__ == "__main__":
     main()

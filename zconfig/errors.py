@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, Literal
 
-from zconfig.origin import Origin
+from zconfig._origin import Origin
 
 Severity = Literal["error", "warning"]
 

@@ -25,12 +25,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import zconfig
+from zconfig._registry import Connections
+from zconfig._registry.pool import slot_status
+from zconfig._registry.registry import Registry
+from zconfig._registry.stats import AliasState
+from zconfig._settings.load import has_remote
 from zconfig.errors import ConfigurationError
-from zconfig.registry import Connections
-from zconfig.registry.registry import Registry
-from zconfig.registry.scene import situation
-from zconfig.registry.stats import AliasState
-from zconfig.settings.load import has_remote
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -45,13 +45,13 @@ class AliasStatus:
     Args:
         state: As `AliasStats` has it, or `misconfigured`.
         required: Whether this process is not ready without it.
-        trouble: Why it is not connected, where that is known. It is for those who run the
+        last_error: Why it is not connected, where that is known. It is for those who run the
             application: no secret is in it, but the endpoint, and where that was set.
     """
 
     state: AliasState | Literal["misconfigured"]
     required: bool
-    trouble: str = ""
+    last_error: str = ""
 
     @property
     def is_wanting(self) -> bool:
@@ -91,7 +91,7 @@ class Status:
 
 def _told(alias: AliasStatus, *, details: bool) -> dict[str, Any]:
     short = {"state": alias.state, "required": alias.required}
-    return {**short, "trouble": alias.trouble} if details and alias.trouble else short
+    return {**short, "last_error": alias.last_error} if details and alias.last_error else short
 
 
 class Readiness:
@@ -143,7 +143,7 @@ class Readiness:
     def _have_open(self, registry: Registry, aliases: Sequence[str]) -> None:
         """Have aliases opened soon: for threads if they were used there, else for the loop."""
         loop = _running_loop()
-        if loop is None or any(map(registry.pool.lifecycle, aliases)):
+        if loop is None or any(map(registry.pool.managed, aliases)):
             registry.keep_trying(dict.fromkeys(aliases))
             return
         task = loop.create_task(self._have_open_on_loop(aliases))
@@ -233,8 +233,8 @@ def _observe(registry: Registry) -> Status:
     }
     for alias in registry.known:
         if spec := registry.known.find(alias):
-            state, _, trouble = situation(registry.scene, alias)
-            statuses[alias] = AliasStatus(state, spec.required, trouble)
+            state, _, last_error = slot_status(registry.registry_state, alias)
+            statuses[alias] = AliasStatus(state, spec.required, last_error)
     return Status(statuses)
 
 

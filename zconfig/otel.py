@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import zconfig
 from zconfig import events
+from zconfig._channel import bound_channel
+from zconfig._registry import Connections
+from zconfig._spec import ConnectionSpec
 from zconfig._version import __version__
-from zconfig.channel import context
 from zconfig.errors import (
     ConnectTimeoutError,
     MissingExtraError,
@@ -29,8 +31,6 @@ from zconfig.errors import (
     ServerSilentError,
     UnknownAliasError,
 )
-from zconfig.registry import Connections
-from zconfig.spec import ConnectionSpec
 
 try:
     from opentelemetry import metrics, propagate, trace
@@ -81,15 +81,15 @@ def instrument(
         _Spans(watched, trace.get_tracer("zconfig", __version__, tracer_provider)),
     )
     unsubscribe = [watched.subscribe(hook, events.ConnectionEvent) for hook in hooks]
-    context.carriers += (_trace_context,)
+    bound_channel.metadata_providers += (_trace_context,)
 
     def end() -> None:
         for each in unsubscribe:
             each()
-        left = list(context.carriers)
+        left = list(bound_channel.metadata_providers)
         if _trace_context in left:
             left.remove(_trace_context)
-        context.carriers = tuple(left)
+        bound_channel.metadata_providers = tuple(left)
 
     return end
 

@@ -13,7 +13,7 @@ import grpc
 from benchmarks.soak.values import Holdings
 
 _SELF = Path("/proc/self")
-_OF_A_CONNECTION = ("zconfig.connection", "zconfig.channel", "zconfig.aio", "zconfig.registry")
+_OF_A_CONNECTION = ("zconfig._connection", "zconfig._channel", "zconfig.aio", "zconfig._registry")
 
 
 def holdings() -> Holdings:

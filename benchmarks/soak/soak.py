@@ -137,12 +137,12 @@ def _at_rest(
     return held
 
 
-def _settled(application: Application, patience_s: float, before: Holdings | None) -> Holdings:
+def _settled(application: Application, budget_s: float, before: Holdings | None) -> Holdings:
     """Return what is held once it is no more than before, or else stays the same for a while.
 
     gRPC lets go of threads and sockets some seconds after their last use.
     """
-    deadline, held = time.monotonic() + patience_s, [application.hold()]
+    deadline, held = time.monotonic() + budget_s, [application.hold()]
     while time.monotonic() < deadline:
         if before and not any(grown(before, held[-1])):
             break

@@ -11,7 +11,7 @@ from langchain_milvus import Milvus
 import zconfig
 from tests.interop.embedding import ANSWER, QUESTION, TEXTS, embed
 from tests.interop.moving import both_answer
-from tests.support.pages import Follower, follow
+from tests.support.pages import TopologyCache, follow
 from tests.support.processes import REPOSITORY, run
 from tests.support.servers import CREDENTIALS, RealMilvus
 
@@ -41,7 +41,7 @@ def test_a_store_is_filled_and_searched(docs: str, name: str) -> None:
 
 
 def test_the_page_can_be_followed_from_its_top(tmp_path: Path) -> None:
-    with Follower(tmp_path, {}) as follower:
+    with TopologyCache(tmp_path, {}) as follower:
         follow(PAGE, follower, run={"python"}, not_run={"pip"})
 
 

@@ -23,16 +23,16 @@ from tests.support.faults import LOOPBACK, breakable_proxy
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
-from zconfig.channel.quiet import quiet_import
-from zconfig.connection import Connection
+from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._connection import Connection
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.errors import AutoconnectError, ConfigurationError
+from zconfig.interop._orm import REGISTRATIONS, find_registry
 from zconfig.interop.connection_args import connection_args_of
-from zconfig.interop.orm import REGISTRATIONS, find_registry
 from zconfig.interop.pymilvus import client_of, install
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
-with quiet_import():
+with import_without_side_effects():
     import pymilvus
     from pymilvus import Collection, CollectionSchema, DataType, FieldSchema, db, utility
     from pymilvus.client import grpc_handler

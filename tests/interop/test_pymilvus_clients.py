@@ -17,14 +17,14 @@ import pytest
 from tests.support.applications import eventually
 from tests.support.fake_milvus import FakeMilvus
 from tests.support.faults import grpc_server
+from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 from zconfig.aio import AsyncConnections
-from zconfig.channel.quiet import quiet_import
 from zconfig.errors import ClosedError
 from zconfig.interop.pymilvus import async_client_of, client_of
-from zconfig.registry import Connections
-from zconfig.settings.load import load
 
-with quiet_import():
+with import_without_side_effects():
     import pymilvus
 
 TOKEN = "root:Milvus"

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import grpc
 
 from tests.support.faults import LOOPBACK, grpc_server
-from zconfig.channel.messages import (
+from zconfig._channel.messages import (
     ConnectReply,
     DatabasesReply,
     HealthReply,
+    ResponseStatus,
     ServerInfo,
-    Status,
     VersionReply,
 )
 
@@ -93,10 +93,10 @@ class FakeMilvus:
             self._holding = False
             self._changed.notify_all()
 
-    def wait_for(self, count: int, method: str = "Connect", patience_s: float = PATIENCE_S) -> None:
+    def wait_for(self, count: int, method: str = "Connect", budget_s: float = PATIENCE_S) -> None:
         """Wait until so many calls of one method arrived."""
         with self._changed:
-            arrived = self._changed.wait_for(lambda: self.count(method) >= count, patience_s)
+            arrived = self._changed.wait_for(lambda: self.count(method) >= count, budget_s)
         assert arrived, f"{self.count(method)} instead of {count} calls of {method}"
 
     def wait_until_cancelled(self) -> None:
@@ -117,7 +117,7 @@ class FakeMilvus:
         call = self._receive("Connect", context)
         wanted = call.metadata.get("dbname") or "default"
         if wanted not in self.databases:
-            status = Status(code=800, reason=f"database not found[database={wanted!r}]")
+            status = ResponseStatus(code=800, reason=f"database not found[database={wanted!r}]")
             return ConnectReply(status).encode()
         server = ServerInfo(build_tags=VERSION, deploy_mode="STANDALONE")
         return ConnectReply(server=server, identifier=len(self.calls)).encode()
@@ -126,7 +126,7 @@ class FakeMilvus:
         self._receive("GetVersion", context)
         if self.demoted == "error":
             context.abort(grpc.StatusCode.UNKNOWN, DEMOTED)
-        status = Status(code=2, reason=DEMOTED) if self.demoted else Status()
+        status = ResponseStatus(code=2, reason=DEMOTED) if self.demoted else ResponseStatus()
         return VersionReply(status=status, version=VERSION).encode()
 
     def _check_health(self, _: bytes, context: Any) -> bytes:

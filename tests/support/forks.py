@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from tests.support.processes import REPOSITORY, run
 from zconfig import connections
-from zconfig.connection import Connection
+from zconfig._connection import Connection
 from zconfig.errors import ConnectError
 
 ALARM_S = 20

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 
 from tests.support.ears import Ears
 from tests.support.registries import registry
+from zconfig._registry import Connections
 from zconfig.aio import AsyncConnections
-from zconfig.registry import Connections
 
 T = TypeVar("T")
 

@@ -146,9 +146,9 @@ def never_answering(*, secure: bool = False) -> Server:
 
 def answering_status(code: int, reason: str) -> Server:
     """Return a Milvus that takes the call, and reports a failure in its answer."""
-    from zconfig.channel.messages import ConnectReply, Status
+    from zconfig._channel.messages import ConnectReply, ResponseStatus
 
-    answer = ConnectReply(Status(code=code, reason=reason)).encode()
+    answer = ConnectReply(ResponseStatus(code=code, reason=reason)).encode()
     return lambda _: faults.grpc_server({"Connect": lambda *_: answer})
 
 

@@ -120,7 +120,7 @@ def is_command(line: str) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
-class Follower:
+class TopologyCache:
     """A bash that runs what a page says, command by command, in one directory.
 
     Args:
@@ -203,7 +203,7 @@ class Follower:
 
 
 def follow(
-    page: Path, follower: Follower, *, run: AbstractSet[str], not_run: AbstractSet[str]
+    page: Path, follower: TopologyCache, *, run: AbstractSet[str], not_run: AbstractSet[str]
 ) -> None:
     """Do what a page says, from its top: make its files, run its commands, look at what they print.
 

@@ -45,5 +45,5 @@ def run_zconfig(
     *arguments: str, environ: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command as its console script does."""
-    start = "from zconfig.cli import main; main()"
+    start = "from zconfig._cli import main; main()"
     return run([sys.executable, "-c", start, *arguments], environ=environ, directory=directory)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from zconfig.registry import Connections
-from zconfig.settings.load import load
+from zconfig._registry import Connections
+from zconfig._settings.load import load
 
 
 @contextmanager

@@ -171,11 +171,11 @@ async def through(
         behind = partial(go_on, rest[1:])
         made = await rest[0].intercept_unary_unary(behind, details, request)
         is_call = isinstance(made, grpc.aio.UnaryUnaryCall)
-        return made if is_call else UnaryUnaryCall(_made_up(made), None)
+        return made if is_call else UnaryUnaryCall(_wrap(made), None)
 
     call = await go_on(interceptors, details, request)
     return Reply(await call, call)
 
 
-async def _made_up(response: Any) -> Reply:
+async def _wrap(response: Any) -> Reply:
     return Reply(response, None)

@@ -10,18 +10,18 @@ from typing import Self, TypeVar
 
 import grpc
 
-from zconfig.aio.core import ask
-from zconfig.aio.lifecycle import AsyncLifecycle
-from zconfig.aio.opening import diagnosed
-from zconfig.channel import milvus
-from zconfig.channel.line import Line
-from zconfig.channel.milvus import Exchange, Health, Server, converse_async
-from zconfig.connection import State
-from zconfig.connection.seam import Attempt
-from zconfig.endpoint import Endpoint
+from zconfig._channel import milvus
+from zconfig._channel.bound_channel import BoundChannel
+from zconfig._channel.milvus import Exchange, Health, Server, run_exchange_async
+from zconfig._connection import State
+from zconfig._connection.attempt import Attempt
+from zconfig._endpoint import Endpoint
+from zconfig._settings.arguments import check_seconds
+from zconfig._spec import ConnectionSpec
+from zconfig.aio.channels import ask
+from zconfig.aio.connector import diagnosed
+from zconfig.aio.managed import AsyncManagedConnection
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, ZConfigError
-from zconfig.settings.arguments import check_seconds
-from zconfig.spec import ConnectionSpec
 
 T = TypeVar("T")
 
@@ -36,16 +36,16 @@ class AsyncConnection:
     credentials and a reload leave it usable.
 
     Args:
-        lifecycle: Opens it, keeps it, and closes it.
+        managed: Opens it, keeps it, and closes it.
     """
 
-    def __init__(self, lifecycle: AsyncLifecycle) -> None:
-        self._lifecycle = lifecycle
+    def __init__(self, managed: AsyncManagedConnection) -> None:
+        self._managed = managed
 
     @property
     def spec(self) -> ConnectionSpec:
         """What it was configured with."""
-        return self._lifecycle.spec
+        return self._managed.spec
 
     @property
     def alias(self) -> str:
@@ -60,12 +60,12 @@ class AsyncConnection:
     @property
     def is_open(self) -> bool:
         """Whether it is open; calls fail while its server is lost."""
-        return self._lifecycle.is_open
+        return self._managed.is_open
 
     @property
     def state(self) -> State:
         """What it is doing."""
-        return self._lifecycle.state
+        return self._managed.state
 
     @property
     def server(self) -> Server:
@@ -74,9 +74,9 @@ class AsyncConnection:
         Raises:
             ClosedError: If the connection was closed.
         """
-        server = self._lifecycle.server
-        if server is None or self._lifecycle.is_closed:
-            raise self._lifecycle.closed_error()
+        server = self._managed.server
+        if server is None or self._managed.is_closed:
+            raise self._managed.closed_error()
         return server
 
     @property
@@ -90,9 +90,9 @@ class AsyncConnection:
         Raises:
             ClosedError: If the connection was closed.
         """
-        if self._lifecycle.is_closed:
-            raise self._lifecycle.closed_error()
-        return self._lifecycle.view
+        if self._managed.is_closed:
+            raise self._managed.closed_error()
+        return self._managed.view
 
     @property
     def target(self) -> str:
@@ -101,10 +101,10 @@ class AsyncConnection:
         Raises:
             ClosedError: If the connection is not open.
         """
-        link = self._lifecycle.held
-        if link is None:
-            raise self._lifecycle.closed_error()
-        return link.target
+        transport = self._managed.transport_if_open
+        if transport is None:
+            raise self._managed.closed_error()
+        return transport.target
 
     async def ping(self, timeout: float | None = None) -> float:  # noqa: ASYNC109 - as `Connection`
         """Ask the server for its version, and return how long that took, in milliseconds.
@@ -117,7 +117,7 @@ class AsyncConnection:
             ClosedError: If the connection was closed.
         """
         _, round_trip_ms = await self._ask(milvus.get_version, timeout)
-        self._lifecycle.note_round_trip(round_trip_ms)
+        self._managed.note_round_trip(round_trip_ms)
         return round_trip_ms
 
     async def health(self, timeout: float | None = None) -> Health:  # noqa: ASYNC109 - likewise
@@ -138,8 +138,8 @@ class AsyncConnection:
 
         Calls in flight are cancelled, unless another alias shares the channel with this one.
         """
-        self._lifecycle.close()
-        await self._lifecycle.settle()
+        self._managed.close()
+        await self._managed.settle()
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,31 +168,33 @@ class AsyncConnection:
         timeout_s = self.spec.timeout_s if timeout is None else timeout
         check_seconds(self.alias, timeout=timeout_s)
         started = time.monotonic()
-        line: Line | None = await self._lifecycle.ready(timeout_s)
-        failure: ZConfigError = self._lifecycle.closed_error()
+        bound: BoundChannel | None = await self._managed.ready(timeout_s)
+        failure: ZConfigError = self._managed.closed_error()
         for _ in range(_TRIES):
-            if line is None:
+            if bound is None:
                 break
-            attempt = self._lifecycle.aim(Attempt(self.spec, started, started + timeout_s))
+            attempt = self._managed.resolve_target(Attempt(self.spec, started, started + timeout_s))
             try:
-                return await _timed(attempt, line, exchange())
+                return await _timed(attempt, bound, exchange())
             except (ClosedError, ConnectError) as error:
                 failure = error
-            line = await self._line_after(line, failure, attempt.left_s)
+            bound = await self._line_after(bound, failure, attempt.left_s)
         raise failure
 
-    async def _line_after(self, line: Line, failure: ZConfigError, left_s: float) -> Line | None:
+    async def _line_after(
+        self, bound: BoundChannel, failure: ZConfigError, left_s: float
+    ) -> BoundChannel | None:
         """Return what to ask on after a failure, or `None` if there is no use in that."""
-        current = self._lifecycle.line
-        if current is None or current.core is not line.core:  # it was cut, perhaps for good
-            return await self._lifecycle.ready(left_s)
+        current = self._managed.bound
+        if current is None or current.shared is not bound.shared:  # it was cut, perhaps for good
+            return await self._managed.ready(left_s)
         if isinstance(failure, RejectedCredentialsError):
-            return await self._lifecycle.renew(line, left_s)
-        self._lifecycle.doubt(line)
+            return await self._managed.renew(bound, left_s)
+        self._managed.report_failure(bound)
         return None
 
 
-async def _timed(attempt: Attempt, line: Line, exchange: Exchange[T]) -> tuple[T, float]:
+async def _timed(attempt: Attempt, bound: BoundChannel, exchange: Exchange[T]) -> tuple[T, float]:
     begun = time.perf_counter()
-    result = await diagnosed(attempt, partial(converse_async, partial(ask, line), exchange))
+    result = await diagnosed(attempt, partial(run_exchange_async, partial(ask, bound), exchange))
     return result, (time.perf_counter() - begun) * 1e3

@@ -8,27 +8,26 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from zconfig.aio.connection import AsyncConnection
-from zconfig.aio.home import Homes
-from zconfig.aio.threads import in_thread
-from zconfig.errors import ZConfigError
-from zconfig.redaction import secrets_in
-from zconfig.registry import Connections
-from zconfig.registry.autoconnect import choose, failures, judge
-from zconfig.registry.forks import import_grpc
-from zconfig.registry.given import check_place, wanted
-from zconfig.registry.table import Table
-from zconfig.settings.arguments import (
+from zconfig._redaction import secrets_in
+from zconfig._registry import Connections
+from zconfig._registry.autoconnect import failures, raise_for_failures, select_aliases
+from zconfig._registry.forks import import_grpc
+from zconfig._registry.specs import SpecTable, check_place, spec_from_arguments
+from zconfig._settings.arguments import (
     SecretText,
     as_alias,
     check_seconds,
     fold_alias,
+    has_overrides,
     hide,
     hide_alias,
     hide_aliases,
-    say_anything,
     wanted_alias,
 )
+from zconfig.aio.connection import AsyncConnection
+from zconfig.aio.loop_pool import LoopPools
+from zconfig.aio.threads import in_thread
+from zconfig.errors import ZConfigError
 
 
 class AsyncConnections:
@@ -45,7 +44,7 @@ class AsyncConnections:
 
     def __init__(self, connections: Connections) -> None:
         self._registry = connections._registry  # noqa: SLF001 - one registry with two faces
-        self._homes = Homes(self._registry)
+        self._loop_pools = LoopPools(self._registry)
         self._is_read = False
 
     async def autoconnect(
@@ -82,11 +81,11 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         table = await self._read()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
-        names, optional = choose(table, aliases)
+        names, optional = select_aliases(table, aliases)
         found = await asyncio.gather(*(self._attempt(name, wait, timeout) for name in names))
         outcomes = dict(zip(names, found, strict=True))
-        connected = judge(outcomes, optional)
-        self._homes.home().keep_trying(failures(outcomes))
+        connected = raise_for_failures(outcomes, optional)
+        self._loop_pools.home().keep_trying(failures(outcomes))
         return connected
 
     async def connect(
@@ -122,14 +121,14 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         )
         del user, password, token, kwargs  # or a traceback that shows locals would show them
         name = fold_alias(alias)
-        if not say_anything(given):  # as configured, and so it follows what is configured
+        if not has_overrides(given):  # as configured, and so it follows what is configured
             check_place(await self._read(), name, given, "aio.connect")
             return await self._get(name)
         self._registry.remember(secrets_in(given))
-        spec = wanted(await self._read(), name, given, "aio.connect")
+        spec = spec_from_arguments(await self._read(), name, given, "aio.connect")
         self._registry.pool.check(spec)
-        patience = self._registry.patience(spec)
-        connection = await self._homes.home().open(spec, patience, in_code=True)
+        budget = self._registry.budget(spec)
+        connection = await self._loop_pools.home().open(spec, budget, in_code=True)
         self._registry.add(spec)
         return connection
 
@@ -180,8 +179,8 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConfigurationError: With everything that is wrong with them.
         """
         aliases = hide_aliases(aliases)
-        names, _ = choose(await self._read(), aliases)
-        self._homes.home().keep_trying(dict.fromkeys(names))
+        names, _ = select_aliases(await self._read(), aliases)
+        self._loop_pools.home().keep_trying(dict.fromkeys(names))
 
     async def disconnect(self, alias: str) -> None:
         """Close an alias on this event loop; no error if it is not connected.
@@ -191,12 +190,12 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         """
         alias = hide_alias(alias)
         name = as_alias(alias)
-        if home := self._homes.find():
+        if home := self._loop_pools.find():
             await home.close(name)
 
     async def close(self) -> None:
         """Close every connection of this event loop; an alias opens again on use."""
-        if home := self._homes.find():
+        if home := self._loop_pools.find():
             await home.close()
 
     @asynccontextmanager
@@ -228,7 +227,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
     ) -> AsyncConnection:
         table = await self._read()
         name = table.default() if alias is None else wanted_alias(alias)
-        home = self._homes.find()
+        home = self._loop_pools.find()
         return (home and home.find(name)) or await self._open(name, None, timeout)
 
     async def _attempt(
@@ -243,10 +242,10 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         self, alias: str, wait: float | None, timeout_s: float | None
     ) -> AsyncConnection:
         spec = self._registry.table.spec(alias)
-        patience = self._registry.patience(spec, wait, timeout_s)
-        return await self._homes.home().open(spec, patience)
+        budget = self._registry.budget(spec, wait, timeout_s)
+        return await self._loop_pools.home().open(spec, budget)
 
-    async def _read(self) -> Table:
+    async def _read(self) -> SpecTable:
         """Return what is configured; what only the network can tell is read in a thread."""
         if not self._is_read:
             import_grpc()

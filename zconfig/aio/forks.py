@@ -28,10 +28,10 @@ _GRACE_S = 0.05
 _POLLER = "(_poll_wrapper)"  # what Python appends to the name of gRPC's thread
 
 
-class LoopHome(Protocol):
+class ForkableLoop(Protocol):
     """What has channels on an event loop."""
 
-    def stand_still(self, deadline: float, go_on: threading.Event) -> bool:
+    def pause(self, deadline: float, go_on: threading.Event) -> bool:
         """Have the event loop wait for an event, once no call is in flight.
 
         Args:
@@ -53,31 +53,31 @@ class _Forks:
     """What forks do to this process."""
 
     def __init__(self) -> None:
-        self.homes: weakref.WeakSet[LoopHome] = weakref.WeakSet()
+        self.loop_pools: weakref.WeakSet[ForkableLoop] = weakref.WeakSet()
         self.is_hooked = False
         self.is_under_way = False
-        self.is_spoiled = False
+        self.is_unusable = False
         self._one_at_a_time = threading.Lock()
         self._go_on = threading.Event()
         self._leaves_poller = False
         self._grace_s = LONGEST_WAIT_S
-        self._inherited: list[LoopHome] = []
+        self._inherited: list[ForkableLoop] = []
 
     def before(self) -> None:
         self._one_at_a_time.acquire()
         self.is_under_way = True
         self._go_on = threading.Event()
-        homes, deadline = tuple(self.homes), time.monotonic() + LONGEST_WAIT_S
+        loop_pools, deadline = tuple(self.loop_pools), time.monotonic() + LONGEST_WAIT_S
         # Not one by one: an event loop may hear of gRPC while another ends it.
-        are_still = all(home.stand_still(deadline, self._go_on) for home in homes)
+        are_still = all(home.pause(deadline, self._go_on) for home in loop_pools)
         if are_still:
-            for home in homes:
+            for home in loop_pools:
                 home.drop_channels()
-        if homes and _polls(_GRACE_S):
+        if loop_pools and _polls(_GRACE_S):
             gc.collect()  # a call that has ended may be left in a cycle, which no child may touch
         # Where ours stay, so does gRPC's thread, and that says nothing of the channels of others.
         self._leaves_poller = _polls(self._grace_s if are_still else 0.0)
-        if homes and not self._leaves_poller:
+        if loop_pools and not self._leaves_poller:
             _wait_for_who_ends_it()
         if are_still:
             self._grace_s = _GRACE_S if self._leaves_poller else LONGEST_WAIT_S
@@ -90,10 +90,10 @@ class _Forks:
     def after_in_child(self) -> None:
         self.is_under_way = False
         self._one_at_a_time = threading.Lock()
-        self.is_spoiled = self.is_spoiled or self._leaves_poller
+        self.is_unusable = self.is_unusable or self._leaves_poller
         # They are kept: a channel that is let go of here waits for a thread that is the parent's.
-        self._inherited += self.homes
-        self.homes = weakref.WeakSet()
+        self._inherited += self.loop_pools
+        self.loop_pools = weakref.WeakSet()
         for home in self._inherited:
             home.abandon()
 
@@ -101,15 +101,15 @@ class _Forks:
 _forks = _Forks()
 
 
-def guard(home: LoopHome) -> None:
+def guard(home: ForkableLoop) -> None:
     """Have what is on an event loop let go of before every fork from now on.
 
     Raises:
         ConfigurationError: This process was forked in the middle of its parent's calls.
     """
-    if _forks.is_spoiled:
+    if _forks.is_unusable:
         raise ConfigurationError([_spoiled()])
-    _forks.homes.add(home)
+    _forks.loop_pools.add(home)
     if not _forks.is_hooked:
         _forks.is_hooked = True
         os.register_at_fork(
@@ -119,7 +119,7 @@ def guard(home: LoopHome) -> None:
         )
 
 
-async def no_fork() -> None:
+async def wait_for_fork() -> None:
     """Wait while another thread forks: it waits for the calls that are in flight."""
     # Any thread forks, and an event of asyncio would belong to one loop of many.
     while _forks.is_under_way:  # noqa: ASYNC110 - see above

@@ -9,26 +9,26 @@ from typing import Any, Protocol, Self
 
 import grpc
 
+from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
+from zconfig._channel.multicallables import LineOwner, heeding, report_failure
 from zconfig.aio.calls import Reply, UnaryUnaryCall, outcome, through, with_reason
-from zconfig.aio.core import core_of
-from zconfig.aio.forks import no_fork
-from zconfig.channel.line import AUTHORIZATION, Line
-from zconfig.channel.owner import LineOwner, heeding, report_failure
+from zconfig.aio.channels import core_of
+from zconfig.aio.forks import wait_for_fork
 
 _RENEWALS = 3  # credentials may be replaced while a call is made again
 
 
-class Owner(LineOwner, Protocol):
+class AsyncChannelOwner(LineOwner, Protocol):
     """Has the channels of an event loop."""
 
-    def at_once(self) -> Line:
+    def at_once(self) -> BoundChannel:
         """Return the line for a call that cannot wait.
 
         Raises:
             ClosedError: It is closed, not open just now, or belongs to another event loop.
         """
 
-    async def ready(self, timeout_s: float | None) -> Line:
+    async def ready(self, timeout_s: float | None) -> BoundChannel:
         """Return the line, after dialing if need be.
 
         Raises:
@@ -36,7 +36,7 @@ class Owner(LineOwner, Protocol):
             ConnectError: The server cannot be reached.
         """
 
-    async def renew(self, line: Line, timeout_s: float | None) -> Line | None:
+    async def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
         """Return a line to make a call on again whose credentials were refused on this one.
 
         Raises:
@@ -55,7 +55,7 @@ class AsyncChannelView(grpc.aio.Channel):
         owner: Who has the channels; they are not closed here.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: AsyncChannelOwner) -> None:
         self._owner = owner
         self._unary_unary_interceptors: list[Any] = []
         self._unary_stream_interceptors: list[Any] = []
@@ -90,21 +90,21 @@ class AsyncChannelView(grpc.aio.Channel):
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> grpc.ChannelConnectivity:
         """Return the connectivity of the first of the channels there are now."""
-        if line := self._owner.line:
-            return line.core.connectivity(dial=try_to_connect)
+        if bound := self._owner.bound:
+            return bound.shared.connectivity(dial=try_to_connect)
         closed, cut = grpc.ChannelConnectivity.SHUTDOWN, grpc.ChannelConnectivity.IDLE
         return closed if self._owner.is_closed else cut
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Wait until the connectivity of the first channel is another one."""
-        line = await self._owner.ready(None)
-        channel: Any = line.core.first(lambda it: it)
+        bound = await self._owner.ready(None)
+        channel: Any = bound.shared.first(lambda it: it)
         await channel.wait_for_state_change(last_observed_state)
 
     async def channel_ready(self) -> None:
         """Wait until the first channel is connected."""
-        line = await self._owner.ready(None)
-        channel: Any = line.core.first(lambda it: it)
+        bound = await self._owner.ready(None)
+        channel: Any = bound.shared.first(lambda it: it)
         await channel.channel_ready()
 
     async def close(self, grace: float | None = None) -> None:
@@ -150,7 +150,11 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     """A method with one request and one response: what was refused can be asked again."""
 
     def __init__(
-        self, owner: Owner, method: str, serializers: tuple[Any, Any], interceptors: list[Any]
+        self,
+        owner: AsyncChannelOwner,
+        method: str,
+        serializers: tuple[Any, Any],
+        interceptors: list[Any],
     ) -> None:
         self._owner = owner
         self._method = method
@@ -180,54 +184,56 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return UnaryUnaryCall(passing, deadline)
 
     def _make(self, asked: _Asked) -> UnaryUnaryCall:
-        return UnaryUnaryCall(self._insist(asked), asked.deadline)
+        return UnaryUnaryCall(self._call_with_refresh(asked), asked.deadline)
 
-    async def _insist(self, asked: _Asked) -> Reply:
+    async def _call_with_refresh(self, asked: _Asked) -> Reply:
         """Make a call, and again while its credentials were refused and others are found."""
-        line = await self._owner.ready(asked.left_s)
+        bound = await self._owner.ready(asked.left_s)
         for _ in range(_RENEWALS):
             try:
-                return await self._on_line(line, asked)
+                return await self._on_current(bound, asked)
             except grpc.aio.AioRpcError as error:
-                newer = await self._renewed(line, error, asked)
+                newer = await self._renewed(bound, error, asked)
                 if newer is None:
                     raise
-            line = newer
-        return await self._on_line(line, asked)
+            bound = newer
+        return await self._on_current(bound, asked)
 
-    async def _on_line(self, line: Line, asked: _Asked) -> Reply:
+    async def _on_current(self, bound: BoundChannel, asked: _Asked) -> Reply:
         """Make a call; if the line is closed before it begins, on the one that comes after it."""
         while True:
             try:
-                return await self._once(line, asked)
+                return await self._once(bound, asked)
             except ValueError:  # what a closed core says, and gRPC of a wrong argument
-                if self._owner.line is line:
+                if self._owner.bound is bound:
                     raise
-            line = await self._owner.ready(asked.left_s)
+            bound = await self._owner.ready(asked.left_s)
 
-    async def _once(self, line: Line, asked: _Asked) -> Reply:
-        await no_fork()
-        core = core_of(line)
-        with core.in_use():
+    async def _once(self, bound: BoundChannel, asked: _Asked) -> Reply:
+        await wait_for_fork()
+        shared = core_of(bound)
+        with shared.in_use():
             serialize, deserialize = self._serializers
             given = self._method, serialize, heeding(self._owner, deserialize)
-            method = core.take_turn(lambda it: it.unary_unary(*given))
-            merged = line.merge(asked.metadata)
+            method = shared.take_turn(lambda it: it.unary_unary(*given))
+            merged = bound.merge(asked.metadata)
             call = method(asked.request, timeout=asked.left_s, metadata=merged, **asked.rest)
             try:
                 return await outcome(call)
             except grpc.aio.AioRpcError as error:
-                if why := report_failure(self._owner, line, error.code(), error.details()):
+                if why := report_failure(self._owner, bound, error.code(), error.details()):
                     raise with_reason(error, why) from None
                 raise
 
-    async def _renewed(self, line: Line, error: grpc.aio.AioRpcError, asked: _Asked) -> Line | None:
+    async def _renewed(
+        self, bound: BoundChannel, error: grpc.aio.AioRpcError, asked: _Asked
+    ) -> BoundChannel | None:
         """Return a line with newer credentials, if it is ours that were refused."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in asked.metadata):
             return None
-        return await self._owner.renew(line, asked.left_s)
+        return await self._owner.renew(bound, asked.left_s)
 
 
 class _Stream:
@@ -238,15 +244,15 @@ class _Stream:
         make: Makes the method of a channel.
     """
 
-    def __init__(self, owner: Owner, make: Callable[[Any], Any]) -> None:
+    def __init__(self, owner: AsyncChannelOwner, make: Callable[[Any], Any]) -> None:
         self._owner = owner
         self._make = make
 
     def __call__(self, *args: Any, metadata: Any = None, **kwargs: Any) -> Any:
-        line = self._owner.at_once()
-        core = core_of(line)
-        method = core.take_turn(self._make)
-        call = method(*args, metadata=line.merge(metadata), **kwargs)
-        core.enter()
-        call.add_done_callback(lambda _: core.leave())
+        bound = self._owner.at_once()
+        shared = core_of(bound)
+        method = shared.take_turn(self._make)
+        call = method(*args, metadata=bound.merge(metadata), **kwargs)
+        shared.enter()
+        call.add_done_callback(lambda _: shared.leave())
         return call

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NoReturn, SupportsIndex
 
+from zconfig._redaction import Hidden
+from zconfig._settings.fields import DEFAULT_DATABASE
+from zconfig._sources.environment import process_environment
+from zconfig._sources.files import FileError
+from zconfig._sources.pem import default_authorities, is_as_read
+from zconfig._spec import ConnectionSpec
 from zconfig.errors import ConfigurationError, Problem, with_names
-from zconfig.redaction import Hidden
-from zconfig.settings.fields import DEFAULT_DATABASE
-from zconfig.sources.files import FileError
-from zconfig.sources.pem import default_authorities, is_as_read
-from zconfig.sources.process import process_environment
-from zconfig.spec import ConnectionSpec
 
 
 class UsableToken(Hidden):
@@ -53,7 +53,7 @@ def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
         ConfigurationError: It has what pymilvus cannot be told.
 
     Example:
-        >>> from zconfig.endpoint import parse
+        >>> from zconfig._endpoint import parse
         >>> connection_args_of(ConnectionSpec("prod", parse("http://db/sales"), db_name="sales"))
         {'uri': 'http://db:19530', 'timeout': 10.0, 'db_name': 'sales'}
     """

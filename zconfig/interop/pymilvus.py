@@ -9,17 +9,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakSet
 
-from zconfig.channel.messages import CONNECT
-from zconfig.channel.quiet import quiet_import
-from zconfig.channel.view import ChannelView
-from zconfig.connection import Connection
-from zconfig.endpoint import Transport
+from zconfig._channel.messages import CONNECT
+from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._channel.view import ChannelView
+from zconfig._connection import Connection
+from zconfig._endpoint import TransportType
+from zconfig._redaction import sealed
+from zconfig._registry.forks import guard_forks
+from zconfig._settings.arguments import as_alias, hide_aliases
+from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig.errors import MissingExtraError
-from zconfig.interop.ownership import apart, own, own_async
-from zconfig.redaction import sealed
-from zconfig.registry.forks import guard_forks
-from zconfig.settings.arguments import as_alias, hide_aliases
-from zconfig.settings.fields import DEFAULT_DATABASE
+from zconfig.interop._client_handlers import apart, own, own_async
 
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
@@ -76,7 +76,7 @@ def install(*aliases: str) -> dict[str, Connection]:
         >>> Collection("docs", using="prod").num_entities  # doctest: +SKIP
     """
     import zconfig
-    from zconfig.interop.orm import REGISTRATIONS, find_registry
+    from zconfig.interop._orm import REGISTRATIONS, find_registry
 
     aliases = hide_aliases(aliases)
     registry = find_registry()
@@ -153,7 +153,7 @@ def _make(connection: Connection, given: Given = dict) -> MilvusClient:
         "MilvusClient"
     )  # first: whatever asks for pymilvus' version imports it, unshielded
     defaults = {**_arguments(connection), **apart()}
-    client: MilvusClient = make(channel=introduced(connection), **{**defaults, **given()})
+    client: MilvusClient = make(channel=with_cached_connect(connection), **{**defaults, **given()})
     own(client, given().get("alias"))
     return client
 
@@ -179,7 +179,7 @@ def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
     }
 
 
-def introduced(connection: Connection) -> ChannelView:
+def with_cached_connect(connection: Connection) -> ChannelView:
     """Return a channel on which a client need not introduce itself: we have done so already."""
     known = weakref.ref(connection)  # pymilvus' registry may have the channel for longer
 
@@ -187,12 +187,12 @@ def introduced(connection: Connection) -> ChannelView:
         found = known()
         return found.server.reply if found else b""
 
-    return connection.channel.knowing({CONNECT: reply})
+    return connection.channel.with_cached_replies({CONNECT: reply})
 
 
 def _class(name: str) -> Any:
     try:
-        with quiet_import():
+        with import_without_side_effects():
             import pymilvus
     except ModuleNotFoundError as error:
         if error.name != "pymilvus":
@@ -207,7 +207,7 @@ def _class(name: str) -> Any:
 def uri_of(connection: Connection | AsyncConnection) -> str:
     """Return an address that pymilvus can parse and show; it dials none beside a channel."""
     endpoint = connection.endpoint
-    if endpoint.transport is Transport.UNIX:
+    if endpoint.transport is TransportType.UNIX:
         return endpoint.target
     scheme = "https" if endpoint.secure else "http"
     # pymilvus' registry takes no IPv6 address, and in older versions no client does.

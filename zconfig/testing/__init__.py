@@ -13,14 +13,12 @@ PYTEST_DONT_REWRITE, since nothing here asserts: a `conftest.py` may import this
 
 from __future__ import annotations
 
-from zconfig.testing.calls import Call
-from zconfig.testing.faults import Fault
+from zconfig.testing.fake_server import Call, FakeServer, Fault, fake_server
 from zconfig.testing.recorder import Recorder
-from zconfig.testing.server import FakeServer
-from zconfig.testing.serving import fake_server
 
 try:
-    from zconfig.testing.fixtures import (
+    from zconfig.testing.isolation import Environment, isolated
+    from zconfig.testing.plugin import (
         zconfig_env,
         zconfig_events,
         zconfig_fake_server,
@@ -28,7 +26,6 @@ try:
         zconfig_lite,
         zconfig_lite_session,
     )
-    from zconfig.testing.isolation import Environment, isolated
 except ModuleNotFoundError as error:
     if error.name != "pytest":
         raise

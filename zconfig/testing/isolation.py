@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +12,13 @@ import pytest
 
 import zconfig
 from zconfig import aio
-from zconfig.aio.home import Homes
-from zconfig.registry.registry import Registry
-from zconfig.registry.reload import Changes
-from zconfig.settings.configuration import Configuration
-from zconfig.settings.load import load
-from zconfig.sources.names import is_setting
-from zconfig.sources.process import process_environment
-from zconfig.testing.loops import close_loops
+from zconfig._registry.registry import Registry
+from zconfig._registry.reload import Changes
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.base import is_setting
+from zconfig._sources.environment import process_environment
+from zconfig.aio.loop_pool import LoopPool, LoopPools
 
 # A proxy for the internet is none for a server on this machine; only gRPC reads this variable.
 _NO_PROXY = "no_grpc_proxy"
@@ -135,15 +135,15 @@ def _another_registry(environment: Environment) -> Iterator[None]:
     faces = zconfig.connections, aio._connections  # noqa: SLF001 - see above
     outside = zconfig.connections._registry  # noqa: SLF001
     inside = Registry(environment.load)
-    inside.subscribe(outside._dispatcher.emit)  # noqa: SLF001
+    inside.subscribe(outside._dispatcher.publish)  # noqa: SLF001
     with pytest.MonkeyPatch.context() as patch:
         for face in faces:
             patch.setattr(face, "_registry", inside)
-        patch.setattr(faces[1], "_homes", Homes(inside))
+        patch.setattr(faces[1], "_loop_pools", LoopPools(inside))
         try:
             yield
         finally:
-            close_loops(inside.scene.loops)
+            close_loops(inside.registry_state.loops)
             zconfig.connections.close()
 
 
@@ -155,3 +155,36 @@ def _forget_ours() -> None:
     """Take out what was set meanwhile, by whomever: importing pymilvus loads a `.env`, too."""
     for name in _ours():
         pytest.MonkeyPatch().delenv(name)  # never undone
+
+
+_LONGEST_S = 5.0
+
+
+def close_loops(loops: MutableMapping[asyncio.AbstractEventLoop, LoopPool]) -> None:
+    """Close the connections of event loops, be they running, waiting to go on, or closed.
+
+    `asyncio.run` has closed its own by then; test frameworks keep a loop for several tests.
+
+    Args:
+        loops: What is open, by loop.
+    """
+    for loop, home in tuple(loops.items()):
+        if not home.is_over:
+            _close(loop, home)
+    loops.clear()
+
+
+def _close(loop: asyncio.AbstractEventLoop, home: LoopPool) -> None:
+    if loop.is_closed() or loop is _running():
+        home.let_go()
+    elif not loop.is_running():
+        loop.run_until_complete(home.close())
+    else:  # in another thread, where it may be busy with something else, or about to end
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(home.close(), loop).result(_LONGEST_S)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None

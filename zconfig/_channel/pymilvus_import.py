@@ -1,0 +1,95 @@
+"""Importing pymilvus without its side effects.
+
+What an import of pymilvus does to the process around it (read in 2.4.0, 2.4.15, 2.5.0, 2.5.18,
+2.6.0, 2.6.17, 3.0.0 and 3.0.2, `pymilvus/settings.py` and the modules below it):
+
+- `load_dotenv()` searches for a `.env` from site-packages upward and writes `os.environ`
+  (milvus-io/pymilvus#3666);
+- `logging.config.dictConfig` closes every handler that the application has, gives pymilvus'
+  loggers handlers on standard error and cuts their propagation;
+- some of its modules set their logger's level to DEBUG;
+- with a path or a bare address in `MILVUS_URI`, it raises (zilliztech/milvus-lite#219). 2.4.0
+  still does: it reads the environment through environs, past what is replaced here.
+
+A closed handler cannot be opened again, and what another thread writes meanwhile must not be
+undone. So each of those functions is replaced while the import runs, for its thread alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from zconfig._sources.environment import process_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# Reentrant: an import inside a shielded one may want its own shield.
+_lock = threading.RLock()
+
+
+@contextmanager
+def import_without_side_effects() -> Iterator[None]:
+    """Keep an import from changing the environment and the logging.
+
+    Put the import of pymilvus or milvus_lite inside. What was imported before stays as it is,
+    and an import that fails raises as it would have. pymilvus' loggers come out unconfigured,
+    so that their records reach the application's handlers.
+
+    Example:
+        >>> with import_without_side_effects():
+        ...     import pymilvus  # doctest: +SKIP
+    """
+    import logging.config
+
+    import dotenv.main
+
+    with _lock, ExitStack() as shields:
+        for owner, name, quiet in (
+            (dotenv.main.DotEnv, "set_as_environment_variables", _nothing),
+            (logging.config, "dictConfig", _nothing),
+            (logging.Logger, "setLevel", _nothing),
+            (os, "getenv", _getenv),
+        ):
+            shields.enter_context(_replaced(owner, name, quiet))
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, quiet: Callable[..., Any]) -> Iterator[None]:
+    original = getattr(owner, name)
+    shielded = {threading.get_ident()}
+
+    @functools.wraps(original)
+    def replacement(*args: Any, **kwargs: Any) -> Any:
+        function = quiet if threading.get_ident() in shielded else original
+        return function(*args, **kwargs)
+
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+        # A module may have taken the replacement by `from ... import`: it keeps the original.
+        shielded.clear()
+
+
+def _nothing(*_args: Any, **_kwargs: Any) -> bool:
+    return False
+
+
+def _getenv(key: str, default: Any = None) -> Any:
+    value = process_environment().get(key)
+    left_out = key in {"MILVUS_URI", "MILVUS_DEFAULT_CONNECTION"} and not _has_host(value or "")
+    return default if value is None or left_out else str(value)
+
+
+def _has_host(uri: str) -> bool:
+    with suppress(ValueError):
+        return bool(urlsplit(uri).netloc)
+    return False

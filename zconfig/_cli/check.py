@@ -1,0 +1,254 @@
+"""Waiting until servers are there, as an init container does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import wait as wait_for
+
+import click
+
+from zconfig._cli.doctor import (
+    Findings,
+    examined,
+    findings_github,
+    findings_json,
+    findings_junit,
+    findings_table,
+)
+from zconfig._cli.exit import write
+from zconfig._cli.options import (
+    Session,
+    epilog,
+    output,
+    pass_session,
+    which_aliases,
+    with_quiet,
+    with_timeout,
+)
+from zconfig._cli.progress import shown
+from zconfig._cli.render import Format, render_github, render_json, render_junit, render_table
+from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
+from zconfig._registry import Connections
+from zconfig._settings.arguments import wanted_alias
+from zconfig.errors import ConnectError, ZConfigError
+
+_USUAL_S = 60.0
+# One that was not yet dialed when it was given up is given up again.
+_BETWEEN_LOOKS_S = 0.2
+
+_Futures = dict[str, Future[Outcome]]
+
+
+def budget_s(connections: Connections, timeout: float | None) -> float:
+    """Return how many seconds to wait in all: what was asked for, `ZCONFIG_WAIT`, or a minute."""
+    options = connections.configuration.options
+    configured = options.wait if "wait" in options.model_fields_set else _USUAL_S
+    return configured if timeout is None else timeout
+
+
+def waited(connections: Connections, aliases: Iterable[str], total_s: float) -> Report:
+    """Wait until aliases, by default all, are connected, and report.
+
+    What keeps a required alias from connecting for good ends it at once: a wrong configuration
+    before anything is dialed, a refused password as soon as it was refused. An optional alias
+    gets one attempt.
+
+    Args:
+        connections: The registry.
+        aliases: Which ones; all of them count as required then.
+        total_s: Seconds to wait in all; with 0, one attempt each.
+    """
+    named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
+    configuration = connections.configuration
+    is_doomed = not named and any(problem.alias is None for problem in configuration.errors)
+
+    def attempt(names: Sequence[str]) -> Outcomes:
+        required = frozenset(named or names) - (frozenset() if named else configuration.optional)
+        # Of what is configured wrongly, or not at all, this says why: there is nothing to dial.
+        wrong = connections.attempt(*(name for name in names if name not in connections))
+        if is_doomed or wrong.keys() & required:
+            return {**dict.fromkeys(names), **wrong}
+        known = (name for name in names if name in connections)
+        found = {**wrong, **_connected(connections, known, required, total_s)}
+        return {name: found[name] for name in names}
+
+    return reported(connections, named, attempt)
+
+
+def _connected(
+    connections: Connections, aliases: Iterable[str], required: Collection[str], total_s: float
+) -> Outcomes:
+    """Connect aliases in parallel, as long as there is hope for all that are required."""
+
+    def attempt(alias: str) -> Outcome:
+        longest_s = connections.spec(alias).timeout_s
+        timeout = min(longest_s, total_s) if total_s else longest_s
+        wait = total_s if alias in required else 0.0
+        return connections.attempt(alias, wait=wait, timeout=timeout)[alias]
+
+    names = tuple(aliases)
+    executor = ThreadPoolExecutor(max(len(names), 1), thread_name_prefix="zconfig-wait")
+    try:
+        futures = {name: executor.submit(attempt, name) for name in names}
+        _until_hopeless(futures, required)
+        _give_up(connections, futures)
+    finally:  # Ctrl-C must not wait for what is under way
+        executor.shutdown(wait=False)
+    return {name: future.result() for name, future in futures.items()}
+
+
+def _until_hopeless(futures: _Futures, required: Collection[str]) -> None:
+    """Wait until all have ended, or one that is required has failed for good."""
+    names = {future: name for name, future in futures.items()}
+    for future in as_completed(names):
+        if names[future] in required and _is_final(future.result()):
+            return
+
+
+def _is_final(outcome: Outcome) -> bool:
+    if isinstance(outcome, ConnectError):
+        return outcome.permanent
+    return isinstance(outcome, ZConfigError)
+
+
+def _give_up(connections: Connections, futures: _Futures) -> None:
+    """End what has not ended; one that has not begun to dial is met the next time."""
+    while pending := [name for name, future in futures.items() if not future.done()]:
+        for name in pending:
+            connections.disconnect(name)
+        wait_for((futures[name] for name in pending), _BETWEEN_LOOKS_S)
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig check",
+        "zconfig check prod --wait 60",
+        "zconfig check --quiet --timeout 3",
+        "zconfig check --format json",
+    )
+)
+@which_aliases
+@with_timeout
+@click.option("--wait", type=click.FloatRange(min=0), help="Seconds to retry what may pass.")
+@output("table", "json", "github", "junit")
+@with_quiet
+@pass_session
+def check(  # noqa: PLR0913, PLR0917 - one parameter an option
+    session: Session,
+    aliases: tuple[str, ...],
+    more: tuple[str, ...],
+    timeout: float | None,
+    wait: float | None,
+    format_: Format,
+) -> None:
+    """Connect ALIASES, by default all, and report.
+
+    A container's HEALTHCHECK and a pipeline's preflight.
+    """
+    named = (*aliases, *more)
+    with shown(session, named):
+        report = checked(session.connections, named, wait=wait, timeout=timeout)
+    finish(session, report, rendered(report, format_, "check"))
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig wait", "zconfig wait prod --timeout 300", "zconfig wait --quiet && exec my-service"
+    )
+)
+@which_aliases
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds in all; by default ZCONFIG_WAIT, or 60.",
+)
+@output("table", "json", "github", "junit")
+@with_quiet
+@pass_session
+def wait(
+    session: Session,
+    aliases: tuple[str, ...],
+    more: tuple[str, ...],
+    timeout: float | None,
+    format_: Format,
+) -> None:
+    """Wait until ALIASES, by default all, are connected, and report as `check` does.
+
+    For init containers. A server that is not up, or has no name yet, is waited for. What waiting
+    cannot mend, such as a wrong configuration or a refused password, ends it at once. An alias
+    with REQUIRED=false gets one attempt.
+    """
+    named = (*aliases, *more)
+    total_s = budget_s(session.connections, timeout)
+    with shown(session, named, total_s=total_s):
+        report = waited(session.connections, named, total_s)
+    finish(session, report, rendered(report, format_, "wait"))
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig doctor", "zconfig doctor prod --timeout 3", "zconfig doctor --format json"
+    )
+)
+@which_aliases
+@with_timeout
+@output("table", "json", "github", "junit")
+@with_quiet
+@pass_session
+def doctor(
+    session: Session,
+    aliases: tuple[str, ...],
+    more: tuple[str, ...],
+    timeout: float | None,
+    format_: Format,
+) -> None:
+    """Look at each stage of connecting ALIASES, by default all.
+
+    Configuration, file material, DNS, TCP, TLS, HTTP/2, Milvus, credentials, database: what was
+    seen in each and how long it took, up to the first that fails, and what to do then. Warns of
+    certificates that expire within 30 days, and of what is unwise in the surroundings.
+    """
+    named = (*aliases, *more)
+    with shown(session, named):
+        findings = examined(session.connections, named, timeout=timeout)
+    finish(session, findings.report, _rendered_findings(findings, format_))
+
+
+def rendered(report: Report, format_: Format, command: str) -> str:
+    """Return a report as it is written.
+
+    Args:
+        report: What was found out.
+        format_: How it is written.
+        command: Which command found it out.
+    """
+    match format_:
+        case "json":
+            return render_json(report)
+        case "github":
+            return render_github(report)
+        case "junit":
+            return render_junit(report, command)
+    return render_table(report)
+
+
+def _rendered_findings(findings: Findings, format_: Format) -> str:
+    match format_:
+        case "json":
+            return findings_json(findings)
+        case "github":
+            return findings_github(findings)
+        case "junit":
+            return findings_junit(findings)
+    return findings_table(findings)
+
+
+def finish(session: Session, report: Report, result: str) -> None:
+    """Write a result where it belongs, and end with the report's exit code."""
+    if not session.is_quiet:
+        write(result)
+    elif report.exit_code:
+        click.echo(report.summary(), err=True)
+    sys.exit(report.exit_code)

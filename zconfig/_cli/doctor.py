@@ -1,0 +1,351 @@
+"""What the doctor finds, as values: the stages of each connection, one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from zconfig._cli.console import Part, as_json, draw, new_table
+from zconfig._cli.render import (
+    annotation,
+    github_lines,
+    render_junit,
+    report_values,
+    rounded,
+    unreported,
+)
+from zconfig._cli.report import Failure, Report, Row, checked
+from zconfig._connection.attempt import probe_target
+from zconfig._diagnosis import HostEnvironment, StageResult, advisories, stages
+from zconfig._diagnosis.model import StageError
+from zconfig._endpoint import Family, TransportType
+from zconfig._registry import Connections
+from zconfig._settings.arguments import check_seconds, wanted_alias
+from zconfig._sources.environment import process_environment
+from zconfig._spec import ConnectionSpec
+from zconfig._topology import fetch_topology
+from zconfig.errors import ConfigurationError, Stage, with_names
+
+State = Literal["ok", "failed", "skipped"]
+
+# A probe is timed alone where it can be; one that hangs is not waited for.
+_HEAD_START_S = 0.5
+
+_STAGES = tuple(Stage)
+_SAID_BY_SERVER = (Stage.MILVUS, Stage.CREDENTIALS, Stage.DATABASE)
+# Where gRPC may fail though the probe, which went the same way a moment ago, did not.
+_TOLD_BY_GRPC = (Stage.MATERIAL, Stage.TLS, Stage.HTTP2, *_SAID_BY_SERVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One stage of one connection.
+
+    Args:
+        stage: Which one.
+        state: `ok`, `failed`, or `skipped`: not reached, or not needed.
+        seen: What was seen in it, or why it is not needed.
+        elapsed_ms: Milliseconds it took; `None` where nothing was measured.
+    """
+
+    stage: Stage
+    state: State
+    seen: str = ""
+    elapsed_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What was found out about one connection.
+
+    Args:
+        row: What `check` reports of it.
+        steps: Every stage, in order.
+        advisories: What to look after, though it does not fail.
+    """
+
+    row: Row
+    steps: tuple[Step, ...]
+    advisories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found out about all of them.
+
+    Args:
+        report: What `check` reports; its exit code counts.
+        examinations: One for each row of it.
+    """
+
+    report: Report
+    examinations: tuple[Examination, ...]
+
+
+def examined(
+    connections: Connections, aliases: Iterable[str], *, timeout: float | None
+) -> Findings:
+    """Connect aliases, by default all, and look at each stage on the way.
+
+    What `check` does decides; beside it a probe of our own goes the same way, within the same time.
+
+    Args:
+        connections: The registry.
+        aliases: Which ones; all of them count as required then.
+        timeout: Seconds for each.
+    """
+    named = tuple(wanted_alias(alias) for alias in aliases)
+    specs = {
+        alias: connections.spec(alias) for alias in named or connections if alias in connections
+    }
+    executor = ThreadPoolExecutor(max(len(specs), 1), thread_name_prefix="zconfig-doctor")
+    try:
+        probes = {alias: executor.submit(_probed, spec, timeout) for alias, spec in specs.items()}
+        wait(probes.values(), _HEAD_START_S)
+        report = checked(connections, named, wait=0, timeout=timeout)
+        results = {alias: probe.result() for alias, probe in probes.items()}
+    finally:
+        executor.shutdown(wait=False)  # Ctrl-C must not wait for a probe that hangs
+    load_ms = connections.configuration.elapsed_ms
+    examinations = (
+        _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)
+        for row in report.rows
+    )
+    return Findings(report, tuple(examinations))
+
+
+def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
+    """Go through the stages, unless there is nothing to dial yet, or no time to do it in."""
+    timeout_s = spec.timeout_s if timeout is None else timeout
+    try:
+        check_seconds(spec.alias, timeout=timeout_s)
+    except ConfigurationError:  # the connect says so
+        return ()
+    if spec.endpoint.transport is TransportType.LITE:
+        return ()
+    deadline = time.monotonic() + timeout_s
+    try:
+        return stages(probe_target(_dialed(spec, deadline)), deadline)
+    except StageError:  # the connect asks as well, and says why
+        return ()
+
+
+def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
+    """Return a specification of what is really dialed: a global cluster's primary."""
+    if spec.endpoint.family is not Family.GLOBAL_CLUSTER:
+        return spec
+    topology = fetch_topology(spec, probe_target(spec), deadline)
+    return replace(spec, endpoint=topology.primary.endpoint)
+
+
+def _examination(
+    row: Row, spec: ConnectionSpec | None, results: tuple[StageResult, ...], load_ms: float
+) -> Examination:
+    if spec is None or row.endpoint is None:
+        return Examination(row, tuple(_until(Stage.PARSE, {}, row.failure)))
+    passed = {
+        Stage.PARSE: Step(Stage.PARSE, "ok", row.origin or "", load_ms),
+        **_not_needed(spec),
+        **{each.stage: _probe_step(each) for each in results},
+        **_told_by_server(row, spec),
+    }
+    failed = _failing_stage(row.failure, results) if row.failure else None
+    steps = _until(failed, passed, row.failure)
+    host_environment = HostEnvironment.detect(process_environment())
+    looked_after = advisories(probe_target(spec), results, host_environment, datetime.now(UTC))
+    named = (with_names(each, spec.name_of) for each in looked_after)
+    hinted = row.failure.hint if row.failure else ""
+    return Examination(row, tuple(steps), tuple(each for each in named if each not in hinted))
+
+
+def _probe_step(result: StageResult) -> Step:
+    return Step(result.stage, "ok" if result.ok else "failed", result.detail, result.elapsed_ms)
+
+
+def _not_needed(spec: ConnectionSpec) -> dict[Stage, Step]:
+    """Return the stages that a connection does not have, and why."""
+    endpoint = spec.endpoint
+    if endpoint.transport is TransportType.LITE:
+        dialed = dict.fromkeys((Stage.DNS, Stage.TCP, Stage.TLS, Stage.HTTP2), "embedded")
+        opened = Step(Stage.MATERIAL, "ok", endpoint.path or "")
+        return {Stage.MATERIAL: opened, **_skipped(dialed)}
+    reasons = {} if endpoint.secure else dict.fromkeys((Stage.MATERIAL, Stage.TLS), "plaintext")
+    if endpoint.transport is TransportType.UNIX:
+        reasons[Stage.DNS] = "a Unix socket"
+    return _skipped(reasons)
+
+
+def _skipped(reasons: Mapping[Stage, str]) -> dict[Stage, Step]:
+    return {stage: Step(stage, "skipped", why) for stage, why in reasons.items()}
+
+
+def _told_by_server(row: Row, spec: ConnectionSpec) -> dict[Stage, Step]:
+    """Return what it means that the server accepted us."""
+    credentials = Step(Stage.CREDENTIALS, "skipped", "none are set, and none are wanted")
+    if spec.endpoint.transport is TransportType.LITE:
+        credentials = Step(Stage.CREDENTIALS, "skipped", "Milvus Lite looks at none")
+    elif spec.credentials:
+        user = spec.credentials.user
+        credentials = Step(Stage.CREDENTIALS, "ok", f"the user {user}" if user else "an API key")
+    seen = row.server_version or "it answered"
+    return {
+        Stage.MILVUS: Step(Stage.MILVUS, "ok", seen, row.round_trip_ms),
+        Stage.CREDENTIALS: credentials,
+        Stage.DATABASE: Step(Stage.DATABASE, "ok", spec.db_name),
+    }
+
+
+def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
+    """Return the stage to show a failure in: where the probe met it, or else where gRPC did."""
+    if failure.stage is None:
+        return Stage.MATERIAL if failure.cause == "missing_extra" else Stage.PARSE
+    met = next((result.stage for result in results if not result.ok), None)
+    told = Stage(failure.stage)
+    return met or (told if told in _TOLD_BY_GRPC else Stage.MILVUS)
+
+
+def _until(
+    failed: Stage | None, passed: Mapping[Stage, Step], failure: Failure | None
+) -> Iterator[Step]:
+    """Yield the stages as they went, up to the one that failed; what comes after is skipped."""
+    end = _STAGES.index(failed) if failed else len(_STAGES)
+    for at, stage in enumerate(_STAGES):
+        step = passed.get(stage) if at <= end else None
+        if stage is failed and failure and (step is None or step.state != "failed"):
+            seen = failure.detail or failure.problem or failure.message
+            step = Step(stage, "failed", seen, failure.elapsed_ms)
+        yield step or Step(stage, "skipped")
+
+
+_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
+_SHORTEST_MS = 0.1
+
+
+def findings_table(findings: Findings) -> str:
+    """Return for each connection its stages, what went wrong and what to look after."""
+    return draw(_parts(findings))
+
+
+def findings_json(findings: Findings) -> str:
+    """Return one JSON object: that of `check`, with the stages and warnings of each alias."""
+    values = report_values(findings.report)
+    for row, examination in zip(values["aliases"], findings.examinations, strict=True):
+        row["stages"] = [_step_values(step) for step in examination.steps]
+        row["warnings"] = list(examination.advisories)
+    return as_json(values)
+
+
+def findings_github(findings: Findings) -> str:
+    """Return the annotations of `check`, and one for each warning."""
+    advisories = (
+        annotation("warning", f"{each.row.alias}: {warning}")
+        for each in findings.examinations
+        for warning in each.advisories
+    )
+    return "\n".join((*github_lines(findings.report), *advisories))
+
+
+def findings_junit(findings: Findings) -> str:
+    """Return the test cases of `check`, with the stages and warnings as their output."""
+    outputs = {each.row.alias: "\n".join(_lines(each)) for each in findings.examinations}
+    return render_junit(findings.report, "doctor", outputs)
+
+
+def _lines(examination: Examination) -> Iterator[str]:
+    for step in examination.steps:
+        told = (_name(step.stage), step.state, _time(step), step.seen)
+        yield "  ".join(filter(None, told))
+    yield from (f"warning  {warning}" for warning in examination.advisories)
+
+
+def _parts(findings: Findings) -> Iterator[Part]:
+    for examination in findings.examinations:
+        yield _heading(examination)
+        if examination.row.endpoint:
+            yield _stages(examination)
+        remarks = _remarks(examination, findings.report)
+        if remarks.row_count:
+            yield remarks
+            yield Text("")
+    yield from (Text(line) for line in unreported(findings.report))
+    if len(findings.examinations) > 1:
+        yield Text(_summary(findings))
+
+
+def _heading(examination: Examination) -> Text:
+    row = examination.row
+    state = row.state if row.required else f"{row.state} (optional)"
+    heading = Text(row.alias, style="bold")
+    heading.append(f"  {row.endpoint}" if row.endpoint else "", "not bold")
+    return heading.append(f"  {state}", "not bold " + _STYLES["failed" if row.failure else "ok"])
+
+
+def _stages(examination: Examination) -> Table:
+    table = new_table("stage", "state", "time", "seen", wraps={"seen"})
+    table.columns[2].justify = "right"
+    for step in examination.steps:
+        style = _STYLES[step.state]
+        table.add_row(
+            Text(_name(step.stage)), Text(step.state, style), Text(_time(step)), Text(step.seen)
+        )
+    return table
+
+
+def _name(stage: Stage) -> str:
+    return "configuration" if stage is Stage.PARSE else str(stage)
+
+
+def _time(step: Step) -> str:
+    if step.elapsed_ms is None:
+        return ""
+    return "< 0.1 ms" if step.elapsed_ms < _SHORTEST_MS else f"{step.elapsed_ms:.1f} ms"
+
+
+def _remarks(examination: Examination, report: Report) -> Table:
+    """Return what went wrong, what to do about it, and what to look after."""
+    remarks = Table.grid(padding=(0, 2))
+    for name, text in _said_of(examination.row, report):
+        remarks.add_row(Text(name, _STYLES["failed"] if name == "failed" else "bold"), Text(text))
+    for warning in examination.advisories:
+        remarks.add_row(Text("warning", "yellow"), Text(warning))
+    return remarks
+
+
+def _said_of(row: Row, report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a failure, or of each problem where the configuration is wrong."""
+    failure = row.failure
+    wrong = [p for p in report.problems if p.alias == row.alias and p.severity == "error"]
+    if failure is None:
+        return
+    if row.endpoint is None and wrong:
+        for problem in wrong:
+            place = f"{problem.origin}: " if problem.origin else ""
+            yield "failed", f"{place}{problem.message} ({problem.code})"
+            yield "remedy", problem.remedy
+        return
+    lasting = "" if failure.permanent else ", which may pass"
+    what = f"{failure.problem} ({failure.cause}{lasting})" if failure.problem else failure.message
+    parts = (("set by", failure.origin), ("remedy", failure.remedy), ("hint", failure.hint))
+    yield "failed", what
+    yield from ((name, text) for name, text in parts if text)
+
+
+def _summary(findings: Findings) -> str:
+    fine = sum(not each.row.failure for each in findings.examinations)
+    return f"{fine} of {len(findings.examinations)} connections are fine"
+
+
+def _step_values(step: Step) -> dict[str, Any]:
+    return {
+        "stage": _name(step.stage),
+        "state": step.state,
+        "seen": step.seen,
+        "elapsed_ms": rounded(step.elapsed_ms),
+    }

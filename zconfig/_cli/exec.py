@@ -1,0 +1,263 @@
+"""One alias' values, as the variables that another program wants."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+import click
+
+from zconfig._cli.exit import fail
+from zconfig._cli.options import Session, complete_alias, epilog, pass_session
+from zconfig._cli.progress import shown
+from zconfig._cli.report import checked
+from zconfig._endpoint import TransportType
+from zconfig._redaction import Hidden
+from zconfig._sources.environment import process_environment
+from zconfig._spec import ConnectionSpec
+
+BY_DEFAULT = (
+    ("URI", "MILVUS_URI"),
+    ("TOKEN", "MILVUS_TOKEN"),
+    ("USER", "MILVUS_USER"),
+    ("PASSWORD", "MILVUS_PASSWORD"),
+    ("DB_NAME", "MILVUS_DB_NAME"),
+    ("DB_NAME", "MILVUS_DB"),
+)
+"""Pairs of a field and a variable that zconfig and, by convention, other Milvus programs read."""
+
+FIELDS = (
+    "URI",
+    "ADDRESS",
+    "HOST",
+    "PORT",
+    "TOKEN",
+    "USER",
+    "PASSWORD",
+    "DB_NAME",
+    "TIMEOUT",
+    "TLS_CA",
+    "TLS_CERT",
+    "TLS_KEY",
+    "TLS_SERVER_NAME",
+    "PROXY",
+)
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# As shells and `env` say it.
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+
+
+def values_of(spec: ConnectionSpec) -> dict[str, str | None]:
+    """Return what a connection is made of, by field; `None` where it has no such thing.
+
+    Args:
+        spec: What the connection is configured with.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> values = values_of(ConnectionSpec("prod", parse("http://db/sales"), db_name="sales"))
+        >>> values["URI"], values["DB_NAME"], values["TOKEN"]
+        ('http://db:19530', 'sales', None)
+    """
+    endpoint, tls = spec.endpoint, spec.tls
+    secret = str(spec.credentials.secret.reveal()) if spec.credentials else None
+    user = spec.credentials.user if spec.credentials else None
+    return {
+        # The database has a variable of its own: from the path, programs read it differently.
+        "URI": replace(endpoint, db_name=None).uri,
+        "ADDRESS": endpoint.address,
+        "HOST": endpoint.host,
+        "PORT": None if endpoint.port is None else str(endpoint.port),
+        "TOKEN": secret,
+        "USER": user,
+        "PASSWORD": secret.partition(":")[2] if secret and user is not None else None,
+        "DB_NAME": spec.db_name,
+        "TIMEOUT": f"{spec.timeout_s:g}",
+        "TLS_CA": tls.ca,
+        "TLS_CERT": tls.cert,
+        "TLS_KEY": tls.key,
+        "TLS_SERVER_NAME": tls.server_name,
+        "PROXY": str(spec.proxy.reveal()) if spec.proxy else None,
+    }
+
+
+def environment_with(
+    environ: Mapping[str, str], spec: ConnectionSpec, mapping: Iterable[tuple[str, str]]
+) -> dict[str, str]:
+    """Return an environment with a connection's values in it.
+
+    A variable whose field has no value is taken out: what another server's was must not go with
+    this one's.
+
+    Args:
+        environ: What there is.
+        spec: What the connection is configured with.
+        mapping: Pairs of a field and a variable.
+    """
+    values = values_of(spec)
+    wanted = {variable: values[field] for field, variable in mapping}
+    kept = {name: value for name, value in environ.items() if name not in wanted}
+    return kept | {name: Hidden(value) for name, value in wanted.items() if value is not None}
+
+
+def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
+    """Return why `MILVUS_URI` is not to be set; `None` if nothing is against it.
+
+    pymilvus 2.4 to 3.0 cannot be imported with it set to anything but the URI of a named host or
+    of an IPv4 address.
+
+    Args:
+        spec: What the connection is configured with.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("./app.db")))
+        'a path of Milvus Lite'
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("http://db")))
+    """
+    endpoint = spec.endpoint
+    if endpoint.transport is TransportType.LITE:
+        return "a path of Milvus Lite"
+    if endpoint.transport is TransportType.UNIX:
+        return "a Unix socket"
+    return "an IPv6 address" if ":" in (endpoint.host or "") else None
+
+
+def pairs(
+    _context: click.Context, _parameter: click.Parameter, values: Iterable[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return `FIELD=VARIABLE` as pairs of both.
+
+    Raises:
+        click.BadParameter: There is no such field, or a variable cannot have that name.
+    """
+    return tuple(map(_pair, values))
+
+
+def _pair(value: str) -> tuple[str, str]:
+    field, _, variable = value.partition("=")
+    if field.upper() not in FIELDS:
+        raise click.BadParameter(f"`{field}` is not a field; known are {', '.join(FIELDS)}")
+    if not _VARIABLE.fullmatch(variable):
+        raise click.BadParameter(f"after {field}= the name of a variable is missing")
+    return field.upper(), variable
+
+
+def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
+    """Become another program: signals and the exit code are its own.
+
+    Without such a program, or if it cannot be executed, the command ends.
+
+    Args:
+        command: Its name or path, and its arguments.
+        environ: Its environment.
+    """
+    sys.stdout.flush()
+    # Python ignores these, and a program inherits what is ignored.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell, and the user's command
+    except (FileNotFoundError, NotADirectoryError):
+        what, code = "command not found", _NOT_FOUND
+    except OSError as error:
+        what, code = os.strerror(error.errno or 0).lower(), _NOT_EXECUTABLE
+    except ValueError:  # a null character, say; the error of Python's own might show the value
+        what, code = "a value cannot be put into a variable", _NOT_EXECUTABLE
+    fail(f"zconfig: {command[0]}: {what}", code)
+
+
+_NO_DASHES = "write -- before the command to run"
+
+
+class _AfterDashes(click.Command):
+    """A command whose own arguments and options end at `--`: the other program's follow."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what follows the dashes as it is, and ask for them where they are missing."""
+        asks_for_help = not set(args).isdisjoint(self.get_help_option_names(ctx))
+        if "--" not in args:
+            if asks_for_help or ctx.resilient_parsing:
+                return super().parse_args(ctx, args)
+            raise click.UsageError(_NO_DASHES, ctx)
+        at = args.index("--")
+        rest = super().parse_args(ctx, args[:at])
+        if ctx.params["command"]:
+            raise click.UsageError(_NO_DASHES, ctx)
+        ctx.params["command"] = tuple(args[at + 1 :])
+        if not ctx.params["command"]:
+            raise click.UsageError("write the command to run after --", ctx)
+        return rest
+
+
+@click.command(
+    "exec",
+    cls=_AfterDashes,
+    epilog=epilog(
+        "zconfig exec -- python app.py",
+        "zconfig exec prod --map URI=DB_URL --map TOKEN=DB_KEY -- ./migrate.sh",
+        "zconfig exec prod --check -- python app.py",
+        exit_codes=False,
+    ),
+)
+@click.argument("alias", required=False, shell_complete=complete_alias)
+@click.option(
+    "--map",
+    "mapping",
+    multiple=True,
+    metavar="FIELD=VARIABLE",
+    callback=pairs,
+    help="A variable for the command; repeatable.",
+)
+@click.option("--check", is_flag=True, help="Connect first, and run it only if that succeeds.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
+@pass_session
+def exec_(
+    session: Session,
+    alias: str | None,
+    mapping: tuple[tuple[str, str], ...],
+    command: tuple[str, ...],
+    *,
+    check: bool,
+) -> None:
+    """Run COMMAND with the values of ALIAS, by default the default one, as environment variables.
+
+    Without --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER, MILVUS_PASSWORD, MILVUS_DB_NAME
+    and MILVUS_DB, which zconfig and, by convention, other Milvus programs read. pymilvus itself
+    reads MILVUS_URI alone, and MilvusClient() not even that. The fields for --map are URI (without
+    credentials and database), ADDRESS, HOST, PORT, TOKEN, USER, PASSWORD, DB_NAME, TIMEOUT, TLS_CA,
+    TLS_CERT, TLS_KEY, TLS_SERVER_NAME and PROXY. A variable whose field has no value is taken out
+    of the environment; the rest of it stays.
+
+    The command takes this process' place: signals and the exit code are its own. It exits with 127
+    if there is no such command, with 126 if it cannot be executed, and otherwise as `check` does.
+    """
+    spec = session.connections.spec(alias)
+    if check:
+        _prove(session, spec.alias)
+    environ = environment_with(process_environment(), spec, mapping or BY_DEFAULT)
+    reason = None if mapping else reason_to_omit_uri(spec)
+    if reason:
+        del environ["MILVUS_URI"]
+        _say_what_is_omitted(session, reason)
+    session.connections.close()
+    execute(command, environ)
+
+
+def _say_what_is_omitted(session: Session, reason: str) -> None:
+    if not session.is_quiet:
+        what = f"MILVUS_URI is not set: pymilvus cannot be imported with {reason} in it"
+        click.echo(f"zconfig: {what}; use --map URI=VARIABLE", err=True)
+
+
+def _prove(session: Session, alias: str) -> None:
+    with shown(session, [alias]):
+        report = checked(session.connections, [alias], wait=None, timeout=None)
+    if report.exit_code:
+        fail(report.summary(), report.exit_code)

@@ -1,0 +1,392 @@
+"""A first `.env`: its lines, where they are written, and that git leaves it alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from click.shell_completion import ShellComplete, get_completion_class
+
+from zconfig._cli.exit import write
+from zconfig._cli.options import Session, epilog, pass_session
+from zconfig._cli.schemas import OF_COMMANDS, schema_of
+from zconfig._origin import Origin, printable
+from zconfig._paths import anchored
+from zconfig._settings.arguments import fold_alias, from_arguments, hide
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.fields import CREDENTIALS
+from zconfig._settings.names import DEFAULT_ALIAS, Name, parse_name, variable_name
+from zconfig._settings.reference import env_example, json_schema
+from zconfig._sources.dotenv import read_dotenv
+from zconfig.errors import ConfigurationError, Problem
+
+_BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~-]+")
+_OWNER_ONLY = 0o600
+
+
+def dotenv_line(variable: str, value: str) -> str:
+    r"""Return a line that sets a variable, quoted where the value would not survive bare.
+
+    Single quotes keep `$` and `#` as they are; inside them only `\` and `'` are escaped.
+
+    Example:
+        >>> dotenv_line("ZILLIZ_URI", "./x.db")
+        'ZILLIZ_URI=./x.db'
+        >>> print(dotenv_line("ZILLIZ_TOKEN", "a b$c"))
+        ZILLIZ_TOKEN='a b$c'
+    """
+    if _BARE.fullmatch(value):
+        return f"{variable}={value}"
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{variable}='{escaped}'"
+
+
+def dotenv_lines(alias: str, fields: Mapping[str, str | None]) -> list[str]:
+    """Return the lines that declare an alias.
+
+    Args:
+        alias: The alias in its folded form.
+        fields: Values by field; those without one are left out.
+    """
+    return [dotenv_line(variable_name(alias, f), v) for f, v in fields.items() if v]
+
+
+def check_file(alias: str, path: Path) -> None:
+    """Make sure that a file can be added to, and does not declare an alias already.
+
+    Args:
+        alias: The alias in its folded form.
+        path: The file; it need not be there.
+
+    Raises:
+        ConfigurationError: It cannot be read, declares the alias, or is another user's.
+    """
+    _check_owner(path)
+    reading = read_dotenv(path, {})
+    if any(seen.state == "refused" for seen in reading.files):
+        raise ConfigurationError(reading.problems)
+    set_there = [entry.origin for entry in reading.entries if entry.value]
+    at_fault = [each.origin for each in reading.problems if each.origin]
+    for origin in (*set_there, *at_fault):
+        name = parse_name(origin.key)
+        if isinstance(name, Name) and name.alias == alias:
+            remedy = "edit the file, or choose another alias"
+            what = "declares it already"
+            raise ConfigurationError(
+                [Problem("already_declared", what, remedy, alias, None, origin)]
+            )
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse a file to whose owner a token must not be handed."""
+    if _is_foreign(path):
+        remedy = "choose a file in a directory of your own with --file"
+        origin = Origin("dotenv", printable(str(path)))
+        what = "another user owns the file, or the link to it"
+        raise ConfigurationError([Problem("foreign_owner", what, remedy, origin=origin)])
+
+
+def _is_foreign(path: Path) -> bool:
+    """Tell whether a file, or the link to it, is neither this user's nor of its directory's owner.
+
+    Somebody else may have put it there, as anybody can in /tmp.
+    """
+    try:
+        owners = {path.lstat().st_uid}
+        with suppress(FileNotFoundError):  # a link to nothing yet
+            owners.add(path.stat().st_uid)
+        return not (owners <= {os.geteuid()} or owners == {path.parent.stat().st_uid})
+    except OSError:  # there is none, or it cannot be read, which is said elsewhere
+        return False
+
+
+def append_privately(path: Path, lines: list[str]) -> None:
+    """Add lines to a file that only its owner can read, in one step.
+
+    Args:
+        path: The file; what it holds stays, and it is made if it is not there. A symbolic link
+            stays one.
+        lines: What to add.
+
+    Raises:
+        ConfigurationError: It cannot be written, or is another user's.
+    """
+    _check_owner(path)
+    target = Path(os.path.realpath(path))
+    try:
+        before = target.read_bytes() if target.exists() else b""
+        separator = b"" if not before or before.endswith(b"\n") else b"\n"
+        added = "".join(f"{line}\n" for line in lines).encode()
+        _replace_privately(target, before + separator + added)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+    else:
+        return
+    remedy = "correct the path, or let this user write there"
+    origin = Origin("dotenv", printable(str(path)))
+    what = f"cannot be written ({reason})"
+    raise ConfigurationError([Problem("not_writable", what, remedy, origin=origin)])
+
+
+def _replace_privately(path: Path, content: bytes) -> None:
+    # A temporary file is its owner's alone from the start, and the rename leaves no half file.
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, _OWNER_ONLY)
+            if path.exists():  # root, say, must not take it away from the application's user
+                os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
+            file.write(content)
+        Path(name).replace(path)
+    except BaseException:  # Ctrl-C too must not leave half a file with a secret behind
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def names_read(configuration: Configuration, path: str) -> frozenset[str]:
+    """Return the names under which a file was read; none if it was not.
+
+    Args:
+        configuration: What was read.
+        path: The file.
+    """
+    names = (seen.path for seen in configuration.files if seen.state == "read")
+    wanted = os.path.realpath(anchored(path, configuration.directory))
+    return frozenset(
+        n for n in names if os.path.realpath(anchored(n, configuration.directory)) == wanted
+    )
+
+
+def outranking(
+    alias: str, fields: Mapping[str, str], names: Collection[str], configuration: Configuration
+) -> tuple[Origin, ...]:
+    """Return where values are set that take precedence over what a file declares.
+
+    Args:
+        alias: The alias in its folded form.
+        fields: Values by field that the file declares of it.
+        names: The names under which the file was read.
+        configuration: What was read, the file included.
+    """
+    declared = {*fields, *CREDENTIALS} if fields.get("token") else {"uri"}
+    sources = configuration.provenance.items()
+    found = [
+        each.origin for (owner, field), each in sources if owner == alias and field in declared
+    ]
+    found += [p.origin for p in configuration.errors_of(alias) if p.field in declared and p.origin]
+    return tuple(dict.fromkeys(origin for origin in found if origin.path not in names))
+
+
+def ignore_in_git(path: Path) -> bool:
+    """Add a file to the `.gitignore` beside it, where git is used and would not ignore it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it was added.
+    """
+    ignore = path.parent / ".gitignore"
+    if ignore.exists() and (_is_foreign(ignore) or not ignore.is_file()):
+        return False  # git would wait for a pipe, as we would
+    if not (ignore.exists() or _in_repository(path.parent)) or _is_ignored(path, ignore):
+        return False
+    before = ignore.read_bytes() if ignore.exists() else b""
+    separator = "" if not before or before.endswith(b"\n") else "\n"
+    with ignore.open("a", encoding="utf-8") as file:
+        file.write(f"{separator}{path.name}\n")
+    return True
+
+
+def _in_repository(directory: Path) -> bool:
+    here = directory.absolute()
+    return any((each / ".git").exists() for each in (here, *here.parents))
+
+
+def _is_ignored(path: Path, ignore: Path) -> bool:
+    """Ask git, which knows every form of a pattern and every place of one.
+
+    Without git, or outside a repository, look for the name in the file alone.
+    """
+    git = shutil.which("git")
+    if git:
+        command = [git, "check-ignore", "--quiet", "--no-index", "--", path.name]
+        done = subprocess.run(command, cwd=path.parent, capture_output=True, check=False)  # noqa: S603 - no shell, and a name of the user's own
+        if done.returncode in {0, 1}:
+            return done.returncode == 0
+    names = ignore.read_bytes().split() if ignore.exists() else []
+    return path.name.encode() in names
+
+
+_VARIABLES = "variables"
+
+
+class _Question(NamedTuple):
+    text: str
+    default: str
+    remedy: str
+
+
+_QUESTIONS = {
+    "uri": _Question("URI [./milvus.db]", "./milvus.db", "pass it with --uri"),
+    "token": _Question(
+        "Token (empty for none)",
+        "",
+        "pipe it in, run this in a terminal, or pass --no-token and set {}",
+    ),
+}
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig init",
+        "zconfig init --alias prod --uri http://localhost:19530 --no-token",
+        exit_codes=False,
+    )
+)
+@click.option("--alias", default=DEFAULT_ALIAS, show_default=True, help="The connection's name.")
+@click.option("--uri", help="Where the server is; asked for if it is not given.")
+@click.option("--token/--no-token", default=True, help="Whether to ask for a token, without echo.")
+@click.option(
+    "--file",
+    "path",
+    default=".env",
+    show_default=True,
+    type=click.Path(),
+    help="The file to add to.",
+)
+@pass_session
+def init(session: Session, alias: str, uri: str | None, path: str, *, token: bool) -> None:
+    """Declare a connection in a .env file that only you can read.
+
+    Asks for what is not given, and once more where it is wrong; a token is not echoed, and never an
+    argument. What the file holds stays. `.env` is added to .gitignore.
+    """
+    file = Path(path)
+    name = fold_alias(alias, "pass it with --uri")
+    check_file(name, file)
+    fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri")
+    if token:
+        fields = _asked(name, fields, "token")
+    append_privately(file, dotenv_lines(name, fields))
+    told = [_declared(name, fields, path, session.configuration(remote=False))]
+    if ignore_in_git(file):
+        told.append(f"added {file.name} to .gitignore")
+    if not session.is_quiet:
+        write("\n".join(told))
+
+
+def _declared(
+    alias: str, fields: Mapping[str, str], path: str, configuration: Configuration
+) -> str:
+    """Say what was declared, and what keeps it from being used."""
+    names = names_read(configuration, path)
+    above = " and ".join(map(str, outranking(alias, fields, names, configuration)))
+    if not names:
+        hint = f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read"
+    elif above:
+        hint = f"{above} takes precedence: remove it to use this"
+    else:
+        hint = f"try: zconfig check {alias}"
+    return f"declared `{alias}` in {path}; {hint}"
+
+
+def _asked(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
+    """Return fields with one more, which is asked for until it is right."""
+    question = _QUESTIONS[field]
+    while True:
+        try:
+            return _given(alias, fields, field, _answer(alias, field) or question.default)
+        except ConfigurationError as error:
+            if not _is_interactive():  # the next line is an answer to another question
+                raise
+            for problem in error.problems:
+                click.echo(f"Error: {problem.message}; {problem.remedy}", err=True)
+
+
+def _given(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:
+    """Return fields with one more.
+
+    Raises:
+        ConfigurationError: It is wrong.
+    """
+    more = {**fields, field: value}
+    from_arguments(alias, hide(more), "zconfig init")
+    return more
+
+
+def _answer(alias: str, field: str) -> str:
+    """Ask for a field, a token without echo; read a line where there is no terminal."""
+    question = _QUESTIONS[field]
+    if _is_interactive():
+        hidden = field == "token"
+        return str(click.prompt(question.text, default="", show_default=False, hide_input=hidden))
+    click.echo(f"{question.text}: ")
+    # In bytes: the error of a strict decoder would hold the token.
+    line = sys.stdin.buffer.readline() if sys.stdin else b""
+    if not line:
+        remedy = question.remedy.format(variable_name(alias, field))
+        raise click.UsageError(f"standard input ends before the {field.upper()}; {remedy}")
+    return line.decode(errors="surrogateescape").rstrip("\r\n")
+
+
+def _is_interactive() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+@click.command("env-example", epilog=epilog("zconfig env-example > .env", exit_codes=False))
+def env_example_() -> None:
+    """Print a `.env` with every variable explained."""
+    write(env_example(), nl=False)
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig schema > zconfig.schema.json", "zconfig schema --of check", exit_codes=False
+    )
+)
+@click.option(
+    "--of",
+    "subject",
+    type=click.Choice([_VARIABLES, *OF_COMMANDS]),
+    default=_VARIABLES,
+    show_default=True,
+    help="What it is a schema of: the variables, or a command's `--format json`.",
+)
+def schema(subject: str) -> None:
+    """Print a JSON Schema of the variables, or of a command's JSON."""
+    made = json_schema() if subject == _VARIABLES else schema_of(subject)
+    write(json.dumps(made, indent=2))
+
+
+@click.command(
+    epilog=epilog(
+        'eval "$(zconfig completion bash)"   # in ~/.bashrc',
+        'eval "$(zconfig completion zsh)"    # in ~/.zshrc',
+        "zconfig completion fish > ~/.config/fish/completions/zconfig.fish",
+        exit_codes=False,
+    )
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print a script that completes commands, options and aliases in SHELL.
+
+    Aliases are completed from what can be read without the network.
+    """
+    kind = get_completion_class(shell)
+    if kind is None:  # click knows these three since 8.0
+        raise click.BadParameter(f"click cannot complete in {shell}")
+    made = kind(context.find_root().command, {}, "zconfig", "_ZCONFIG_COMPLETE")
+    # bash's own asks an installed bash for its version first: the script may be for another one.
+    write(ShellComplete.source(made))

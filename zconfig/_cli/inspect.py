@@ -1,0 +1,179 @@
+"""The versions of zconfig and of what it works with."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from zconfig._cli.check import finish, rendered
+from zconfig._cli.console import Part, as_json, draw
+from zconfig._cli.exit import write
+from zconfig._cli.options import Session, complete_alias, epilog, output, pass_session, with_quiet
+from zconfig._cli.render import Format
+from zconfig._cli.report import listed
+from zconfig._origin import Origin, printable
+from zconfig._redaction import MASK, without_commands
+from zconfig._settings.explain import (
+    AliasExplanation,
+    Explanation,
+    FieldExplanation,
+    Shadowed,
+)
+from zconfig._version import __version__
+from zconfig.errors import ExitCode
+
+_DISTRIBUTIONS = {"grpcio": "grpcio", "pymilvus": "pymilvus", "milvus_lite": "milvus-lite"}
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Return each version; `None` of what is not installed. Nothing is imported for it."""
+    found = {name: _installed(each) for name, each in _DISTRIBUTIONS.items()}
+    return {"zconfig": __version__, "python": platform.python_version(), **found}
+
+
+def versions_table(found: Mapping[str, str | None]) -> str:
+    """Return a line for each that is there."""
+    return "\n".join(f"{name:<12}{each}" for name, each in found.items() if each)
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return version_of(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def explanation_table(explanation: Explanation) -> str:
+    """Return what each alias is made of, then the notes, problems and files."""
+    return draw(_parts(explanation))
+
+
+def explanation_json(explanation: Explanation) -> str:
+    """Return one JSON object; its keys are documented, and only ever added to."""
+    return as_json(_plain(asdict(explanation)))
+
+
+def _parts(explanation: Explanation) -> Iterator[Part]:
+    for alias in explanation.aliases:
+        yield Text(alias.alias, style="bold")
+        yield _fields(alias)
+        yield from (Text(f"{each.severity}: {each}") for each in alias.problems)
+        yield Text("")
+    yield from (Text(f"{note.origin} {note.message}") for note in explanation.notes)
+    yield from (Text(f"{each.severity}: {each}") for each in explanation.problems)
+    yield from (Text(printable(line)) for line in _files(explanation))
+
+
+def _fields(alias: AliasExplanation) -> Table:
+    """Return what there is to say of each field: its value, and below it where that is from."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for header in ("indent", "field", "told"):
+        table.add_column(header, overflow="fold", no_wrap=header != "told")
+    for field in alias.fields:
+        for number, told in enumerate(_told(field)):
+            table.add_row("", Text("" if number else field.field, style="bold"), told)
+    return table
+
+
+def _told(field: FieldExplanation) -> list[Text]:
+    part = f"the {field.part} of " if field.part else ""
+    lines = [Text(f"from {part}{field.origin}")] if field.origin else []
+    lines += [Text(f"not {_beaten(each, field)}", style="dim") for each in field.shadowed]
+    lines += [Text(f"not {origin}: it is empty", style="dim") for origin in field.empty]
+    if field.origin is None and field.value is None:
+        return [Text("not set", style="dim"), *lines] if lines else []
+    return [_value(field), *lines]
+
+
+def _value(field: FieldExplanation) -> Text:
+    mark = field.fingerprint
+    if mark:
+        line_end = ", its file ends in a line end" if mark.had_line_end else ""
+        marked = f"{field.value} ({mark.length} characters, fingerprint {mark.digest}{line_end})"
+        return Text(marked)
+    if field.is_set:
+        return Text(field.value or "not valid")
+    return Text(f"{field.value} (not set)", style="dim")
+
+
+def _beaten(other: Shadowed, field: FieldExplanation) -> str:
+    """Return where a value stands that does not count, what it is, and why."""
+    value = other.value
+    if field.fingerprint and other.fingerprint:
+        same = field.fingerprint.digest == other.fingerprint.digest
+        value = "the same value" if same else "another value"
+    told = f", {value}" if value and value != MASK else ""
+    return f"{other.origin}{told}: {other.reason}"
+
+
+def _files(explanation: Explanation) -> Iterator[str]:
+    """Yield what was looked for, and the dotenv files that no profile and no option names."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        here = Path("a directory that is gone")
+    yield f"looked for in {here}, the highest rank first:"
+    yield "  environment"
+    yield from (f"  {seen.path}: {seen.state}" for seen in explanation.files)
+    known = {here / ".env.example", *(here / seen.path for seen in explanation.files)}
+    left = sorted(path.name for path in here.glob(".env*") if path not in known)
+    yield from (f"  {name}: not looked for" for name in left)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in JSON's own types, an origin also as the text that people read."""
+    if isinstance(value, dict):
+        plain = {key: _plain(each) for key, each in value.items()}
+        if plain.keys() == {"source", "key", "path", "line", "via"}:
+            plain["text"] = str(Origin(**value))
+        return plain
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+@click.command("list", epilog=epilog("zconfig list", "zconfig list --format json"))
+@output("table", "json", "github")
+@with_quiet
+@pass_session
+def list_(session: Session, format_: Format) -> None:
+    """List what is configured, and from where; nothing is connected."""
+    report = listed(session.connections)
+    finish(session, report, rendered(report, format_, "list"))
+
+
+@click.command(epilog=epilog("zconfig explain prod", "zconfig explain --format json"))
+@click.argument("alias", required=False, shell_complete=complete_alias)
+@output("table", "json")
+@pass_session
+def explain(session: Session, alias: str | None, format_: Format) -> None:
+    """Show where each value of ALIAS, by default of all, comes from.
+
+    For each field its value, without secrets; the variable, or the file and line, that set it;
+    and what it takes precedence over. A secret's fingerprint is the same wherever the secret is.
+    """
+    explanation = session.connections.explain(alias)
+    problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if not session.is_quiet:
+        write((explanation_json if format_ == "json" else explanation_table)(explanation))
+    elif errors:
+        click.echo(without_commands("\n".join(map(str, errors))), err=True)
+    sys.exit(ExitCode.CONFIGURATION if errors or not explanation.aliases else ExitCode.OK)
+
+
+@click.command(epilog=epilog("zconfig version", "zconfig version --format json", exit_codes=False))
+@output("table", "json")
+def version(format_: Format) -> None:
+    """Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite."""
+    found = installed_versions()
+    write(json.dumps(found, indent=2) if format_ == "json" else versions_table(found))

@@ -1,0 +1,196 @@
+"""One run of the command: what its global options say, and the registry they lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from zconfig._log import configure_logging, log_as_configured
+from zconfig._paths import working_directory
+from zconfig._registry import Connections
+from zconfig._settings.configuration import Configuration
+from zconfig._settings.load import load
+from zconfig._sources.environment import process_environment
+
+_LOADER_OPTIONS = ("env_file", "profile", "secrets_dir", "strict")
+
+
+class Session:
+    """What was chosen before and after the command's name, and what is made of it when asked for.
+
+    Attributes:
+        chosen: The global options that were given, by name.
+    """
+
+    def __init__(self) -> None:
+        self.chosen: dict[str, Any] = {}
+
+    @property
+    def format(self) -> str | None:
+        """The format that was asked for before the command's name."""
+        return self.chosen.get("format")
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing but failures is printed."""
+        return "quiet" in self.chosen
+
+    @property
+    def is_verbose(self) -> bool:
+        """Whether the lifecycle events are shown."""
+        return "verbose" in self.chosen
+
+    @cached_property
+    def connections(self) -> Connections:
+        """The registry; it reads everything, and is closed when the command ends."""
+        connections = Connections(self.configuration)
+        if self.is_verbose:
+            configure_logging("console", "debug")
+        connections.subscribe(log_as_configured(lambda: connections.configuration.options))
+        click.get_current_context().find_root().call_on_close(connections.close)
+        return connections
+
+    def configuration(self, *, remote: bool = True) -> Configuration:
+        """Read the configuration.
+
+        Args:
+            remote: Whether to read also what may need the network.
+        """
+        given = {name: self.chosen[name] for name in _LOADER_OPTIONS if name in self.chosen}
+        return load(process_environment(), working_directory(), given=given, remote=remote)
+
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMATS = ("table", "json", "github", "junit")
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0  every required alias is fine
+  1  unexpected
+  2  usage
+  3  configuration
+  4  unreachable: DNS, refused, timeout
+  5  TLS
+  6  authentication or permission
+  7  not Milvus
+  8  database missing
+"""
+
+
+def epilog(*examples: str, exit_codes: bool = True) -> str:
+    """Return what stands at the end of a command's help.
+
+    Args:
+        *examples: Command lines.
+        exit_codes: Whether its exit codes follow.
+    """
+    lines = (
+        "\b",
+        f"Example{'s' if len(examples) > 1 else ''}:",
+        *(f"  {each}" for each in examples),
+    )
+    return "\n".join(lines) + (f"\n{EXIT_CODES}" if exit_codes else "")
+
+
+def global_options(*, hidden: bool = False) -> list[click.Parameter]:
+    """Return the options that stand before the name of a command, or after it.
+
+    Args:
+        hidden: Whether the help leaves them out.
+    """
+    common: dict[str, Any] = {"expose_value": False, "callback": _choose, "hidden": hidden}
+    path: dict[str, Any] = {"multiple": True, "type": click.Path(), "metavar": "PATH"}
+    return [
+        click.Option(["--env-file"], help="Read this .env file; repeatable.", **path, **common),
+        click.Option(["--profile"], metavar="NAME", help="Read .env.NAME as well.", **common),
+        click.Option(["--secrets-dir"], help="Read secret files there, too.", **path, **common),
+        click.Option(
+            ["--strict"], is_flag=True, help="Take unknown ZILLIZ_* names for errors.", **common
+        ),
+        click.Option(
+            ["--format"],
+            type=click.Choice(FORMATS),
+            help="How results are written; not every command has every format.",
+            **common,
+        ),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Print nothing but failures.", **common),
+        click.Option(
+            ["--verbose", "-v"], is_flag=True, help="Show the lifecycle events.", **common
+        ),
+    ]
+
+
+def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep a global option; one after the command's name replaces the same before it."""
+    session = context.ensure_object(Session)
+    if value and parameter.name:
+        session.chosen[parameter.name] = value
+
+
+def which_aliases(command: F) -> F:
+    """Add the ways to name aliases; the command takes them as `aliases` and `more`."""
+    command = click.option(
+        "--alias",
+        "more",
+        multiple=True,
+        metavar="ALIAS",
+        help="As the argument.",
+        shell_complete=complete_alias,
+    )(command)
+    return click.argument("aliases", nargs=-1, shell_complete=complete_alias)(command)
+
+
+def complete_alias(
+    context: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete the name of an alias, without reading anything from the network."""
+    configuration = context.ensure_object(Session).configuration(remote=False)
+    wrong = (problem.alias for problem in configuration.errors if problem.alias)
+    names = dict.fromkeys((*configuration.aliases, *wrong))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def with_timeout(command: F) -> F:
+    """Add the time that each alias gets."""
+    positive = click.FloatRange(min=0, min_open=True)
+    return click.option("--timeout", type=positive, help="Seconds an alias.")(command)
+
+
+def output(*formats: str) -> Callable[[F], F]:
+    """Return a decorator that adds the choice of a format; the first is the default."""
+
+    def settle(context: click.Context, _: click.Parameter, value: str | None) -> str:
+        chosen = value or context.ensure_object(Session).format or formats[0]
+        if chosen in formats:
+            return chosen
+        known = f"{', '.join(formats[:-1])} and {formats[-1]}"
+        raise click.BadParameter(f"`{context.info_name}` has no {chosen}; it has {known}")
+
+    return click.option(
+        "--format",
+        "format_",
+        type=click.Choice(formats),
+        callback=settle,
+        help=f"How the result is written; {formats[0]} by default.",
+    )
+
+
+def with_quiet(command: F) -> F:
+    """Show the global option `--quiet` among the command's own."""
+    return click.option(
+        "--quiet",
+        "-q",
+        is_flag=True,
+        expose_value=False,
+        callback=_choose,
+        help="Print nothing but failures.",
+    )(command)

@@ -1,0 +1,170 @@
+"""What a terminal shows while connections are made; nothing of it reaches a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from zconfig import events
+from zconfig._cli.options import Session
+
+_A_SECOND = 8
+_MARKS = {"connected": ("+", "green"), "failed": ("x", "red")}
+_STYLES = {"connected": "green", "failed": "red", "retrying": "yellow"}
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectProgress:
+    """How far the connect of one alias has come.
+
+    Args:
+        endpoint: Where it leads, without credentials.
+        state: `waiting`, `connecting`, `retrying`, `connected` or `failed`.
+        attempt: The number of the attempt under way, from 1.
+        cause: Why the last attempt failed.
+        started: The monotonic instant at which the connect began.
+        elapsed_s: How long it took; `None` while it goes on.
+    """
+
+    endpoint: str
+    state: str = "waiting"
+    attempt: int = 1
+    cause: str = ""
+    started: float | None = None
+    elapsed_s: float | None = None
+
+
+class ProgressView:
+    """A table of connects under way, made anew from what is known each time it is drawn.
+
+    Args:
+        courses: The aliases and where they lead.
+        total_s: Seconds after which it ends, if it does.
+    """
+
+    def __init__(
+        self, courses: Iterable[tuple[str, ConnectProgress]], total_s: float | None = None
+    ) -> None:
+        self._courses = dict(courses)
+        self._total_s = total_s
+        self._started = time.monotonic()
+        self._spinner = Spinner("line")
+
+    def take(self, event: events.Event) -> None:
+        """Take a lifecycle event; each alias' come from one thread at a time."""
+        alias = getattr(event, "alias", None)
+        if alias in self._courses:
+            self._courses[alias] = _after(self._courses[alias], event)
+
+    def __rich__(self) -> RenderableType:
+        courses = tuple(self._courses.items())
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+        for name in ("mark", "alias", "state", "attempt", "time", "cause", "endpoint"):
+            table.add_column(name, no_wrap=name not in {"alias", "cause", "endpoint"})
+        for alias, course in courses:
+            table.add_row(*self._cells(alias, course))
+        connected = sum(course.state == "connected" for _, course in courses)
+        whole = Table.grid()
+        whole.add_row(table)
+        whole.add_row(Text(self._summary(connected, len(courses)), no_wrap=True))
+        return whole
+
+    def _cells(self, alias: str, course: ConnectProgress) -> Iterator[RenderableType]:
+        mark = _MARKS.get(course.state)
+        yield Text(*mark) if mark else self._spinner
+        yield _cut(alias)
+        yield Text(course.state, _STYLES.get(course.state, ""))
+        yield Text(f"attempt {course.attempt}" if course.attempt > 1 else "")
+        yield Text(_seconds(course))
+        yield _cut(course.cause)
+        yield _cut(course.endpoint)
+
+    def _summary(self, connected: int, known: int) -> str:
+        elapsed_s = time.monotonic() - self._started
+        of = f" of {self._total_s:g} s" if self._total_s else " s"
+        return f"{connected} of {known} connected, {int(elapsed_s)}{of}"
+
+
+def _after(course: ConnectProgress, event: events.Event) -> ConnectProgress:
+    """Return how far a connect has come with an event."""
+    match event:
+        case events.ConnectionConnecting():
+            return replace(course, state="connecting", started=time.monotonic(), elapsed_s=None)
+        case events.ConnectionRetrying():
+            return replace(course, state="retrying", attempt=event.attempt + 1, cause=event.cause)
+        case events.ConnectionConnected():
+            elapsed_s = event.elapsed_ms / 1e3
+            return replace(course, state="connected", cause="", elapsed_s=elapsed_s)
+        case events.ConnectionFailed():
+            elapsed_s = event.elapsed_ms / 1e3
+            return replace(course, state="failed", cause=event.cause, elapsed_s=elapsed_s)
+    return course
+
+
+def _cut(text: str) -> Text:
+    """Return a text that is cut short, rather than wrapped, where the terminal is narrow."""
+    return Text(text, no_wrap=True)
+
+
+def _seconds(course: ConnectProgress) -> str:
+    if course.started is None:
+        return ""
+    running_s = time.monotonic() - course.started
+    return f"{running_s if course.elapsed_s is None else course.elapsed_s:.1f} s"
+
+
+@contextmanager
+def shown(
+    session: Session, aliases: Iterable[str] = (), *, total_s: float | None = None
+) -> Iterator[None]:
+    """For the time of a `with` block, show how connects go, if standard error is a terminal.
+
+    Args:
+        session: What was chosen.
+        aliases: Those that are connected; all by default.
+        total_s: Seconds after which it ends, if it does.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not _is_wanted(session, console):
+        yield
+        return
+    connections = session.connections
+    known = [alias for alias in dict.fromkeys(aliases) or connections if alias in connections]
+    specs = map(connections.spec, known)
+    view = ProgressView(
+        ((spec.alias, ConnectProgress(str(spec.endpoint))) for spec in specs), total_s
+    )
+    unsubscribe = connections.subscribe(view.take)
+    live = Live(
+        view,
+        console=console,
+        refresh_per_second=_A_SECOND,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    try:
+        with live:
+            yield
+    finally:
+        unsubscribe()
+
+
+def _is_wanted(session: Session, console: Console) -> bool:
+    """Tell whether there is a terminal to draw on, and nobody else writes on it.
+
+    rich takes some environments for a terminal that are a CI job's log.
+    """
+    is_terminal = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
+    if not is_terminal or session.is_quiet or session.is_verbose:
+        return False
+    return session.connections.configuration.options.log_format in {None, "none"}

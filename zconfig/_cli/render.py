@@ -1,0 +1,219 @@
+"""A report → JUnit XML: a CI shows each alias as a test case.
+
+There is no one standard. What all readers know is used, with a `classname` for each case: by it
+and the name GitLab tells cases apart (gitlab-org/gitlab-foss#50964).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+from xml.etree import ElementTree as ET
+
+from rich.text import Text
+
+from zconfig._cli.console import as_json, draw, in_workspace, new_table, place
+from zconfig._cli.report import Failure, Report, Row
+from zconfig._redaction import without_commands
+from zconfig.errors import Problem
+
+# All that XML 1.0 cannot hold, not even escaped.
+_UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render_junit(report: Report, name: str, besides: Mapping[str, str] | None = None) -> str:
+    """Return a test suite with a test case for each alias.
+
+    Args:
+        report: What was found out.
+        name: The command that found it out.
+        besides: By alias what else there is to read.
+    """
+    cases = [_case(row, name, (besides or {}).get(row.alias, "")) for row in report.rows]
+    general = [p for p in unreported(report) if p.startswith("error")]
+    if general:
+        cases.append(_general("\n".join(general), name))
+    counted = {
+        "tests": str(len(cases)),
+        "failures": str(sum(case.find("failure") is not None for case in cases)),
+        "errors": str(sum(case.find("error") is not None for case in cases)),
+        "skipped": str(sum(case.find("skipped") is not None for case in cases)),
+        "time": _seconds(report.elapsed_ms),
+    }
+    suites = ET.Element("testsuites", {"name": "zconfig", **counted})
+    ET.SubElement(suites, "testsuite", {"name": f"zconfig {name}", **counted}).extend(cases)
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
+
+
+def _case(row: Row, name: str, besides: str) -> ET.Element:
+    failure = row.failure
+    took_ms = (failure.elapsed_ms if failure else row.round_trip_ms) or 0.0
+    case = _element("testcase", classname=f"zconfig.{name}", name=row.alias, time=_seconds(took_ms))
+    if failure and failure.file:
+        case.set("file", _fit(failure.file))
+    if failure and row.required:
+        case.append(_failure(failure))
+    elif failure:
+        case.append(_element("skipped", message=f"optional: {failure.message}"))
+    elif row.state != "connected":
+        case.append(_element("skipped", message=row.state))
+    if besides:
+        case.append(_element("system-out", besides))
+    return case
+
+
+def _failure(failure: Failure) -> ET.Element:
+    what = failure.problem or failure.message
+    return _element("failure", failure.message, type=failure.cause, message=what)
+
+
+def _general(message: str, name: str) -> ET.Element:
+    """Return what is wrong, and concerns no alias in particular."""
+    case = _element("testcase", classname=f"zconfig.{name}", name="configuration", time="0")
+    what = "the configuration is wrong"
+    case.append(_element("error", message, type="configuration", message=what))
+    return case
+
+
+def _element(tag: str, text: str | None = None, /, **attributes: str) -> ET.Element:
+    element = ET.Element(tag, {name: _fit(each) for name, each in attributes.items()})
+    element.text = None if text is None else _fit(text)
+    return element
+
+
+def _seconds(milliseconds: float) -> str:
+    return f"{milliseconds / 1e3:.6f}"
+
+
+def _fit(text: str) -> str:
+    return without_commands(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+Format = Literal["table", "json", "github", "junit"]
+
+_LONG = {"endpoint", "state", "configured by"}
+_STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": "yellow"}
+
+
+def render_table(report: Report) -> str:
+    """Return a table with the failures and problems in full below it."""
+    shows_server = any(row.state == "connected" for row in report.rows)
+    server = ("server", "round trip") if shows_server else ()
+    headers = ("alias", "endpoint", "database", "state", *server, "configured by")
+    table = new_table(*headers, wraps=_LONG)
+    for row in report.rows:
+        table.add_row(*_cells(row, shows_server=shows_server))
+    told = [row.failure.message for row in report.rows if row.failure]
+    told += unreported(report)
+    parts = [table] if report.rows else []
+    return draw([*parts, *(Text(line) for line in told)])
+
+
+def render_json(report: Report) -> str:
+    """Return one JSON object; its keys are documented, and only ever added to."""
+    return as_json(report_values(report))
+
+
+def report_values(report: Report) -> dict[str, Any]:
+    """Return a report in JSON's own types."""
+    return {
+        "ok": report.exit_code == 0,
+        "exit_code": int(report.exit_code),
+        "elapsed_ms": round(report.elapsed_ms, 3),
+        "aliases": [_row(row) for row in report.rows],
+        "problems": [_problem(problem) for problem in report.problems],
+    }
+
+
+def render_github(report: Report) -> str:
+    """Return GitHub Actions' workflow commands: an annotation for each thing that is wrong."""
+    return "\n".join(github_lines(report))
+
+
+def github_lines(report: Report) -> Iterator[str]:
+    """Yield an annotation for each thing that is wrong, and a line for each that is connected."""
+    told = {problem.alias for problem in report.problems if problem.severity == "error"}
+    for problem in report.problems:
+        yield annotation(problem.severity, str(problem), *place(problem.origin))
+    for row in report.rows:
+        failure = row.failure
+        if failure and (row.endpoint or row.alias not in told):
+            severity = "error" if row.required else "warning"
+            yield annotation(severity, failure.message, failure.file, failure.line)
+        elif row.state == "connected":
+            line = f"{row.alias}: connected to {row.endpoint} ({row.server_version})"
+            yield without_commands(line)
+
+
+def annotation(
+    severity: str, message: str, file: str | None = None, line: int | None = None
+) -> str:
+    """Return one workflow command, escaped as the runner reads it.
+
+    Source: GitHub Docs, "Workflow commands for GitHub Actions"; actions/toolkit,
+    packages/core/src/command.ts.
+
+    Args:
+        severity: `error`, `warning` or `notice`.
+        message: What is wrong; it may have several lines.
+        file: Where, if it is in a file.
+        line: The line in it.
+
+    Example:
+        >>> annotation("error", "50% is no port", "a,b.env", 2)
+        '::error file=a%2Cb.env,line=2::50%25 is no port'
+    """
+    path = in_workspace(file) if file else None
+    properties = (("file", path), ("line", line if path else None))
+    given = (f"{name}={_escaped_property(str(each))}" for name, each in properties if each)
+    return f"::{severity} {','.join(given)}".rstrip() + f"::{_escaped(without_commands(message))}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escaped_property(text: str) -> str:
+    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
+    yield Text(row.alias, style="bold")
+    yield Text(row.endpoint or "")
+    yield Text(row.db_name or "")
+    state = row.state if row.required else f"{row.state} (optional)"
+    yield Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
+    if shows_server:
+        yield Text(row.server_version or "")
+        yield Text("" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms")
+    yield Text(row.origin or "")
+
+
+def unreported(report: Report) -> list[str]:
+    """Return the problems that no row's failure repeats, a line each."""
+    failed = {row.alias for row in report.rows if row.failure and not row.endpoint}
+    left = (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
+    return [f"{problem.severity}: {problem}" for problem in left]
+
+
+def rounded(milliseconds: float | None) -> float | None:
+    """Return a duration with the digits that mean something."""
+    return None if milliseconds is None else round(milliseconds, 3)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    values = asdict(row)
+    values["round_trip_ms"] = rounded(row.round_trip_ms)
+    if row.failure:
+        values["failure"]["exit_code"] = int(row.failure.exit_code)
+        values["failure"]["elapsed_ms"] = rounded(row.failure.elapsed_ms)
+    return values
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    file, line = place(problem.origin)
+    origin = str(problem.origin) if problem.origin else None
+    return {**asdict(problem), "origin": origin, "file": file, "line": line}

@@ -1,0 +1,150 @@
+"""One connect: attempts until the server accepts us, or until there is no use in trying."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from zconfig import events
+from zconfig._channel.bound_channel import Cancellation
+from zconfig._channel.milvus import Server, handshake, run_exchange
+from zconfig._connection import event_factories
+from zconfig._connection.attempt import Attempt
+from zconfig._connection.transport import Transport, acquire_transport
+from zconfig._deadline import ConnectBudget, backoff_s
+from zconfig._endpoint import TransportType
+from zconfig._spec import ConnectionSpec
+from zconfig.errors import ClosedError, ConnectError
+
+if TYPE_CHECKING:
+    from zconfig._topology import TopologyCache
+
+
+class ConnectResult(NamedTuple):
+    """What a connect came to.
+
+    Args:
+        transport: What the connection holds.
+        server: What the server said of itself.
+        attempt: The number of the attempt that succeeded, from 1.
+    """
+
+    transport: Transport
+    server: Server
+    attempt: int
+
+
+class Connector:
+    """A connect, which another thread can end.
+
+    Args:
+        spec: What to connect to.
+        budget: How long to go on trying.
+    """
+
+    def __init__(self, spec: ConnectionSpec, budget: ConnectBudget) -> None:
+        self.spec = spec
+        self.started = time.monotonic()
+        self.in_background = budget.in_background
+        self._budget = budget
+        self._lock = threading.Lock()
+        self._cancellation = Cancellation()
+        self._transport: Transport | None = None
+
+    def run(self, tell: Callable[[events.Event], None]) -> ConnectResult:
+        """Try until the server accepts us.
+
+        Args:
+            tell: Takes the events of attempts that fail.
+
+        Raises:
+            ConnectError: What the last attempt failed of.
+            MissingExtraError: If Milvus Lite is wanted and not installed.
+            ClosedError: If it was cancelled.
+        """
+        try:
+            return self._try_until_ready(tell)
+        except BaseException:  # whatever it is, no channel is left half open
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End it; what it holds is given back."""
+        self._cancellation.set()
+        with self._lock:
+            transport, self._transport = self._transport, None
+        if transport:
+            transport.release()
+
+    def _try_until_ready(self, tell: Callable[[events.Event], None]) -> ConnectResult:
+        budget = self._start_embedded()
+        number = 1
+        while True:
+            outcome = self._try_once(budget, number)
+            if isinstance(outcome, ConnectResult):
+                return outcome
+            delay_s = backoff_s(number)
+            if outcome.permanent or not budget.allows_retry_after(delay_s):
+                raise outcome
+            tell(event_factories.retrying(outcome, delay_s))
+            if self._cancellation.wait(delay_s):
+                raise ClosedError(self.spec.alias)
+            number += 1
+
+    def _start_embedded(self) -> ConnectBudget:
+        """Start an embedded server, and return the patience that is left as if it had run.
+
+        The first start in a process imports a good part of pymilvus; a timeout is about servers.
+        A start that fails for the moment is repeated by the first attempt.
+        """
+        if self.spec.endpoint.transport is not TransportType.LITE:
+            return self._budget
+        begun = time.monotonic()
+        try:
+            self._hold(Attempt(self.spec, self.started, self._budget.deadline))
+        except ConnectError as error:
+            if error.permanent:
+                raise
+        return self._budget.later(time.monotonic() - begun)
+
+    def _try_once(self, budget: ConnectBudget, number: int) -> ConnectResult | ConnectError:
+        """Return what came of one attempt, unless it was cancelled."""
+        ends = min(budget.deadline, time.monotonic() + budget.attempt_s)
+        attempt = Attempt(self.spec, self.started, ends, number)
+        try:
+            transport = self._link_for(attempt)
+            ask = partial(transport.bound(self.spec).ask, cancellation=self._cancellation)
+            server = transport.resolve_target(attempt).run(
+                lambda left_s: run_exchange(ask, handshake(self.spec), left_s)
+            )
+        except ConnectError as error:
+            failure = error
+        else:
+            return ConnectResult(transport, server, number)
+        if self._cancellation.is_set:
+            raise ClosedError(self.spec.alias)
+        return failure
+
+    def _link_for(self, attempt: Attempt) -> Transport:
+        """Return the link that there is, unless another server became the one to dial."""
+        transport = self._transport
+        if transport is None:
+            return self._hold(attempt)
+        if not transport.has_moved(attempt, at_once=attempt.number > 1):
+            return transport
+        new = self._hold(attempt, transport.topology_cache)
+        transport.release()
+        return new
+
+    def _hold(self, attempt: Attempt, topology_cache: TopologyCache | None = None) -> Transport:
+        """Keep a new link, unless it was cancelled while that was made."""
+        transport = acquire_transport(attempt, topology_cache)
+        with self._lock:
+            if not self._cancellation.is_set:
+                self._transport = transport
+                return transport
+        transport.release()
+        raise ClosedError(self.spec.alias)

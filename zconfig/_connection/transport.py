@@ -1,0 +1,178 @@
+"""What one connection holds: the embedded server if there is one, and its share of channels."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zconfig._channel.bound_channel import BoundChannel, Metadata
+from zconfig._channel.channels import ChannelPool, ChannelRef, TLSMaterial, read_material
+from zconfig._channel.fork_gate import GATE
+from zconfig._channel.lite import Lease, LiteError, acquire
+from zconfig._channel.milvus import Server
+from zconfig._connection.attempt import Attempt
+from zconfig._endpoint import Endpoint, Family, TransportType
+from zconfig._settings.fields import DEFAULT_DATABASE
+from zconfig._sources.files import FileError
+from zconfig._spec import ConnectionSpec
+
+if TYPE_CHECKING:
+    from zconfig._topology import TopologyCache
+
+CHANNELS = ChannelPool()
+"""The core channels of this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """The resources of one open connection, released together.
+
+    Args:
+        target: What gRPC dials.
+        channel_ref: The borrowed channels.
+        lease: The borrowed embedded server; `None` for any other.
+        primary: The member of a global cluster that is dialed; `None` for any other.
+        topology_cache: Knows which member is the primary; `None` where there is one server only.
+    """
+
+    target: str
+    channel_ref: ChannelRef
+    lease: Lease | None
+    primary: Endpoint | None = None
+    topology_cache: TopologyCache | None = None
+
+    @property
+    def follows(self) -> bool:
+        """Whether another server may become the one to dial."""
+        return self.topology_cache is not None
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is time to ask which server is the one to dial."""
+        return self.topology_cache is not None and now >= self.topology_cache.due
+
+    def has_moved(self, attempt: Attempt, *, at_once: bool) -> bool:
+        """Tell whether another server is the one to dial; what cannot be told has not changed.
+
+        Args:
+            attempt: What it is asked for.
+            at_once: Ask also before it is time.
+        """
+        if self.topology_cache is None:
+            return False
+        from zconfig._diagnosis.model import StageError
+
+        if at_once or self.is_due(time.monotonic()):
+            with suppress(StageError):
+                self.topology_cache.refresh(attempt.deadline)
+        topology = self.topology_cache.topology
+        return topology is not None and topology.primary.endpoint != self.primary
+
+    def resolve_target(self, attempt: Attempt) -> Attempt:
+        """Return an attempt that knows where this link really leads."""
+        embedded = self.lease.address if self.lease else None
+        return replace(attempt, embedded=embedded, dialed=self.primary)
+
+    def bound(self, spec: ConnectionSpec, server: Server | None = None) -> BoundChannel:
+        """Return what calls go over.
+
+        Args:
+            spec: Who speaks.
+            server: What accepted us; `None` before one has.
+        """
+        identifier = server.identifier if server else None
+        return BoundChannel(
+            spec.alias, self.channel_ref.shared, metadata_of(spec, identifier), self.follows
+        )
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.channel_ref.release()
+        if self.lease:
+            self.lease.release()
+
+
+def acquire_transport(
+    attempt: Attempt,
+    topology_cache: TopologyCache | None = None,
+    channel_pool: ChannelPool = CHANNELS,
+) -> Transport:
+    """Take what a connection needs.
+
+    No server is spoken to yet, but an embedded one is started, and a global cluster is asked
+    which member is its primary.
+
+    Args:
+        attempt: What it is for.
+        topology_cache: What knows the members already; for a global cluster a new one by default.
+        channel_pool: Whose channels to share.
+
+    Raises:
+        ConnectError: A TLS file cannot be used, or the embedded server does not start.
+        MissingExtraError: Milvus Lite is wanted and not installed.
+    """
+    spec = attempt.spec
+    material = _material(attempt)
+    lease = _lease(attempt)
+    if spec.endpoint.family is Family.GLOBAL_CLUSTER:
+        topology_cache = topology_cache or _topology_cache(spec)
+    primary = attempt.primary(topology_cache) if topology_cache else None
+    target = lease.address if lease else (primary or spec.endpoint).target
+    return Transport(
+        target, channel_pool.acquire(target, spec, material), lease, primary, topology_cache
+    )
+
+
+def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:
+    """Return what is sent along with each call of a connection.
+
+    Args:
+        spec: The connection's specification.
+        identifier: The session's, from the server's answer to Connect.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> metadata_of(ConnectionSpec("prod", parse("http://db"), db_name="sales"), 7)
+        (('dbname', 'sales'), ('identifier', '7'))
+    """
+    pairs: list[tuple[str, str]] = []
+    if spec.credentials:
+        pairs.append(("authorization", spec.credentials.authorization.reveal()))
+    if spec.db_name != DEFAULT_DATABASE:
+        pairs.append(("dbname", spec.db_name))
+    if identifier:
+        pairs.append(("identifier", str(identifier)))
+    return tuple(pairs)
+
+
+def _topology_cache(spec: ConnectionSpec) -> TopologyCache:
+    with GATE:  # as in `seam`
+        from zconfig._connection.attempt import probe_target
+        from zconfig._topology import TopologyCache, fetch_topology
+    return TopologyCache(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))
+
+
+def _material(attempt: Attempt) -> TLSMaterial | None:
+    """Read the TLS files. gRPC would say no more of a broken one than that no handshake works."""
+    spec = attempt.spec
+    if not spec.endpoint.secure:
+        return None
+    attempt.check_material()
+    try:
+        return read_material(spec.tls)
+    except FileError as error:  # it was readable a moment ago
+        failure = attempt.explain(error)
+    raise failure
+
+
+def _lease(attempt: Attempt) -> Lease | None:
+    endpoint = attempt.spec.endpoint
+    if endpoint.transport is not TransportType.LITE:
+        return None
+    try:
+        return acquire(Path(endpoint.path or ""))
+    except LiteError as error:
+        failure = attempt.explain(error)
+    raise failure

@@ -1,0 +1,65 @@
+"""How long to go on trying to connect: instants are monotonic, durations are seconds."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import NamedTuple
+
+_FIRST_BACKOFF_S = 0.4
+_LONGEST_BACKOFF_S = 3.0
+
+
+class ConnectBudget(NamedTuple):
+    """How long to go on trying to connect.
+
+    Args:
+        deadline: The instant at which it must have ended.
+        retry_until: The instant until which transient failures are retried.
+        attempt_s: Seconds for one attempt.
+        in_background: Whether it is tried again later, so that no failure is the end.
+    """
+
+    deadline: float
+    retry_until: float
+    attempt_s: float
+    in_background: bool = False
+
+    @classmethod
+    def from_now(cls, timeout_s: float, wait_s: float = 0.0) -> ConnectBudget:
+        """Return the patience of one who starts now.
+
+        Args:
+            timeout_s: Seconds for the connect, retries included.
+            wait_s: Seconds for which transient failures are retried; where it is the longer of
+                the two, the connect may take that long, though no attempt does.
+        """
+        now = time.monotonic()
+        return cls(now + max(timeout_s, wait_s), now + wait_s, timeout_s)
+
+    def later(self, by_s: float) -> ConnectBudget:
+        """Return the same patience, begun some seconds later."""
+        return self._replace(deadline=self.deadline + by_s, retry_until=self.retry_until + by_s)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(self.deadline - time.monotonic(), 0.0)
+
+    def allows_retry_after(self, pause_s: float) -> bool:
+        """Tell whether a transient failure is worth another try after a pause of seconds."""
+        return time.monotonic() + pause_s < min(self.retry_until, self.deadline)
+
+
+def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:
+    """Return a pause after an attempt, in seconds: exponential, with full jitter.
+
+    Full jitter keeps many clients of a server that comes back from arriving together
+    (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
+
+    Args:
+        number: Which attempt failed, from 1.
+        longest_s: What the pause does not grow beyond.
+    """
+    ceiling_s = min(longest_s, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
+    return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret

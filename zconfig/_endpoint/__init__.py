@@ -1,0 +1,43 @@
+"""A URI as written → a normalised, classified endpoint, and back.
+
+Pure text: nothing is looked up, no file is touched. What is decided here, where others differ:
+
+- The default port is 443 with TLS and 19530 without, as in pymilvus, and is always written out.
+- The path is one database, percent-decoded; pymilvus takes the first of several segments.
+- A Milvus Lite path is kept as written, spaces, `%` and `..` included; a leading `~` is expanded
+  by whoever opens the file. A Unix socket's path is percent-decoded, as gRPC does.
+- A host is ASCII: the two IDNA standards map some names to different hosts.
+
+The forms of Zilliz Cloud's endpoints are those of its documentation, "Connection Endpoints",
+"Connect to Serving Clusters", "Connect for On-Demand Search" and "Connect to Global Cluster", on
+docs.zilliz.com, and for China on docs.zilliz.com.cn.
+"""
+
+from zconfig._endpoint.model import Endpoint, EndpointError, Family, TransportType, Userinfo
+from zconfig._endpoint.parsing import parse_uri, split_userinfo
+from zconfig._endpoint.proxy import (
+    PROXY_VARIABLES,
+    exempting,
+    is_proxy_url,
+    proxy_address,
+    proxy_in_force,
+    proxy_name,
+    unused_proxy,
+)
+
+__all__ = [
+    "PROXY_VARIABLES",
+    "Endpoint",
+    "EndpointError",
+    "Family",
+    "TransportType",
+    "Userinfo",
+    "exempting",
+    "is_proxy_url",
+    "parse_uri",
+    "proxy_address",
+    "proxy_in_force",
+    "proxy_name",
+    "split_userinfo",
+    "unused_proxy",
+]

@@ -1,0 +1,217 @@
+"""What can be wrong with a URI, said without repeating any of it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from enum import StrEnum, auto
+from urllib.parse import quote
+
+from zconfig._redaction import Secret
+
+_CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
+FAULTS = {
+    "empty_uri": ("the URI is empty", "set it, e.g. to http://localhost:19530 or ./milvus.db"),
+    "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
+    "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
+    "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
+    "placeholder": (
+        "the URI has a placeholder in it that nothing replaced",
+        "write the URI itself (docker --env-file and systemd replace none)",
+    ),
+    "missing_scheme": (
+        "the URI has no scheme",
+        "prefix it with https://, or http:// without TLS (a Milvus Lite path ends in .db)",
+    ),
+    "missing_slashes": ("the scheme is not followed by ://", "write https:// or http://"),
+    "bad_scheme": (
+        "the scheme is none of https, http, grpcs, grpc, tcp and unix",
+        "use https:// or http://, or for Milvus Lite the path alone",
+    ),
+    "missing_host": ("the URI has no host", "write the host after the //"),
+    "bad_host": (
+        "the host is neither a host name nor an IP address",
+        "write a host name, an IPv4 address, or an IPv6 address in brackets",
+    ),
+    "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
+    "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
+    "bad_port": ("the port is not a number from 1 to 65535", "use one of these, in plain digits"),
+    "bad_path": (
+        "the path is not the name of one database",
+        "leave only the database after the host, e.g. https://host/sales",
+    ),
+    "bad_socket_path": (
+        "the socket's path is not one that gRPC can open",
+        "write unix: and an absolute path without a comma",
+    ),
+    "query_not_allowed": ("the URI has a query or a fragment", "remove the ? or # and the rest"),
+    "unescaped_userinfo": (
+        "an @ follows the first /, ? or # after the scheme",
+        "percent-encode the user and the password: / is %2F, ? is %3F, # is %23",
+    ),
+    "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
+    "bad_credentials": (
+        "the user or the password in the URI is not printable ASCII",
+        "use a user and a password of printable ASCII",
+    ),
+    "missing_password": (
+        "the URI has a user without a password",
+        "write user:password before the @, or an API key without a colon",
+    ),
+    "missing_user": ("the URI has a password without a user", "write user:password before the @"),
+    "control_plane": (
+        "this is the address of Zilliz Cloud's console or control plane, not of a cluster",
+        f"copy the endpoint from the cluster's Connect card, e.g. {_CLUSTER_FORM}",
+    ),
+    "plaintext_cloud": ("Zilliz Cloud speaks TLS only", "use https://"),
+    "lite_name": ("a Milvus Lite path ends in a name and .db", "write e.g. ./milvus.db"),
+    "no_target": (
+        "Milvus Lite has no address before it runs",
+        "start it, and parse the address that it listens on",
+    ),
+}
+"""Message and remedy of each code; a code once released keeps its meaning."""
+
+
+class EndpointError(ValueError):
+    """A URI that cannot be used; says why without repeating any of it.
+
+    Args:
+        code: Stable identifier, e.g. `bad_port`.
+
+    Attributes:
+        message: What is wrong, in lower case.
+        remedy: One thing to do.
+    """
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.message, self.remedy = FAULTS[code]
+        super().__init__(code)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+
+class TransportType(StrEnum):
+    """How the bytes travel."""
+
+    TLS = auto()
+    PLAINTEXT = auto()
+    UNIX = auto()
+    LITE = auto()
+
+
+class Family(StrEnum):
+    """What kind of service stands there, as far as its address tells."""
+
+    DEDICATED = auto()
+    SERVERLESS = auto()
+    PROJECT = auto()
+    GLOBAL_CLUSTER = auto()
+    MILVUS = auto()
+    LITE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a connection goes.
+
+    Args:
+        transport: TLS, plaintext, a Unix socket, or Milvus Lite in process.
+        family: The kind of service.
+        host: Lower case; an IPv6 address without brackets; `None` for paths.
+        port: 1 to 65535; `None` for paths.
+        path: Of the Unix socket or the Milvus Lite file; `None` for hosts.
+        db_name: The database that the URI names; `None` if it names none.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> endpoint = parse("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
+        >>> endpoint.family, endpoint.port, endpoint.db_name
+        (<Family.DEDICATED: 'dedicated'>, 443, 'sales')
+        >>> print(endpoint)
+        https://in01-ab.aws-us-west-2.vectordb.zillizcloud.com:443/sales
+    """
+
+    transport: TransportType
+    family: Family
+    host: str | None
+    port: int | None
+    path: str | None
+    db_name: str | None
+
+    @property
+    def secure(self) -> bool:
+        """Whether the connection is made with TLS."""
+        return self.transport is TransportType.TLS
+
+    @property
+    def is_zilliz_cloud(self) -> bool:
+        """Whether a service of Zilliz Cloud is there, which always wants credentials."""
+        return self.family not in {Family.MILVUS, Family.LITE}
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether what is sent can be read on the way: no TLS, and another host than this one."""
+        return self.transport is TransportType.PLAINTEXT and not is_loopback(self.host or "")
+
+    @property
+    def uri(self) -> str:
+        """The normalised URI: no userinfo, the port always there, parsed to an equal endpoint."""
+        if self.path is not None:
+            return self.path if self.transport is TransportType.LITE else f"unix:{quote(self.path)}"
+        scheme = "https" if self.secure else "http"
+        database = "" if self.db_name is None else f"/{quote(self.db_name, safe='')}"
+        return f"{scheme}://{self.address}{database}"
+
+    @property
+    def target(self) -> str:
+        """What gRPC dials.
+
+        Raises:
+            EndpointError: `no_target`, for Milvus Lite.
+        """
+        if self.transport is TransportType.LITE:
+            raise EndpointError("no_target")
+        # Without its scheme a host called `dns`, `unix` or `xds` is taken for a gRPC resolver.
+        return f"dns:///{self.address}" if self.path is None else self.uri
+
+    @property
+    def address(self) -> str:
+        """Host and port as in a URI; for a path the whole URI, which is what pymilvus has there."""
+        if self.path is not None:
+            return self.uri
+        host = f"[{self.host}]" if ":" in (self.host or "") else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+@dataclass(frozen=True, slots=True)
+class Userinfo:
+    """A URI, and the credentials that were written into it.
+
+    Args:
+        uri: The URI without them.
+        user: Percent-decoded, and hidden: alone it is an API key; `None` if there is none.
+        password: Percent-decoded; `None` if there is no colon.
+    """
+
+    uri: str = field(repr=False)
+    user: Secret | None
+    password: Secret | None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is the very machine or container that this process runs in.
+
+    Example:
+        >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("db.example")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"

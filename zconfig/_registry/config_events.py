@@ -1,0 +1,100 @@
+"""What was read → the events that say so.
+
+The module of events is imported when there is one to make: its many types are a good part of what
+importing us takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING
+
+from zconfig._registry.specs import SpecTable
+from zconfig._settings.validation import sent_in_the_clear
+from zconfig._spec import ConnectionSpec
+from zconfig.errors import Problem, ZConfigError
+
+if TYPE_CHECKING:
+    from zconfig import events
+
+
+def events_of(table: SpecTable, only: Collection[str] | None = None) -> tuple[events.Event, ...]:
+    """Return the events of a configuration: that it was read, its problems, its aliases.
+
+    Args:
+        table: What is configured.
+        only: The aliases that are told of; all of them by default.
+    """
+    from zconfig import events
+
+    configuration = table.configuration
+    loaded = events.ConfigLoaded(
+        aliases=tuple(table),
+        files=tuple(seen.path for seen in configuration.files if seen.state == "read"),
+        problems=len(configuration.errors),
+        elapsed_ms=configuration.elapsed_ms,
+    )
+    problems = (_problem(each) for each in configuration.problems)
+    told = [alias for alias in table if only is None or alias in only]
+    return (loaded, *problems, *(configured(table.spec(alias)) for alias in told))
+
+
+def given_in_code(spec: ConnectionSpec) -> Iterator[events.Event]:
+    """Yield the warnings of a specification that code gave."""
+    if spec.credentials and spec.endpoint.is_exposed:
+        yield _problem(sent_in_the_clear(spec.alias, spec.endpoint.host, spec.origin("endpoint")))
+
+
+def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
+    """Return the event of an alias that was configured."""
+    from zconfig import events
+
+    return events.ConnectionConfigured(
+        alias=spec.alias, endpoint=str(spec.endpoint), origin=str(spec.origin())
+    )
+
+
+def removed(spec: ConnectionSpec) -> events.ConnectionRemoved:
+    """Return the event of an alias that was taken out."""
+    from zconfig import events
+
+    return events.ConnectionRemoved(alias=spec.alias, endpoint=str(spec.endpoint))
+
+
+def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
+    """Return the event of new credentials that were not taken up."""
+    from zconfig import events
+
+    return events.ConfigProblem(
+        code="rotation_refused",
+        problem=f"the new credentials are not taken up: {error}",
+        severity="error",
+        remedy=getattr(error, "remedy", "correct them"),
+        alias=alias,
+        origin=getattr(error, "origin", None),
+    )
+
+
+def forked(aliases: tuple[str, ...]) -> tuple[events.Event, ...]:
+    """Return the event of this process being a child.
+
+    Args:
+        aliases: The aliases whose connections belong to the parent.
+    """
+    from zconfig import events
+
+    return (events.ProcessForked(pid=os.getpid(), aliases=aliases),)
+
+
+def _problem(problem: Problem) -> events.ConfigProblem:
+    from zconfig import events
+
+    return events.ConfigProblem(
+        code=problem.code,
+        problem=problem.message,
+        severity=problem.severity,
+        remedy=problem.remedy,
+        alias=problem.alias,
+        origin=str(problem.origin) if problem.origin else None,
+    )

@@ -1,0 +1,281 @@
+"""What is configured, by alias: in code first, then as it was read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from zconfig._origin import Origin
+from zconfig._settings.arguments import (
+    bad_alias,
+    check_arguments,
+    fold_alias,
+    from_arguments,
+    has_endpoint,
+)
+from zconfig._settings.configuration import Configuration, nothing_configured
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.lacking import hints, meant_for
+from zconfig._settings.names import DEFAULT_ALIAS, variable_name
+from zconfig._spec import ConnectionSpec, differences, override, to_spec
+from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
+
+
+class SpecTable:
+    """The specifications of all aliases. It opens nothing.
+
+    What was read is converted when it is asked for: importing us waits for the names only.
+
+    Args:
+        configuration: What was read.
+        besides: What takes precedence over it: what was added in code, or is kept.
+        is_outdated: Whether the variables have changed since it was read.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        besides: Mapping[str, ConnectionSpec] | None = None,
+        is_outdated: Callable[[], bool] | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self._is_outdated = is_outdated
+        read: dict[str, ConnectionSpec | None] = dict.fromkeys(configuration.aliases)
+        self._specs = {**read, **(besides or {})}  # `None` until it is converted
+        self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._specs))
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in self._specs
+
+    def spec(self, alias: str) -> ConnectionSpec:
+        """Return the specification of an alias.
+
+        Raises:
+            ConfigurationError: What is configured for it is wrong.
+            UnknownAliasError: Nothing configures it.
+        """
+        specs = self._specs  # a writer replaces it, and what is converted here is then forgotten
+        if alias not in specs:
+            raise self.complaint(alias)
+        spec = specs[alias] or spec_of(alias, self.configuration)
+        specs[alias] = spec
+        return spec
+
+    def find(self, alias: str) -> ConnectionSpec | None:
+        """Return the specification of an alias, if anything configures it."""
+        return self.spec(alias) if alias in self._specs else None
+
+    def add(self, spec: ConnectionSpec) -> None:
+        """Take a specification from code; it replaces what was read for its alias."""
+        with self._lock:
+            self._specs = {**self._specs, spec.alias: spec}
+
+    def remove(self, alias: str) -> ConnectionSpec | None:
+        """Take an alias out, and return what was configured for it."""
+        with self._lock:
+            spec = self.spec(alias) if alias in self._specs else None
+            self._specs = {name: each for name, each in self._specs.items() if name != alias}
+        return spec
+
+    def snapshot(self) -> SpecTable:
+        """Return what is configured now, without what is added or removed later."""
+        table = SpecTable(self.configuration, is_outdated=self._is_outdated)
+        table._specs = self._specs  # what one converts the other need not
+        return table
+
+    def after_fork(self) -> None:
+        """Renew the lock, in a child process: a thread of the parent may have held it."""
+        self._lock = threading.Lock()
+
+    def complaint(self, alias: str) -> ConfigurationError:
+        """Return why an alias cannot be used: its problems, or that nothing configures it."""
+        others = meant_for(alias, self.configuration)
+        if problems := self.configuration.why_not(alias):
+            told = dict.fromkeys((*problems, *others))
+            return ConfigurationError(map(self._or_reload, told))
+        if problem := bad_alias(alias):
+            return UnknownAliasError([problem])
+        known = self._configured()
+        problem = self._or_reload(_unknown(alias, known)) if known else None
+        return UnknownAliasError([problem, *others] if problem else self._nothing(alias))
+
+    def default(self) -> str:
+        """Return the alias that is meant where none is named.
+
+        Raises:
+            UnknownAliasError: None is configured, or several are and none is the default.
+        """
+        chosen = self.configuration.options.default_alias
+        known = self._configured()
+        if chosen or DEFAULT_ALIAS in known or not known:
+            return chosen or DEFAULT_ALIAS
+        if len(known) == 1:
+            return known[0]
+        names = ", ".join(known)
+        problem = Problem(
+            "no_default_alias",
+            f"no alias was named, and none of {names} is the default",
+            "name one, or set ZCONFIG_DEFAULT_ALIAS",
+        )
+        raise UnknownAliasError([self._or_reload(problem)])
+
+    def check_all(self) -> None:
+        """Make sure that everything required is right, and that there is anything at all.
+
+        Raises:
+            ConfigurationError: With every error that keeps a required alias from connecting.
+        """
+        errors = self.configuration.errors_required
+        if errors:
+            raise ConfigurationError(map(self._or_reload, errors))
+        if not self._specs and not self.configuration.errors:
+            raise ConfigurationError(self._nothing())
+
+    def check(self, aliases: Iterable[str]) -> None:
+        """Make sure that these aliases are configured, and rightly.
+
+        Raises:
+            ConfigurationError: With every error of any of them.
+            UnknownAliasError: If being unknown is all that is wrong.
+        """
+        complaints = [self.complaint(alias) for alias in aliases if alias not in self._specs]
+        problems = [problem for each in complaints for problem in each.problems]
+        if problems:
+            unknown = all(isinstance(each, UnknownAliasError) for each in complaints)
+            raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
+
+    def _configured(self) -> tuple[str, ...]:
+        """Return every alias that is configured, rightly or wrongly."""
+        wrong = (each.alias for each in self.configuration.errors if each.alias)
+        return tuple(dict.fromkeys((*self._specs, *wrong)))
+
+    def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
+        """Return that nothing is configured, and the problems that may be why."""
+        nothing = self._or_reload(nothing_configured(self.configuration, alias))
+        return [nothing, *self.configuration.problems]
+
+    def _or_reload(self, problem: Problem) -> Problem:
+        """Return a problem with the remedy of variables that were set after they were read."""
+        if not (self._is_outdated and self._is_outdated()):
+            return problem
+        remedy = "call zconfig.reload(): variables have changed since they were read"
+        return replace(problem, remedy=remedy)
+
+
+def _unknown(alias: str, known: Iterable[str]) -> Problem:
+    return Problem(
+        "unknown_alias",
+        f"nothing configures it; known are {', '.join(known)}",
+        f"set {variable_name(alias, 'uri')}, or use one of those",
+        alias=alias,
+    )
+
+
+def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
+    """Convert the settings of an alias."""
+    slots = ((alias, field) for field in ConnectionSettings.model_fields)
+    declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
+    origins = {field: each.origin for field, each in declared.items() if each}
+    spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
+    return replace(spec, hints=tuple(hints(alias, configuration)))
+
+
+def spec_from_arguments(
+    table: SpecTable, alias: str, arguments: Mapping[str, Any], call: str
+) -> ConnectionSpec:
+    """Return what the arguments of `connect` ask for, where need be with what is configured.
+
+    Args:
+        table: What is configured.
+        alias: The connection's name, folded.
+        arguments: As they were given, hidden.
+        call: Where they were given.
+
+    Raises:
+        ConfigurationError: They are wrong, or nothing configures the alias.
+    """
+    check_arguments(alias, arguments, call)
+    if has_endpoint(arguments):
+        return _spec(alias, arguments, call)
+    check_place(table, alias, arguments, call)
+    configured = table.spec(alias)
+    place = replace(configured.endpoint, db_name=None)
+    asked = _spec(alias, {**arguments, "uri": str(place)}, call, configured.origin("endpoint"))
+    spec = override(configured, asked)
+    if arguments.get("secure") is False and spec.endpoint.secure:
+        raise ConfigurationError([_not_plaintext(spec, call)])
+    if asked.endpoint.secure == spec.endpoint.secure:
+        return spec
+    endpoint = replace(asked.endpoint, db_name=spec.endpoint.db_name)
+    origins = {**spec.origins, "uri": Origin("code", "secure", path=call)}
+    return replace(spec, endpoint=endpoint, origins=origins)
+
+
+def check_place(table: SpecTable, alias: str, arguments: Mapping[str, Any], call: str) -> None:
+    """Refuse a place that is `None` for an alias that nothing configures: it is not set.
+
+    Raises:
+        UnknownAliasError: One is.
+    """
+    none = [name for name in ("uri", "address", "host") if arguments.get(name, "") is None]
+    is_known = alias in table or table.configuration.why_not(alias)
+    if not none or is_known or has_endpoint(arguments):
+        return
+    what, remedy = "is None, and nothing configures the alias", f"pass the server's {none[0]}"
+    origin = Origin("code", none[0], path=call)
+    raise UnknownAliasError([Problem("missing_uri", what, remedy, alias, "uri", origin)])
+
+
+def _not_plaintext(spec: ConnectionSpec, call: str) -> Problem:
+    what = f"is False, and {spec.origin('endpoint')} asks for TLS"
+    remedy = "leave it out, or pass the uri with http:// as well"
+    origin = Origin("code", "secure", path=call)
+    return Problem("bad_argument", what, remedy, spec.alias, None, origin)
+
+
+def specs_from_arguments(
+    connections: Mapping[str, Mapping[str, Any]], call: str
+) -> list[ConnectionSpec]:
+    """Return the specifications of several aliases.
+
+    Args:
+        connections: By alias, its arguments, hidden.
+        call: Where they were given.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with any of them.
+    """
+    specs: list[ConnectionSpec] = []
+    problems: list[Problem] = []
+    for alias, arguments in connections.items():
+        try:
+            specs.append(_once(_spec(fold_alias(alias), arguments, call), specs))
+        except ConfigurationError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigurationError(problems)
+    return specs
+
+
+def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
+    """Refuse two spellings of one alias that are not configured alike."""
+    for other in others:
+        if other.alias == spec.alias and other != spec:
+            names = " and ".join(differences(other, spec))
+            what = f"two spellings of it differ in {names}"
+            raise ConfigurationError([Problem("conflict", what, "keep one of them", spec.alias)])
+    return spec
+
+
+def _spec(
+    alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
+) -> ConnectionSpec:
+    return to_spec(alias, *from_arguments(alias, arguments, call, place))

@@ -1,0 +1,445 @@
+"""Arguments in code → fields: the highest source, with the parameter names of pymilvus.
+
+The parameters are those of the documented `Connections` class; see `connections.connect` and
+`connections.add_connection` of the pymilvus reference.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from zconfig._origin import Origin
+from zconfig._redaction import MASK, Hidden, Secret
+from zconfig._settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
+from zconfig._settings.names import Spelling, check_alias, nearest, normalize_alias
+from zconfig._settings.precedence import Layer, Setting, resolve_layers
+from zconfig._settings.validation import validate
+from zconfig._sources.base import Entry
+from zconfig.errors import ConfigurationError, Problem
+
+SecretText = str | SecretStr
+"""A secret as code has it: text, or what pydantic keeps it in."""
+
+PLACES = frozenset({"uri", "address", "host", "port"})
+"""Parameters that say where: with any of them, nothing ambient is mixed in."""
+
+_DEFAULT_HOST, _DEFAULT_PORT = "localhost", 19530
+
+_RENAMED = {
+    "ca_pem_path": "tls_ca",
+    "server_pem_path": "tls_ca",
+    "client_pem_path": "tls_cert",
+    "client_key_path": "tls_key",
+    "server_name": "tls_server_name",
+    "keep_alive": "keepalive",
+}
+PARAMETERS = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
+"""Every parameter of `connect`, whatever the alias."""
+
+_SYNONYMS = {
+    synonym: field
+    for field in ConnectionSettings.model_fields
+    for synonym in Variable.of(ConnectionSettings, field).synonyms
+}
+_ELSEWHERE = {"http": "uri", "https": "uri", "db": "db_name", "ssl": "secure", "tls": "secure"}
+_MEANT = {name: name for name in PARAMETERS} | _SYNONYMS | _ELSEWHERE
+"""Names that a parameter goes by elsewhere, and the parameter."""
+
+_OF_A_CLIENT = frozenset({"db_name", "timeout"})
+"""Parameters that are options of a pymilvus client, too."""
+
+_NAME = r"[\w .-]*"  # what is shown as it is, right or wrong
+
+_WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
+
+_INSTEAD = {
+    "_async": "use zconfig.aio, whose connections are asynchronous",
+    "_unbind_with_db": "use zconfig.client, which has the alias' database",
+    "grpc_options": "use the parameters keepalive, proxy, pool_size and server_name",
+    "option": "leave it out",
+}
+"""What pymilvus takes and we don't, unless it is its default, with what is there instead."""
+
+
+class Unusable(NamedTuple):
+    """An argument of a type that is not taken: the type's name, in place of the value."""
+
+    type_name: str
+
+
+def hide_alias(alias: Any) -> Any:
+    """Return an alias from code as a value that no traceback shows, unless it is a name.
+
+    A password may be in what is passed for an alias by mistake. Each public function and method
+    begins with this: an error is raised after it, and finds nothing else in a local.
+
+    Args:
+        alias: The alias; `None`, for the default one, stays as it is.
+
+    Example:
+        >>> hide_alias("eu-Prod"), hide_alias("https://root:Milvus@db"), hide_alias(b"prod")
+        ('eu-Prod', <hidden>, Unusable(type_name='bytes'))
+    """
+    if alias is None or isinstance(alias, (str, Unusable)):
+        return _hidden_name(alias) if isinstance(alias, str) else alias
+    return Unusable(type(alias).__name__)
+
+
+def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
+    """Return several aliases as `hide_alias` returns one."""
+    return tuple(map(hide_alias, aliases))
+
+
+def _hidden_name(name: Any) -> str:
+    """Return the name of an alias or a parameter, hidden if it is none."""
+    is_name = isinstance(name, str) and (name.isidentifier() or re.fullmatch(_NAME, name))
+    return name if is_name else Hidden(name)
+
+
+def as_alias(alias: object) -> str:
+    """Return an alias from code in its folded form; it may be one that nobody can configure.
+
+    Raises:
+        ConfigurationError: If it is not a string.
+
+    Example:
+        >>> as_alias("eu-Prod")
+        'eu_prod'
+    """
+    if isinstance(alias, str):
+        return _hidden_name(normalize_alias(alias))
+    type_name = alias.type_name if isinstance(alias, Unusable) else type(alias).__name__
+    what = f"an alias is a string, not {type_name}"
+    raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
+
+
+_SET_IT = "set ZILLIZ_URI or ZILLIZ_<ALIAS>_URI to it, or pass it to connections.connect as uri"
+
+
+def wanted_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
+    """Return an alias that is looked up in its folded form.
+
+    Args:
+        alias: The alias.
+        of_a_uri: The remedy where it is a URI.
+
+    Raises:
+        ConfigurationError: If it is not a string, or is a URI, which is not repeated: a password
+            may be in it.
+    """
+    name = as_alias(alias)
+    if re.search(r"[:/@]|\.db$", str(alias)):
+        what = "an alias is a name, and this is a URI"
+        raise ConfigurationError([Problem("bad_alias", what, of_a_uri)])
+    return name
+
+
+def fold_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
+    """Return an alias that is to be configured in its folded form.
+
+    Args:
+        alias: The alias.
+        of_a_uri: The remedy where it is a URI.
+
+    Raises:
+        ConfigurationError: If it is not a string, or cannot be an alias.
+    """
+    name = wanted_alias(alias, of_a_uri)
+    if problem := bad_alias(str(alias)):
+        raise ConfigurationError([problem])
+    return name
+
+
+def bad_alias(alias: str) -> Problem | None:
+    """Return why nobody can configure an alias, or `None`."""
+    complaint = check_alias(normalize_alias(alias))
+    if complaint is None:
+        return None
+    shown = alias if re.fullmatch(_NAME, alias) else None
+    return Problem(complaint.code, complaint.message, "choose another alias", alias=shown)
+
+
+def check_seconds(alias: str | None, **durations: float) -> None:
+    """Make sure that durations from code are numbers of seconds that can be waited for.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+
+    Example:
+        >>> check_seconds("prod", timeout=3, wait=0)
+    """
+    problems = [
+        Problem(
+            f"bad_{name}",
+            f"{name} is not a number of seconds from 0 to {LONGEST_S}",
+            f"pass for example {name}=10",
+            alias=alias,
+        )
+        for name, value in durations.items()
+        if not isinstance(value, (int, float)) or not 0 <= value <= LONGEST_S
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def hide(arguments: Any) -> dict[str, Any]:
+    """Return the same arguments as values that no traceback shows.
+
+    A number as a password is its text; what pydantic keeps secrets and URLs in is taken for its
+    text. Of a value that cannot be taken the type is kept, for `check_arguments` to report.
+
+    Example:
+        >>> hide({"password": 1234, "port": 19530, "token": b"key"})
+        {'password': <hidden>, 'port': 19530, 'token': Unusable(type_name='bytes')}
+    """
+    if not isinstance(arguments, Mapping):
+        return {_WHOLE: Unusable(type(arguments).__name__)}
+    return {_hidden_name(name): _hidden(name, value) for name, value in arguments.items()}
+
+
+def hide_each(connections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of several aliases, by alias, as `hide` returns those of one."""
+    return {hide_alias(alias): hide(each) for alias, each in connections.items()}
+
+
+def _hidden(name: str, value: Any) -> Any:
+    if hasattr(value, "get_secret_value"):  # pydantic's SecretStr and Secret[str]
+        value = value.get_secret_value()
+    elif hasattr(value, "unicode_string"):  # pydantic's URL types, of every version
+        value = str(value)
+    elif isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return Hidden(str.__str__(value))  # of a member of an enumeration, its value
+    if value is None or isinstance(value, (int, float, Unusable)):
+        # A number is hidden as a misspelt password, too.
+        is_secret = name in CREDENTIALS or name not in PARAMETERS | _INSTEAD.keys()
+        return Hidden(value) if is_secret and isinstance(value, (int, float)) else value
+    return Unusable(type(value).__name__)
+
+
+def has_endpoint(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether any argument says where to connect to."""
+    return any(arguments.get(name) not in (None, "") for name in PLACES)
+
+
+def has_overrides(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether any argument is more than its default.
+
+    Example:
+        >>> has_overrides({"user": "", "db_name": None}), has_overrides({"timeout": 3})
+        (False, True)
+    """
+    return any(
+        name not in PARAMETERS or (each not in (None, "") and not _is_default(name, each))
+        for name, each in arguments.items()
+    )
+
+
+def from_arguments(
+    alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
+) -> tuple[ConnectionSettings, dict[str, Origin]]:
+    """Validate what was passed in code for one alias.
+
+    Args:
+        alias: The alias, folded.
+        arguments: Parameters by name; `None` and empty strings count as not passed.
+        call: The call they were passed to, e.g. `connections.connect`.
+        place: Where the URI among them was set, if it was not passed.
+
+    Returns:
+        The settings, and where each field was set.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+    """
+    check_arguments(alias, arguments, call)
+    given = {name: each for name, each in arguments.items() if name in PARAMETERS}
+    given = {name: each for name, each in given.items() if each is not None and each != ""}
+    if not has_endpoint(given):
+        raise ConfigurationError([_placeless(alias, call)])
+    layer = Layer(call, {alias: tuple(_declared(given, call, place))})
+    resolution = resolve_layers([layer], lambda *_: (None, ()))
+    settings, invalid = validate(resolution)
+    problems = (*resolution.problems, *invalid)
+    if problems:
+        raise ConfigurationError(problems)
+    if given.get("secure") and not settings[alias].uri.secure:
+        raise ConfigurationError([_no_tls(alias, call)])
+    return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
+
+
+def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None:
+    """Make sure that the names and the types of arguments are right, whatever is configured.
+
+    Args:
+        alias: The alias, folded.
+        arguments: As `hide` returned them.
+        call: The call they were passed to.
+
+    Raises:
+        ConfigurationError: With everything that is wrong with them.
+    """
+    problems = [
+        replace(fault, alias=alias, origin=Origin("code", _shown(name), path=call))
+        for name, value in arguments.items()
+        if (fault := _fault(name, value) or _missing_host(name, arguments))
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _shown(name: str) -> str:
+    """Return the name of a parameter as a message has it; a secret may be in what is none."""
+    return MASK if isinstance(name, Hidden) else name
+
+
+def _fault(name: str, value: Any) -> Problem | None:
+    """Return what is wrong with the name or the type of one argument."""
+    if name == _WHOLE and isinstance(value, Unusable):
+        what = f"are a mapping, not {value.type_name}"
+        return Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')
+    if name not in PARAMETERS:
+        is_default = name in _INSTEAD and not value
+        remedy = _instead_of(name)
+        return None if is_default else Problem("unknown_argument", "is not a parameter", remedy)
+    if isinstance(value, Unusable):
+        what = f"is not text or a number, but {value.type_name}"
+        return Problem("bad_argument", what, "pass a str")
+    # `secure="false"` would switch TLS on.
+    if name == "secure" and value not in (None, "") and not isinstance(value, bool):
+        remedy = "pass secure=True, or use https:// in the URI"
+        return Problem("bad_argument", "is not True or False", remedy)
+    return _odd_place(name, str(value))
+
+
+def _odd_place(name: str, value: str) -> Problem | None:
+    """Return what is wrong with a host or an address that says more than that."""
+    if name in ("host", "address") and "://" in value:
+        return Problem("bad_host", "is a URI", "pass it as uri")
+    if name == "host" and value.count(":") == 1:
+        return Problem("bad_host", "has a port", "pass that as port, or all of it as address")
+    if name == "host" and "/" in value:
+        return Problem("bad_host", "has a path", "pass the database as db_name")
+    return None
+
+
+def _missing_host(name: str, arguments: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with a host that is `None`, where nothing else says where."""
+    places = {each for each in PLACES if arguments.get(each) not in (None, "")}
+    if name != "host" or arguments["host"] is not None or places != {"port"}:
+        return None
+    what = "is None beside a port: its variable is not set"
+    return Problem("missing_host", what, "pass the server's host")
+
+
+def _instead_of(name: str) -> str:
+    """Return the remedy for a parameter that there is not."""
+    if name in _INSTEAD:
+        return _INSTEAD[name]
+    meant = _meant(name)
+    return f"did you mean {meant}?" if meant else f"use {', '.join(sorted(PARAMETERS))}"
+
+
+def _meant(name: str) -> str | None:
+    nearby = nearest(str(name).lower(), _MEANT)
+    return _MEANT[nearby] if nearby else None
+
+
+def check_client_options(options: Iterable[str], call: str) -> None:
+    """Make sure that no option of a pymilvus client says where or how to connect.
+
+    pymilvus ignores them beside our channel: the client would lead to another server than the
+    one that was named, or be another user.
+
+    Args:
+        options: Their names, as `hide` returned them.
+        call: The call they were given to.
+
+    Raises:
+        ConfigurationError: With every option that is refused.
+    """
+    problems = [problem for name in options if (problem := _refused_option(name, call))]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _refused_option(name: str, call: str) -> Problem | None:
+    meant = name if name in ("channel", "grpc_options") else _meant(name)
+    if meant is None or name in _OF_A_CLIENT:
+        return None
+    remedy = f"pass it to connections.connect(alias, {meant}=...), and take the client of that"
+    if meant in _OF_A_CLIENT:
+        remedy = f"did you mean {meant}?"
+    elif meant not in PARAMETERS:
+        remedy = "leave it out"
+    what = "is not an option of a client, which is connected as its alias is"
+    return Problem("unknown_argument", what, remedy, origin=Origin("code", name, path=call))
+
+
+def _no_tls(alias: str, call: str) -> Problem:
+    what, remedy = "is True, and a path has no TLS", "leave it out"
+    origin = Origin("code", "secure", path=call)
+    return Problem("tls_on_plaintext", what, remedy, alias, None, origin)
+
+
+def _placeless(alias: str, call: str) -> Problem:
+    remedy = "pass uri, address, or host and port"
+    origin = Origin("code", "uri", path=call)
+    return Problem("missing_uri", "is missing", remedy, alias, "uri", origin)
+
+
+def _declared(arguments: Mapping[str, Any], call: str, place: Origin | None) -> Iterator[Setting]:
+    """Take the arguments as a layer, so that they are treated as every other source."""
+    name, uri = _place(arguments)
+    yield _declare("uri", uri, place or Origin("code", name, path=call), call)
+    for name, value in arguments.items():
+        if name not in PLACES | {"secure"} and not _is_default(name, value):
+            origin = Origin("code", name, path=call)
+            yield _declare(_RENAMED.get(name, name), value, origin, call)
+
+
+def _declare(field: str, value: Any, origin: Origin, call: str) -> Setting:
+    entry = Entry(origin.key, Secret(value), origin)
+    return Setting(Spelling(field, is_file=False), entry, call)
+
+
+def _is_default(name: str, value: Any) -> bool:
+    """Tell what stands for nothing: in pymilvus a boolean is "reconnect", which we do anyway."""
+    return name == "keep_alive" and isinstance(value, bool)
+
+
+def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
+    """Return what says where to connect to, and the URI it makes.
+
+    As in pymilvus, an address takes precedence over a URI, and both over host and port.
+    """
+    secure = arguments.get("secure")
+    if "uri" in arguments and "address" not in arguments:
+        uri = Hidden(arguments["uri"])
+        scheme, separator, rest = uri.partition("://")
+        upgrade = secure and separator and scheme.lower() in {"http", "tcp", "grpc"}
+        return "uri", Hidden(f"https://{_with_port(rest)}") if upgrade else uri
+    host, port = arguments.get("host", _DEFAULT_HOST), arguments.get("port", _DEFAULT_PORT)
+    if str(host).count(":") > 1 and not str(host).startswith("["):
+        host = Hidden(f"[{host}]")  # an IPv6 address
+    address = Hidden(arguments.get("address", f"{host}:{port}"))
+    names = [name for name in ("host", "port") if name in arguments]
+    name = "address" if "address" in arguments else " and ".join(names)
+    if address.startswith("unix:"):
+        return name, address
+    return name, Hidden(f"{'https' if secure else 'http'}://{address}")
+
+
+def _with_port(rest: str) -> str:
+    """Return a URI's part after the scheme with the port that it has without TLS."""
+    authority, slash, path = rest.partition("/")
+    host = authority.rpartition("@")[2]
+    has_port = ":" in host.rpartition("]")[2]  # not those of an IPv6 address
+    return f"{authority}{'' if has_port else f':{_DEFAULT_PORT}'}{slash}{path}"

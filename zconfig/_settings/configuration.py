@@ -1,0 +1,165 @@
+"""The configuration as a value: what was read, where it stood, and what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from zconfig._endpoint import EndpointError, parse_uri
+from zconfig._origin import Origin, printable
+from zconfig._redaction import Secret, redact_uri
+from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.names import DEFAULT_ALIAS, variable_name
+from zconfig._settings.options import LoaderOptions
+from zconfig._settings.precedence import Setting, Slot
+from zconfig._sources.base import Entry, FileStatus, SourceResult
+from zconfig.errors import Problem
+
+EMPTY = "is set but empty, which counts as unset"
+
+UNLESS_OTHERS = ", unless another tool reads it"
+"""What ends the remedy of a warning about variables that may be another program's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that is not wrong, but that a reader of the configuration may wonder about.
+
+    Args:
+        origin: What it is about.
+        message: What was made of it.
+        slot: The alias and field that it concerns, if it is one.
+    """
+
+    origin: Origin
+    message: str
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything that was read: an immutable value.
+
+    Args:
+        aliases: The settings of the aliases that can be connected.
+        problems: Everything that is wrong, of all aliases and layers.
+        provenance: Where each value came from, by alias and field.
+        files: The files that were looked for, highest precedence first.
+        notes: What was passed over, and why.
+        options: The loader's own options.
+        optional: The aliases that are declared not to be required, right or wrong.
+        secrets: Every secret that was read, also of aliases that are wrong, and where it does not
+            count.
+        passed_over: What is set for fields whose value is wrong where it ranks higher.
+        elapsed_ms: How long reading took.
+        directory: Where relative paths in it start.
+        unread: Variables that say where a server is, and that are not read.
+        remote: What was read from each source that may use the network.
+    """
+
+    aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    provenance: Mapping[Slot, Setting] = field(default_factory=dict)
+    files: tuple[FileStatus, ...] = ()
+    notes: tuple[Note, ...] = ()
+    options: LoaderOptions = field(default_factory=LoaderOptions)
+    optional: frozenset[str] = frozenset()
+    secrets: tuple[Secret, ...] = ()
+    passed_over: Mapping[Slot, Sequence[Setting]] = field(default_factory=dict)
+    elapsed_ms: float = 0.0
+    directory: Path = Path()
+    unread: tuple[Entry, ...] = ()
+    remote: tuple[SourceResult, ...] = field(default=(), repr=False)
+
+    def __deepcopy__(self, memo: object) -> Configuration:
+        return self
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that keep an alias from connecting."""
+        return tuple(each for each in self.problems if each.severity == "error")
+
+    @property
+    def errors_required(self) -> tuple[Problem, ...]:
+        """The errors that concern a required alias, or no alias in particular."""
+        return tuple(each for each in self.errors if each.alias not in self.optional)
+
+    def errors_of(self, alias: str) -> tuple[Problem, ...]:
+        """The errors of one alias."""
+        return tuple(each for each in self.errors if each.alias == alias)
+
+    def why_not(self, alias: str) -> tuple[Problem, ...]:
+        """Why an alias that is asked for cannot be connected: its errors, or else its warnings."""
+        if alias in self.aliases:
+            return self.errors_of(alias)
+        warnings = (each for each in self.problems if each.alias == alias)
+        return self.errors_of(alias) or tuple(map(_as_error, warnings))
+
+
+def _as_error(warning: Problem) -> Problem:
+    """Return the error that a warning is where its alias is asked for: its variables are ours."""
+    remedy = warning.remedy.removesuffix(UNLESS_OTHERS)
+    if warning.code == "missing_uri" and warning.alias:
+        remedy = f"set {variable_name(warning.alias, 'uri')}"
+    return replace(warning, severity="error", remedy=remedy)
+
+
+def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS) -> Problem:
+    """Return the problem of an empty configuration.
+
+    Args:
+        configuration: What was read.
+        alias: The alias that was asked for.
+    """
+    variable = variable_name(alias, "uri")
+    return Problem(
+        "nothing_configured",
+        f"no connection is configured{_empty(configuration)}",
+        f"set {variable} {_where_to_set(configuration)}{_unread(configuration, variable)}",
+    )
+
+
+def _empty(configuration: Configuration) -> str:
+    """Name the URIs that are set but empty, and where."""
+    notes = configuration.notes
+    empty = [n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"]
+    return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
+
+
+def _unread(configuration: Configuration, variable: str) -> str:
+    """Name variables that are there and not read, and the URI that they amount to."""
+    values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
+    uri = _uri({key.lower().rpartition("_")[2]: value for key, value in values.items()})
+    are = "is" if len(values) == 1 else "are"
+    keys = " and ".join(dict.fromkeys(entry.key for entry in configuration.unread))
+    write = f": write {variable}={redact_uri(uri)}" if uri else ""
+    return f" ({keys} {are} not read{write})" if keys else ""
+
+
+def _uri(values: Mapping[str, str]) -> str:
+    """Return the URI that a host, a port and the like amount to; nothing if that is none."""
+    host = values.get("host")
+    written = host or values.get("address") or values.get("url") or values.get("endpoint") or ""
+    scheme, _, address = written.rpartition("://")
+    if address.count(":") > 1 and "[" not in address and "@" not in address:
+        address = f"[{address}]"
+    port = values.get("port") or ("" if scheme else "19530")
+    if host and port and "/" not in address and not re.search(r"(?<!:):\d+$", address):
+        address = f"{address}:{port}"
+    is_secure = values.get("secure", "").lower() in {"1", "true", "yes", "on"}
+    uri = f"{scheme or ('https' if is_secure else 'http')}://{address}"
+    with suppress(EndpointError):
+        parse_uri(uri)
+        return uri
+    return ""
+
+
+def _where_to_set(configuration: Configuration) -> str:
+    options, directory = configuration.options, configuration.directory
+    if options.dotenv_is_off:
+        return "in the environment"
+    place = f"a .env file in {directory}" if directory.is_absolute() else "a .env file"
+    return printable(f"in the environment or in {' or '.join(options.env_file or (place,))}")

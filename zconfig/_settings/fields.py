@@ -1,0 +1,295 @@
+"""The fields of a connection, each declared once: name, synonyms, type, default, meaning.
+
+The name parser, the messages, `.env.example` and the reference are made from these
+declarations, so that they cannot drift apart.
+"""
+
+# Not with annotations as text: pydantic would compile each again whenever this is imported.
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import core_schema
+
+from zconfig._endpoint import Endpoint, Family
+from zconfig._redaction import redact_uri
+from zconfig._settings.validators import (
+    reject,
+    to_endpoint,
+    to_keepalive,
+    to_path,
+    to_printable,
+    to_proxy,
+    to_user,
+)
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+
+CREDENTIALS = ("token", "user", "password")
+"""The fields that are one value: the highest layer that has any supplies all of them."""
+
+
+class Variable(NamedTuple):
+    """How one field is written outside, declared beside its type.
+
+    Args:
+        meaning: What the field is for, for the reference.
+        expected: What a valid value is, to complete "is not ...".
+        example: A valid value.
+        synonyms: Other names of the field, in lower case.
+        secret: Whether the value may be shown.
+        file_form: Whether a `_FILE` variable may name a file that holds the value.
+    """
+
+    meaning: str
+    expected: str
+    example: str
+    synonyms: tuple[str, ...] = ()
+    secret: bool = False
+    file_form: bool = False
+
+    @classmethod
+    def of(cls, model: type[BaseModel], field: str) -> Self:
+        """Return the declaration of one field of a settings model."""
+        return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
+
+
+class _RedactedInJSON:
+    """Says of a URL that JSON has it without its userinfo.
+
+    It is what `pydantic.PlainSerializer` would do, whose module nothing else here needs: importing
+    that takes longer than most of zconfig's own.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: "GetCoreSchemaHandler"
+    ) -> Mapping[str, Any]:
+        redacted = core_schema.plain_serializer_function_ser_schema(
+            lambda url: redact_uri(url.get_secret_value()),
+            return_schema=core_schema.str_schema(),
+            when_used="json-unless-none",
+        )
+        return {**handler(source), "serialization": redacted}
+
+
+Secret = Annotated[SecretStr, AfterValidator(to_printable)]
+Printable = Annotated[str, AfterValidator(to_printable)]
+FilePath = Annotated[str, AfterValidator(to_path)]
+LONGEST_S = 86_400
+"""A day: no connect is worth more, and gRPC does not take every number."""
+
+DEFAULT_DATABASE = "default"
+"""Milvus' database where none is named."""
+
+# Milvus takes a ping every 5 s. Managed endpoints behind a gateway are only sure to take what
+# gRPC servers take by default, one in five minutes (grpc/proposal A8, A9).
+_KEEPALIVE_S = {
+    Family.MILVUS: 30.0,
+    Family.DEDICATED: 30.0,
+    Family.LITE: 0.0,
+}
+_CAUTIOUS_KEEPALIVE_S = 300.0
+
+
+def default_keepalive_s(endpoint: Endpoint) -> float:
+    """Return the seconds between HTTP/2 pings that an endpoint's family is sure to take."""
+    return _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
+
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
+PEM = "the path of a PEM file"
+
+
+class ConnectionSettings(BaseModel):
+    """What is configured for one alias, validated field by field.
+
+    Checks across fields stand in the validator of the later field, so that pydantic reports
+    them together with all others.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
+
+    uri: Annotated[
+        InstanceOf[Endpoint],
+        BeforeValidator(to_endpoint),
+        Variable(
+            meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
+            "for Milvus Lite",
+            expected="a URI",
+            example="http://localhost:19530",
+            synonyms=("endpoint",),
+            file_form=True,
+        ),
+    ]
+    token: Annotated[
+        Secret | None,
+        Variable(
+            meaning="API key, or user:password",
+            expected="an API key or user:password",
+            example="root:Milvus",
+            synonyms=("api_key",),
+            secret=True,
+            file_form=True,
+        ),
+    ] = None
+    user: Annotated[
+        Annotated[Printable, AfterValidator(to_user)] | None,
+        Variable(
+            meaning="user name, with PASSWORD in place of TOKEN",
+            expected="a user name",
+            example="root",
+            synonyms=("username",),
+            file_form=True,
+        ),
+    ] = None
+    password: Annotated[
+        Secret | None,
+        Variable(
+            meaning="password, with USER in place of TOKEN",
+            expected="a password",
+            example="Milvus",
+            secret=True,
+            file_form=True,
+        ),
+    ] = None
+    db_name: Annotated[
+        Printable | None,
+        Variable(
+            meaning="database; the URI's path by default, else `default`",
+            expected="a database name",
+            example="default",
+            synonyms=("database",),
+        ),
+    ] = None
+    timeout: Annotated[
+        Seconds,
+        Variable(
+            meaning="seconds for one connect: DNS, TCP, TLS, handshake and retries",
+            expected=f"a number of seconds greater than 0 and at most {LONGEST_S}",
+            example="10",
+        ),
+    ] = 10.0
+    required: Annotated[
+        bool,
+        Variable(
+            meaning="whether autoconnect() fails when this alias does",
+            expected="true or false",
+            example="true",
+        ),
+    ] = True
+    tls_ca: Annotated[
+        FilePath | None,
+        Variable(
+            meaning="PEM file of the authorities to trust; the system's by default",
+            expected=PEM,
+            example="/etc/ssl/milvus/ca.pem",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        FilePath | None,
+        Variable(
+            meaning="PEM file of the client certificate, with TLS_KEY",
+            expected=PEM,
+            example="/etc/ssl/milvus/client.pem",
+        ),
+    ] = None
+    tls_key: Annotated[
+        FilePath | None,
+        Field(validate_default=True),
+        Variable(
+            meaning="PEM file of the client certificate's key",
+            expected=PEM,
+            example="/etc/ssl/milvus/client.key",
+        ),
+    ] = None
+    tls_server_name: Annotated[
+        Printable | None,
+        Variable(
+            meaning="name that the server's certificate must have; the URI's host by default",
+            expected="a host name",
+            example="milvus.internal",
+        ),
+    ] = None
+    proxy: Annotated[
+        Annotated[SecretStr, AfterValidator(to_proxy)] | None,
+        _RedactedInJSON(),
+        Variable(
+            meaning="HTTP CONNECT proxy, reached by http://, or `off`; by default gRPC's "
+            "`https_proxy`, `http_proxy` and `no_proxy`",
+            expected="`off` or a proxy's URL",
+            example="http://proxy.internal:3128",
+        ),
+    ] = None
+    keepalive: Annotated[
+        Annotated[float, Field(le=LONGEST_S, allow_inf_nan=False), AfterValidator(to_keepalive)]
+        | None,
+        Variable(
+            meaning="seconds between HTTP/2 pings, 0 for none; "
+            "by default what the kind of endpoint tolerates",
+            expected=f"0 or a number of seconds from 10 to {LONGEST_S}",
+            example="30",
+        ),
+    ] = None
+    pool_size: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Variable(
+            meaning="HTTP/2 connections behind the alias",
+            expected="a whole number from 1 to 64",
+            example="1",
+        ),
+    ] = 1
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings are not pickled: load the configuration in each process")
+
+    @field_validator("db_name")
+    @classmethod
+    def _agrees_with_the_path(cls, value: str | None, info: ValidationInfo) -> str | None:
+        endpoint = info.data.get("uri")
+        in_uri = endpoint.db_name if endpoint else None
+        if value and in_uri and value != in_uri:
+            raise reject(
+                "database_conflict",
+                "names another database than the path of {uri}",
+                "keep one of the two",
+            )
+        return value
+
+    @field_validator("tls_ca", "tls_cert", "tls_key", "tls_server_name")
+    @classmethod
+    def _needs_tls(cls, value: str | None, info: ValidationInfo) -> str | None:
+        endpoint = info.data.get("uri")
+        if value and endpoint and not endpoint.secure:
+            raise reject(
+                "tls_on_plaintext",
+                "is set, and {uri} is not https://",
+                f"use https:// in {{uri}}, or remove {{{info.field_name}}}",
+            )
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _pairs_with_the_certificate(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "tls_cert" in info.data and bool(value) != bool(info.data["tls_cert"]):
+            present, absent = ("tls_key", "tls_cert") if value else ("tls_cert", "tls_key")
+            raise reject(
+                "tls_pair",
+                f"is set without {{{absent}}}",
+                f"set {{{absent}}} too, or remove {{{present}}}",
+            )
+        return value

@@ -1,0 +1,320 @@
+"""Which known word was meant by one that is not known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from zconfig._origin import Origin
+from zconfig._settings.fields import CREDENTIALS, ConnectionSettings, Variable
+from zconfig._sources.base import MILVUS, oddities, plain
+from zconfig._sources.environment import is_milvus
+
+_LONG = 8
+
+
+def nearest(text: str, words: Iterable[str]) -> str | None:
+    """Return the word that a text is most likely a misspelling of, or `None`.
+
+    Args:
+        text: What was written.
+        words: What may have been meant: a word that is one slip away, or two if it is long.
+
+    Example:
+        >>> nearest("pasword", ["uri", "token", "password"])
+        'password'
+        >>> nearest("cluster_name", ["db_name", "username"]) is None
+        True
+    """
+    distances = ((_slips(text, word), word) for word in words if _may_be(text, word))
+    best = min(distances, default=None)
+    return best[1] if best and best[0] <= _tolerance(best[1]) else None
+
+
+def _tolerance(word: str) -> int:
+    return 2 if len(word) >= _LONG else 1
+
+
+def _may_be(text: str, word: str) -> bool:
+    """Tell most pairs apart without counting: a slip changes at most two of the letters used."""
+    slips = _tolerance(word)
+    return abs(len(text) - len(word)) <= slips and len(set(text) ^ set(word)) <= 2 * slips
+
+
+def _slips(one: str, other: str) -> int:
+    """Count letters too many, too few or wrong, and neighbours swapped, between two words.
+
+    The optimal string alignment distance: a row for each letter of `one`.
+    """
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, letter in enumerate(one):
+        row = [i + 1]
+        for j, wanted in enumerate(other):
+            slips = min(last[j + 1] + 1, row[j] + 1, last[j] + (letter != wanted))
+            if i and j and letter == other[j - 1] and one[i - 1] == wanted:
+                slips = min(slips, before[j - 1] + 1)
+            row.append(slips)
+        before, last = last, row
+    return last[-1]
+
+
+PREFIX = "zilliz_"
+DEFAULT_ALIAS = "default"
+
+CONTROL_PLANE_KEY = "zilliz_api_key"
+"""A token of `default`, folded, that other tools of Zilliz read for the control plane."""
+
+# Patterns are compiled when a name needs them: most have no use for them.
+_ALIAS = r"[a-z0-9]+(?:_[a-z0-9]+)*"
+# What Kubernetes injects into every container of a namespace for a Service of that name. A port
+# has a name of its own choice, which may be that of a field.
+_SERVICE_LINK = (
+    r"(?:.+_)?(?:service_(?:host|port)|port(?:_\d+_(?:tcp|udp|sctp)(?:_(?:proto|port|addr))?)?)"
+)
+_NAMED_PORT = "_service_port_"
+
+# ZILLIZ_TLS_CA_FILE: what people add to the name of a field whose value is a file, or its path.
+_TAILS = frozenset({"bundle", "cert", "file", "path", "pem"})
+
+# ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: names that people and other tools have for credentials.
+_SAYING_LITTLE = frozenset(
+    {DEFAULT_ALIAS, "access", "api", "auth", "cloud", "cluster", "db", "milvus"}
+)
+
+
+class Spelling(NamedTuple):
+    """One spelling of a field, e.g. `api_key_file`: the field `token`, in its `_FILE` form."""
+
+    field: str
+    is_file: bool
+
+
+class Name(NamedTuple):
+    """A name that was understood."""
+
+    alias: str
+    word: Spelling
+
+
+class InvalidName(NamedTuple):
+    """A name that was not.
+
+    Args:
+        code: `unknown_name`, `reserved_alias` or `bad_alias`.
+        message: What is wrong with it.
+        suggestion: The variable that was probably meant; `None` if nothing is near.
+        alias: The alias that cannot be one; `None` if the name as a whole is unknown.
+    """
+
+    code: str
+    message: str
+    suggestion: str | None = None
+    alias: str | None = None
+
+
+def _vocabulary() -> dict[str, Spelling]:
+    words: dict[str, Spelling] = {}
+    for field in ConnectionSettings.model_fields:
+        variable = Variable.of(ConnectionSettings, field)
+        for spelling in (field, *variable.synonyms):
+            words[spelling] = Spelling(field, is_file=False)
+            if variable.file_form:
+                words[f"{spelling}_file"] = Spelling(field, is_file=True)
+    return words
+
+
+VOCABULARY = _vocabulary()
+_LONGEST = max(word.count("_") for word in VOCABULARY) + 1
+
+
+def normalize_alias(text: str) -> str:
+    """Return a key or an alias in the one form that is compared.
+
+    Example:
+        >>> fold("EU-Prod.x")
+        'eu_prod_x'
+    """
+    return text.lower().replace("-", "_").replace(".", "_")
+
+
+def is_ours(key: str) -> bool:
+    """Tell whether a name begins with `ZILLIZ_` in any spelling."""
+    return normalize_alias(key).startswith(PREFIX)
+
+
+def parse_name(key: str) -> Name | InvalidName | None:
+    """Split a variable's name into alias and field.
+
+    Args:
+        key: The name as written.
+
+    Returns:
+        The name; what is wrong with it; or `None` if it does not begin with `ZILLIZ_` in any
+        case, or is a Kubernetes service link.
+
+    Example:
+        >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
+        Name(alias='eu_prod', word=Word(field='db_name', is_file=False))
+        >>> parse_name("ZILLIZ_URI").alias
+        'default'
+        >>> parse_name("ZILLIZ_PROD_TOKNE").suggestion
+        'ZILLIZ_PROD_TOKEN'
+        >>> parse_name("ZILLIZ_PROD_SERVICE_HOST") is None
+        True
+    """
+    if odd := oddities(key):
+        return _misspelt(parse_name(plain(key)), plain(key), odd)
+    folded = normalize_alias(key)
+    rest = folded[len(PREFIX) :]
+    if not folded.startswith(PREFIX) or _NAMED_PORT in f"_{rest}":
+        return None
+    parts = rest.split("_")
+    # The shortest tail that is a field is also the longest: no field ends in another.
+    for start in reversed(range(max(0, len(parts) - _LONGEST), len(parts))):
+        word = VOCABULARY.get("_".join(parts[start:]))
+        if word:
+            return _with_alias("_".join(parts[:start]), word, bare=start == 0)
+    if re.fullmatch(_SERVICE_LINK, rest):
+        return None
+    suggestion = _without_tail(parts) or _nearest(parts)
+    return InvalidName("unknown_name", "is not a known name", suggestion)
+
+
+def _misspelt(name: Name | InvalidName | None, key: str, odd: str) -> InvalidName | None:
+    meant = name.suggestion if isinstance(name, InvalidName) else normalize_alias(key).upper()
+    return name and InvalidName("unknown_name", f"is not read: its name has {odd} in it", meant)
+
+
+def _with_alias(alias: str, word: Spelling, *, bare: bool) -> Name | InvalidName:
+    if bare:
+        return Name(DEFAULT_ALIAS, word)
+    complaint = check_alias(alias)
+    if complaint is None:
+        return Name(alias, word)
+    single = "_".join(filter(None, alias.split("_"))) or DEFAULT_ALIAS
+    if single == alias or check_alias(single):
+        return complaint
+    return complaint._replace(suggestion=variable_name(single, _spelling(word)))
+
+
+def check_alias(alias: str) -> InvalidName | None:
+    """Return what is wrong with an alias in its folded form, or `None`.
+
+    Example:
+        >>> check_alias("token").code
+        'reserved_alias'
+        >>> check_alias("eu_prod") is None
+        True
+    """
+    if alias in VOCABULARY:
+        message = f"`{alias}` is a field, and cannot be an alias"
+        return InvalidName("reserved_alias", message, alias=alias)
+    if _NAMED_PORT in f"_{alias}_":
+        message = f"`{alias}` is what Kubernetes names the port of a service"
+        return InvalidName("reserved_alias", message, alias=alias)
+    if not re.fullmatch(_ALIAS, alias):
+        message = "the alias is not made of letters, digits and single underscores"
+        return InvalidName("bad_alias", message, alias=alias)
+    return None
+
+
+def is_generic(alias: str) -> bool:
+    """Tell whether an alias may be part of somebody's name for a field of another connection.
+
+    Example:
+        >>> is_generic("api"), is_generic("default"), is_generic("prod")
+        (True, True, False)
+    """
+    return alias in _SAYING_LITTLE
+
+
+def variable_name(alias: str, field: str) -> str:
+    """Return the variable that declares a field of an alias.
+
+    Example:
+        >>> variable_name("default", "uri"), variable_name("eu_prod", "token")
+        ('ZILLIZ_URI', 'ZILLIZ_EU_PROD_TOKEN')
+    """
+    stem = field if alias == DEFAULT_ALIAS else f"{alias}_{field}"
+    return (PREFIX + stem).upper()
+
+
+def unset_name(alias: str, field: str, beside: Origin | None) -> str:
+    """Return the variable or parameter to set for a field that is not, as a remedy names it.
+
+    Args:
+        alias: The connection's name.
+        field: The field.
+        beside: Where another field of it is set.
+
+    Example:
+        >>> unset_name("prod", "password", Origin("dotenv", "ZILLIZ_PROD_USER", ".env", 1))
+        'ZILLIZ_PROD_PASSWORD'
+        >>> unset_name("prod", "password", Origin("code", "user", "connections.connect"))
+        'the parameter password'
+    """
+    if beside is not None and beside.source == "code":
+        return f"the parameter {field}"
+    is_pair = beside is not None and is_milvus(beside.key) and field in CREDENTIALS
+    return f"MILVUS_{field.upper()}" if is_pair else variable_name(alias, field)
+
+
+def prefix_meant(key: str) -> str | None:
+    """Return the variable that was meant by one whose prefix is misspelt, or `None`.
+
+    Only a name that would be understood behind the right prefix counts: others are foreign.
+
+    Example:
+        >>> prefix_meant("ZILIZ_PROD_URI")
+        'ZILLIZ_PROD_URI'
+        >>> prefix_meant("ZILLIZ_URI"), prefix_meant("SILLY_URI"), prefix_meant("ZILIZ_HOME")
+        (None, None, None)
+    """
+    prefix, _, rest = normalize_alias(plain(key)).partition("_")
+    right = PREFIX.removesuffix("_")
+    if prefix == right or not rest or nearest(prefix, [right]) is None:
+        return None
+    meant = PREFIX + rest
+    return meant.upper() if isinstance(parse_name(meant), Name) else None
+
+
+def milvus_meant(key: str) -> Spelling | None:
+    """Return the field that a `MILVUS_*` variable which is not read was meant for, or `None`.
+
+    Example:
+        >>> milvus_meant("MILVUS_API_KEY"), milvus_meant("MILVUS_TOKEN")
+        (Word(field='token', is_file=False), None)
+    """
+    name = plain(key)
+    if not is_milvus(name) or key in MILVUS:
+        return None
+    found = parse_name(PREFIX + name.partition("_")[2])
+    if isinstance(found, InvalidName) and found.suggestion:
+        found = parse_name(found.suggestion)
+    return found.word if isinstance(found, Name) and is_generic(found.alias) else None
+
+
+def _without_tail(parts: list[str]) -> str | None:
+    """Return the variable that a name is with a tail of its own, in its `_FILE` form if any."""
+    *stem, tail = parts
+    name = parse_name(f"{PREFIX}{'_'.join(stem)}") if tail in _TAILS else None
+    if not isinstance(name, Name):
+        return None
+    in_file = Spelling(name.word.field, is_file=True)
+    word = in_file if in_file in VOCABULARY.values() else name.word
+    return variable_name(name.alias, _spelling(word))
+
+
+def _spelling(word: Spelling) -> str:
+    return f"{word.field}_file" if word.is_file else word.field
+
+
+def _nearest(parts: list[str]) -> str | None:
+    """Return the name that was probably meant, comparing each tail with every field."""
+    for start in range(max(0, len(parts) - _LONGEST), len(parts)):
+        alias, word = "_".join(parts[:start]), nearest("_".join(parts[start:]), VOCABULARY)
+        if word and not (start and check_alias(alias)):
+            return variable_name(alias if start else DEFAULT_ALIAS, word)
+    return None

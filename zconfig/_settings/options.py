@@ -1,0 +1,267 @@
+"""The loader's own options, `ZCONFIG_*`: they can never collide with an alias."""
+
+# Not with annotations as text: pydantic would compile each again whenever this is imported.
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from zconfig._origin import Origin
+from zconfig._settings.fields import LONGEST_S, Variable
+from zconfig._settings.names import check_alias, nearest, normalize_alias
+from zconfig._settings.validation import problem_of
+from zconfig._settings.validators import reject
+from zconfig._sources.base import Entry
+from zconfig.errors import Problem
+
+PREFIX = "ZCONFIG_"
+_NAMESPACE = "zconfig"
+
+OFF = "off"
+"""In place of a path: the customary ones are not read."""
+
+# A file cannot name the files to be read: it is one of them.
+ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
+
+
+def _paths(value: Any) -> Any:
+    """Split a path list as the operating system writes one."""
+    if isinstance(value, str):
+        return tuple(part for part in value.split(os.pathsep) if part)
+    return value
+
+
+def _alias(value: str) -> str:
+    complaint = check_alias(normalize_alias(value))
+    if complaint:
+        raise reject(complaint.code, complaint.message, "write an alias as in ZILLIZ_<ALIAS>_URI")
+    return normalize_alias(value)
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+PathList = Annotated[tuple[str, ...], BeforeValidator(_paths)]
+
+
+class LoaderOptions(BaseModel):
+    """How the configuration is read and reported; not what it says."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
+
+    env_file: Annotated[
+        PathList | None,
+        Variable(
+            meaning="dotenv files in place of the usual four, highest first, or `off`; "
+            "in the environment only",
+            expected="a list of paths, or off",
+            example=".env",
+        ),
+    ] = None
+    profile: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None,
+        Variable(
+            meaning="reads .env.<profile>.local and .env.<profile> as well; "
+            "in the environment only",
+            expected="a name of letters, digits, - and _",
+            example="production",
+        ),
+    ] = None
+    secrets_dir: Annotated[
+        PathList,
+        Variable(
+            meaning="directories of secret files, highest first, above /run/secrets; "
+            "`off` among them leaves that out",
+            expected="a list of directories",
+            example="/etc/secrets",
+        ),
+    ] = ()
+    aws_secret: Annotated[
+        str | None,
+        Variable(
+            meaning="secret of AWS Secrets Manager that holds variables; needs the extra `aws`",
+            expected="a name or an ARN",
+            example="prod/zilliz",
+        ),
+    ] = None
+    azure_vault: Annotated[
+        str | None,
+        Variable(
+            meaning="Azure Key Vault whose secrets are variables; needs the extra `azure`",
+            expected="a vault's URL",
+            example="https://my-vault.vault.azure.net/",
+        ),
+    ] = None
+    google_project: Annotated[
+        str | None,
+        Variable(
+            meaning="Google Cloud project whose secrets are variables; needs the extra `google`",
+            expected="a project's id",
+            example="my-project",
+        ),
+    ] = None
+    default_alias: Annotated[
+        Annotated[str, AfterValidator(_alias)] | None,
+        Variable(
+            meaning="the alias that is meant where none is named",
+            expected="an alias",
+            example="prod",
+        ),
+    ] = None
+    strict: Annotated[
+        bool,
+        Variable(
+            meaning="makes unknown ZILLIZ_* and ZCONFIG_* names an error",
+            expected="true or false",
+            example="true",
+        ),
+    ] = False
+    wait: Annotated[
+        Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)],
+        Variable(
+            meaning="seconds for which transient failures are retried while connecting",
+            expected=f"a number of seconds from 0 to {LONGEST_S}",
+            example="60",
+        ),
+    ] = 0.0
+    log_format: Annotated[
+        Annotated[Literal["json", "console", "none"], BeforeValidator(_lower)] | None,
+        Variable(
+            meaning="sets up the log on standard error, unless the application did its own",
+            expected="json, console or none",
+            example="json",
+        ),
+    ] = None
+    log_level: Annotated[
+        Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)],
+        Variable(
+            meaning="lowest level of that log",
+            expected="debug, info, warning or error",
+            example="info",
+        ),
+    ] = "info"
+
+    @property
+    def dotenv_is_off(self) -> bool:
+        """Whether dotenv files are not to be read at all."""
+        return self.env_file is not None and [path.lower() for path in self.env_file] == [OFF]
+
+    @property
+    def secrets_dirs(self) -> tuple[str, ...]:
+        """The directories of secrets that are named."""
+        return tuple(path for path in self.secrets_dir if path.lower() != OFF)
+
+    @property
+    def system_secrets_are_off(self) -> bool:
+        """Whether /run/secrets is not to be read."""
+        return len(self.secrets_dirs) < len(self.secrets_dir)
+
+
+class OptionsRead(NamedTuple):
+    """The loader's options as they were read.
+
+    Args:
+        options: The options, with defaults in place of what is wrong.
+        origins: Where each option that is set was set.
+        problems: What is wrong.
+    """
+
+    options: LoaderOptions
+    origins: Mapping[str, Origin]
+    problems: tuple[Problem, ...]
+
+
+def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsRead:
+    """Validate the loader's options.
+
+    Args:
+        entries: `ZCONFIG_*` entries, highest precedence first; others are passed over.
+        given: Options set in code or on the command line; they win over all entries.
+    """
+    values: dict[str, Any] = dict(given)
+    origins = {option: Origin("code", option) for option in given}
+    complaints: list[Problem] = []
+    for option, entry in _options_in(entries):
+        if option not in LoaderOptions.model_fields:
+            complaints.append(_unknown(entry.origin))
+        elif option in ENVIRONMENT_ONLY and entry.origin.source != "environment":
+            complaints.append(_too_late(entry.origin, "set it in the environment"))
+        elif option not in values:
+            values[option] = str(entry.value.reveal())
+            origins[option] = entry.origin
+    options, invalid = _validated(values, origins)
+    strictly = (_strictly(each) if options.strict else each for each in complaints)
+    return OptionsRead(options, origins, (*strictly, *invalid))
+
+
+def option_meant(key: str) -> str | None:
+    """Return the option that was meant by a name whose prefix is misspelt, or `None`.
+
+    Example:
+        >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
+        ('ZCONFIG_STRICT', None)
+    """
+    prefix, _, rest = normalize_alias(key).partition("_")
+    right = _NAMESPACE.removesuffix("_")
+    if prefix == right or rest not in LoaderOptions.model_fields or not nearest(prefix, [right]):
+        return None
+    return f"{PREFIX}{rest.upper()}"
+
+
+def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:
+    """Complain of options in what is read last: a secret manager or a plugin.
+
+    Args:
+        entries: What was read there; those that are no options are passed over.
+    """
+    remedy = "set it in the environment, or in a .env file"
+    return tuple(_too_late(entry.origin, remedy) for _, entry in _options_in(entries))
+
+
+def _options_in(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
+    for entry in entries:
+        if entry.key[: len(_NAMESPACE)].lower() == _NAMESPACE and entry.value:
+            yield normalize_alias(entry.key)[len(PREFIX) :], entry
+
+
+def _unknown(origin: Origin) -> Problem:
+    meant = nearest(normalize_alias(origin.key)[len(PREFIX) :], LoaderOptions.model_fields)
+    known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
+    remedy = f"did you mean {PREFIX}{meant.upper()}?" if meant else f"use one of {known}"
+    message = "is not a known option"
+    return Problem("unknown_option", message, remedy, origin=origin, severity="warning")
+
+
+def _too_late(origin: Origin, remedy: str) -> Problem:
+    message = "has no effect there: it is read too late"
+    return Problem("option_too_late", message, remedy, origin=origin, severity="warning")
+
+
+def _strictly(complaint: Problem) -> Problem:
+    unknown = complaint.code == "unknown_option"
+    return replace(complaint, severity="error") if unknown else complaint
+
+
+def _validated(
+    values: dict[str, Any], origins: Mapping[str, Origin]
+) -> tuple[LoaderOptions, list[Problem]]:
+    """Validate, leaving out what is wrong: one bad option must not lose the others."""
+    if not values:  # as mostly, and the defaults are right
+        return LoaderOptions.model_construct(), []
+    try:
+        return LoaderOptions(**values), []
+    except ValidationError as error:
+        details = error.errors(include_input=False, include_url=False)
+    problems = []
+    for detail in details:
+        option = str(detail["loc"][0])
+        variable = Variable.of(LoaderOptions, option)
+        value = values.pop(option, None)
+        problems.append(problem_of(detail, variable, origin=origins.get(option), value=value))
+    return LoaderOptions(**values), problems

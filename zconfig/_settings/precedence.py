@@ -1,0 +1,484 @@
+"""The entries of one source → fields by alias. No precedence yet, and nothing validated."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+from zconfig._endpoint import EndpointError, parse_uri, split_userinfo
+from zconfig._origin import Origin
+from zconfig._redaction import Hidden, Secret, secrets_in
+from zconfig._settings.fields import CREDENTIALS
+from zconfig._settings.names import (
+    CONTROL_PLANE_KEY,
+    InvalidName,
+    Name,
+    Spelling,
+    is_ours,
+    normalize_alias,
+    parse_name,
+    unset_name,
+)
+from zconfig._sources.base import Entry, SourceResult, questionable
+from zconfig._sources.environment import is_milvus
+from zconfig.errors import Problem, Severity
+
+# Their parsers take white space, or refuse what is no value; other fields and options are texts.
+_PARSED = {"uri", "timeout", "required", "keepalive", "pool_size"}
+_PARSED |= {"strict", "wait", "log_format", "log_level", "profile", "default_alias"}
+
+SERVICE_LINK = "is what Kubernetes sets for a service; it declares nothing"
+FOREIGN = "is no field of a connection; it is left to the application"
+
+
+class Setting(NamedTuple):
+    """One entry whose name was understood; if its value counts, the provenance of its field.
+
+    Args:
+        word: The field, as it is spelt.
+        entry: What was read.
+        layer: The name of its layer.
+        shadowed: What it takes precedence over.
+    """
+
+    word: Spelling
+    entry: Entry
+    layer: str
+    shadowed: tuple[Setting, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        """Where the value stood."""
+        return self.entry.origin
+
+    @property
+    def had_line_end(self) -> bool:
+        """Whether its file ended in a line end, which is not part of it."""
+        return self.entry.had_line_end
+
+
+class Layer(NamedTuple):
+    """The entries of one source.
+
+    Args:
+        name: The source's name, e.g. `environment` or `.env`.
+        aliases: What is declared of each alias, in the order it stood.
+        faults: What is wrong with one field of one alias, e.g. a file that cannot be read.
+        passed_over: `ZILLIZ_*` names that are nobody's mistake, and why they declare nothing.
+    """
+
+    name: str
+    aliases: Mapping[str, Sequence[Setting]]
+    faults: tuple[Problem, ...] = ()
+    passed_over: tuple[tuple[Origin, str], ...] = ()
+
+
+def group(result: SourceResult, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]]:
+    """Sort a reading's entries by alias and field.
+
+    Args:
+        result: What one source said.
+        strict: Whether an unknown name is an error rather than a warning.
+
+    Returns:
+        The layer, and the problems that concern no field of an alias: of the source as a whole,
+        and of each name that was not understood and looks like a typo.
+    """
+    aliases: dict[str, list[Setting]] = defaultdict(list)
+    located = [_locate(problem) for problem in result.problems]
+    faults = [problem for problem in located if problem.alias]
+    problems = [problem for problem in located if not problem.alias]
+    passed_over: list[tuple[Origin, str]] = []
+    for entry in result.entries:
+        name = parse_name(entry.key)
+        if isinstance(name, Name):
+            aliases[name.alias].append(Setting(name.word, entry, result.name))
+            faults += _questionable(name, entry)
+        elif isinstance(name, InvalidName) and not _is_foreign(name):
+            problems.append(_misnamed(name, entry.origin, strict=strict))
+        elif is_ours(entry.key):
+            passed_over.append((entry.origin, FOREIGN if name else SERVICE_LINK))
+        elif normalize_alias(entry.key).removeprefix("zconfig_") not in _PARSED:
+            problems += questionable(entry.value.reveal(), entry.origin)
+    return Layer(result.name, dict(aliases), tuple(faults), tuple(passed_over)), tuple(problems)
+
+
+def _questionable(name: Name, entry: Entry) -> Iterator[Problem]:
+    if name.word.is_file or name.word.field not in _PARSED:
+        for each in questionable(entry.value.reveal(), entry.origin):
+            yield replace(each, alias=name.alias, field=name.word.field)
+
+
+def _locate(problem: Problem) -> Problem:
+    """Say which alias and field a source's problem concerns, if its key tells."""
+    origin = problem.origin
+    name = parse_name(origin.key) if origin else None
+    if isinstance(name, Name):
+        return replace(problem, alias=name.alias, field=name.word.field)
+    is_variable = origin and (origin.source == "environment" or origin.line is not None)
+    # A variable of an application's own may be what it likes.
+    return replace(problem, severity="warning") if name and is_variable else problem
+
+
+def _is_foreign(name: InvalidName) -> bool:
+    """Tell whether an unknown name resembles nothing, and so is the application's own."""
+    return name.code == "unknown_name" and name.suggestion is None
+
+
+def _misnamed(name: InvalidName, origin: Origin, *, strict: bool) -> Problem:
+    unknown = name.code == "unknown_name"
+    meant = name.suggestion
+    remedy = f"did you mean {meant}?" if meant else "choose another alias"
+    severity: Severity = "error" if strict or not unknown else "warning"
+    return Problem(name.code, name.message, remedy, name.alias or None, None, origin, severity)
+
+
+_CONTROL_PLANE_KEYS = frozenset({CONTROL_PLANE_KEY, f"{CONTROL_PLANE_KEY}_file"})
+PAIRED = _CONTROL_PLANE_KEYS | {"milvus_token", "milvus_user", "milvus_password"}
+"""Variables, folded, whose credentials are not sent to every endpoint of `default`."""
+
+Slot = tuple[str, str]
+"""Alias and field."""
+
+Values = Mapping[str, Mapping[str, Hidden]]
+"""Values by alias and field."""
+
+Candidates = Sequence[Setting]
+"""What one layer declares of one slot: more than one entry if it is spelt in several ways."""
+
+ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
+"""Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
+
+
+class Resolution(NamedTuple):
+    """What the layers amount to.
+
+    Args:
+        layers: What each layer contributes, by its name, highest first; no slot occurs twice.
+        provenance: Where each value came from.
+        empty: Entries that are set but empty, which counts as unset.
+        broken: Slots whose value could not be had; no lower layer stands in for them.
+        problems: What is wrong.
+        secrets: Every secret that was read, also where it does not count.
+        unpaired: Credentials that belong to one endpoint, where another one counts, or none.
+        passed_over: What lower layers have for slots that are broken, in the order of the layers.
+    """
+
+    layers: tuple[tuple[str, Values], ...]
+    provenance: Mapping[Slot, Setting]
+    empty: tuple[tuple[Slot, Origin], ...]
+    broken: frozenset[Slot]
+    problems: tuple[Problem, ...]
+    secrets: tuple[Secret, ...] = ()
+    unpaired: tuple[Setting, ...] = ()
+    passed_over: Mapping[Slot, Candidates] = MappingProxyType({})
+
+
+def resolve_layers(
+    layers: Iterable[Layer], read_file: ReadFile, *, strict: bool = False
+) -> Resolution:
+    """Decide, for each field of each alias, which layer's value counts.
+
+    Args:
+        layers: Highest precedence first.
+        read_file: Reads the file of a `_FILE` variable; called for winners only.
+        strict: Whether credentials of another endpoint are an error rather than a warning.
+    """
+    resolver = _Resolver(read_file, strict=strict)
+    # All URIs first: whether a layer's credentials count depends on which URI does.
+    besides = [(layer, resolver.take_uris(layer)) for layer in layers]
+    contributions = tuple((layer.name, resolver.take(layer, each)) for layer, each in besides)
+    return Resolution(
+        contributions,
+        resolver.provenance,
+        tuple(resolver.empty),
+        frozenset(resolver.broken),
+        tuple(resolver.problems),
+        tuple(resolver.secrets),
+        tuple(resolver.unpaired),
+        resolver.passed_over,
+    )
+
+
+class _Resolver:
+    """Goes through the layers, highest first, and remembers which slots are settled."""
+
+    def __init__(self, read_file: ReadFile, *, strict: bool) -> None:
+        self._read_file = read_file
+        self._strict = strict
+        self.provenance: dict[Slot, Setting] = {}
+        self.empty: list[tuple[Slot, Origin]] = []
+        self.broken: set[Slot] = set()
+        self.problems: list[Problem] = []
+        self.secrets: list[Secret] = []
+        self.unpaired: list[Setting] = []
+        self.passed_over: dict[Slot, Candidates] = {}
+
+    def take_uris(self, layer: Layer) -> Mapping[str, dict[str, Candidates]]:
+        """Take the URIs of a layer, and return what it declares besides."""
+        for fault in layer.faults:
+            if fault.field == "uri":
+                self._take_fault(fault)
+        declared = {alias: _by_field(each) for alias, each in layer.aliases.items()}
+        for alias, fields in declared.items():
+            if uri := self._take_uri(alias, fields):
+                self.provenance[alias, "uri"] = uri
+        return declared
+
+    def take(self, layer: Layer, besides: Mapping[str, dict[str, Candidates]]) -> Values:
+        """Return what a layer contributes beyond all layers above it."""
+        for fault in layer.faults:
+            if fault.field != "uri":
+                self._take_fault(fault)
+        contribution = {}
+        for alias, fields in besides.items():
+            taken = self._take_alias(alias, fields)
+            for field, each in taken.items():
+                self.provenance[alias, field] = each
+            uri = self.provenance.get((alias, "uri"))
+            if uri and uri.layer == layer.name:
+                taken = {"uri": uri, **taken}
+            if taken:
+                contribution[alias] = {
+                    field: each.entry.value.reveal() for field, each in taken.items()
+                }
+        return contribution
+
+    def _take_fault(self, fault: Problem) -> None:
+        """Let a value that cannot be read spoil its slot, unless a higher layer has it."""
+        slot = (fault.alias or "", fault.field or "")
+        rivals = CREDENTIALS if slot[1] in CREDENTIALS else (slot[1],)
+        if any(self._is_settled((slot[0], name)) for name in rivals):
+            fault = replace(fault, severity="warning")
+        elif fault.severity == "error":
+            self.broken.add(slot)
+        self.problems.append(fault)
+
+    def _take_alias(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Setting]:
+        """Take each field on its own, but the credentials as one value."""
+        taken: dict[str, Setting] = {}
+        credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
+        for field, candidates in fields.items():
+            declared = self._take_slot((alias, field), self._paired(alias, candidates))
+            if declared:
+                taken[field] = declared
+        return taken | self._take_credentials(alias, credentials)
+
+    def _take_uri(self, alias: str, fields: dict[str, Candidates]) -> Setting | None:
+        """Take the URI; the credentials in it count as those of the same layer.
+
+        `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
+        stands beside it.
+        """
+        declared = self._take_slot((alias, "uri"), fields.pop("uri", ()))
+        if declared is None or "@" not in declared.entry.value.reveal():
+            return declared
+        try:
+            userinfo = split_userinfo(declared.entry.value.reveal())
+        except EndpointError as error:
+            complaint = error.code, error.message, error.remedy
+        else:
+            alone = userinfo.password is None and "password" not in fields
+            user_field = "token" if alone else "user"
+            if userinfo.uri == declared.entry.value:
+                self._note_secrets(declared)  # none was recognised, in what may be no URI at all
+            for field, text in ((user_field, userinfo.user), ("password", userinfo.password)):
+                if text is not None:
+                    fields[field] = (*fields.get(field, ()), _part(declared, field, text))
+            return _part(declared, "uri", userinfo.uri)
+        self._note_secrets(declared)
+        self._break((alias, "uri"), declared.origin, *complaint)
+        return None
+
+    def _take_credentials(self, alias: str, fields: Mapping[str, Candidates]) -> dict[str, Setting]:
+        """Take a layer's credentials whole, or none of them if a higher layer has any."""
+        if not fields:
+            return {}
+        settled = [name for name in CREDENTIALS if self._is_settled((alias, name))]
+        if settled:
+            for candidates in fields.values():
+                self._shadow((alias, settled[0]), candidates)
+            return {}
+        own = {name: self._paired(alias, each) for name, each in fields.items()}
+        values = {name: self._value((alias, name), each) for name, each in own.items()}
+        found = {name: each for name, each in values.items() if each}
+        wrong = self._complain_of(alias, found) or self._complain_of_another_endpoint(alias, found)
+        return {} if wrong else found
+
+    def _paired(self, alias: str, candidates: Candidates) -> Candidates:
+        """Leave out a value that belongs to one endpoint, unless that is the one that counts."""
+        if (alias, "uri") in self.broken:
+            return candidates
+        uri = self.provenance.get((alias, "uri"))
+        left_out = [each for each in candidates if each.entry.value and not _belongs(each, uri)]
+        for each in left_out:
+            self._note_secrets(each)
+        self.unpaired += left_out
+        return [each for each in candidates if each not in left_out]
+
+    def _complain_of_another_endpoint(self, alias: str, found: Mapping[str, Setting]) -> bool:
+        """Warn of credentials beside which another endpoint is set; in strict mode refuse them."""
+        uri = self.provenance.get((alias, "uri"))
+        if uri is None or not found:
+            return False
+        field, first = next(iter(found.items()))
+        other = _other_endpoint(first, uri)
+        if other is None:
+            return False
+        problem = Problem(
+            "credentials_of_another_endpoint",
+            f"is sent to the endpoint of {uri.origin}, and was set beside {other.origin}",
+            f"set the credentials where {uri.origin.key} is set, or remove it",
+            alias,
+            field,
+            first.origin,
+            "error" if self._strict else "warning",
+        )
+        self.problems.append(problem)
+        if self._strict:
+            self.broken.add((alias, field))
+        return self._strict
+
+    def _complain_of(self, alias: str, found: Mapping[str, Setting]) -> bool:
+        """Refuse two forms of credentials in one layer, and half of a pair."""
+        if "token" in found and len(found) > 1:
+            other = next(found[name] for name in ("user", "password") if name in found)
+            token = found["token"].origin.name
+            self._break(
+                (alias, "token"),
+                other.origin,
+                "two_credentials",
+                f"is set beside {token} in the same place",
+                f"remove {token}, or the user and password",
+            )
+            return True
+        for present, absent in (("user", "password"), ("password", "user")):
+            if present in found and absent not in found and (alias, absent) not in self.broken:
+                origin = found[present].origin
+                token, missing = (unset_name(alias, each, origin) for each in ("token", absent))
+                self._break(
+                    (alias, absent),
+                    origin,
+                    "half_credentials",
+                    f"is set without {missing} in the same place",
+                    f"set {missing} there too, or {token} in place of both",
+                )
+                return True
+        return False
+
+    def _take_slot(self, slot: Slot, candidates: Candidates) -> Setting | None:
+        if self._is_settled(slot):
+            self._shadow(slot, candidates)
+            return None
+        return self._value(slot, candidates)
+
+    def _value(self, slot: Slot, candidates: Candidates) -> Setting | None:
+        """Return the one value of a slot in one layer, where all spellings must agree."""
+        found = [read for each in candidates if (read := self._read(slot, each))]
+        if slot in self.broken or not found:
+            return None
+        first, *others = found
+        for other in others:
+            if other.entry.value != first.entry.value:
+                self._break(
+                    slot,
+                    other.origin,
+                    "conflict",
+                    f"differs from {first.origin}",
+                    "keep one of the two",
+                )
+                return None
+        return first
+
+    def _read(self, slot: Slot, declared: Setting) -> Setting | None:
+        """Return what is declared with its file read, or `None` if it is empty or unreadable."""
+        if declared.word.is_file and declared.entry.value:
+            entry, problems = self._read_file(declared.entry)
+            self.problems += [replace(p, alias=slot[0], field=slot[1]) for p in problems]
+            if entry is None:
+                self.broken.add(slot)
+                return None
+            declared = declared._replace(entry=entry)
+        if not declared.entry.value:
+            self.empty.append((slot, declared.origin))
+            return None
+        if slot[1] != "uri":  # its parts are read on their own
+            self._note_secrets(declared)
+        return declared
+
+    def _note_secrets(self, declared: Setting) -> None:
+        """Note what no log should show, whether it counts or not."""
+        self.secrets += secrets_in({declared.word.field: declared.entry.value})
+
+    def _is_settled(self, slot: Slot) -> bool:
+        return slot in self.provenance or slot in self.broken
+
+    def _shadow(self, slot: Slot, candidates: Candidates) -> None:
+        """Note what a value takes precedence over."""
+        beaten = tuple(each for each in candidates if each.entry.value)
+        for each in beaten:
+            if not each.word.is_file:
+                self._note_secrets(each)
+        winner = self.provenance.get(slot)
+        if winner:
+            self.provenance[slot] = winner._replace(shadowed=(*winner.shadowed, *beaten))
+        elif beaten:
+            self.passed_over[slot] = (*self.passed_over.get(slot, ()), *beaten)
+
+    def _break(self, slot: Slot, origin: Origin, code: str, message: str, remedy: str) -> None:
+        self.broken.add(slot)
+        self.problems.append(Problem(code, message, remedy, slot[0], slot[1], origin))
+
+
+def _by_field(declared: Iterable[Setting]) -> dict[str, Candidates]:
+    fields: dict[str, list[Setting]] = defaultdict(list)
+    for each in declared:
+        fields[each.word.field].append(each)
+    return dict(fields)
+
+
+def _part(declared: Setting, field: str, text: str | Secret) -> Setting:
+    """Return a part of a URI as the value of a field."""
+    entry = replace(declared.entry, value=Secret(text))
+    return declared._replace(word=Spelling(field, is_file=False), entry=entry)
+
+
+def _belongs(declared: Setting, uri: Setting | None) -> bool:
+    """Tell whether a value may go to an endpoint: some names are those of one only."""
+    key = normalize_alias(declared.origin.key)
+    if key in _CONTROL_PLANE_KEYS:
+        return uri is not None and not is_milvus(uri.origin.key)
+    if is_milvus(key):
+        return uri is not None and _is_of(uri, declared.layer)
+    return True
+
+
+def _is_of(uri: Setting, layer: str) -> bool:
+    """Tell whether a layer of `MILVUS_*` variables names this endpoint, or none where one does."""
+    theirs = [each for each in (uri, *uri.shadowed) if is_milvus(each.origin.key)]
+    own = [each for each in theirs if each.layer == layer] or theirs
+    return bool(own) and all(each is uri or _is_same_server(each, uri) for each in own)
+
+
+def _other_endpoint(declared: Setting, uri: Setting) -> Setting | None:
+    """Return another endpoint that is set in the same place as credentials."""
+    lost = (each for each in uri.shadowed if each.layer == declared.layer)
+    return next((each for each in lost if _leads_elsewhere(each, uri)), None)
+
+
+def _leads_elsewhere(lost: Setting, uri: Setting) -> bool:
+    """Tell whether two URIs are of different servers; one that was not read may be."""
+    return lost.word.is_file or not _is_same_server(lost, uri)
+
+
+def _is_same_server(lost: Setting, uri: Setting) -> bool:
+    """Tell whether a URI leads to the server of another one, which has TLS if the first has it."""
+    try:
+        one, other = (parse_uri(each.entry.value.reveal()) for each in (lost, uri))
+    except EndpointError:
+        return False
+    has_less = one.secure and not other.secure
+    return not has_less and (one.host, one.port, one.path) == (other.host, other.port, other.path)

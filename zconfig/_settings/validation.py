@@ -1,0 +1,218 @@
+"""What pydantic found wrong → a `Problem`, without the input that was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from zconfig._redaction import SHORTEST
+from zconfig._settings.fields import ConnectionSettings, Variable
+from zconfig._settings.names import unset_name, variable_name
+from zconfig._settings.precedence import Resolution, Setting, Slot, Values
+from zconfig.errors import Problem, with_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+    from zconfig._origin import Origin
+
+
+def problem_of(  # noqa: PLR0913 - a problem says all that is known
+    detail: ErrorDetails,
+    variable: Variable,
+    *,
+    origin: Origin | None,
+    value: str | None = None,
+    alias: str | None = None,
+    field: str | None = None,
+    name_of: Callable[[str], str] = str,
+) -> Problem:
+    """Turn one of pydantic's error details into a problem.
+
+    Our own validators say what is wrong and what to do. For pydantic's own checks the field's
+    declaration does: their messages may repeat the value.
+
+    Args:
+        detail: One item of `ValidationError.errors()`.
+        variable: The declaration of the field concerned.
+        origin: Where the value stood.
+        value: The value, which is shown if it cannot be a secret.
+        alias: The alias concerned.
+        field: The field concerned.
+        name_of: Returns the variable or parameter of a field, for which `{field}` stands in what
+            our validators say.
+    """
+    context = detail.get("ctx", {})
+    if "remedy" in context:
+        message, remedy = (with_names(context[each], name_of) for each in ("message", "remedy"))
+        return Problem(detail["type"], message, remedy, alias, field, origin)
+    name = field or (origin.key if origin else "value")
+    shown = None if variable.secret or value is None else _harmless(value)
+    return Problem(
+        f"bad_{str(detail['loc'][-1] if field is None else field).lower()}",
+        f"{shown} is not {variable.expected}" if shown else f"is not {variable.expected}",
+        f"write for example {origin.key if origin else name}={variable.example}",
+        alias,
+        field,
+        origin,
+    )
+
+
+def _harmless(text: str) -> str | None:
+    """Return a value as it may be shown, or `None`: a secret may stand in the wrong variable."""
+    return repr(str(text)) if len(text) < SHORTEST and text.isprintable() else None
+
+
+def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
+    """Return the warning of credentials that can be read on their way to a host.
+
+    Args:
+        alias: The alias concerned.
+        host: Where they are sent.
+        origin: Where the URI stood.
+    """
+    return Problem(
+        "credentials_in_the_clear",
+        f"the credentials are sent to {host} without TLS",
+        f"use https:// in {origin.key} if the server has TLS",
+        alias,
+        "uri",
+        origin,
+        "warning",
+    )
+
+
+Contribution = tuple[str, Values]
+
+# A field that is missed is complained of where the one stands that asks for it.
+_SIBLING = {"tls_key": "tls_cert"}
+
+
+class LayerSource(PydanticBaseSettingsSource):
+    """One layer of the configuration, grouped by alias."""
+
+    def __init__(self, settings_cls: type[BaseSettings], contribution: Contribution) -> None:
+        super().__init__(settings_cls)
+        self.__name__, self._values = contribution  # pydantic-settings keys its state by the name
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return nothing: a layer is taken whole, by calling it."""
+        del field
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return what the layer contributes."""
+        return {"connections": self._values} if self._values else {}
+
+
+class Settings(BaseSettings):
+    """Every alias that is configured. Built from layers: `Settings(layers=[...])`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
+    )
+
+    connections: dict[str, ConnectionSettings] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic-settings' own sources by our layers, highest first."""
+        del env_settings, dotenv_settings, file_secret_settings
+        layers = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        # A source of no values besides: pydantic-settings refuses an empty list of them.
+        contributions: list[Contribution] = [*layers.get("layers", ()), ("nothing", {})]
+        return tuple(LayerSource(settings_cls, each) for each in contributions)
+
+
+def validate(
+    resolution: Resolution,
+) -> tuple[Mapping[str, ConnectionSettings], tuple[Problem, ...]]:
+    """Validate every alias of a resolution.
+
+    Returns:
+        The settings of the aliases that are right, and every problem of the others. One bad
+        alias never costs another.
+    """
+    if not any(values for _, values in resolution.layers):
+        return {}, ()
+    connections, details = _attempt(resolution.layers)
+    spoilt = {str(detail["loc"][1]) for detail in details} | {slot[0] for slot in resolution.broken}
+    if spoilt:
+        good = [(name, _without(values, spoilt)) for name, values in resolution.layers]
+        connections, _ = _attempt(good)
+    return connections, tuple(_problems(details, resolution)) if details else ()
+
+
+def _attempt(
+    layers: Iterable[Contribution],
+) -> tuple[Mapping[str, ConnectionSettings], list[ErrorDetails]]:
+    """Return the aliases, or pydantic's complaints, which leave this function without the input."""
+    try:
+        return Settings(layers=tuple(layers)).connections, []  # type: ignore[call-arg]  # see the class
+    except ValidationError as error:
+        return {}, error.errors(include_input=False, include_url=False)
+
+
+def _without(values: Values, aliases: set[str]) -> Values:
+    return {alias: fields for alias, fields in values.items() if alias not in aliases}
+
+
+def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterable[Problem]:
+    first = {slot[0]: each for slot, each in reversed(tuple(resolution.provenance.items()))}
+    for detail in details:
+        alias, field = str(detail["loc"][1]), str(detail["loc"][2])
+        if (alias, field) in resolution.broken:
+            continue  # it is missing because it could not be had, which was said already
+        if detail["type"] == "missing":
+            yield _missing_uri(alias, first[alias])
+        else:
+            at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
+            provenance = resolution.provenance.get((alias, at_fault or field))
+            origin = provenance.origin if provenance else None
+            yield problem_of(
+                detail,
+                Variable.of(ConnectionSettings, field),
+                origin=origin,
+                value=provenance.entry.value.reveal() if provenance else None,
+                alias=alias,
+                field=field,
+                name_of=partial(_name_of, resolution.provenance, alias),
+            )
+
+
+def _name_of(provenance: Mapping[Slot, Setting], alias: str, field: str) -> str:
+    """Return the variable or parameter of a field, whether it is set or not."""
+    if found := provenance.get((alias, field)):
+        return found.origin.name
+    uri, *others = (
+        provenance.get((alias, each)) for each in ("uri", *ConnectionSettings.model_fields)
+    )
+    # Where anything was passed in code it is passed there, to a URI from elsewhere too.
+    passed = (each.origin for each in others if each and each.origin.source == "code")
+    return unset_name(alias, field, next(passed, uri.origin if uri else None))
+
+
+def _missing_uri(alias: str, first: Setting) -> Problem:
+    """Name what is set for the alias; whether it was meant for it is judged elsewhere."""
+    wanted = variable_name(alias, "uri")
+    what = f"is set, but {wanted} is not"
+    return Problem("missing_uri", what, f"set {wanted}", alias, "uri", first.origin)

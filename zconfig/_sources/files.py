@@ -1,0 +1,419 @@
+"""Whether a file's owner and mode are fit for what it holds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Literal, NamedTuple
+
+from zconfig._origin import Origin
+from zconfig._redaction import Hidden
+from zconfig._sources.base import is_text
+from zconfig.errors import Problem
+
+FileKind = Literal["secret", "dotenv", "certificates", "key"]
+
+_WRITABLE_BY_OTHERS = Problem(
+    "world_writable", "others than its owner may write to the file", "run chmod go-w on it"
+)
+_WRITABLE_BY_ALL = Problem(
+    "world_writable", "everybody may write to the file", "run chmod o-w on it"
+)
+_WRITABLE_BY_GROUP = Problem(
+    "group_writable",
+    "the file's group may write to it",
+    "run chmod g-w on it",
+    severity="warning",
+)
+_READABLE_BY_OTHERS = Problem(
+    "readable_by_others",
+    "others than its owner may read the secret",
+    "run chmod 600 on it",
+    severity="warning",
+)
+_OWNED_BY_OTHERS = Problem(
+    "foreign_owner",
+    "another user owns the file",
+    "make this user or root its owner",
+    severity="warning",
+)
+_PLANTED = "another user owns the file, and may have put it there"
+_PLANTED_BY_KIND = {
+    "dotenv": Problem("foreign_owner", _PLANTED, "name it in ZCONFIG_ENV_FILE"),
+    "secret": Problem("foreign_owner", _PLANTED, "name its directory in ZCONFIG_SECRETS_DIR"),
+}
+# Every file has the same mode there, and mostly the same owner, whatever chmod is told: mounts of
+# WSL (which also has 9p for it), of Docker Desktop and of virtual machines, and FAT.
+_WITHOUT_MODES = frozenset(
+    {
+        "drvfs",
+        "exfat",
+        "fakeowner",
+        "fuse.grpcfuse",
+        "fuse.osxfs",
+        "fuse.vmhgfs-fuse",
+        "prl_fs",
+        "vboxsf",
+        "vfat",
+    }
+)
+_CONTAINER_SECRETS = ("/run/secrets/", "/var/run/secrets/")
+
+
+def permission_verdict(
+    status: os.stat_result, *, kind: FileKind, mounted: bool = False
+) -> Problem | None:
+    """Judge a file's owner and mode.
+
+    A secret that others may read is tolerated where a container runtime chose the mode: Docker
+    mounts secrets as 0444, Kubernetes as 0644. Owned by root, the group may read it too, as
+    libpq has it for keys, since `fsGroup` works like that. A dotenv file that its group may
+    write to is what a umask of 002 makes.
+
+    Args:
+        status: Of the open file.
+        kind: What the file holds.
+        mounted: Whether a container runtime mounted it.
+
+    Returns:
+        A problem of severity `error` if the file must not be used, of severity `warning` if it
+        may, or `None`.
+    """
+    if kind == "certificates":
+        return None
+    if kind == "dotenv":
+        return _dotenv_verdict(status.st_mode)
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return _WRITABLE_BY_OTHERS
+    others = stat.S_IROTH if status.st_uid == 0 else stat.S_IRGRP | stat.S_IROTH
+    return _READABLE_BY_OTHERS if status.st_mode & others and not mounted else None
+
+
+def _dotenv_verdict(mode: int) -> Problem | None:
+    if mode & stat.S_IWOTH:
+        return _WRITABLE_BY_ALL
+    return _WRITABLE_BY_GROUP if mode & stat.S_IWGRP else None
+
+
+class Mount(NamedTuple):
+    """The mount that a file is on.
+
+    Args:
+        point: Where it is mounted: the path of a directory, or of one file.
+        file_system: The type of the file system, e.g. `ext4`.
+        has_modes: Whether its files have owners and modes of their own.
+    """
+
+    point: str
+    file_system: str
+    has_modes: bool
+
+
+def mount_of(descriptor: int, proc: Path = Path("/proc/self")) -> Mount | None:
+    """Return the mount that an open file is on; `None` where the system does not tell."""
+    try:
+        info = (proc / "fdinfo" / str(descriptor)).read_text()
+        mounts = os.fsdecode((proc / "mountinfo").read_bytes())
+    except OSError:
+        return None
+    number = re.search(r"^mnt_id:\s*(\d+)$", info, re.MULTILINE)
+    pattern = rf"^{number[1] if number else 'none'} \S+ \S+ \S+ (\S+) .* - (\S+) (.*)$"
+    found = re.search(pattern, mounts, re.MULTILINE)
+    if found is None:
+        return None
+    point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), found[1])
+    return Mount(point, found[2], found[2] not in _WITHOUT_MODES and "aname=drvfs" not in found[3])
+
+
+def judge_owner(kind: FileKind, mount: Mount | None, real_path: str, *, named: bool) -> Problem:
+    """Judge a file of a user who is neither this one, root nor the owner of its directory.
+
+    One that was merely found may be planted, as in /tmp. One that is a mount of its own was named
+    by whoever started the container.
+    """
+    mounted = mount is not None and mount.point == real_path
+    return _OWNED_BY_OTHERS if named or mounted else _PLANTED_BY_KIND[kind]
+
+
+def without_modes(mount: Mount) -> Problem:
+    """Return that nobody can tell who may read or write to a file."""
+    return Problem(
+        "no_file_modes",
+        f"its file system ({mount.file_system}) does not tell who may change the file",
+        "keep it on one that does, such as that of the home directory",
+        severity="warning",
+    )
+
+
+def is_mounted_secret(real_path: str) -> bool:
+    """Return whether a container runtime put a file there.
+
+    Docker and Podman mount secrets below /run/secrets. A Kubernetes volume keeps its files in a
+    directory such as `..2024_05_01_10_00_00.123456`, to which `..data` points.
+
+    Args:
+        real_path: The file's path, free of symlinks.
+
+    Example:
+        >>> is_mounted_secret("/etc/zilliz/..2024_05_01_10_00_00.1/token")
+        True
+    """
+    parts = PurePath(real_path).parts
+    return real_path.startswith(_CONTAINER_SECRETS) or any(part.startswith("..") for part in parts)
+
+
+MAX_SECRET_BYTES = 64 * 1024
+MAX_DOTENV_BYTES = 1024 * 1024
+MAX_PEM_BYTES = 8 * 1024 * 1024
+
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
+_NOT_REGULAR = Problem("not_regular", "this is a device, not a file", "give a regular file")
+_DIRECTORY = Problem("is_directory", "this is a directory, not a file", "give a regular file")
+_LOOP = Problem("loop", "its symbolic links lead round in a circle", "point the link at a file")
+_OUTSIDE = Problem(
+    "outside_directory",
+    "its symbolic link leads out of the directory",
+    "put the file itself into the directory",
+)
+_NOT_UTF8 = Problem("not_text", "the file is not UTF-8 text", "save it as UTF-8")
+_BY_ERRNO = {
+    errno.ENOENT: _MISSING,
+    errno.ENOTDIR: _MISSING,
+    errno.ELOOP: _LOOP,
+    errno.ENXIO: _NOT_REGULAR,  # a socket; macOS says EOPNOTSUPP
+    errno.EOPNOTSUPP: _NOT_REGULAR,
+}
+
+
+class FileError(Exception):
+    """A file that cannot be used; holds nothing of its content, nor its path.
+
+    Args:
+        code: Stable identifier, e.g. `not_regular`.
+        message: What is wrong, in lower case.
+        remedy: One thing to do.
+    """
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+        super().__init__(code, message, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}"
+
+    def problem(self, origin: Origin) -> Problem:
+        """Return the problem this is for the value at `origin`."""
+        return Problem(self.code, self.message, self.remedy, origin=origin)
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    """The text of a file.
+
+    Args:
+        value: All of it, without a byte order mark.
+        warnings: What is questionable about the file; their origin is not set.
+    """
+
+    value: Hidden
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SecretText:
+    """The secret in a file.
+
+    Args:
+        value: The text without its line end.
+        had_line_end: Whether one line end was taken away.
+        warnings: What is questionable about the file; their origin is not set.
+    """
+
+    value: Hidden
+    had_line_end: bool
+    warnings: tuple[Problem, ...] = ()
+
+
+def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...]:
+    """Return the same problems with their origin set."""
+    return tuple(replace(warning, origin=origin) for warning in warnings)
+
+
+def read_secret(
+    path: Path | str, *, directory: Path | None = None, named: bool = True
+) -> SecretText:
+    r"""Read the secret that a file holds.
+
+    One trailing line end (`\n` or `\r\n`) is not part of it; all other white space is.
+
+    Args:
+        path: The file.
+        directory: A directory that the file, its symlinks followed, must lie in.
+        named: Whether somebody named the file, or its directory; see `read_text`.
+
+    Raises:
+        FileError: As `read_text` does; more than 64 KiB are too large.
+    """
+    text = read_text(
+        path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory, named=named
+    )
+    value = _without_line_end(text.value)
+    return SecretText(value, value != text.value, text.warnings)
+
+
+def _without_line_end(text: Hidden) -> Hidden:
+    return Hidden(text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text)
+
+
+def read_text(
+    path: Path | str,
+    *,
+    limit_bytes: int,
+    kind: FileKind,
+    directory: Path | None = None,
+    named: bool = True,
+) -> FileText:
+    """Read a whole text file, after checking on the open descriptor that it is fit to be read.
+
+    Args:
+        path: The file.
+        limit_bytes: The most it may hold.
+        kind: What it holds, which decides what permissions it needs.
+        directory: A directory that the file, its symlinks followed, must lie in.
+        named: Whether somebody named the file, or its directory. One that was merely found is
+            refused if another user may have put it there.
+
+    Returns:
+        The text and what is questionable about the file.
+
+    Raises:
+        FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `is_directory`,
+            `not_regular`, `foreign_owner`, `world_writable`, `too_large` or `not_text`.
+    """
+    try:
+        outcome = _Request(path, limit_bytes, kind, directory, named).read()
+    except OSError as error:
+        outcome = _explain(error)
+    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+        outcome = _MISSING
+    if isinstance(outcome, Problem):
+        raise _error(outcome)
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One file that is wanted; errors are returned, so that no traceback has the content."""
+
+    path: Path | str
+    limit_bytes: int
+    kind: FileKind
+    directory: Path | None
+    named: bool
+
+    def read(self) -> FileText | Problem:
+        descriptor = os.open(self.path, _FLAGS)
+        try:
+            return self._read_open(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read_open(self, descriptor: int) -> FileText | Problem:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            return _DIRECTORY if stat.S_ISDIR(mode) else _NOT_REGULAR
+        real = _path_of(descriptor, self.path)
+        if self.directory and not _is_inside(real, self.directory):
+            return _OUTSIDE
+        problems = self._judge(descriptor, real)
+        refused = next((each for each in problems if each.severity == "error"), None)
+        content = refused or _read_content(descriptor, self.limit_bytes, self.kind)
+        return content if isinstance(content, Problem) else FileText(content, problems)
+
+    def _judge(self, descriptor: int, real: str) -> tuple[Problem, ...]:
+        status = os.fstat(descriptor)
+        mode = permission_verdict(status, kind=self.kind, mounted=is_mounted_secret(real))
+        foreign = self._is_foreign(status)
+        if mode is None and not foreign:
+            return ()
+        mount = mount_of(descriptor)
+        if mount and not mount.has_modes:
+            return (without_modes(mount),)
+        owner = judge_owner(self.kind, mount, real, named=self.named) if foreign else None
+        return tuple(each for each in (owner, mode) if each)
+
+    def _is_foreign(self, status: os.stat_result) -> bool:
+        """Tell whether a stranger owns the file, or the symlink that leads to it."""
+        path = Path(self.path)
+        home = (self.directory or path.parent).stat()
+        owners = {status.st_uid, path.lstat().st_uid} - {0, home.st_uid}
+        return bool(owners) and owners != {os.geteuid()}
+
+
+def _path_of(descriptor: int, path: Path | str) -> str:
+    """Return where an open file is, symlinks followed: `path` may lead elsewhere by now."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except OSError:  # some chroots have no /proc
+        return os.path.realpath(path)
+
+
+def _is_inside(real: str, directory: Path) -> bool:
+    """Compare inodes, not names: file systems may take two spellings for one directory."""
+    root = directory.stat()
+    return any(os.path.samestat(root, parent.stat()) for parent in Path(real).parents)
+
+
+def _read_content(descriptor: int, limit_bytes: int, kind: FileKind) -> Hidden | Problem:
+    try:
+        with open(descriptor, "rb", closefd=False) as stream:
+            content = stream.read(limit_bytes + 1)
+    except OSError as error:
+        return _explain(error)
+    if content is None:  # /proc/kmsg says that it is a file, and has nothing to read yet
+        return _NOT_REGULAR  # type: ignore[unreachable]  # typeshed does not say so
+    if len(content) > limit_bytes:
+        return _too_large(limit_bytes)
+    # A strict decoder's error would keep the bytes.
+    text = Hidden(content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape"))
+    # Comments in a PEM file may be in any encoding.
+    return text if kind in {"certificates", "key"} or is_text(text) else _NOT_UTF8
+
+
+def _too_large(limit_bytes: int) -> Problem:
+    return Problem(
+        "too_large",
+        f"the file is larger than {limit_bytes // 1024} KiB",
+        "correct the path, or shorten the file",
+    )
+
+
+def explain(error: OSError) -> FileError:
+    """Return why a file could not be opened or read."""
+    return _error(_explain(error))
+
+
+def _explain(error: OSError) -> Problem:
+    known = _BY_ERRNO.get(error.errno or 0)
+    if error.errno == errno.ENAMETOOLONG:
+        return Problem("unreadable", "this is no path: it is too long", "write the path of a file")
+    reason = os.strerror(error.errno or 0).lower()
+    return known or Problem("unreadable", f"it cannot be read ({reason})", "let this user read it")
+
+
+def _error(problem: Problem) -> FileError:
+    return FileError(problem.code, problem.message, problem.remedy)

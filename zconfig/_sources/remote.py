@@ -1,0 +1,397 @@
+"""Reading what may never answer: in a thread of its own, for a limited time."""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from zconfig._origin import Origin, printable
+from zconfig._redaction import Hidden, Secret, redact_uri
+from zconfig._sources.base import (
+    Entry,
+    SourceResult,
+    as_key,
+    guarded,
+    is_key,
+    is_text,
+    normalize_key,
+    plain,
+)
+from zconfig._sources.environment import EnvironmentView
+from zconfig._sources.files import located
+from zconfig._sources.secrets_dir import joined
+from zconfig.errors import Problem, install_command
+
+LIMIT_S = 30.0
+"""Seconds for one source: the SDKs behind it would go on for minutes, or have no end at all."""
+
+
+def read_in_time(
+    read: Callable[[], SourceResult], failed: Callable[[str], SourceResult]
+) -> SourceResult:
+    """Read a source, and give it up when it takes too long.
+
+    A thread that was given up ends with its source, or with the process.
+
+    Args:
+        read: Reads the source; what it raises is a failure, whatever it is.
+        failed: Makes a reading of the kind of a failure.
+    """
+    answers: queue.SimpleQueue[SourceResult] = queue.SimpleQueue()
+
+    def answer() -> None:
+        answers.put(guarded(read, failed, catch=BaseException))
+
+    threading.Thread(target=answer, name="zconfig-source", daemon=True).start()
+    try:
+        return answers.get(timeout=LIMIT_S)
+    except queue.Empty:
+        return failed(f"no answer in {LIMIT_S:g} s")
+
+
+_LINE_END = re.compile(r"\r?\n\Z")
+_NOT_TEXT = Problem("not_text", "the value is not text", "store it as a string")
+
+
+def read_mapping(
+    variables: Mapping[str, object], *, source: str, path: str | None = None
+) -> SourceResult:
+    r"""Read the variables that are zconfig's own; the values of others are not asked for.
+
+    One trailing line end is not part of a value, as in a file that holds a secret: what was piped
+    into a secret manager often has one.
+
+    Args:
+        variables: Values by name; `-` and `.` separate the parts of a name as `_` does.
+        source: The kind of source, which names the layer too.
+        path: What the variables stand in there; `None` if that has no name.
+
+    Returns:
+        Entries with keys in the form of variables. A value that cannot be had is one problem, and
+        the others are read.
+
+    Example:
+        >>> [entry] = read_mapping({"zilliz-uri": "./x.db\n", "HOME": "/"}, source="x").entries
+        >>> entry.key, str(entry.value.reveal()), str(entry.origin)
+        ('ZILLIZ_URI', './x.db', 'zilliz-uri (x)')
+    """
+    ours = {
+        name: Origin(source, printable(name), path) for name in variables if is_key(plain(name))
+    }
+    return joined(
+        source, [_read_variable(variables, name, origin) for name, origin in ours.items()]
+    )
+
+
+def _read_variable(variables: Mapping[str, object], name: str, origin: Origin) -> SourceResult:
+    value = _value(variables, name)
+    if isinstance(value, Problem):
+        return SourceResult(origin.source, problems=located((value,), origin))
+    return SourceResult(origin.source, (Entry(as_key(normalize_key(name)), Secret(value), origin),))
+
+
+def _value(variables: Mapping[str, object], name: str) -> Hidden | Problem:
+    try:
+        value = variables[name]
+    except Exception as error:  # noqa: BLE001 - the SDK behind it raises what it likes
+        return _unreadable(type(error).__name__)
+    if value is None:
+        # How pydantic-settings hands on a secret that it was not allowed to read.
+        return _unreadable("no value")
+    if isinstance(value, str) and is_text(value):
+        return Hidden(_LINE_END.sub("", value))
+    return _NOT_TEXT
+
+
+def _unreadable(cause: str) -> Problem:
+    return Problem(
+        "unreadable", f"the value cannot be read ({cause})", "enable it, or grant access to it"
+    )
+
+
+Variables = Mapping[str, str | None]
+
+
+class _NoSettings(BaseSettings):
+    """What the sources want to be made for: they are asked for all names, whatever the fields."""
+
+    model_config = SettingsConfigDict(case_sensitive=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Manager:
+    """A secret manager.
+
+    Args:
+        name: Its name, which is that of the layer.
+        option: The loader option that says what is to be read.
+        extra: The extra of zconfig that it needs.
+        opened: Opens what the option names; a value is fetched when it is asked for.
+        remedies: Per cause of a failure, as `guarded` has it, the remedy.
+        remedy: What to do about any other.
+    """
+
+    name: str
+    option: str
+    extra: str
+    opened: Callable[[str], AbstractContextManager[Variables]]
+    remedies: Mapping[str, str]
+    remedy: str
+
+
+@contextmanager
+def _aws(secret: str) -> Iterator[Variables]:
+    from pydantic_settings import AWSSecretsManagerSettingsSource
+
+    yield AWSSecretsManagerSettingsSource(_NoSettings, secret).env_vars
+
+
+@contextmanager
+def _azure(vault_url: str) -> Iterator[Variables]:
+    from azure.identity import DefaultAzureCredential
+    from pydantic_settings import AzureKeyVaultSettingsSource
+
+    with DefaultAzureCredential() as credential:
+        yield AzureKeyVaultSettingsSource(_NoSettings, vault_url, credential).env_vars
+
+
+@contextmanager
+def _google(project: str) -> Iterator[Variables]:
+    from google.cloud.secretmanager import SecretManagerServiceClient
+    from pydantic_settings import GoogleSecretManagerSettingsSource
+
+    # Not its gRPC transport: a channel that zconfig does not know of would not survive a fork.
+    with SecretManagerServiceClient(transport="rest") as client:
+        source = GoogleSecretManagerSettingsSource(
+            _NoSettings, project_id=project, secret_client=client
+        )
+        # Since pydantic-settings 2.15 there are no variables before the first call.
+        source()
+        yield source.env_vars
+
+
+_NAMES_AND_VALUES = "store names and values in the secret, e.g. ZILLIZ_URI and ZILLIZ_TOKEN"
+_AWS = _Manager(
+    "AWS Secrets Manager",
+    option="ZCONFIG_AWS_SECRET",
+    extra="aws",
+    opened=_aws,
+    remedies={
+        "AccessDeniedException": "grant secretsmanager:GetSecretValue on the secret",
+        "AttributeError": _NAMES_AND_VALUES,
+        "JSONDecodeError": _NAMES_AND_VALUES,
+        "KeyError": _NAMES_AND_VALUES,
+        "NoCredentialsError": "give the AWS SDK credentials: a role, a profile or variables",
+        "NoRegionError": "set AWS_DEFAULT_REGION",
+        "ResourceNotFoundException": "correct the secret's name, or AWS_DEFAULT_REGION",
+    },
+    remedy="check that `aws secretsmanager get-secret-value` reads it from here",
+)
+_AZURE = _Manager(
+    "Azure Key Vault",
+    option="ZCONFIG_AZURE_VAULT",
+    extra="azure",
+    opened=_azure,
+    remedies={
+        "ClientAuthenticationError": "give the Azure SDK credentials: an identity or variables",
+        "HTTP 401": "give the Azure SDK credentials of the vault's own tenant",
+        "HTTP 403": "grant the role Key Vault Secrets User, or open the vault's firewall",
+        "ServiceRequestError": "correct the vault's URL, or let this host reach it",
+    },
+    remedy="check that `az keyvault secret list` reads it from here",
+)
+_GOOGLE = _Manager(
+    "Google Secret Manager",
+    option="ZCONFIG_GOOGLE_PROJECT",
+    extra="google",
+    opened=_google,
+    remedies={
+        "DefaultCredentialsError": "give the Google SDK credentials: a service account or a file",
+        "PermissionDenied": "grant the roles Secret Manager Viewer and Secret Accessor",
+    },
+    remedy="check that `gcloud secrets list` reads it from here",
+)
+
+
+def manager_readings(
+    aws_secret: str | None,
+    azure_vault: str | None,
+    google_project: str | None,
+    known: Sequence[SourceResult] = (),
+) -> tuple[SourceResult, ...]:
+    """Read the secret managers that are configured, over the network.
+
+    Args:
+        aws_secret: As `read_aws` wants it; `None` or empty if it is not to be read.
+        azure_vault: As `read_azure` wants it, likewise.
+        google_project: As `read_google` wants it, likewise.
+        known: What takes the place of a reading of the same name, which is not made.
+
+    Returns:
+        One reading per manager, highest precedence first. One that fails, or does not answer in
+        time, is one problem, and the others are read.
+
+    Example:
+        >>> manager_readings(None, None, None)
+        ()
+    """
+    wanted = (
+        (_AWS, read_aws, aws_secret),
+        (_AZURE, read_azure, azure_vault),
+        (_GOOGLE, read_google, google_project),
+    )
+    by_name = {result.name: result for result in known}
+    return tuple(
+        by_name.get(manager.name) or read(subject) for manager, read, subject in wanted if subject
+    )
+
+
+def read_aws(secret: str) -> SourceResult:
+    """Read the names and values that one secret of AWS Secrets Manager holds, as a JSON object.
+
+    Args:
+        secret: The secret's name or ARN. Region and credentials are what boto3 finds, e.g. in
+            `AWS_DEFAULT_REGION` and `AWS_PROFILE`.
+    """
+    return _read_manager(_AWS, secret, secret)
+
+
+def read_azure(vault_url: str) -> SourceResult:
+    """Read the secrets of an Azure Key Vault whose names begin with `zilliz-` or `zconfig-`.
+
+    Key Vault's names have only letters, digits and `-`, so `zilliz-prod-token` stands for
+    `ZILLIZ_PROD_TOKEN`. See
+    https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates.
+
+    Args:
+        vault_url: The vault's URL, e.g. `https://my-vault.vault.azure.net/`.
+    """
+    return _read_manager(_AZURE, vault_url, redact_uri(vault_url))
+
+
+def read_google(project: str) -> SourceResult:
+    """Read the secrets of a Google project whose names begin with `ZILLIZ_` or `ZCONFIG_`.
+
+    Of each the latest version counts. In a name, in any case of letters, `-` separates as `_` does.
+
+    Args:
+        project: The project's id or number.
+    """
+    return _read_manager(_GOOGLE, project, project)
+
+
+def _read_manager(manager: _Manager, subject: str, shown: str) -> SourceResult:
+    shown = printable(shown)
+    return read_in_time(
+        partial(_read_opened, manager, subject, shown), partial(_failed_manager, manager, shown)
+    )
+
+
+def _read_opened(manager: _Manager, subject: str, shown: str) -> SourceResult:
+    try:
+        with manager.opened(subject) as variables:
+            return read_mapping(variables, source=manager.name, path=shown)
+    except ImportError:
+        return _missing(manager, shown)
+
+
+def _missing(manager: _Manager, shown: str) -> SourceResult:
+    problem = Problem(
+        "missing_extra",
+        "needs packages that are not installed",
+        f"run: {install_command(manager.extra)}",
+        origin=Origin(manager.name, manager.option, shown),
+    )
+    return SourceResult(manager.name, problems=(problem,))
+
+
+def _failed_manager(manager: _Manager, shown: str, cause: str) -> SourceResult:
+    problem = Problem(
+        "manager_failed",
+        f"could not be read ({cause})",
+        manager.remedies.get(cause, manager.remedy),
+        origin=Origin(manager.name, manager.option, shown),
+    )
+    return SourceResult(manager.name, problems=(problem,))
+
+
+GROUP = "zconfig.sources"
+
+Source = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""The environment, read-only → variables by name, e.g. `ZILLIZ_PROD_TOKEN`."""
+
+
+def has_plugins() -> bool:
+    """Tell whether any installed package brings a source; none is loaded."""
+    return bool(entry_points(group=GROUP))
+
+
+def plugin_readings(
+    environ: Mapping[str, str], known: Sequence[SourceResult] = ()
+) -> tuple[SourceResult, ...]:
+    """Call the sources that installed packages bring, in the order of their names.
+
+    They run other people's code, which may use the network: call this when a configuration is
+    first used, never on import. A package declares its source in its `pyproject.toml`:
+
+        [project.entry-points."zconfig.sources"]
+        vault = "acme_vault.zconfig:read"
+
+    and `acme_vault/zconfig.py` has the function:
+
+        def read(environ: Mapping[str, str]) -> Mapping[str, str]:
+            secrets = fetch(environ["ACME_VAULT"])
+            return {"ZILLIZ_PROD_URI": secrets["uri"], "ZILLIZ_PROD_TOKEN": secrets["token"]}
+
+    Args:
+        environ: The environment; a source can read it and not write to it.
+        known: What takes the place of a reading of the same name, which is not made.
+
+    Returns:
+        One reading per source. A source that fails, or does not answer in time, is one problem,
+        and the others are read.
+    """
+    # Two packages may use one name; their order must not depend on which was installed first.
+    found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
+    view = EnvironmentView(environ)
+    left = list(known)
+
+    def result(plugin: EntryPoint) -> SourceResult:
+        for each in left:
+            if each.name == _layer(plugin):
+                left.remove(each)
+                return each
+        return read_in_time(partial(_result, plugin, view), partial(_failed, plugin))
+
+    return tuple(map(result, found))
+
+
+def _result(plugin: EntryPoint, environ: Mapping[str, str]) -> SourceResult:
+
+    variables = plugin.load()(environ)
+    if isinstance(variables, Mapping):
+        return read_mapping(variables, source=_layer(plugin))
+    return _failed(plugin, f"it returned {type(variables).__name__}, not a mapping")
+
+
+def _layer(plugin: EntryPoint) -> str:
+    return f"plugin {printable(plugin.name)}"
+
+
+def _failed(plugin: EntryPoint, cause: str) -> SourceResult:
+    layer = _layer(plugin)
+    problem = Problem(
+        "plugin_failed",
+        f"could not be read ({cause})",
+        f"mend or uninstall the package that has {printable(plugin.value)}",
+        origin=Origin(layer, GROUP),
+    )
+    return SourceResult(layer, problems=(problem,))

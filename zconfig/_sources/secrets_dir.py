@@ -1,0 +1,298 @@
+"""Reading a directory whose files may be replaced meanwhile.
+
+A Kubernetes volume keeps its files in a directory of their own, a new one for each generation, and
+`..data` is a symlink to the current one. A rotation writes the new directory, points `..data` to it
+in one step, and then deletes the old one. So what was read below the directory that `..data` still
+points to afterwards is complete, and belongs together.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from zconfig._origin import Origin, printable
+from zconfig._redaction import Secret
+from zconfig._sources.base import (
+    PREFIX,
+    Entry,
+    FileStatus,
+    SourceResult,
+    absent,
+    as_key,
+    normalize_key,
+    plain,
+    spellings,
+)
+from zconfig._sources.files import FileError, explain, located, read_secret
+from zconfig.errors import Problem
+
+ATTEMPTS = 50
+"""Volumes change about once a minute, so a second attempt is rare; the rest is for safety."""
+
+
+def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> SourceResult:
+    """Read one generation of a directory.
+
+    Args:
+        directory: The directory, with or without a `..data` link.
+        read: Reads below the path it is given. What it returns or raises is thrown away if the
+            generation changed meanwhile, and it is called again.
+
+    Raises:
+        FileError: What `read` raises; `changing` if the directory changed during every attempt.
+    """
+    for _ in range(ATTEMPTS):
+        current = _current(directory)
+        outcome = _attempt(read, current)
+        if _current(directory) != current:
+            continue
+        if isinstance(outcome, FileError):
+            raise outcome
+        return outcome
+    raise FileError("changing", "the directory changed each time it was read", "try again later")
+
+
+def _current(directory: Path) -> Path:
+    try:
+        return directory / (directory / "..data").readlink()
+    except (OSError, ValueError):  # mostly there is no such link
+        return directory
+
+
+def _attempt(read: Callable[[Path], SourceResult], current: Path) -> SourceResult | FileError:
+    try:
+        return read(current)
+    except FileError as error:
+        return error
+
+
+def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
+    """Return the names in a directory in order, without the hidden ones.
+
+    Args:
+        directory: The directory.
+        wanted: Where it may be entered, though not listed, those of these that are there.
+
+    Raises:
+        FileError: `missing`, `not_directory`, `unreadable`.
+    """
+    try:
+        names = [path.name for path in directory.iterdir()]
+    except NotADirectoryError:
+        error = FileError("not_directory", "this is not a directory", "give a directory")
+    except OSError as reason:
+        if wanted and isinstance(reason, PermissionError) and _may_enter(directory):
+            return [name for name in wanted if os.path.lexists(directory / name)]
+        error = explain(reason)
+    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+        error = explain(FileNotFoundError(errno.ENOENT, ""))
+    else:
+        return sorted(name for name in names if not name.startswith("."))
+    raise error
+
+
+def may_list(directory: Path) -> bool:
+    """Return whether a directory may be listed."""
+    try:
+        list_names(directory)
+    except FileError:
+        return False
+    return True
+
+
+def _may_enter(directory: Path) -> bool:
+    return os.path.exists(os.path.join(directory, os.curdir))  # noqa: PTH110, PTH118 - pathlib drops the dot
+
+
+_UNLISTED = Problem(
+    "not_listed",
+    "it cannot be listed: only files of aliases that are known otherwise are found in it",
+    "let this user list it",
+    severity="warning",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file that is wanted.
+
+    Args:
+        key: The key whose value it holds.
+        path: Where it is at present.
+        shown: Its path as the user would write it.
+        named: Whether somebody named its directory.
+    """
+
+    key: str
+    path: Path
+    shown: str
+    named: bool = True
+
+
+def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> SourceResult:
+    """Read one file; a bad one is one problem.
+
+    Args:
+        file: The file.
+        directory: The directory it must not lead out of.
+        source: The kind of source, for the origin.
+    """
+    origin = Origin(source, printable(file.key), file.shown)
+    try:
+        secret = read_secret(file.path, directory=directory, named=file.named)
+    except FileError as error:
+        refused = FileStatus(file.shown, "refused")
+        return SourceResult(file.shown, problems=(error.problem(origin),), files=(refused,))
+    return SourceResult(
+        file.shown,
+        (Entry(file.key, Secret(secret.value), origin, secret.had_line_end),),
+        located(secret.warnings, origin),
+        (FileStatus(file.shown, "read"),),
+    )
+
+
+def read_directory(
+    path: Path, read: Callable[[Path], SourceResult], *, shown: str, source: str, named: bool = True
+) -> SourceResult:
+    """Read one generation of the directory that is a layer.
+
+    Args:
+        path: The directory.
+        read: Reads below the path it is given; see `read_generation`.
+        shown: The directory's path as the user would write it.
+        source: The kind of source, for the origin of a problem.
+        named: Whether somebody named the directory.
+
+    Returns:
+        What `read` returned. A directory that does not exist is no problem.
+    """
+    try:
+        result = read_generation(path, read)
+    except FileError as error:
+        return _unread(error, shown, source)
+    seen = FileStatus(shown, "read" if may_list(path) else "tried by name")
+    unlisted = named and seen.state != "read"
+    problems = located((_UNLISTED,), Origin(source, shown)) if unlisted else ()
+    return joined(shown, (SourceResult(shown, problems=problems, files=(seen,)), result))
+
+
+def _unread(error: FileError, shown: str, source: str) -> SourceResult:
+    if error.code == "missing":
+        return absent(shown)
+    problem = error.problem(Origin(source, shown))
+    return SourceResult(shown, problems=(problem,), files=(FileStatus(shown, "refused"),))
+
+
+def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
+    """Return several readings as one."""
+    parts = tuple(results)
+    return SourceResult(
+        name,
+        tuple(entry for part in parts for entry in part.entries),
+        tuple(problem for part in parts for problem in part.problems),
+        tuple(file for part in parts for file in part.files),
+        tuple(origin for part in parts for origin in part.foreign),
+    )
+
+
+_SOURCE = "secrets directory"
+_MAYBE_OURS = re.compile(
+    r".*(?:milvus|zilliz).*|api[-_.]key|password|token|user|username", re.IGNORECASE
+)
+
+
+def read_secrets_dir(
+    path: Path | str,
+    *,
+    field_names: frozenset[str],
+    aliases: Collection[str] = (),
+    named: bool = True,
+    shown: str | None = None,
+) -> SourceResult:
+    """Read the files whose names begin with `zilliz`, and the aliases' directories.
+
+    A file `zilliz_prod_token`, `ZILLIZ_PROD_TOKEN` or `zilliz-prod-token` is a field of the alias
+    `prod`, and so is a file `token` in a directory `prod`. Everything else belongs to others and
+    is not opened; what may be misnamed is `foreign`. Of a Kubernetes volume one generation is read,
+    never parts of two.
+
+    Args:
+        path: The directory.
+        field_names: Names of fields, in lower case, which a file in an alias' directory may have.
+        aliases: Aliases that are known; where the directory may be entered, though not listed,
+            their files are tried by name.
+        named: Whether somebody named the directory. Where nobody did, as /run/secrets, other
+            applications' secrets are there, too: directories are left alone.
+        shown: The path as the user would write it; by default `path`.
+
+    Returns:
+        Entries with keys in the form of variables. A bad file is one problem, and the others are
+        read; a directory that does not exist is no problem.
+    """
+    tree = _Tree(Path(path), shown or str(path), field_names, aliases, named)
+    return read_directory(tree.root, tree.read, shown=tree.shown, source=_SOURCE, named=named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    root: Path
+    shown: str
+    field_names: frozenset[str]
+    aliases: Collection[str]
+    named: bool
+
+    def read(self, current: Path) -> SourceResult:
+        """Read the generation of the directory that is at `current`."""
+        names = list_names(current, self._wanted())
+        return joined(self.shown, [self._entry(current / name) for name in names])
+
+    def _wanted(self) -> Iterator[str]:
+        for stem in ("", *(f"{alias}_" for alias in self.aliases)):
+            for field in self.field_names:
+                yield from spellings(f"{PREFIX}{stem}{field}".lower())
+        for alias in self.aliases:
+            yield from (*spellings(alias), *spellings(f"{PREFIX}{alias}".lower()))
+
+    def _entry(self, path: Path) -> SourceResult:
+        # pathlib's test raises where the directory may not be searched.
+        is_directory = self.named and os.path.isdir(path)  # noqa: PTH112 - see above
+        result = self._alias(path) if is_directory else SourceResult(path.name)
+        nothing_found = not (result.files or result.problems)
+        if nothing_found and normalize_key(plain(path.name)).startswith(PREFIX):
+            return self._file(path, normalize_key(path.name), path.name)
+        if nothing_found and _MAYBE_OURS.fullmatch(plain(path.name)) and os.path.isfile(path):  # noqa: PTH113 - see above
+            return SourceResult(path.name, foreign=(self._foreign(path.name),))
+        return result
+
+    def _foreign(self, name: str) -> Origin:
+        return Origin(_SOURCE, printable(name), self._shown(name))
+
+    def _alias(self, path: Path) -> SourceResult:
+        try:
+            return read_generation(path, lambda current: self._fields(current, path.name))
+        except FileError as error:
+            shown = self._shown(path.name)
+            # A directory that cannot be listed is somebody else's, as far as can be told.
+            ours = error.code == "changing" or normalize_key(path.name).startswith(PREFIX)
+            problems = (error.problem(Origin(_SOURCE, shown)),) if ours else ()
+            return SourceResult(path.name, problems=problems, files=(FileStatus(shown, "refused"),))
+
+    def _fields(self, current: Path, name: str) -> SourceResult:
+        prefix = f"{PREFIX}{normalize_key(name).removeprefix(PREFIX)}_"
+        wanted = [each for field in self.field_names for each in spellings(field)]
+        names = list_names(current, wanted)
+        fields = [field for field in names if normalize_key(field).lower() in self.field_names]
+        files = [self._file(current / f, prefix + normalize_key(f), f"{name}/{f}") for f in fields]
+        return joined(name, files)
+
+    def _file(self, path: Path, key: str, name: str) -> SourceResult:
+        file = SecretFile(as_key(key), path, self._shown(name), self.named)
+        return read_secret_file(file, directory=self.root, source=_SOURCE)
+
+    def _shown(self, name: str) -> str:
+        return printable(str(Path(self.shown, name)))

@@ -1,0 +1,303 @@
+"""The settings of one alias → an immutable specification of its connection. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from zconfig._endpoint import Endpoint, TransportType
+from zconfig._origin import Origin
+from zconfig._paths import anchored, working_directory
+from zconfig._redaction import Hidden, Secret, redact_uri, secrets_in
+from zconfig._settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
+from zconfig._settings.names import unset_name
+from zconfig.errors import ConflictError, Problem
+
+# The settings that a field of a specification is made of, where their names differ.
+_SETTINGS = {
+    "endpoint": ("uri",),
+    "credentials": ("token", "password", "user"),
+    "timeout_s": ("timeout",),
+    "keepalive_s": ("keepalive",),
+    "tls": ("tls_ca", "tls_cert", "tls_key", "tls_server_name"),
+}
+_MOST_HINTS = 3
+_SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting in settings}
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are: an API key, or user and password. Never shown, never pickled.
+
+    Args:
+        secret: What the server is told: the key, or `user:password`.
+        user: The user's name, which is no secret; `None` for an API key.
+
+    Example:
+        >>> Credentials(Secret("root:Milvus"), "root")
+        Credentials(secret=<hidden>, user='root')
+    """
+
+    secret: Secret
+    user: str | None = None
+
+    @property
+    def authorization(self) -> Secret:
+        """The value of Milvus' `authorization` metadata: base64 of the secret."""
+        return Secret(base64.b64encode(self.secret.reveal().encode()).decode("ascii"))
+
+    def __deepcopy__(self, memo: object) -> Credentials:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("credentials are not pickled: load the configuration in each process")
+
+
+class TLSFiles(NamedTuple):
+    """Absolute paths of PEM files, and the name to verify; `None` where the default holds."""
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+_NO_TLS_FILES = TLSFiles()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSpec:
+    """Everything needed to open one alias, and nothing about whether it is open.
+
+    Args:
+        alias: The connection's name.
+        endpoint: Where it leads.
+        credentials: Who we are; `None` for a server without authorization.
+        db_name: The Milvus database.
+        timeout_s: Seconds for one connect.
+        required: Whether `autoconnect()` fails when this alias does.
+        tls: The TLS files.
+        proxy: A proxy's URL, shown without userinfo, or `off`; `None` for what gRPC reads in the
+            environment.
+        keepalive_s: Seconds between HTTP/2 pings; 0 for none.
+        pool_size: HTTP/2 connections behind the alias.
+        origins: Where each field was set; two specs that differ only here are equal.
+        directory: Where relative paths in the origins start; likewise.
+        hints: What may be wrong with its settings, each with the setting; likewise.
+    """
+
+    alias: str
+    endpoint: Endpoint
+    credentials: Credentials | None = None
+    db_name: str = DEFAULT_DATABASE
+    timeout_s: float = 10.0
+    required: bool = True
+    tls: TLSFiles = _NO_TLS_FILES
+    proxy: Secret | None = None
+    keepalive_s: float = 30.0
+    pool_size: int = 1
+    origins: Mapping[str, Origin] = field(default_factory=dict, compare=False, repr=False)
+    directory: Path = field(default=Path(), compare=False, repr=False)
+    hints: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What must not be shown: the credentials, and the password of a proxy."""
+        own = (self.credentials.secret,) if self.credentials else ()
+        return (*own, *secrets_in({"proxy": self.proxy}))
+
+    def hints_about(self, *names: str) -> tuple[str, ...]:
+        """Return what may be wrong with these, in short.
+
+        Args:
+            *names: Fields of this specification, e.g. `credentials`.
+        """
+        settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
+        return tuple(hint for setting, hint in self.hints if setting in settings)[:_MOST_HINTS]
+
+    @property
+    def name_to_verify(self) -> str | None:
+        """The name to find in the server's certificate; `None` for the host as it is written."""
+        name = self.tls.server_name or self.endpoint.host or ""
+        # A final dot makes a host name complete, and is no part of it: Go's TLS refuses it there.
+        differs = self.tls.server_name or (self.endpoint.secure and name.endswith("."))
+        return name.removesuffix(".") if differs else None
+
+    def origin(self, *names: str) -> Origin:
+        """Return where the first of these that is set was set; else the URI's origin.
+
+        Args:
+            *names: Fields of this specification, e.g. `credentials`.
+        """
+        settings = [each for name in names for each in _SETTINGS.get(name, (name,))]
+        found = (self.origins[each] for each in (*settings, "uri") if each in self.origins)
+        return next(found, Origin("default", self.alias))
+
+    def name_of(self, setting: str) -> str:
+        """Return the variable or parameter that sets a setting, as a remedy names it.
+
+        Args:
+            setting: A field of the settings, e.g. `tls_ca`; or `credentials` for those that are
+                set.
+
+        Example:
+            >>> from zconfig._endpoint import parse
+            >>> ConnectionSpec("prod", parse("http://db")).name_of("tls_ca")
+            'ZILLIZ_PROD_TLS_CA'
+        """
+        uri = self.origins.get("uri")
+        if setting == "credentials":
+            return " and ".join(map(self.name_of, self._credential_settings))
+        if setting == "db_name" and setting not in self.origins and self.endpoint.db_name:
+            return f"the path of {self.name_of('uri')}"
+        if setting == "uri" and uri and (uri.source, uri.key) == ("code", "secure"):
+            return "the parameter uri"  # `secure` has no place in it
+        if origin := self.origins.get(setting):
+            is_userinfo = setting in _SETTINGS["credentials"] and origin == uri
+            return f"the {setting} in {origin.name}" if is_userinfo else origin.name
+        # Beside a URI that code gives, nothing of the environment counts.
+        return unset_name(self.alias, setting, uri)
+
+    @property
+    def _credential_settings(self) -> tuple[str, ...]:
+        """The credentials that are set: the token, or the user and the password."""
+        return ("token",) if "token" in self.origins else ("user", "password")
+
+
+def to_spec(
+    alias: str,
+    settings: ConnectionSettings,
+    origins: Mapping[str, Origin],
+    directory: Path | None = None,
+) -> ConnectionSpec:
+    """Convert validated settings.
+
+    Args:
+        alias: The connection's name.
+        settings: What is configured for it.
+        origins: Where each field was set.
+        directory: Where relative paths start; the working directory by default.
+
+    Example:
+        >>> from zconfig._settings.fields import ConnectionSettings
+        >>> to_spec("prod", ConnectionSettings(uri="https://db.example/sales"), {}).db_name
+        'sales'
+    """
+    endpoint = settings.uri
+    directory = working_directory() if directory is None else directory
+    keepalive_s = settings.keepalive
+    if keepalive_s is None:
+        keepalive_s = default_keepalive_s(endpoint)
+    return ConnectionSpec(
+        alias=alias,
+        endpoint=_absolute(endpoint, directory),
+        credentials=_credentials(settings),
+        db_name=settings.db_name or endpoint.db_name or DEFAULT_DATABASE,
+        timeout_s=settings.timeout,
+        required=settings.required,
+        tls=_tls(settings, directory),
+        proxy=_proxy(settings),
+        keepalive_s=keepalive_s,
+        pool_size=settings.pool_size,
+        origins=origins,
+        directory=directory,
+    )
+
+
+def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
+    """Return a specification with the fields that another one sets, but for the endpoint.
+
+    Args:
+        spec: What is configured.
+        other: What takes precedence; only the fields in its `origins` count.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> spec = ConnectionSpec("prod", parse("http://db:19530"), timeout_s=3)
+        >>> other = ConnectionSpec("prod", parse("http://x"), db_name="sales",
+        ...                        origins={"db_name": Origin("code", "db_name")})
+        >>> changed = override(spec, other)
+        >>> changed.db_name, changed.timeout_s, changed.endpoint.host
+        ('sales', 3, 'db')
+    """
+    given = {name: origin for name, origin in other.origins.items() if name != "uri"}
+    changes = {_SPEC_FIELD.get(name, name) for name in given}
+    values = {name: getattr(other, name) for name in changes}
+    if "tls" in changes:
+        files = {name.removeprefix("tls_") for name in given if name.startswith("tls_")}
+        values["tls"] = spec.tls._replace(**{name: getattr(other.tls, name) for name in files})
+    if "db_name" in changes:
+        values["endpoint"] = replace(spec.endpoint, db_name=None)
+    # Credentials are one value: those that are replaced leave no part of theirs behind.
+    gone = _SETTINGS["credentials"] if "credentials" in changes else ()
+    kept = {name: origin for name, origin in spec.origins.items() if name not in gone}
+    return replace(spec, **values, origins={**kept, **given})
+
+
+def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
+    """Return the names of the fields in which two specifications differ, never their values.
+
+    Example:
+        >>> from zconfig._endpoint import parse
+        >>> spec = ConnectionSpec("prod", parse("http://db:19530"))
+        >>> differences(spec, replace(spec, db_name="sales"))
+        ('db_name',)
+    """
+    names = (each.name for each in fields(ConnectionSpec) if each.compare)
+    return tuple(name for name in names if getattr(one, name) != getattr(other, name))
+
+
+def _credentials(settings: ConnectionSettings) -> Credentials | None:
+    if settings.token:
+        secret = settings.token.get_secret_value()
+        user, colon, _ = secret.partition(":")
+        return Credentials(Secret(secret), user if colon else None)
+    if settings.user and settings.password:
+        password = settings.password.get_secret_value()
+        return Credentials(Secret(f"{settings.user}:{password}"), settings.user)
+    return None
+
+
+def _proxy(settings: ConnectionSettings) -> Secret | None:
+    if settings.proxy is None:
+        return None
+    url = Hidden(settings.proxy.get_secret_value())
+    return Secret(url, redact_uri(url))
+
+
+def _tls(settings: ConnectionSettings, directory: Path) -> TLSFiles:
+    written = (settings.tls_ca, settings.tls_cert, settings.tls_key)
+    ca, cert, key = (path and anchored(path, directory) for path in written)
+    name = settings.tls_server_name
+    return TLSFiles(ca, cert, key, name) if name or any(written) else _NO_TLS_FILES
+
+
+def _absolute(endpoint: Endpoint, directory: Path) -> Endpoint:
+    """Make an embedded database's path absolute: its identity must survive a `chdir`."""
+    if endpoint.transport is not TransportType.LITE or endpoint.path is None:
+        return endpoint
+    return replace(endpoint, path=anchored(endpoint.path, directory))
+
+
+def require_same(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
+    """Make sure that what is wanted is what is live.
+
+    Raises:
+        ConflictError: It is not; the message names the fields that differ.
+    """
+    names = differences(spec, wanted)
+    if names:
+        raise ConflictError(
+            [
+                Problem(
+                    "live_with_another_configuration",
+                    f"is connected, and differs in {' and '.join(names)}",
+                    f"call connections.disconnect({spec.alias!r}) first",
+                    alias=spec.alias,
+                    origin=wanted.origin(*names),
+                )
+            ]
+        )
