@@ -1334,6 +1334,7 @@ def in_override(connections: Any) -> None:
         pass
 
 
+A_TEXT: Any = URI_OF_CANARY
 WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
     "an alias of add_connection": lambda: zconfig.connections.add_connection(
         **{URI_OF_CANARY: {"uri": "http://127.0.0.1:1"}}
@@ -1341,6 +1342,13 @@ WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
     "an alias of override": lambda: in_override({URI_OF_CANARY: {"uri": "http://127.0.0.1:1"}}),
     "bytes in override": lambda: in_override({CANARY.encode(): {"uri": "http://127.0.0.1:1"}}),
     "no mapping in override": lambda: in_override({"x": URI_OF_CANARY}),
+    "a URI in override": lambda: in_override(URI_OF_CANARY),
+    "a list in override": lambda: in_override([URI_OF_CANARY]),
+    "the wait of autoconnect": lambda: zconfig.autoconnect(wait=A_TEXT),
+    "the timeout of autoconnect": lambda: zconfig.autoconnect(timeout=A_TEXT),
+    "the wait of attempt": lambda: zconfig.connections.attempt("x", wait=A_TEXT),
+    "the format of a log": lambda: zconfig.configure_logging(A_TEXT),
+    "the level of a log": lambda: zconfig.configure_logging(level=A_TEXT),
     "a parameter of override": lambda: in_override({"x": {URI_OF_CANARY: 1}}),
     **{
         f"{what} of {where}.connect": lambda connect=connect, given=given: connect("x", **given)
@@ -1370,6 +1378,16 @@ WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
         }.items()
     },
 }
+
+
+@pytest.mark.parametrize("no_mapping", [URI_OF_CANARY, None, [("x", {})]])
+def test_what_is_no_mapping_of_connections_is_told_with_what_to_pass(no_mapping: Any) -> None:
+    error = raised_by(lambda: in_override(no_mapping))
+    assert isinstance(error, zconfig.ConfigurationError)
+    [problem] = error.problems
+    assert (problem.code, problem.alias) == ("bad_argument", None)
+    assert problem.message == f"are a mapping by alias, not {type(no_mapping).__name__}"
+    in_override(json.loads(problem.remedy.removeprefix("pass e.g. ")))
 
 
 @pytest.mark.parametrize("what", WRONG_ARGUMENTS)

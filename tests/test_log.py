@@ -199,6 +199,8 @@ def test_a_log_that_is_configured_after_the_import_has_the_events() -> None:
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(ValueError, match="json, console and none"):
         configure_logging("xml")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="debug, info, warning and error"):
+        configure_logging("json", level="loud")
 
 
 def test_the_environment_sets_up_the_log_on_first_use(lite_uri: str) -> None:

@@ -546,6 +546,13 @@ def test_the_rest_of_a_record_is_kept(masking: MaskingFilter) -> None:
     assert log.lines() == f"WARNING app {url} took 7 ms for x {url}\n"
 
 
+@pytest.mark.parametrize("name", ["name", "threadName", "processName", "taskName"])
+def test_the_names_of_what_logs_a_record_are_masked(masking: MaskingFilter, name: str) -> None:
+    record = logging.makeLogRecord({"msg": "got it", name: f"fetch {SECRET}"})
+    assert masking.filter(record)
+    assert getattr(record, name) == f"fetch {MASK}"
+
+
 def test_arguments_stay_arguments(masking: MaskingFilter) -> None:
     record = logging.makeLogRecord({"msg": "%s took %d ms", "args": (SECRET, 7)})
     assert masking.filter(record)

@@ -13,11 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from zconfig._origin import Origin
+from zconfig._redaction import Secret
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.fields import ConnectionSettings
 from zconfig._settings.load import EMPTY, load
+from zconfig._settings.precedence import group, resolve_layers
 from zconfig._sources import remote
-from zconfig._sources.base import SourceResult
+from zconfig._sources.base import Entry, SourceResult
 from zconfig._sources.remote import read_mapping
 from zconfig.errors import Problem
 
@@ -592,21 +595,60 @@ def test_a_control_plane_key_is_never_sent_to_the_endpoint_of_pymilvus_variable(
     assert "account" in configuration.secrets
 
 
+def bound(directory: Path, **fields: str) -> dict[str, str]:
+    """Write a service binding `default`, and return the variable that has it read."""
+    for name, text in ({"type": "milvus", "uri": SERVER} | fields).items():
+        write(directory / "bindings" / "default" / name, text)
+    return {"SERVICE_BINDING_ROOT": str(directory / "bindings")}
+
+
+@pytest.mark.parametrize("own", ["pair", "api_key", "nothing"])
+@pytest.mark.parametrize("place", ["environment", "a file", "a _FILE", ".env"])
+def test_a_control_plane_key_is_never_sent_to_the_endpoint_of_a_service_binding(
+    own: str, place: str, read: Read, tmp_path: Path
+) -> None:
+    fields = {"pair": {"username": "root", "password": "pw"}, "api_key": {"api_key": "its"}}
+    environ = bound(tmp_path, **fields.get(own, {}))
+    if place == "a file":
+        environ["ZCONFIG_SECRETS_DIR"] = str(tmp_path / "secrets")
+        write(tmp_path / "secrets" / "zilliz_api_key", "account")
+    elif place == ".env":
+        write(tmp_path / ".env", "ZILLIZ_API_KEY=account\n")
+    else:
+        key = str(write(tmp_path / "key", "account")) if place == "a _FILE" else "account"
+        environ["ZILLIZ_API_KEY" + "_FILE" * (place == "a _FILE")] = key
+    configuration = read(**environ)
+    expected = {"pair": (None, "root", "pw"), "api_key": ("its", None, None)}
+    assert revealed(good(configuration)) == expected.get(own, (None, None, None))
+    [note] = told(configuration)
+    assert "is not sent to ZILLIZ_DEFAULT_URI (" in note
+    assert note.endswith(", since other tools read it for the control plane")
+
+
+def test_a_control_plane_key_counts_where_a_source_of_a_third_party_gives_the_uri() -> None:
+    for source in ("AWS Secrets Manager", "plugin acme"):
+        uri = Entry("ZILLIZ_URI", Secret(URI), Origin(source, "ZILLIZ_URI", "prod"))
+        key = Entry("ZILLIZ_API_KEY", Secret("key"), Origin("environment", "ZILLIZ_API_KEY"))
+        results = (SourceResult("environment", (key,)), SourceResult(source, (uri,)))
+        layers = [group(each, strict=False)[0] for each in results]
+        resolution = resolve_layers(layers, lambda *_: (None, ()))
+        assert ("default", "token") in resolution.provenance
+
+
 def test_another_token_goes_to_the_endpoint_of_pymilvus_variable(read: Read) -> None:
     assert revealed(good(read(MILVUS_URI=SERVER, ZILLIZ_TOKEN="key")))[0] == "key"
 
 
-@pytest.mark.parametrize("place", ["environment", "a file", "a binding"])
+@pytest.mark.parametrize("place", ["environment", "a file", "a secret"])
 def test_a_control_plane_key_counts_where_a_source_of_ours_gives_the_uri(
     place: str, read: Read, tmp_path: Path
 ) -> None:
     environ = {"ZILLIZ_URI": URI} if place == "environment" else {}
     if place == "a file":
         write(tmp_path / ".env", f"ZILLIZ_URI={URI}\n")
-    if place == "a binding":
-        environ["SERVICE_BINDING_ROOT"] = str(tmp_path / "bindings")
-        write(tmp_path / "bindings" / "default" / "type", "milvus")
-        write(tmp_path / "bindings" / "default" / "uri", URI)
+    if place == "a secret":
+        environ["ZCONFIG_SECRETS_DIR"] = str(tmp_path / "secrets")
+        write(tmp_path / "secrets" / "default" / "uri", URI)
     found = good(read(MILVUS_URI=SERVER, ZILLIZ_API_KEY="key", **environ))
     assert (revealed(found)[0], found.uri.host) == ("key", "db.example")
 

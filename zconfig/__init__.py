@@ -26,7 +26,13 @@ from zconfig._log_masking import MaskingFilter, MaskingProcessor
 from zconfig._paths import working_directory
 from zconfig._redaction import Masker, sealed
 from zconfig._registry import Connections
-from zconfig._settings.arguments import check_client_options, hide, hide_alias, hide_aliases
+from zconfig._settings.arguments import (
+    check_client_options,
+    hide,
+    hide_alias,
+    hide_aliases,
+    hide_seconds,
+)
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.base import SourceResult
@@ -161,6 +167,7 @@ def autoconnect(
 set ZILLIZ_URI in the environment or in a .env file in ...
     """
     aliases = hide_aliases(aliases)
+    wait, timeout = hide_seconds(wait), hide_seconds(timeout)
     return connections.autoconnect(*aliases, wait=wait, timeout=timeout)
 
 

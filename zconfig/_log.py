@@ -12,7 +12,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 if TYPE_CHECKING:
     from zconfig._settings.options import LoaderOptions
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LOGGER = "zconfig"
 Format = Literal["json", "console", "none"]
+_FORMATS: tuple[Format, ...] = ("json", "console", "none")
+_LEVELS = ("debug", "info", "warning", "error")
+T = TypeVar("T")
 _DIGITS = 3
 
 
@@ -108,19 +111,27 @@ def configure_logging(format: Format = "console", level: str = "info") -> None: 
         >>> configure_logging("json", level="warning")
         >>> configure_logging("none")
     """
-    if format not in {"json", "console", "none"}:
+    shape, lowest = _one_of(_FORMATS, format), _one_of(_LEVELS, level)
+    del format, level  # or a traceback that shows locals would show a secret passed by mistake
+    if shape is None:
         raise ValueError("the format of the log is none of json, console and none")
+    if lowest is None:
+        raise ValueError("the level of the log is none of debug, info, warning and error")
     logger = logging.getLogger(LOGGER)
     for handler in [each for each in logger.handlers if isinstance(each, _StderrHandler)]:
         logger.removeHandler(handler)
-    shown = format != "none"
+    shown = shape != "none"
     logger.disabled = False
     logger.propagate = not shown
-    logger.setLevel(level.upper() if shown else logging.NOTSET)
+    logger.setLevel(lowest.upper() if shown else logging.NOTSET)
     if shown:
         handler = _StderrHandler()
-        handler.setFormatter(_formatter(format))
+        handler.setFormatter(_formatter(shape))
         logger.addHandler(handler)
+
+
+def _one_of(known: tuple[T, ...], word: object) -> T | None:
+    return next((each for each in known if each == str(word).lower()), None)
 
 
 class _StderrHandler(logging.StreamHandler[Any]):

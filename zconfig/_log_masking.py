@@ -64,8 +64,11 @@ class MaskingProcessor:
         return masked
 
 
-# Of these a record has its own; everything else was passed as `extra`, or is rendered text.
-_OWN = frozenset(vars(logging.makeLogRecord({}))) - {"args", "exc_text", "stack_info"}
+# Of these a record has its own, and they hold no text of an application's; everything else was
+# passed as `extra`, is rendered text, or is a name that the application gave.
+_OWN = frozenset(vars(logging.makeLogRecord({}))) - {
+    *("args", "exc_text", "name", "processName", "stack_info", "taskName", "threadName")
+}
 
 
 class MaskingFilter(logging.Filter):

@@ -28,6 +28,7 @@ from zconfig._settings.arguments import (
     hide_alias,
     hide_aliases,
     hide_each,
+    hide_seconds,
     wanted_alias,
 )
 from zconfig._settings.configuration import Configuration
@@ -285,6 +286,7 @@ class Connections:
             AutoconnectError: With every alias that failed; the others stay connected.
         """
         aliases = hide_aliases(aliases)
+        wait, timeout = hide_seconds(wait), hide_seconds(timeout)
         self._registry.announce()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
@@ -313,6 +315,7 @@ class Connections:
             return self._registry.open(self._table.spec(wanted_alias(alias)), wait, timeout)
 
         aliases = hide_aliases(aliases)
+        wait, timeout = hide_seconds(wait), hide_seconds(timeout)
         return open_all(aliases, open_one, self._pool.cancel)
 
     def keep_trying(self, *aliases: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from zconfig._origin import Origin
 from zconfig._redaction import MASK, Hidden, Secret
 from zconfig._settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
-from zconfig._settings.names import Spelling, check_alias, nearest, normalize_alias
+from zconfig._settings.names import DEFAULT_ALIAS, Spelling, check_alias, nearest, normalize_alias
 from zconfig._settings.precedence import Layer, Setting, resolve_layers
 from zconfig._settings.validation import validate
 from zconfig._sources.base import Entry
@@ -57,6 +57,7 @@ _OF_A_CLIENT = frozenset({"db_name", "timeout"})
 _NAME = r"[\w .-]*"  # what is shown as it is, right or wrong
 
 _WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
+_ALL = "the connections"  # and for those of all aliases
 
 _INSTEAD = {
     "_async": "use zconfig.aio, whose connections are asynchronous",
@@ -94,6 +95,17 @@ def hide_alias(alias: Any) -> Any:
 def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
     """Return several aliases as `hide_alias` returns one."""
     return tuple(map(hide_alias, aliases))
+
+
+def hide_seconds(seconds: Any) -> Any:
+    """Return a number of seconds from code as a value that no traceback shows if it is none.
+
+    Example:
+        >>> hide_seconds(2.5), hide_seconds(None), hide_seconds("https://root:Milvus@db")
+        (2.5, None, Unusable(type_name='str'))
+    """
+    is_number = seconds is None or isinstance(seconds, (int, float))
+    return seconds if is_number else Unusable(type(seconds).__name__)
 
 
 def _hidden_name(name: Any) -> str:
@@ -203,8 +215,10 @@ def hide(arguments: Any) -> dict[str, Any]:
     return {_hidden_name(name): _hidden(name, value) for name, value in arguments.items()}
 
 
-def hide_each(connections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def hide_each(connections: Any) -> dict[str, dict[str, Any]]:
     """Return the arguments of several aliases, by alias, as `hide` returns those of one."""
+    if not isinstance(connections, Mapping):
+        return {DEFAULT_ALIAS: {_ALL: Unusable(type(connections).__name__)}}
     return {hide_alias(alias): hide(each) for alias, each in connections.items()}
 
 
@@ -286,8 +300,9 @@ def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None
     Raises:
         ConfigurationError: With everything that is wrong with them.
     """
+    concerned = None if _ALL in arguments else alias
     problems = [
-        replace(fault, alias=alias, origin=Origin("code", _shown(name), path=call))
+        replace(fault, alias=concerned, origin=Origin("code", _shown(name), path=call))
         for name, value in arguments.items()
         if (fault := _fault(name, value) or _missing_host(name, arguments))
     ]
@@ -305,6 +320,9 @@ def _fault(name: str, value: Any) -> Problem | None:
     if name == _WHOLE and isinstance(value, Unusable):
         what = f"are a mapping, not {value.type_name}"
         return Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')
+    if name == _ALL and isinstance(value, Unusable):
+        what = f"are a mapping by alias, not {value.type_name}"
+        return Problem("bad_argument", what, 'pass e.g. {"default": {"uri": "./x.db"}}')
     if name not in PARAMETERS:
         is_default = name in _INSTEAD and not value
         remedy = _instead_of(name)

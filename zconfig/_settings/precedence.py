@@ -450,7 +450,9 @@ def _belongs(declared: Setting, uri: Setting | None) -> bool:
     """Tell whether a value may go to an endpoint: some names are those of one only."""
     key = normalize_alias(declared.origin.key)
     if key in _CONTROL_PLANE_KEYS:
-        return uri is not None and not is_milvus(uri.origin.key)
+        # A service binding has a pair of its own, as `MILVUS_URI` has.
+        has_own = uri and (is_milvus(uri.origin.key) or uri.origin.source == "service binding")
+        return uri is not None and not has_own
     if is_milvus(key):
         return uri is not None and _is_of(uri, declared.layer)
     return True
