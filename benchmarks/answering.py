@@ -22,7 +22,7 @@ from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
 
 _VERSION = "2.6.1"
 _ANSWERS = {
-    "Connect": ConnectReply(server=ServerInfo(build_tags=_VERSION), identifier=1).encode(),
+    "Connect": ConnectReply(server_info=ServerInfo(build_tags=_VERSION), identifier=1).encode(),
     "GetVersion": VersionReply(version=_VERSION).encode(),
 }
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.lines import Lab
 from zconfig import __version__
-from zconfig._channel.messages import CONNECT, ConnectRequest
+from zconfig._channel.messages import CONNECT, ClientInfo, ConnectRequest
 
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
@@ -110,7 +110,7 @@ def environment(lab: Lab, *, connected: bool = True) -> dict[str, str]:
     if not connected:
         return kept
     user, _, _ = lab.token.partition(":")
-    request = ConnectRequest(
+    client = ClientInfo(
         sdk_type="Python",
         sdk_version=f"zconfig-{__version__}",
         local_time="2026-01-01 00:00:00.000000+00:00",
@@ -122,7 +122,7 @@ def environment(lab: Lab, *, connected: bool = True) -> dict[str, str]:
         "ZILLIZ_TOKEN": lab.token,
         "TARGET": lab.uri.removeprefix("http://"),
         "AUTHORIZATION": base64.b64encode(lab.token.encode()).decode(),
-        "REQUEST": request.encode().hex(),
+        "REQUEST": ConnectRequest(client).encode().hex(),
     }
 
 

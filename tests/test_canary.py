@@ -1113,7 +1113,7 @@ def repeating_milvus() -> dict[str, Any]:
 
     def connect(_: bytes, context: grpc.ServicerContext) -> bytes:
         server = messages.ServerInfo(build_tags=sent(context), deploy_mode=sent(context))
-        return messages.ConnectReply(server=server).encode()
+        return messages.ConnectReply(server_info=server).encode()
 
     return {
         "Connect": connect,

@@ -331,7 +331,7 @@ def test_no_format_lets_a_server_write_more_than_a_word(command: str, format_: s
     )
     server = ServerInfo(build_tags=said, deploy_mode=said)
     methods = {
-        "Connect": lambda *_: ConnectReply(server=server).encode(),
+        "Connect": lambda *_: ConnectReply(server_info=server).encode(),
         "GetVersion": lambda *_: VersionReply(version=said).encode(),
     }
     with grpc_server(methods) as port:

@@ -120,7 +120,7 @@ class FakeMilvus:
             status = ResponseStatus(code=800, reason=f"database not found[database={wanted!r}]")
             return ConnectReply(status).encode()
         server = ServerInfo(build_tags=VERSION, deploy_mode="STANDALONE")
-        return ConnectReply(server=server, identifier=len(self.calls)).encode()
+        return ConnectReply(server_info=server, identifier=len(self.calls)).encode()
 
     def _get_version(self, _: bytes, context: Any) -> bytes:
         self._receive("GetVersion", context)

@@ -1,20 +1,24 @@
-"""The Milvus messages that zconfig sends and reads itself.
+"""The Milvus messages that zconfig sends and reads itself, and their encoding.
 
-Names and field numbers are those of milvus-proto (https://github.com/milvus-io/milvus-proto,
-`proto/milvus.proto` and `proto/common.proto`). Only the fields that are used are declared; what
-else a server sends is skipped. The requests of GetVersion, CheckHealth and ListDatabases have
-no fields that a client sets: `EMPTY_REQUEST` is all of them.
+Names and numbers are those of milvus-proto (https://github.com/milvus-io/milvus-proto,
+`proto/milvus.proto` and `proto/common.proto`), where they never change. Only the fields that are
+used are declared, each with its number and type, for both directions. The requests of GetVersion,
+CheckHealth and ListDatabases have no fields that a client sets: `EMPTY_REQUEST` is all of them.
+
+The encoding (https://protobuf.dev/programming-guides/encoding/) is our own: applications bring
+pymilvus of any age, and with it a protobuf runtime that generated code would conflict with. A
+value equal to its type's default takes no bytes; a field that is unknown, or was sent as another
+type, is skipped; of a single value that was sent twice the last one counts.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, Self
-
-from zconfig._channel import wire
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 CONNECT = "/milvus.proto.milvus.MilvusService/Connect"
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -23,9 +27,184 @@ LIST_DATABASES = "/milvus.proto.milvus.MilvusService/ListDatabases"
 
 EMPTY_REQUEST = b""
 
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_LARGEST_NUMBER = (1 << 29) - 1
+_WORD = 1 << 64
+_MORE = 0x80  # the bit of a varint's byte that says another one follows
 
-class ConnectRequest(NamedTuple):
-    """`ConnectRequest`: who the client is (its field `client_info`).
+
+class WireError(ValueError):
+    """The bytes are no protobuf message, or a text is no Unicode."""
+
+
+# --- values --------------------------------------------------------------------------------
+
+
+def _varint(value: int) -> bytes:
+    rest = value % _WORD  # negative numbers go as their two's complement of 64 bits
+    encoded = bytearray()
+    while rest >= _MORE:
+        encoded.append(rest % _MORE | _MORE)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _block(content: bytes) -> bytes:
+    return _varint(len(content)) + content
+
+
+def _encode_text(value: str) -> bytes:
+    with suppress(UnicodeEncodeError):
+        return _block(value.encode())
+    # Raised out here, without the error's context: that one holds the whole text.
+    raise WireError("a text holds lone surrogates, which have no encoding")
+
+
+def _decode_text(block: bytes) -> str:
+    with suppress(UnicodeDecodeError):
+        return block.decode()
+    raise WireError("a text is not UTF-8")
+
+
+def _signed(value: int, *, bits: int) -> int:
+    half = 1 << bits - 1
+    return (value + half) % (2 * half) - half
+
+
+class _Type(NamedTuple):
+    """A type of values: the wire type that they are sent as, and how one is written and read."""
+
+    sent_as: int
+    encode: Callable[[Any], bytes]
+    decode: Callable[[Any], Any]
+
+
+_TEXT = _Type(_LENGTH, _encode_text, _decode_text)
+_INT32 = _Type(_VARINT, _varint, partial(_signed, bits=32))
+_INT64 = _Type(_VARINT, _varint, partial(_signed, bits=64))
+_BOOLEAN = _Type(_VARINT, _varint, bool)
+
+
+# --- fields and messages -------------------------------------------------------------------
+
+
+class _Field(NamedTuple):
+    """A field: which values are sent for its own, and what those that were sent make of it."""
+
+    number: int
+    type: _Type
+    to_values: Callable[[Any], Iterable[Any]]
+    from_values: Callable[[list[Any]], Any]
+
+    def encode(self, value: Any) -> bytes:
+        tag = _varint(self.number << 3 | self.type.sent_as)
+        return b"".join(tag + self.type.encode(each) for each in self.to_values(value))
+
+    def decode(self, sent: list[int | bytes]) -> Any:
+        expected = int if self.type.sent_as == _VARINT else bytes
+        values = [self.type.decode(value) for value in sent if isinstance(value, expected)]
+        return self.from_values(values)
+
+    def with_default(self, default: Any) -> Any:
+        return dataclasses.field(default=default, metadata={"field": self})
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message: its fields are those that its class declares."""
+
+    def encode(self) -> bytes:
+        """Return the message as bytes; `WireError` if a text holds lone surrogates."""
+        fields = dataclasses.fields(self)
+        return b"".join(each.metadata["field"].encode(getattr(self, each.name)) for each in fields)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read a message; `WireError` if the bytes are malformed."""
+        sent = _sent_values(data)
+        fields = [each.metadata["field"] for each in dataclasses.fields(cls)]
+        return cls(*(each.decode(sent.get(each.number, [])) for each in fields))
+
+
+def _single(number: int, kind: _Type, default: Any) -> Any:
+    """Declare a field that holds one value."""
+
+    def last(values: list[Any]) -> Any:
+        return values[-1] if values else default
+
+    return _Field(number, kind, lambda value: (value,) if value else (), last).with_default(default)
+
+
+def _repeated(number: int, kind: _Type) -> Any:
+    """Declare a field that holds any number of values."""
+    return _Field(number, kind, tuple, tuple).with_default(())
+
+
+def _message(number: int, default: Message) -> Any:
+    """Declare a field that holds a message, which is sent even where it is empty.
+
+    One that was sent in several parts is their concatenation: that is how the format merges.
+    """
+    blocks = _Type(_LENGTH, lambda value: _block(value.encode()), bytes)
+    return _Field(
+        number, blocks, lambda value: (value,), lambda parts: default.decode(b"".join(parts))
+    ).with_default(default)
+
+
+def _sent_values(data: bytes) -> Mapping[int, list[int | bytes]]:
+    """Return everything that was sent, in order, by field number; none of ours is fixed-width."""
+    values: dict[int, list[int | bytes]] = {}
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        number, kind = tag >> 3, tag & 0b111
+        if not 0 < number <= _LARGEST_NUMBER:
+            raise WireError(f"{number} is no field number")
+        value, at = _read_value(data, at, kind)
+        if kind in (_VARINT, _LENGTH):
+            values.setdefault(number, []).append(value)
+    return values
+
+
+def _read_value(data: bytes, at: int, kind: int) -> tuple[int | bytes, int]:
+    if kind == _VARINT:
+        return _read_varint(data, at)
+    if kind == _LENGTH:
+        return _read_block(data, *_read_varint(data, at))
+    if kind == _FIXED64:
+        return _read_block(data, 8, at)
+    if kind == _FIXED32:
+        return _read_block(data, 4, at)
+    raise WireError(f"wire type {kind} does not occur in proto3")
+
+
+def _read_block(data: bytes, length: int, at: int) -> tuple[bytes, int]:
+    end = at + length
+    if end > len(data):
+        raise WireError("the message is cut short")
+    return data[at:end], end
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 64, 7):
+        if at >= len(data):
+            raise WireError("the message is cut short")
+        byte = data[at]
+        at += 1
+        value |= (byte % _MORE) << shift
+        if byte < _MORE and value < _WORD:
+            return value, at
+    raise WireError("a number has more than 64 bits")
+
+
+# --- the messages --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo(Message):
+    """`common.ClientInfo`: the client, as a server lists it.
 
     Args:
         sdk_type: What speaks, e.g. `Python`.
@@ -33,246 +212,84 @@ class ConnectRequest(NamedTuple):
         local_time: The client's clock, as text.
         user: The user that connects; empty with a token.
         host: The client's host name.
-        reserved: Further facts by name.
     """
 
-    sdk_type: str = ""
-    sdk_version: str = ""
-    local_time: str = ""
-    user: str = ""
-    host: str = ""
-    reserved: Mapping[str, str] = MappingProxyType({})
-
-    def encode(self) -> bytes:
-        """Return the request as bytes.
-
-        Raises:
-            WireError: A text holds lone surrogates.
-        """
-        client_info = (
-            wire.text(1, self.sdk_type)
-            + wire.text(2, self.sdk_version)
-            + wire.text(3, self.local_time)
-            + wire.text(4, self.user)
-            + wire.text(5, self.host)
-            + wire.text_map(6, self.reserved)
-        )
-        return wire.message(2, client_info)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a request.
-
-        Raises:
-            WireError: The bytes are malformed.
-        """
-        info = wire.decode_fields(wire.decode_fields(data).message(2))
-        return cls(
-            sdk_type=info.text(1),
-            sdk_version=info.text(2),
-            local_time=info.text(3),
-            user=info.text(4),
-            host=info.text(5),
-            reserved=info.text_map(6),
-        )
+    sdk_type: str = _single(1, _TEXT, "")
+    sdk_version: str = _single(2, _TEXT, "")
+    local_time: str = _single(3, _TEXT, "")
+    user: str = _single(4, _TEXT, "")
+    host: str = _single(5, _TEXT, "")
 
 
-class ResponseStatus(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ConnectRequest(Message):
+    """`ConnectRequest`."""
+
+    client_info: ClientInfo = _message(2, ClientInfo())
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseStatus(Message):
     """`common.Status`: how a call went, inside a reply that gRPC delivered.
 
     Args:
         error_code: The code of servers up to 2.2, still sent by newer ones; 0 is success.
         reason: What went wrong, in the server's words.
         code: The code of servers from 2.3 on; 0 is success, 800 a database that is missing.
-        retriable: Whether the server thinks that trying again may help.
-        detail: More of the reason.
     """
 
-    error_code: int = 0
-    reason: str = ""
-    code: int = 0
-    retriable: bool = False
-    detail: str = ""
+    error_code: int = _single(1, _INT32, 0)
+    reason: str = _single(2, _TEXT, "")
+    code: int = _single(3, _INT32, 0)
 
     @property
     def ok(self) -> bool:
         """Whether the call succeeded, by the old code and by the new."""
         return self.code == 0 and self.error_code == 0
 
-    def encode(self) -> bytes:
-        """Return the status as bytes; see `ConnectRequest.encode`."""
-        return (
-            wire.integer(1, self.error_code)
-            + wire.text(2, self.reason)
-            + wire.integer(3, self.code)
-            + wire.integer(4, self.retriable)
-            + wire.text(5, self.detail)
-        )
 
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a status; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(
-            error_code=fields.integer(1, bits=32),
-            reason=fields.text(2),
-            code=fields.integer(3, bits=32),
-            retriable=fields.boolean(4),
-            detail=fields.text(5),
-        )
-
-
-class ServerInfo(NamedTuple):
-    """`common.ServerInfo`: what the server says it is.
+@dataclass(frozen=True, slots=True)
+class ServerInfo(Message):
+    """`common.ServerInfo`: the server's description of itself.
 
     Args:
         build_tags: Its release, e.g. `v2.3.5`; `milvus_lite` for the embedded one.
-        build_time: When it was built, as text.
-        git_commit: From which commit.
-        go_version: With which Go; empty for the embedded one.
         deploy_mode: E.g. `STANDALONE`, `CLUSTER`, `embedded`.
-        reserved: Further facts by name.
     """
 
-    build_tags: str = ""
-    build_time: str = ""
-    git_commit: str = ""
-    go_version: str = ""
-    deploy_mode: str = ""
-    reserved: Mapping[str, str] = MappingProxyType({})
-
-    def encode(self) -> bytes:
-        """Return the facts as bytes; see `ConnectRequest.encode`."""
-        return (
-            wire.text(1, self.build_tags)
-            + wire.text(2, self.build_time)
-            + wire.text(3, self.git_commit)
-            + wire.text(4, self.go_version)
-            + wire.text(5, self.deploy_mode)
-            + wire.text_map(6, self.reserved)
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read the facts; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(
-            build_tags=fields.text(1),
-            build_time=fields.text(2),
-            git_commit=fields.text(3),
-            go_version=fields.text(4),
-            deploy_mode=fields.text(5),
-            reserved=fields.text_map(6),
-        )
+    build_tags: str = _single(1, _TEXT, "")
+    deploy_mode: str = _single(5, _TEXT, "")
 
 
-class ConnectReply(NamedTuple):
-    """`ConnectResponse`: the answer to `ConnectRequest`.
+@dataclass(frozen=True, slots=True)
+class ConnectReply(Message):
+    """`ConnectResponse`: its `identifier` is the session's number, 0 where there is none."""
 
-    Args:
-        status: How the call went.
-        server: What the server says it is.
-        identifier: The session's number, sent back with each later call; 0 is none.
-    """
-
-    status: ResponseStatus = ResponseStatus()
-    server: ServerInfo = ServerInfo()
-    identifier: int = 0
-
-    def encode(self) -> bytes:
-        """Return the reply as bytes; see `ConnectRequest.encode`."""
-        return (
-            wire.message(1, self.status.encode())
-            + wire.message(2, self.server.encode())
-            + wire.integer(3, self.identifier)
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a reply; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(
-            status=ResponseStatus.decode(fields.message(1)),
-            server=ServerInfo.decode(fields.message(2)),
-            identifier=fields.integer(3),
-        )
+    status: ResponseStatus = _message(1, ResponseStatus())
+    server_info: ServerInfo = _message(2, ServerInfo())
+    identifier: int = _single(3, _INT64, 0)
 
 
-class VersionReply(NamedTuple):
-    """`GetVersionResponse`.
+@dataclass(frozen=True, slots=True)
+class VersionReply(Message):
+    """`GetVersionResponse`: the server's release, e.g. `v2.3.5` or `milvus_lite-3.2.2`."""
 
-    Args:
-        status: How the call went.
-        version: The server's release, e.g. `v2.3.5` or `milvus_lite-3.2.2`.
-    """
-
-    status: ResponseStatus = ResponseStatus()
-    version: str = ""
-
-    def encode(self) -> bytes:
-        """Return the reply as bytes; see `ConnectRequest.encode`."""
-        return wire.message(1, self.status.encode()) + wire.text(2, self.version)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a reply; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(status=ResponseStatus.decode(fields.message(1)), version=fields.text(2))
+    status: ResponseStatus = _message(1, ResponseStatus())
+    version: str = _single(2, _TEXT, "")
 
 
-class HealthReply(NamedTuple):
-    """`CheckHealthResponse`.
+@dataclass(frozen=True, slots=True)
+class HealthReply(Message):
+    """`CheckHealthResponse`: whether the server calls itself healthy, and why not."""
 
-    Args:
-        status: How the call went.
-        is_healthy: Whether the server calls itself healthy.
-        reasons: Why it does not.
-        quota_states: Numbers of `QuotaState`: what is limited or denied for now.
-    """
-
-    status: ResponseStatus = ResponseStatus()
-    is_healthy: bool = False
-    reasons: tuple[str, ...] = ()
-    quota_states: tuple[int, ...] = ()
-
-    def encode(self) -> bytes:
-        """Return the reply as bytes; see `ConnectRequest.encode`."""
-        return (
-            wire.message(1, self.status.encode())
-            + wire.integer(2, self.is_healthy)
-            + wire.texts(3, self.reasons)
-            + wire.integers(4, self.quota_states)
-        )
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a reply; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(
-            status=ResponseStatus.decode(fields.message(1)),
-            is_healthy=fields.boolean(2),
-            reasons=fields.texts(3),
-            quota_states=fields.integers(4, bits=32),
-        )
+    status: ResponseStatus = _message(1, ResponseStatus())
+    is_healthy: bool = _single(2, _BOOLEAN, default=False)
+    reasons: tuple[str, ...] = _repeated(3, _TEXT)
 
 
-class DatabasesReply(NamedTuple):
-    """`ListDatabasesResponse`.
+@dataclass(frozen=True, slots=True)
+class DatabasesReply(Message):
+    """`ListDatabasesResponse`: the databases that this user may see."""
 
-    Args:
-        status: How the call went.
-        names: The databases that this user may see.
-    """
-
-    status: ResponseStatus = ResponseStatus()
-    names: tuple[str, ...] = ()
-
-    def encode(self) -> bytes:
-        """Return the reply as bytes; see `ConnectRequest.encode`."""
-        return wire.message(1, self.status.encode()) + wire.texts(2, self.names)
-
-    @classmethod
-    def decode(cls, data: bytes) -> Self:
-        """Read a reply; see `ConnectRequest.decode`."""
-        fields = wire.decode_fields(data)
-        return cls(status=ResponseStatus.decode(fields.message(1)), names=fields.texts(2))
+    status: ResponseStatus = _message(1, ResponseStatus())
+    names: tuple[str, ...] = _repeated(2, _TEXT)

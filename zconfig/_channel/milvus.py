@@ -17,14 +17,15 @@ import grpc
 
 from zconfig._channel import messages
 from zconfig._channel.messages import (
+    ClientInfo,
     ConnectReply,
     ConnectRequest,
     DatabasesReply,
     HealthReply,
     ResponseStatus,
     VersionReply,
+    WireError,
 )
-from zconfig._channel.wire import WireError
 from zconfig._endpoint import TransportType
 from zconfig._redaction import Masker, evidence
 from zconfig._settings.fields import DEFAULT_DATABASE
@@ -198,23 +199,24 @@ def list_databases() -> Exchange[tuple[str, ...]]:
 def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
     """Return the answer to Connect, or `None` from a server that does not know the call."""
     try:
-        encoded = yield Request(messages.CONNECT, _client_info(spec).encode())
+        encoded = yield Request(messages.CONNECT, ConnectRequest(_client_info(spec)).encode())
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return None
         raise
     reply = _checked(ConnectReply.decode(encoded))
     version, mode = (
-        evidence(each, spec.secrets) for each in (reply.server.build_tags, reply.server.deploy_mode)
+        evidence(each, spec.secrets)
+        for each in (reply.server_info.build_tags, reply.server_info.deploy_mode)
     )
     said = encoded.decode("latin-1")
     repeats = Masker(lambda: spec.secrets).mask(said) != said
     return Server(version, reply.identifier or None, mode, b"" if repeats else encoded)
 
 
-def _client_info(spec: ConnectionSpec) -> ConnectRequest:
+def _client_info(spec: ConnectionSpec) -> ClientInfo:
     """Return who we are, which a server lists among its clients."""
-    return ConnectRequest(
+    return ClientInfo(
         sdk_type="Python",
         sdk_version=f"zconfig-{__version__}",
         local_time=str(datetime.now(UTC)),

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from zconfig._channel.lite import LiteError, LiteLockedError
-from zconfig._channel.messages import ResponseStatus
+from zconfig._channel.messages import ResponseStatus, WireError
 from zconfig._channel.milvus import StatusError
-from zconfig._channel.wire import WireError
 from zconfig._diagnosis import (
     Diagnosis,
     HostEnvironment,

@@ -222,7 +222,7 @@ class Answers:
 def _connect(server: ServerInfo, databases: Collection[str] | None, call: Call) -> bytes:
     wanted = str(call.metadata.get("dbname") or DEFAULT_DATABASE)
     if databases is None or wanted in databases:
-        return ConnectReply(server=server, identifier=1).encode()
+        return ConnectReply(server_info=server, identifier=1).encode()
     reason = f"database not found[database={wanted}]"
     return ConnectReply(ResponseStatus(code=DATABASE_NOT_FOUND, reason=reason)).encode()
 
