@@ -1362,7 +1362,7 @@ def test_the_probe_leaves_nothing_open(
         opened.append(sock)
         return sock, address
 
-    monkeypatch.setattr("zconfig._diagnosis.probe.dial_tcp", recorded)
+    monkeypatch.setattr("zconfig._diagnosis.network.dial_tcp", recorded)
     with matrix.showing("other_host", "h2")(certificates) as port:
         stages(local(port, **tls(certificates)), soon())
     assert [sock.fileno() for sock in opened] == [-1, -1]

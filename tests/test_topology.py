@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -223,7 +224,7 @@ CASES = [
         plain(faults.swallow),
         SILENT,
         MILVUS,
-        "no full answer to the TLS handshake",
+        "no answer to the TLS handshake",
         timeout_s=HURRY_S,
     ),
     Case(
@@ -247,14 +248,14 @@ CASES = [
         plain(faults.hang_up_later),
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the TLS handshake",
+        "closed in the TLS handshake",
     ),
     Case(
         "reset before TLS",
         plain(faults.reset_later),
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the TLS handshake",
+        "reset in the TLS handshake",
     ),
     Case(
         "closed after TLS",
@@ -796,6 +797,15 @@ def test_no_broken_connection_shows_the_token(server: Server, certificates: Cert
     with server(certificates) as serving:
         port = serving.port if isinstance(serving, TopologyServer) else serving
         assert_quiet(asking(CANARY), trusting(certificates, port))
+
+
+def test_the_debugging_of_http_client_does_not_print_the_token(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(HTTPConnection, "debuglevel", 1)
+    with topology_server(certificates, telling(WEST_FIRST)) as server:
+        fetch_topology(asking(CANARY), trusting(certificates, server.port), within())
+    assert_no_canary(*capsys.readouterr())
 
 
 def test_a_proxy_that_repeats_its_password_does_not_show_it(certificates: Certificates) -> None:

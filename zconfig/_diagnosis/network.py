@@ -1,15 +1,21 @@
-"""Names to addresses, addresses to connected sockets, within a time."""
+"""Names to addresses, addresses to connected sockets, through a proxy if need be, in time."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import errno
 import queue
+import re
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from zconfig._diagnosis.model import StageError
+from zconfig._endpoint import proxy_address, proxy_name
+from zconfig._redaction import evidence, secrets_in
 from zconfig.errors import (
     ClosedByPeerError,
     ConnectError,
@@ -18,11 +24,16 @@ from zconfig.errors import (
     NameNotFoundError,
     NameServerError,
     NameTimeoutError,
+    ProxyAuthenticationError,
+    ProxyError,
+    ProxyUnreachableError,
     RefusedError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from zconfig._diagnosis.model import ProbeTarget
 
 _SHORTEST = 0.01
 _NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
@@ -159,3 +170,92 @@ def _tcp_failure(address: Address, error: OSError) -> StageError:
         return StageError(ConnectTimeoutError, f"{address}: no answer to the TCP handshake")
     cause = _TCP_CAUSES.get(error.errno, HostUnreachableError)
     return StageError(cause, f"{address}: {error.strerror or error}")
+
+
+# --- through a proxy -----------------------------------------------------------------------
+
+_AUTHENTICATION_REQUIRED = b"407"
+_LONGEST_ANSWER = 4096
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*")
+
+
+def resolve_target(target: ProbeTarget, end: float) -> tuple[Address, ...]:
+    """Return the addresses of a target, or of the proxy in force; see `resolve_host`."""
+    url = target.via_proxy
+    if url is None:
+        return resolve_host(target.host, target.port, remaining(end))
+    with _naming_the_proxy(url, ProxyUnreachableError):
+        return resolve_host(*proxy_address(url), remaining(end))
+
+
+def dial(
+    target: ProbeTarget, addresses: Sequence[Address], end: float, opened: contextlib.ExitStack
+) -> tuple[Address, Stream]:
+    """Connect to a target, through a tunnel of the proxy in force.
+
+    Args:
+        target: Where to.
+        addresses: As `resolve_target` found them.
+        end: The monotonic instant to stop at.
+        opened: Closes the connection.
+
+    Raises:
+        StageError: There is no connection, or the proxy opens no tunnel.
+    """
+    url = target.via_proxy
+    with _naming_the_proxy(url, ProxyUnreachableError):
+        sock, address = dial_tcp(addresses, end)
+    stream = Stream(opened.enter_context(sock), end)
+    if url is not None:
+        with _naming_the_proxy(url):
+            _open_tunnel(stream, target.authority, url)
+    return address, stream
+
+
+@contextlib.contextmanager
+def _naming_the_proxy(url: str | None, cause: type[ConnectError] | None = None) -> Iterator[None]:
+    """Take a failure for the proxy's, if there is one."""
+    try:
+        yield
+    except StageError as failed:
+        if url is None:
+            raise
+        seen = f"proxy {proxy_name(url)}: {failed.detail}"
+        raise StageError(cause or failed.error, seen) from None
+
+
+def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
+    try:
+        stream.send(_connect_request(authority, url))
+        answer = _read_head(stream)
+    except TimeoutError:
+        raise StageError(ProxyError, "no full answer to CONNECT") from None
+    except OSError as error:
+        raise StageError(ProxyError, f"no full answer to CONNECT: {error.strerror}") from None
+    status = _STATUS_LINE.match(answer)
+    if status is None:
+        raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
+    if not status[1].startswith(b"2"):
+        cause = ProxyAuthenticationError if status[1] == _AUTHENTICATION_REQUIRED else ProxyError
+        said = evidence(status[0].decode("ascii", "replace"), secrets_in({"proxy": url}))
+        raise StageError(cause, f"answered {said}")
+
+
+def _connect_request(authority: str, url: str) -> bytes:
+    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    userinfo, at, _ = urlsplit(url).netloc.rpartition("@")
+    if at:
+        token = base64.b64encode(unquote(userinfo).encode()).decode("ascii")
+        lines.append(f"Proxy-Authorization: Basic {token}")
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+
+def _read_head(stream: Stream) -> bytes:
+    """Read to the empty line and not a byte further: what follows is the target's."""
+    head = bytearray()
+    while not head.endswith(b"\r\n\r\n") and len(head) < _LONGEST_ANSWER:
+        byte = stream.receive(1)
+        if not byte:
+            break
+        head += byte
+    return bytes(head)

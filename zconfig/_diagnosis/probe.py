@@ -12,11 +12,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig._diagnosis.model import StageError
-from zconfig._diagnosis.network import Address, Stream, dial_tcp, remaining, resolve_host
-from zconfig._diagnosis.proxy import open_tunnel
-from zconfig._diagnosis.tls import TLSStream, Validity, is_signed_with_md5, tls_failure, validity
+from zconfig._diagnosis.network import Address, Stream, dial, resolve_target
+from zconfig._diagnosis.tls import (
+    TLSStream,
+    Validity,
+    is_signed_with_md5,
+    start_tls,
+    tls_failure,
+    validity,
+)
 from zconfig._diagnosis.tls_files import client_context, unverified_context
-from zconfig._endpoint import proxy_address, proxy_name
 from zconfig._redaction import evidence
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
@@ -28,7 +33,6 @@ from zconfig.errors import (
     HostnameMismatchError,
     NotHTTP2Error,
     PlaintextServerError,
-    ProxyUnreachableError,
     ServerSilentError,
     Stage,
     TLSError,
@@ -38,7 +42,6 @@ from zconfig.errors import (
 
 if TYPE_CHECKING:
     from zconfig._diagnosis.model import ProbeTarget
-    from zconfig._diagnosis.tls import Validity
 
 
 # RFC 9113: the client's preface is this text and a SETTINGS frame, here an empty one; a frame
@@ -157,13 +160,8 @@ class Probe:
 
     def resolve_host(self) -> Seen:
         """Find the addresses of the host, or of the proxy."""
-        target, whose = self._target, ""
-        host, port = target.host, target.port
-        if target.via_proxy is not None:
-            host, port = proxy_address(target.via_proxy)
-            whose = "the proxy's: "
-        with self._blaming_the_proxy():
-            self._addresses = resolve_host(host, port, remaining(self._end))
+        self._addresses = resolve_target(self._target, self._end)
+        whose = "" if self._target.via_proxy is None else "the proxy's: "
         return Seen(whose + ", ".join(map(str, self._addresses)))
 
     def connect(self) -> Seen:
@@ -179,7 +177,7 @@ class Probe:
     def shake_hands(self) -> Seen:
         """Shake hands over TLS, and verify the certificate."""
         try:
-            tls = self._secure(self._stream, self._context)
+            tls = start_tls(self._stream, self._context, self._target.certified_name)
         except StageError as failed:
             raise self._refined(failed) from None
         self._line = tls
@@ -204,27 +202,7 @@ class Probe:
         raise StageError(ClosedByPeerError, f"{ending} after the TCP handshake")
 
     def _dial(self) -> tuple[Address, Stream]:
-        with self._blaming_the_proxy():
-            sock, address = dial_tcp(self._addresses, self._end)
-        stream = Stream(self._opened.enter_context(sock), self._end)
-        if self._target.via_proxy is not None:
-            open_tunnel(stream, self._target.authority, self._target.via_proxy)
-        return address, stream
-
-    def _secure(self, stream: Stream, context: ssl.SSLContext) -> TLSStream:
-        name = self._target.certified_name
-        try:
-            tls = TLSStream(stream, context, name)
-            tls.shake_hands()
-        except TimeoutError:
-            raise StageError(ServerSilentError, "no answer to the TLS handshake") from None
-        except ssl.SSLError:
-            raise StageError(ClosedByPeerError, "closed in the TLS handshake") from None
-        except OSError:
-            raise StageError(ClosedByPeerError, "reset in the TLS handshake") from None
-        except ValueError:
-            raise StageError(HostnameMismatchError, f"no certificate is for {name}") from None
-        return tls
+        return dial(self._target, self._addresses, self._end, self._opened)
 
     def _refined(self, failed: StageError) -> StageError:
         """Return the failure of a handshake with what a second connection tells about it."""
@@ -263,19 +241,7 @@ class Probe:
     def _again(self, context: ssl.SSLContext) -> TLSStream:
         """Return TLS over a connection more."""
         _, stream = self._dial()
-        return self._secure(stream, context)
-
-    @contextlib.contextmanager
-    def _blaming_the_proxy(self) -> Iterator[None]:
-        """Take what goes wrong on the way to the proxy for the proxy's fault."""
-        try:
-            yield
-        except StageError as failed:
-            url = self._target.via_proxy
-            if url is None:
-                raise
-            seen = f"proxy {proxy_name(url)}: {failed.detail}"
-            raise StageError(ProxyUnreachableError, seen) from None
+        return start_tls(stream, context, self._target.certified_name)
 
 
 @dataclass(frozen=True, slots=True)

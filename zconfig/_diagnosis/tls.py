@@ -15,11 +15,13 @@ from zconfig._sources.files import FileError
 from zconfig._sources.pem import read_pem
 from zconfig.errors import (
     ClientCertificateError,
+    ClosedByPeerError,
     ConnectError,
     ExpiredCertificateError,
     HostnameMismatchError,
     NotHTTP2Error,
     PlaintextServerError,
+    ServerSilentError,
     TLSError,
     UntrustedCertificateError,
 )
@@ -269,6 +271,31 @@ class TLSStream:
             self._received.write(chunk)
         else:
             self._received.write_eof()
+
+
+def start_tls(stream: Stream, context: ssl.SSLContext, server_name: str) -> TLSStream:
+    """Return TLS over a stream, once the handshake is done.
+
+    Args:
+        stream: The connection underneath.
+        context: What to verify.
+        server_name: Whose certificate to expect.
+
+    Raises:
+        StageError: The handshake failed.
+    """
+    try:
+        tls = TLSStream(stream, context, server_name)
+        tls.shake_hands()
+    except TimeoutError:
+        raise StageError(ServerSilentError, "no answer to the TLS handshake") from None
+    except ssl.SSLError:
+        raise StageError(ClosedByPeerError, "closed in the TLS handshake") from None
+    except OSError:
+        raise StageError(ClosedByPeerError, "reset in the TLS handshake") from None
+    except ValueError:
+        raise StageError(HostnameMismatchError, f"no certificate is for {server_name}") from None
+    return tls
 
 
 def _asks_for_certificate(records: bytes) -> bool:

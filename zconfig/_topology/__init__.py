@@ -9,8 +9,7 @@ it saw is masked, and on one line.
 
 from __future__ import annotations
 
-from zconfig._topology.cache import REFRESH_S, TopologyCache
-from zconfig._topology.fetch import fetch_topology
+from zconfig._topology.fetch import REFRESH_S, TopologyCache, fetch_topology
 from zconfig._topology.model import Member, Topology, parse_topology
 
 __all__ = [

@@ -1,35 +1,38 @@
-"""One GET of the topology over HTTPS, of which nothing takes longer than to one instant."""
+"""A global cluster's topology: asked for over HTTPS, in time, and kept until a newer one is told.
+
+`http.client` writes the request and reads the answer. The connection is our own, as the probe's:
+its timeouts would start anew with each byte, and its errors do not tell the causes apart.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import math
 import ssl
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zconfig._deadline import backoff_s
 from zconfig._diagnosis.model import Diagnosis, StageError
-from zconfig._diagnosis.network import Stream, dial_tcp, remaining, resolve_host
-from zconfig._diagnosis.proxy import open_tunnel
-from zconfig._diagnosis.tls import TLSStream, tls_failure
+from zconfig._diagnosis.network import dial, resolve_target
+from zconfig._diagnosis.tls import TLSStream, start_tls, tls_failure
 from zconfig._diagnosis.tls_files import client_context
-from zconfig._endpoint import proxy_address, proxy_name
+from zconfig._endpoint import Endpoint
 from zconfig._redaction import evidence
 from zconfig._topology.model import Topology, message_of, parse_topology
 from zconfig._version import __version__
 from zconfig.errors import (
     ClosedByPeerError,
     ConnectError,
-    HostnameMismatchError,
     MalformedTopologyError,
     MissingCredentialsError,
     NotGlobalClusterError,
     NotPermittedError,
-    ProxyUnreachableError,
     RejectedCredentialsError,
     ServerSilentError,
     TopologyRefusedError,
@@ -43,86 +46,44 @@ if TYPE_CHECKING:
 
 
 _PATH = "/global-cluster/topology"
-_DEFAULT_PORT = ":443"
 _LARGEST = 65536
 _REQUEST = "the request for the topology"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back.
-
-    Args:
-        status: The HTTP status.
-        reason: The words beside it.
-        body: What followed the headers.
-    """
+class _Answer(NamedTuple):
+    """An answer: its status, the words beside it, and its body."""
 
     status: int
     reason: str
     body: bytes
 
 
-def get_topology(target: ProbeTarget, token: Hidden | None, end: float) -> Answer:
-    """Ask for the topology, once; a redirect is an answer like any other.
-
-    Args:
-        target: Whom to ask, with TLS, and through which proxy.
-        token: Who asks; sent only once the server's certificate is verified.
-        end: The monotonic instant to stop at.
-
-    Raises:
-        StageError: If no answer comes.
-    """
+def _get(target: ProbeTarget, token: Hidden | None, end: float) -> _Answer:
+    """Ask for the topology, once; a redirect is an answer like any other."""
     context = client_context(target, as_grpc=False)
     context.set_alpn_protocols(["http/1.1"])
     with contextlib.ExitStack() as opened:
-        line = _shake_hands(_dial(target, end, opened), context, target)
-        return _exchange(line, target, token)
+        _, stream = dial(target, resolve_target(target, end), end, opened)
+        try:
+            tls = start_tls(stream, context, target.certified_name)
+        except StageError as failed:
+            # So a server of gRPC alone refuses HTTP/1.1; not every Python has a name for this.
+            if "no application protocol" in failed.detail:
+                raise StageError(NotGlobalClusterError, "the server speaks no HTTP/1.1") from None
+            raise
+        return _exchange(tls, target, token)
 
 
-def _dial(target: ProbeTarget, end: float, opened: contextlib.ExitStack) -> Stream:
-    if target.via_proxy is None:
-        return _connect(target.host, target.port, end, opened)
+def _exchange(tls: TLSStream, target: ProbeTarget, token: Hidden | None) -> _Answer:
+    connection = HTTPSConnection(target.host, target.port)
+    connection.set_debuglevel(0)  # the one of the class, for all of a program, prints the token
+    source: Any = _Socket(tls)
+    connection.sock = source
     try:
-        stream = _connect(*proxy_address(target.via_proxy), end, opened)
-    except StageError as failed:
-        seen = f"proxy {proxy_name(target.via_proxy)}: {failed.detail}"
-        raise StageError(ProxyUnreachableError, seen) from None
-    open_tunnel(stream, target.authority, target.via_proxy)
-    return stream
-
-
-def _connect(host: str, port: int, end: float, opened: contextlib.ExitStack) -> Stream:
-    sock, _ = dial_tcp(resolve_host(host, port, remaining(end)), end)
-    return Stream(opened.enter_context(sock), end)
-
-
-def _shake_hands(stream: Stream, context: ssl.SSLContext, target: ProbeTarget) -> TLSStream:
-    name = target.certified_name
-    try:
-        line = TLSStream(stream, context, name)
-        line.shake_hands()
-    except StageError as failed:
-        # So a server of gRPC alone refuses HTTP/1.1; not every Python has a name for this alert.
-        if "no application protocol" in failed.detail:
-            raise StageError(NotGlobalClusterError, "the server speaks no HTTP/1.1") from None
-        raise
+        connection.request("GET", _PATH, headers=_headers(token))
+        return _read(connection.getresponse())
     except OSError as error:
-        raise _broken(error, "the TLS handshake") from None
-    except ValueError:
-        raise StageError(HostnameMismatchError, f"no certificate is for {name}") from None
-    return line
-
-
-def _exchange(line: TLSStream, target: ProbeTarget, token: Hidden | None) -> Answer:
-    try:
-        # Whoever hangs up before we have written may have said why: read in any case.
-        with contextlib.suppress(ConnectionError):
-            line.send(_request(target, token))
-        return _read(line)
-    except OSError as error:
-        failed = _broken(error, _REQUEST)
+        failed = _broken(error)
     except IncompleteRead:
         failed = StageError(ClosedByPeerError, f"closed in the middle of the answer to {_REQUEST}")
     except (HTTPException, ValueError):
@@ -130,56 +91,58 @@ def _exchange(line: TLSStream, target: ProbeTarget, token: Hidden | None) -> Ans
     raise failed
 
 
-def _request(target: ProbeTarget, token: Hidden | None) -> bytes:
-    lines = [
-        f"GET {_PATH} HTTP/1.1",
-        f"Host: {target.authority.removesuffix(_DEFAULT_PORT)}",
-        f"User-Agent: zconfig/{__version__}",
-        "Accept: application/json",
-        "Connection: close",
-    ]
+def _headers(token: Hidden | None) -> dict[str, str | bytes]:
+    headers: dict[str, str | bytes] = {
+        "User-Agent": f"zconfig/{__version__}",
+        "Accept": "application/json",
+        "Connection": "close",
+    }
     if token:
-        lines.append(f"Authorization: Bearer {token}")
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+        headers["Authorization"] = f"Bearer {token}".encode()
+    return headers
 
 
-def _read(line: TLSStream) -> Answer:
-    # Typed as a socket, and used as a maker of files alone.
-    source: Any = _Readable(line)
-    response = HTTPResponse(source)
-    response.begin()
+def _read(response: HTTPResponse) -> _Answer:
     # Without a size it would set aside as much memory as the answer claims to need.
     body = response.read(_LARGEST)
     if response.length:
         raise IncompleteRead(body, response.length)
-    return Answer(response.status, response.reason, body)
+    return _Answer(response.status, response.reason, body)
 
 
-def _broken(error: OSError, what: str) -> StageError:
-    """Return what it means that a connection broke."""
+def _broken(error: OSError) -> StageError:
+    """Return what it means that the connection broke."""
     if isinstance(error, TimeoutError):
-        return StageError(ServerSilentError, f"no full answer to {what}")
+        return StageError(ServerSilentError, f"no full answer to {_REQUEST}")
     is_end = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if isinstance(error, ssl.SSLError) and not is_end:
         return tls_failure(error)
-    return StageError(ClosedByPeerError, f"closed in the middle of {what}")
+    return StageError(ClosedByPeerError, f"closed in the middle of {_REQUEST}")
 
 
-class _Readable(io.RawIOBase):
-    """A connection as the socket that `http.client` reads, up to a size."""
+class _Socket(io.RawIOBase):
+    """TLS as the socket that `http.client` uses; what it reads has a limit."""
 
-    def __init__(self, line: TLSStream) -> None:
-        self._line = line
+    def __init__(self, tls: TLSStream) -> None:
+        self._tls = tls
         self._left = _LARGEST
+
+    def sendall(self, data: bytes) -> None:
+        # Whoever hangs up before we have written may have said why: read in any case.
+        with contextlib.suppress(ConnectionError):
+            self._tls.send(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
+
+    def close(self) -> None:
+        """Stay open: it is closed before its answer is read, as a socket may be."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        chunk = self._line.receive(len(buffer))
+        chunk = self._tls.receive(len(buffer))
         self._left -= len(chunk)
         if self._left < 0:
             raise StageError(MalformedTopologyError, f"the answer has more than {_LARGEST} bytes")
@@ -232,12 +195,12 @@ def _ask(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology
     """Return a failure rather than raise it: the frames that it comes from know the token."""
     token = spec.credentials.secret.reveal() if spec.credentials else None
     try:
-        return _topology_in(get_topology(target, token, deadline), has_token=token is not None)
+        return _topology_in(_get(target, token, deadline), has_token=token is not None)
     except StageError as failed:
         return Diagnosis(failed.error, evidence(failed.detail, spec.secrets), field=failed.field)
 
 
-def _topology_in(answer: Answer, *, has_token: bool) -> Topology:
+def _topology_in(answer: _Answer, *, has_token: bool) -> Topology:
     if answer.status == HTTPStatus.OK:
         return parse_topology(answer.body)
     error = _BY_STATUS.get(answer.status) or _BY_HUNDRED.get(answer.status // 100)
@@ -245,3 +208,87 @@ def _topology_in(answer: Answer, *, has_token: bool) -> Topology:
         error = MissingCredentialsError
     said = " ".join(filter(None, (answer.reason, message_of(answer.body))))
     raise StageError(error or MalformedTopologyError, f"HTTP {answer.status} {said}")
+
+
+REFRESH_S = 300.0
+"""Seconds after which the topology is asked for again, as pymilvus does."""
+
+
+class TopologyCache:
+    """Knows a global cluster's topology, and keeps it until a newer one is told.
+
+    It starts no thread: its owner calls `refresh` once `due` has passed, and when a call fails
+    that the primary would have answered. Any number of threads may use it; they wait for one
+    request rather than make several. After a fork, make a new one.
+
+    Args:
+        ask: Asks for the topology until a monotonic instant, as `fetch_topology` does; raises
+            `StageError`.
+    """
+
+    def __init__(self, ask: Callable[[float], Topology]) -> None:
+        self._ask = ask
+        self._asking = threading.Lock()
+        self._topology: Topology | None = None
+        self._requests = 0
+        self._failure: Diagnosis | None = None  # of the latest request, without its traceback
+        self._due = -math.inf
+
+    @property
+    def topology(self) -> Topology | None:
+        """The newest topology; `None` before the first."""
+        return self._topology
+
+    @property
+    def due(self) -> float:
+        """The monotonic instant to ask again at, whatever the last request came to."""
+        return self._due
+
+    def primary(self, deadline: float) -> Endpoint:
+        """Return the primary's endpoint; asks only if no topology is known.
+
+        Args:
+            deadline: The monotonic instant to stop at.
+
+        Raises:
+            StageError: No topology is known, and none can be had.
+        """
+        while (topology := self._topology) is None:
+            self.refresh(deadline)
+        return topology.primary.endpoint
+
+    def refresh(self, deadline: float) -> None:
+        """Ask again, or wait for the answer to a request that is under way.
+
+        Args:
+            deadline: The monotonic instant to stop at.
+
+        Raises:
+            StageError: The topology cannot be had; the one that is known stays.
+        """
+        before = self._requests
+        # This lock is the request under way; nobody needs it to read what is known.
+        if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise StageError(ServerSilentError, "another request for the topology is under way")
+        try:
+            if self._requests == before:
+                self._failure = self._request(deadline)
+                self._requests += 1
+            failure = self._failure
+        finally:
+            self._asking.release()
+        if failure:
+            raise StageError(failure.error, failure.detail, failure.field)
+
+    def _request(self, deadline: float) -> Diagnosis | None:
+        """Ask, and take what is newer than what is known; return why there is no answer."""
+        try:
+            newest = self._ask(deadline)
+        except StageError as failed:
+            return Diagnosis(failed.error, failed.detail, field=failed.field)
+        finally:
+            self._due = time.monotonic() + REFRESH_S
+        known = self._topology
+        if known is None or newest.version > known.version:
+            self._topology = newest
+        return None
