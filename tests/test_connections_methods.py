@@ -358,6 +358,14 @@ def test_connecting_an_unknown_alias_says_what_is_known(prod: Connections) -> No
         prod.connect("dev")
 
 
+def test_a_name_that_can_be_no_alias_is_not_offered_as_one() -> None:
+    odd = {"ZILLIZ_\udcff_URI": ELSEWHERE, "ZILLIZ_TOKEN_URI": ELSEWHERE}
+    with registry(ZILLIZ_GOOD_URI=ELSEWHERE, **odd) as connections:
+        with pytest.raises(UnknownAliasError, match=r"known are good; set ZILLIZ_NOBODY_URI"):
+            connections.spec("nobody")
+        assert connections.spec().alias == "good"
+
+
 def test_an_unknown_parameter_is_refused_without_its_value(
     empty: Connections, server: FakeMilvus
 ) -> None:

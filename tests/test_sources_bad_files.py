@@ -24,7 +24,7 @@ from zconfig._registry import Connections
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.base import FileStatus
-from zconfig.errors import ConfigurationError, ConnectError
+from zconfig.errors import ConfigurationError, ConnectError, UnknownAliasError
 from zconfig.testing import FakeServer, fake_server
 
 __all__ = ["open_directory"]  # a fixture
@@ -302,6 +302,39 @@ def test_where_nothing_is_configured_the_file_that_was_passed_over_is_told_of(
                 use()
             codes = [each.code for each in caught.value.problems]
             assert codes == ["nothing_configured", "world_writable"]
+
+
+@pytest.mark.parametrize("other", ["http://db", "https://in01-ab.cloud.zilliz.com"])
+def test_where_an_alias_is_unknown_the_file_that_was_passed_over_is_told_of(
+    other: str, tmp_path: Path
+) -> None:
+    file = tmp_path / ".env"
+    world_writable(file, b"ZILLIZ_URI=http://db")
+    environ = {"ZILLIZ_PROD_URI": other, "ZILLIZ_STAGE_URI": other}  # Zilliz Cloud lacks a token
+    with registry(**environ) as connections:
+        for use in (connections.spec, connections.connect, connections.autoconnect):
+            with pytest.raises(UnknownAliasError, match="known are prod, stage") as caught:
+                use("default")
+            told = [(e.code, e.alias, e.severity) for e in caught.value.problems]
+            assert told == [
+                ("unknown_alias", "default", "error"),
+                ("world_writable", "default", "error"),
+            ]
+            assert "ZCONFIG_ENV_FILE=off" in caught.value.problems[1].remedy
+    file.chmod(0o600)
+    with registry(**environ) as connections:  # as the remedy has it
+        assert connections.spec("default").endpoint.host == "db"
+
+
+def test_where_an_alias_is_unknown_a_file_that_was_read_all_the_same_is_not_told_of(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path / ".env")  # a directory, as `python -m venv .env` makes one
+    (tmp_path / ".env.local").write_text("ZILLIZ_PROD_URI=http://db")
+    (tmp_path / ".env.local").chmod(0o644)
+    with registry() as connections, pytest.raises(UnknownAliasError) as caught:
+        connections.spec("default")
+    assert [each.code for each in caught.value.problems] == ["unknown_alias"]
 
 
 def test_a_directory_that_may_be_entered_and_not_listed_is_tried_by_name(

@@ -17,7 +17,7 @@ from zconfig._settings.arguments import (
 )
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._settings.fields import ConnectionSettings
-from zconfig._settings.lacking import hints, meant_for
+from zconfig._settings.lacking import hints, meant_for, unread_places
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._spec import ConnectionSpec, differences, override, to_spec
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
@@ -104,8 +104,10 @@ class SpecTable:
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
         known = self._configured()
-        problem = self._or_reload(_unknown(alias, known)) if known else None
-        return UnknownAliasError([problem, *others] if problem else self._nothing(alias))
+        if not known:
+            return UnknownAliasError(self._nothing(alias))
+        problem = self._or_reload(_unknown(alias, known))
+        return UnknownAliasError([problem, *others, *unread_places(alias, self.configuration)])
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.
@@ -153,8 +155,9 @@ class SpecTable:
             raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
 
     def _configured(self) -> tuple[str, ...]:
-        """Return every alias that is configured, rightly or wrongly."""
-        wrong = (each.alias for each in self.configuration.errors if each.alias)
+        """Return every alias that is configured, rightly or wrongly; not what can be none."""
+        named = (each.alias for each in self.configuration.errors if each.alias)
+        wrong = (alias for alias in named if bad_alias(alias) is None)
         return tuple(dict.fromkeys((*self._specs, *wrong)))
 
     def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
@@ -185,7 +188,7 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
     declared = {slot[1]: configuration.provenance.get(slot) for slot in slots}
     origins = {field: each.origin for field, each in declared.items() if each}
     spec = to_spec(alias, configuration.aliases[alias], origins, configuration.directory)
-    return replace(spec, hints=tuple(hints(alias, configuration)))
+    return replace(spec, hints=tuple(dict.fromkeys(hints(alias, configuration))))
 
 
 def spec_from_arguments(

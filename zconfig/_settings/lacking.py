@@ -145,6 +145,15 @@ def meant_for(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
     return tuple(e for e in configuration.problems if (n := _meant(e)) and n.alias == alias)
 
 
+def unread_places(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
+    """Return what is wrong with places that may hold an alias which nothing configures.
+
+    It lacks everything: what is a warning of nobody, or an error of other aliases, is one of its.
+    """
+    places = filter(_is_of_place, configuration.problems)
+    return tuple(dict.fromkeys(replace(e, alias=alias, severity="error") for e in places))
+
+
 def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]:
     """Yield what may be wrong with the settings of an alias, each with its field."""
     settings = configuration.aliases[alias]
@@ -173,7 +182,7 @@ def _meant(problem: Problem) -> Name | None:
 
 def _is_of_place(problem: Problem) -> bool:
     """Tell whether a problem is of a file or directory as a whole, which may hold anything."""
-    if problem.alias or problem.origin is None or problem.code == "is_directory":
+    if problem.origin is None or problem.code in {"is_directory", *_HARMLESS}:
         return False
     is_place = problem.origin.source in _PLACES and problem.origin.path is None
     return is_place or problem.code in {"missing_file", "unknown_profile"}
