@@ -109,6 +109,15 @@ def test_without_an_authority_the_file_is_named_that_the_channel_trusts(
     assert pair["ca_pem_path"] == str(certificates.ca)
 
 
+@pytest.mark.parametrize("name", ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE"])
+def test_a_relative_file_of_authorities_is_handed_on_as_it_is_from_here(
+    name: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(certificates.ca.parent)
+    monkeypatch.setenv(name, certificates.ca.name)
+    assert args_of(ZILLIZ_URI="https://db")["server_pem_path"] == str(certificates.ca)
+
+
 @pytest.fixture
 def hashed(certificates: Certificates, tmp_path: Path) -> Path:
     """Have the system trust an authority in a directory, as OpenSSL names its file there."""

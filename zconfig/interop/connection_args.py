@@ -8,6 +8,7 @@ hands them to pymilvus as they are (read in langchain-milvus 0.4.0, llama-index-
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex
 
 from zconfig._redaction import Hidden
@@ -111,7 +112,7 @@ def _default_authorities(spec: ConnectionSpec) -> str | None:
     if not found.read():
         return None
     if bundle := found.bundle:
-        return bundle
+        return str(Path(bundle).absolute())  # as it was compared, wherever the process goes
     what = f"pymilvus takes one file of authorities, and none has exactly {found}"
     raise _refused(spec, Problem("authorities_in_several_files", what, _ONE_FILE))
 
