@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import pickle
 import traceback
 from dataclasses import replace
@@ -25,7 +26,7 @@ from zconfig._redaction import Secret
 from zconfig._registry import Connections
 from zconfig._registry.specs import spec_from_arguments
 from zconfig._settings.arguments import hide
-from zconfig._settings.configuration import Configuration
+from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._settings.load import load
 from zconfig._settings.names import variable_name
 from zconfig._spec import Credentials, TLSFiles
@@ -986,7 +987,54 @@ def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
         (
             {"MILVUS_ENDPOINT": "https://root:hidden@db", "ZCONFIG_ENV_FILE": "off"},
             "",
-            " (MILVUS_ENDPOINT is not read: write ZILLIZ_URI=https://********@db)",
+            " (MILVUS_ENDPOINT is not read: set ZILLIZ_URI to the value of MILVUS_ENDPOINT)",
+        ),
+        (
+            {"MILVUS_HOST": "root:hidden@db", "MILVUS_PORT": "1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            (
+                " (MILVUS_HOST and MILVUS_PORT are not read: write ZILLIZ_URI=http://db:1, and set "
+                "ZILLIZ_USER and ZILLIZ_PASSWORD)"
+            ),
+        ),
+        (
+            {"MILVUS_HOST": "hidden@db", "MILVUS_PORT": "1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            (
+                " (MILVUS_HOST and MILVUS_PORT are not read: write ZILLIZ_URI=http://db:1, and set "
+                "ZILLIZ_TOKEN)"
+            ),
+        ),
+        (
+            {"milvus_uri": "./x.db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (milvus_uri is not read: write ZILLIZ_URI=./x.db)",
+        ),
+        (
+            {"Milvus_Uri": "tcp://db:1", "ZCONFIG_ENV_FILE": ".env"},
+            "milvus_uri=http://root:hidden@db\n",
+            " or in .env (Milvus_Uri and milvus_uri are not read: write ZILLIZ_URI=tcp://db:1)",
+        ),
+        (
+            {"MILVUS_URI_FILE": "/run/uri", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (MILVUS_URI_FILE is not read: set ZILLIZ_URI_FILE to its value)",
+        ),
+        (
+            {"MILVUS_\u200bURI": "http://root:hidden@db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            (
+                " (MILVUS_\\u200bURI, whose name has U+200B (ZERO WIDTH SPACE) in it, is not read: "
+                "set ZILLIZ_URI to the value of MILVUS_\\u200bURI)"
+            ),
+        ),
+        (
+            {"MILVUS_HOST\t": "db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            (
+                " (MILVUS_HOST\\t, whose name has U+0009 (CONTROL CHARACTER) in it, is not read: "
+                "write ZILLIZ_URI=http://db:19530)"
+            ),
         ),
         (
             {"MILVUS_HOST": "localhost:1", "MILVUS_PORT": "2", "ZCONFIG_ENV_FILE": "off"},
@@ -1033,6 +1081,20 @@ def test_where_nothing_is_configured_variables_of_others_are_named(
             use()
         expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
         assert str(caught.value) == f"configuration: {expected.replace('{}', str(tmp_path))}"
+
+
+def test_a_device_in_place_of_a_dotenv_file_is_told_with_how_to_read_none(tmp_path: Path) -> None:
+    environ = {"ZCONFIG_ENV_FILE": os.devnull, "ZILLIZ_URI": ELSEWHERE}
+    [problem] = load(environ, tmp_path).problems
+    assert problem.remedy == "give a regular file, or set ZCONFIG_ENV_FILE=off"
+    assert load({**environ, "ZCONFIG_ENV_FILE": "off"}, tmp_path).problems == ()
+    (tmp_path / "x.env").touch(mode=0o600)
+    several = {"ZCONFIG_ENV_FILE": f"{os.devnull}{os.pathsep}x.env"}
+    configuration = load(several, tmp_path)
+    [problem] = configuration.problems
+    assert problem.remedy == "give a regular file"  # without the others it would be another one
+    told = nothing_configured(configuration).remedy
+    assert told == "set ZILLIZ_URI in the environment or in x.env"
 
 
 def test_where_nothing_is_configured_an_empty_uri_is_named_with_its_place(tmp_path: Path) -> None:

@@ -364,7 +364,7 @@ def test_what_is_set_is_looked_through_once_however_many_variables_are_wrong(
     ("name", "code", "remedy"),
     [
         ("ZILLIZ_TOKEN_URI", "reserved_alias", "choose another alias"),
-        ("ZILLIZ_A B_URI", "bad_alias", "choose another alias"),
+        ("ZILLIZ_A/B_URI", "bad_alias", "choose another alias"),
         ("ZILLIZ_A__B_URI", "bad_alias", "did you mean ZILLIZ_A_B_URI?"),
         ("ZILLIZ__URI", "bad_alias", "did you mean ZILLIZ_URI?"),
         ("ZILLIZ_PROD__TOKEN_FILE", "bad_alias", "did you mean ZILLIZ_PROD_TOKEN_FILE?"),

@@ -24,6 +24,7 @@ from zconfig._settings.names import (
     parse_name,
     variable_name,
 )
+from zconfig._settings.options import LoaderOptions
 from zconfig.errors import ConfigurationError
 
 WORDS = sorted(VOCABULARY)
@@ -128,7 +129,7 @@ def test_an_alias_is_made_of_letters_digits_and_single_underscores(alias: str) -
     assert misnomer(check_alias(alias)).code == "bad_alias"
 
 
-@pytest.mark.parametrize("key", ["ZILLIZ__URI", "ZILLIZ_A__B_URI", "ZILLIZ_A B_URI"])
+@pytest.mark.parametrize("key", ["ZILLIZ__URI", "ZILLIZ_A__B_URI", "ZILLIZ_A/B_URI"])
 def test_a_variable_with_a_bad_alias_is_a_misnomer(key: str) -> None:
     assert misnomer(parse_name(key)).code == "bad_alias"
 
@@ -234,6 +235,19 @@ ODD = {
     "\u0396ILLIZ_TOKEN": "U+0396 (GREEK CAPITAL LETTER ZETA)",
     "ZILLIZ_\u200bTOKNE": "U+200B (ZERO WIDTH SPACE)",
     "ZILLIZ_PROD_T\u041eKEN": "U+041E (CYRILLIC CAPITAL LETTER O)",
+    "ZILL\u0130Z_TOKEN": "U+0130 (LATIN CAPITAL LETTER I WITH DOT ABOVE)",
+    "ZILLIZ\u2010TOKEN": "U+2010 (HYPHEN)",
+    "ZILLIZ_PROD\u2011TOKEN": "U+2011 (NON-BREAKING HYPHEN)",
+    "ZILLIZ\u2212TOKEN": "U+2212 (MINUS SIGN)",
+    "ZILLIZ_TOKEN\r": "U+000D (CONTROL CHARACTER)",
+    "ZILLIZ_TOKEN\t": "U+0009 (CONTROL CHARACTER)",
+    " ZILLIZ_TOKEN": "U+0020 (SPACE)",
+    "ZILLIZ_TOKEN:": "U+003A (COLON)",
+    "ZILLIZ_TOKEN\u3164": "U+3164 (HANGUL FILLER)",
+    "ZILLIZ_TOKEN\ufe0f": "U+FE0F (VARIATION SELECTOR-16)",
+    "ZILLIZ_TO\u034fKEN": "U+034F (COMBINING GRAPHEME JOINER)",
+    "ZILLIZ_TOKE\u0301N": "U+0301 (COMBINING ACUTE ACCENT)",
+    "ZILLIZ_TOK\u00c9N": "U+00C9 (LATIN CAPITAL LETTER E WITH ACUTE)",
 }
 
 
@@ -260,6 +274,43 @@ def test_a_name_with_a_character_that_looks_like_none_or_another_is_told(
         f"did you mean {meant}?",
     )
     assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize("name", ["ZILL\u0130Z_URI", "ZILLIZ_PR\u00d6D_URI", "ZILLIZ_URI\r"])
+def test_the_name_that_is_told_in_place_of_an_odd_one_works(name: str, tmp_path: Path) -> None:
+    none = str(tmp_path / "none")
+    [problem] = load({name: "http://db"}, tmp_path, system_secrets=none).problems
+    meant = problem.remedy.removeprefix("did you mean ").removesuffix("?")
+    mended = load({meant: "http://db"}, tmp_path, system_secrets=none)
+    assert ([each.uri.host for each in mended.aliases.values()], mended.problems) == (["db"], ())
+
+
+@pytest.mark.parametrize("odd", ["\u0646", "\udcff", "\x1b[31m"])
+def test_an_alias_of_another_alphabet_is_refused_with_its_characters(
+    odd: str, tmp_path: Path
+) -> None:
+    [problem] = load({f"ZILLIZ_{odd}X_URI": "http://db"}, tmp_path).problems
+    assert (problem.code, problem.severity) == ("bad_alias", "error")
+    assert problem.message.startswith(f"is not read: its name has U+{ord(odd[0]):04X} (")
+    assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ZCONFIG_STR\u200bICT", "ZCONFIG_STRICT"),
+        ("\ufeffZCONFIG_STRICT", "ZCONFIG_STRICT"),
+        ("ZCONF\u0131G_STRICT", "ZCONFIG_STRICT"),
+        ("ZCONFIG_WAIT\r", "ZCONFIG_WAIT"),
+    ],
+)
+def test_an_option_with_an_odd_character_in_its_name_is_told(
+    name: str, meant: str, tmp_path: Path
+) -> None:
+    [problem] = load({name: "1"}, tmp_path).problems
+    assert problem.message.startswith("is not read: its name has U+")
+    assert problem.remedy == f"did you mean {meant}?"
+    assert load({name: "1"}, tmp_path).options == LoaderOptions()
 
 
 def slips(word: str) -> Iterator[str]:

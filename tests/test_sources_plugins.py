@@ -220,7 +220,7 @@ def test_one_trailing_line_end_of_a_value_is_stripped(stored, value):
 def test_a_name_that_would_disturb_a_terminal_is_escaped():
     [entry] = read_mapping({"zilliz-\x1b[31m": "x"}, source="x").entries
 
-    assert entry.key.isprintable()
+    assert repr(entry).isprintable()
     assert str(entry.origin).isprintable()
 
 

@@ -246,4 +246,4 @@ def test_a_name_that_would_disturb_a_terminal_is_escaped(tmp_path):
     reading = read(tmp_path)
 
     assert repr(reading).isprintable()
-    assert reading.entries[0].key.isprintable()
+    assert str(reading.entries[0].origin).isprintable()

@@ -8,14 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from zconfig._endpoint import EndpointError, parse_uri
+from zconfig._endpoint import EndpointError, parse_uri, split_userinfo
 from zconfig._origin import Origin, printable
-from zconfig._redaction import Secret, redact_uri
+from zconfig._redaction import Secret
 from zconfig._settings.fields import ConnectionSettings
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._settings.options import LoaderOptions
 from zconfig._settings.precedence import Setting, Slot
-from zconfig._sources.base import Entry, FileStatus, SourceResult
+from zconfig._sources.base import Entry, FileStatus, SourceResult, oddities, plain
 from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
@@ -118,7 +118,7 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
     return Problem(
         "nothing_configured",
         f"no connection is configured{_empty(configuration)}",
-        f"set {variable} {_where_to_set(configuration)}{_unread(configuration, variable)}",
+        f"set {variable} {_where_to_set(configuration)}{_unread(configuration, alias)}",
     )
 
 
@@ -129,18 +129,47 @@ def _empty(configuration: Configuration) -> str:
     return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
 
 
-def _unread(configuration: Configuration, variable: str) -> str:
+def _unread(configuration: Configuration, alias: str) -> str:
     """Name variables that are there and not read, and the URI that they amount to."""
     values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
-    uri = _uri({key.lower().rpartition("_")[2]: value for key, value in values.items()})
     are = "is" if len(values) == 1 else "are"
-    keys = " and ".join(dict.fromkeys(entry.key for entry in configuration.unread))
-    write = f": write {variable}={redact_uri(uri)}" if uri else ""
-    return f" ({keys} {are} not read{write})" if keys else ""
+    keys = " and ".join(map(_named, dict.fromkeys(entry.key for entry in configuration.unread)))
+    return f" ({keys} {are} not read{_instead(values, alias)})" if keys else ""
+
+
+def _named(key: str) -> str:
+    odd = oddities(key)
+    return f"{printable(key)}, whose name has {odd} in it," if odd else key
+
+
+def _instead(values: Mapping[str, str], alias: str) -> str:
+    """Return what to write in place of variables that are not read; no credentials are shown."""
+    parts = {plain(key).lower().rpartition("_")[2]: value for key, value in values.items()}
+    variable, uri = variable_name(alias, "uri"), _uri(parts)
+    userinfo = split_userinfo(uri)
+    if "@" in uri and (whole := next((k for k, v in values.items() if v == uri), None)):
+        return f": set {variable} to the value of {printable(whole)}"
+    if uri:
+        fields = ("user", "password") if userinfo.password else ("token",) if userinfo.user else ()
+        besides = " and ".join(variable_name(alias, each) for each in fields)
+        return f": write {variable}={userinfo.uri}" + f", and set {besides}" * bool(fields)
+    return f": set {variable}_FILE to its value" if [*parts] == ["file"] else ""
 
 
 def _uri(values: Mapping[str, str]) -> str:
     """Return the URI that a host, a port and the like amount to; nothing if that is none."""
+    return next(filter(_is_uri, (values.get("uri", ""), _composed(values))), "")
+
+
+def _is_uri(text: str) -> bool:
+    with suppress(EndpointError):
+        split_userinfo(text)
+        parse_uri(text)
+        return True
+    return False
+
+
+def _composed(values: Mapping[str, str]) -> str:
     host = values.get("host")
     written = host or values.get("address") or values.get("url") or values.get("endpoint") or ""
     scheme, _, address = written.rpartition("://")
@@ -150,11 +179,7 @@ def _uri(values: Mapping[str, str]) -> str:
     if host and port and "/" not in address and not re.search(r"(?<!:):\d+$", address):
         address = f"{address}:{port}"
     is_secure = values.get("secure", "").lower() in {"1", "true", "yes", "on"}
-    uri = f"{scheme or ('https' if is_secure else 'http')}://{address}"
-    with suppress(EndpointError):
-        parse_uri(uri)
-        return uri
-    return ""
+    return f"{scheme or ('https' if is_secure else 'http')}://{address}"
 
 
 def _where_to_set(configuration: Configuration) -> str:
@@ -162,4 +187,7 @@ def _where_to_set(configuration: Configuration) -> str:
     if options.dotenv_is_off:
         return "in the environment"
     place = f"a .env file in {directory}" if directory.is_absolute() else "a .env file"
-    return printable(f"in the environment or in {' or '.join(options.env_file or (place,))}")
+    devices = {e.origin.key for e in configuration.problems if e.code == "not_regular" and e.origin}
+    places = [each for each in options.env_file or (place,) if each not in devices]
+    files = f" or in {' or '.join(places)}" if places else ""
+    return printable(f"in the environment{files}")

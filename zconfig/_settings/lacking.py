@@ -21,7 +21,7 @@ from zconfig._settings.names import (
 )
 from zconfig._settings.options import OFF, LoaderOptions
 from zconfig._settings.precedence import PAIRED, Resolution
-from zconfig._sources.base import oddities
+from zconfig._sources.base import not_read
 from zconfig.errors import Problem, Severity
 
 # The last word of a file's name that is none of ours, and the field that it stands for.
@@ -68,8 +68,19 @@ def judge_places(
         judged
         for named, problems in places
         for problem in problems
-        for judged in ([problem] if named else _of_nobody(problem, aliases, options))
+        for judged in (
+            [_of_a_device(problem, options)] if named else _of_nobody(problem, aliases, options)
+        )
     ]
+
+
+def _of_a_device(problem: Problem, options: LoaderOptions) -> Problem:
+    """Return a problem with the remedy for /dev/null in the place of no dotenv file at all."""
+    origin = problem.origin
+    is_dotenv = origin is not None and origin.source == "dotenv"
+    if not is_dotenv or problem.code != "not_regular" or len(options.env_file or ()) > 1:
+        return problem
+    return replace(problem, remedy=f"{problem.remedy}, or set ZCONFIG_ENV_FILE={OFF}")
 
 
 def _of_nobody(
@@ -133,8 +144,7 @@ def unread_milvus(
 
 
 def _unread(origin: Origin, field: str, meant: str, severity: Severity) -> Problem:
-    odd = oddities(origin.key)
-    message = f"is not read: its name has {odd} in it" if odd else "is not read"
+    message = not_read(origin.key)
     origin = replace(origin, key=printable(origin.key))
     remedy = f"did you mean {meant}?"
     return Problem("unknown_name", message, remedy, DEFAULT_ALIAS, field, origin, severity)

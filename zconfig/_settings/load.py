@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from zconfig._endpoint import exempting
-from zconfig._origin import Origin
+from zconfig._origin import Origin, printable
 from zconfig._paths import anchored
 from zconfig._redaction import Hidden, Secret
 from zconfig._settings.configuration import EMPTY, Configuration, Note
@@ -40,7 +40,15 @@ from zconfig._settings.options import (
 from zconfig._settings.orphan_credentials import lacking_credentials, soften_orphans, unpaired_notes
 from zconfig._settings.precedence import Resolution, group, resolve_layers
 from zconfig._settings.validation import sent_in_the_clear, validate
-from zconfig._sources.base import Entry, SourceResult, absent, failed_at, guarded, questionable
+from zconfig._sources.base import (
+    Entry,
+    SourceResult,
+    absent,
+    failed_at,
+    guarded,
+    not_read,
+    questionable,
+)
 from zconfig._sources.environment import is_unread_place, read_environment, split_milvus
 from zconfig.errors import Problem, Severity
 
@@ -258,9 +266,9 @@ def _misspelt(
         if meant and meant not in environ:
             yield Problem(
                 "misspelt_prefix",
-                "is not read",
+                not_read(origin.key),
                 f"did you mean {meant}?",
-                origin=origin,
+                origin=replace(origin, key=printable(origin.key)),
                 severity="error" if strict else "warning",
             )
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from zconfig._origin import Origin
+from zconfig._origin import Origin, printable
 from zconfig._settings.fields import CREDENTIALS, ConnectionSettings, Variable
-from zconfig._sources.base import MILVUS, oddities, plain
+from zconfig._sources.base import MILVUS, not_read, oddities, plain
 from zconfig._sources.environment import is_milvus
 
 _LONG = 8
@@ -133,7 +133,7 @@ def normalize_alias(text: str) -> str:
     """Return a key or an alias in the one form that is compared.
 
     Example:
-        >>> fold("EU-Prod.x")
+        >>> normalize_alias("EU-Prod.x")
         'eu_prod_x'
     """
     return text.lower().replace("-", "_").replace(".", "_")
@@ -156,7 +156,7 @@ def parse_name(key: str) -> Name | InvalidName | None:
 
     Example:
         >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
-        Name(alias='eu_prod', word=Word(field='db_name', is_file=False))
+        Name(alias='eu_prod', word=Spelling(field='db_name', is_file=False))
         >>> parse_name("ZILLIZ_URI").alias
         'default'
         >>> parse_name("ZILLIZ_PROD_TOKNE").suggestion
@@ -164,8 +164,10 @@ def parse_name(key: str) -> Name | InvalidName | None:
         >>> parse_name("ZILLIZ_PROD_SERVICE_HOST") is None
         True
     """
-    if odd := oddities(key):
-        return _misspelt(parse_name(plain(key)), plain(key), odd)
+    return _misspelt(key) if oddities(key) else _parsed(key)
+
+
+def _parsed(key: str) -> Name | InvalidName | None:
     folded = normalize_alias(key)
     rest = folded[len(PREFIX) :]
     if not folded.startswith(PREFIX) or _NAMED_PORT in f"_{rest}":
@@ -182,9 +184,13 @@ def parse_name(key: str) -> Name | InvalidName | None:
     return InvalidName("unknown_name", "is not a known name", suggestion)
 
 
-def _misspelt(name: Name | InvalidName | None, key: str, odd: str) -> InvalidName | None:
-    meant = name.suggestion if isinstance(name, InvalidName) else normalize_alias(key).upper()
-    return name and InvalidName("unknown_name", f"is not read: its name has {odd} in it", meant)
+def _misspelt(key: str) -> InvalidName | None:
+    found = _parsed(plain(key))
+    if isinstance(found, InvalidName):
+        alias = found.alias and printable(found.alias)
+        return found._replace(message=not_read(key), alias=alias)
+    meant = normalize_alias(plain(key)).upper()
+    return found and InvalidName("unknown_name", not_read(key), meant)
 
 
 def _with_alias(alias: str, word: Spelling, *, bare: bool) -> Name | InvalidName:
@@ -285,7 +291,7 @@ def milvus_meant(key: str) -> Spelling | None:
 
     Example:
         >>> milvus_meant("MILVUS_API_KEY"), milvus_meant("MILVUS_TOKEN")
-        (Word(field='token', is_file=False), None)
+        (Spelling(field='token', is_file=False), None)
     """
     name = plain(key)
     if not is_milvus(name) or key in MILVUS:

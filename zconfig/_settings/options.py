@@ -14,7 +14,7 @@ from zconfig._settings.fields import LONGEST_S, Variable
 from zconfig._settings.names import check_alias, nearest, normalize_alias
 from zconfig._settings.validation import problem_of
 from zconfig._settings.validators import reject
-from zconfig._sources.base import Entry
+from zconfig._sources.base import Entry, not_read, oddities, plain
 from zconfig.errors import Problem
 
 PREFIX = "ZCONFIG_"
@@ -189,7 +189,7 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
     complaints: list[Problem] = []
     for option, entry in _options_in(entries):
         if option not in LoaderOptions.model_fields:
-            complaints.append(_unknown(entry.origin))
+            complaints.append(_unknown(entry))
         elif option in ENVIRONMENT_ONLY and entry.origin.source != "environment":
             complaints.append(_too_late(entry.origin, "set it in the environment"))
         elif option not in values:
@@ -207,7 +207,7 @@ def option_meant(key: str) -> str | None:
         >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
         ('ZCONFIG_STRICT', None)
     """
-    prefix, _, rest = normalize_alias(key).partition("_")
+    prefix, _, rest = normalize_alias(plain(key)).partition("_")
     right = _NAMESPACE.removesuffix("_")
     if prefix == right or rest not in LoaderOptions.model_fields or not nearest(prefix, [right]):
         return None
@@ -226,16 +226,19 @@ def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:
 
 def _options_in(entries: Iterable[Entry]) -> Iterator[tuple[str, Entry]]:
     for entry in entries:
-        if entry.key[: len(_NAMESPACE)].lower() == _NAMESPACE and entry.value:
-            yield normalize_alias(entry.key)[len(PREFIX) :], entry
+        name = plain(entry.key)
+        if name[: len(_NAMESPACE)].lower() == _NAMESPACE and entry.value:
+            is_odd = oddities(entry.key)
+            yield entry.key if is_odd else normalize_alias(name)[len(PREFIX) :], entry
 
 
-def _unknown(origin: Origin) -> Problem:
-    meant = nearest(normalize_alias(origin.key)[len(PREFIX) :], LoaderOptions.model_fields)
+def _unknown(entry: Entry) -> Problem:
+    name = normalize_alias(plain(entry.key))[len(PREFIX) :]
+    meant = nearest(name, LoaderOptions.model_fields)
     known = ", ".join(f"{PREFIX}{name.upper()}" for name in LoaderOptions.model_fields)
     remedy = f"did you mean {PREFIX}{meant.upper()}?" if meant else f"use one of {known}"
-    message = "is not a known option"
-    return Problem("unknown_option", message, remedy, origin=origin, severity="warning")
+    message = not_read(entry.key) if oddities(entry.key) else "is not a known option"
+    return Problem("unknown_option", message, remedy, origin=entry.origin, severity="warning")
 
 
 def _too_late(origin: Origin, remedy: str) -> Problem:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from zconfig._origin import Origin, printable
+from zconfig._origin import Origin
 from zconfig._redaction import Hidden, Secret
 from zconfig.errors import Problem
 
@@ -35,61 +35,82 @@ _KEY = re.compile(r"(?:zilliz|zconfig)[-._]", re.IGNORECASE | re.ASCII)
 _SEPARATORS = str.maketrans("-.", "__")
 
 
-# Letters of other alphabets that look like one of ASCII: Cyrillic, then Greek.
+# Letters of other alphabets that look like one of ASCII: Cyrillic, then Greek; and a minus.
 _LOOK_ALIKES = dict(
     zip(
         "\u0410\u0412\u0415\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0405\u0421\u0422\u0423\u0425"
-        "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7",
-        "ABEIJKMHOPSCTYXABEZHIKMNOPTYX",
+        "\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u2212",
+        "ABEIJKMHOPSCTYXABEZHIKMNOPTYX_",
         strict=True,
     )
 )
-_INVISIBLE = frozenset({"Cf", "Zs", "Zl", "Zp"})  # categories: formats, such as U+200B, and spaces
+_FILLERS = frozenset("\u115f\u1160\u2800")  # letters and a symbol that show nothing
+_NAME = r"[A-Za-z0-9_.-]*"
+_SPACES_AND_CONTROLS = r"[\x00-\x20\x7f]"
 
 
 def plain(name: str) -> str:
-    """Return a name without invisible characters, and with ASCII for what looks like it.
+    r"""Return a name without marks and invisible characters, and with ASCII for what looks like it.
 
     Example:
-        >>> plain("ZILLIZ_\u200bURI"), plain("\uff35\uff32\uff29"), plain("T\u041eKEN")
+        >>> plain("ZILLIZ_\u200bURI\r"), plain("\uff35\uff32\uff29"), plain("T\u041eKE\u0301N")
         ('ZILLIZ_URI', 'URI', 'TOKEN')
     """
-    # Not `name.isascii()`: a plugin may return a name that is no text.
-    return name if str.isascii(name) else "".join(map(_plain, name))
+    return re.sub(_SPACES_AND_CONTROLS, "", plain_text(name))
+
+
+def plain_text(text: str) -> str:
+    """Return a text as `plain` returns a name, with the spaces and controls of ASCII in it."""
+    # Not `text.isascii()`: a plugin may return a name that is no text.
+    return text if str.isascii(text) else "".join(map(_plain, text))
 
 
 def _plain(char: str) -> str:
     import unicodedata
 
-    if char.isascii():
-        return char
-    if unicodedata.category(char) in _INVISIBLE:
+    category = unicodedata.category(char)
+    if char.isascii() or category == "Pd":
+        return char if char.isascii() else "_"
+    parts = unicodedata.normalize("NFKD", char)  # of a letter with an accent, that letter first
+    if category[0] == "Z" or category in {"Cc", "Cf"} or parts in _FILLERS:
         return ""
-    same = unicodedata.normalize("NFKC", char)  # full-width forms, for example
-    if len(same) == 1 and same.isascii():
-        return same
-    alike = _LOOK_ALIKES.get(char.upper(), char)
+    return "".join(_alike(each) for each in parts if unicodedata.category(each)[0] != "M")
+
+
+def _alike(char: str) -> str:
+    upper = char.upper()  # of a dotless i it is ASCII
+    alike = _LOOK_ALIKES.get(upper, upper if upper.isascii() else char)
     return alike if char.isupper() else alike.lower()
 
 
 def oddities(name: str) -> str:
-    """Return the characters of a name that are no ASCII; empty if `plain` leaves any of them.
+    r"""Return the characters that no name of ours has, by their code points; empty without any.
 
     Example:
-        >>> oddities("ZILLIZ_\u200bURI"), oddities("ZILLIZ_URI")
-        ('U+200B (ZERO WIDTH SPACE)', '')
+        >>> oddities("ZILLIZ_\u200bURI"), oddities("ZILLIZ_URI"), oddities("ZILLIZ_URI\t")
+        ('U+200B (ZERO WIDTH SPACE)', '', 'U+0009 (CONTROL CHARACTER)')
     """
-    if name.isascii() or not plain(name).isascii():
+    if re.fullmatch(_NAME, name):
         return ""
+    return " and ".join(map(_code_point, dict.fromkeys(re.sub(r"[A-Za-z0-9_.-]", "", name))))
+
+
+def _code_point(char: str) -> str:
     import unicodedata
 
-    odd = (c for c in dict.fromkeys(name) if not c.isascii())
-    return " and ".join(f"U+{ord(c):04X} ({unicodedata.name(c, 'no name')})" for c in odd)
+    no_name = "CONTROL CHARACTER" if unicodedata.category(char) == "Cc" else "no name"
+    return f"U+{ord(char):04X} ({unicodedata.name(char, no_name)})"
 
 
-def as_key(name: str) -> str:
-    """Return a name as the key of an entry: printable, but for characters that are told of."""
-    return name if oddities(name) else printable(name)
+def not_read(name: str) -> str:
+    """Return what is wrong with a name that is not read.
+
+    Example:
+        >>> not_read("MILVUS_HOST"), not_read("ZILLIZ_\u200bURI")
+        ('is not read', 'is not read: its name has U+200B (ZERO WIDTH SPACE) in it')
+    """
+    odd = oddities(name)
+    return f"is not read: its name has {odd} in it" if odd else "is not read"
 
 
 def is_variable(name: str) -> bool:
@@ -136,7 +157,7 @@ def normalize_key(name: str) -> str:
     """Return the name of a file or directory in the form of a variable.
 
     Example:
-        >>> fold("eu-prod.token")
+        >>> normalize_key("eu-prod.token")
         'EU_PROD_TOKEN'
     """
     return name.translate(_SEPARATORS).upper()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dotenv.parser import parse_stream
 
 from zconfig._redaction import Hidden
-from zconfig._sources.base import is_read, oddities, plain
+from zconfig._sources.base import is_read, oddities, plain, plain_text
 from zconfig.errors import Problem
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -124,11 +124,12 @@ def _start(line: Hidden) -> _Start:
 
 def _misread(line: Hidden, number: int) -> Iterator[Assignment]:
     """Yield what names a setting of ours in a line that is no assignment."""
-    readable = Hidden(plain(line))
+    readable = Hidden(plain_text(line))
     start = _start(readable)
     is_name = _NAME.fullmatch(start.key) is not None
     if start.equals and is_name and is_read(start.key):
-        has = f"the name has {oddities(line.partition('=')[0])} in it"
+        odd = "".join(char for char in line.partition("=")[0] if not char.isascii())
+        has = f"the name has {oddities(odd)} in it"
         fault = replace(BAD_LINE, message=has)
         yield Assignment(str(start.key), Hidden(""), number, fault=fault)
         return

@@ -14,7 +14,6 @@ from zconfig._sources.base import (
     PREFIX,
     Entry,
     SourceResult,
-    as_key,
     is_setting,
     is_text,
     is_variable,
@@ -82,7 +81,7 @@ def read_environment(environ: Mapping[str, str]) -> SourceResult:
         value = Hidden(environ[variable])
         origin = Origin("environment", printable(variable))
         if is_text(value):
-            entries.append(Entry(as_key(variable), Secret(value), origin))
+            entries.append(Entry(variable, Secret(value), origin))
         else:
             problems.append(replace(_NOT_TEXT, origin=origin))
     return SourceResult("environment", tuple(entries), tuple(problems))
@@ -105,7 +104,9 @@ def fingerprint(environ: Mapping[str, str]) -> int:
 
 
 _PAIR = ("ZILLIZ_USER", "ZILLIZ_PASSWORD")
-_PLACE = r"MILVUS_(?:HOST|PORT|URL|ENDPOINT|ADDRESS|SECURE)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
+_PLACE = (
+    r"MILVUS_(?:URI|URI_FILE|HOST|PORT|URL|ENDPOINT|ADDRESS|SECURE)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
+)
 
 
 def is_milvus(key: str) -> bool:
@@ -169,5 +170,9 @@ def is_unread_place(key: str, value: str = "") -> bool:
     Example:
         >>> is_unread_place("MILVUS_HOST"), is_unread_place("MILVUS_PORT", "tcp://10.0.0.1:19530")
         (True, False)
+        >>> is_unread_place("milvus_uri"), is_unread_place("MILVUS_URI")
+        (True, False)
     """
-    return re.fullmatch(_PLACE, key, re.IGNORECASE) is not None and not value.startswith("tcp://")
+    found = re.fullmatch(_PLACE, plain(key), re.IGNORECASE) if key not in MILVUS else None
+    is_of_kubernetes = value.startswith("tcp://") and key.upper().endswith("PORT")
+    return found is not None and not is_of_kubernetes

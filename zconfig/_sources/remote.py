@@ -18,7 +18,6 @@ from zconfig._redaction import Hidden, Secret, redact_uri
 from zconfig._sources.base import (
     Entry,
     SourceResult,
-    as_key,
     guarded,
     is_key,
     is_text,
@@ -95,7 +94,7 @@ def _read_variable(variables: Mapping[str, object], name: str, origin: Origin) -
     value = _value(variables, name)
     if isinstance(value, Problem):
         return SourceResult(origin.source, problems=located((value,), origin))
-    return SourceResult(origin.source, (Entry(as_key(normalize_key(name)), Secret(value), origin),))
+    return SourceResult(origin.source, (Entry(normalize_key(name), Secret(value), origin),))
 
 
 def _value(variables: Mapping[str, object], name: str) -> Hidden | Problem:

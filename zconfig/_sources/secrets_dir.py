@@ -23,7 +23,6 @@ from zconfig._sources.base import (
     FileStatus,
     SourceResult,
     absent,
-    as_key,
     normalize_key,
     plain,
     spellings,
@@ -291,7 +290,7 @@ class _Tree:
         return joined(name, files)
 
     def _file(self, path: Path, key: str, name: str) -> SourceResult:
-        file = SecretFile(as_key(key), path, self._shown(name), self.named)
+        file = SecretFile(key, path, self._shown(name), self.named)
         return read_secret_file(file, directory=self.root, source=_SOURCE)
 
     def _shown(self, name: str) -> str:
