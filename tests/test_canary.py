@@ -631,7 +631,9 @@ def everything_read(environ: Environ, directory: Path) -> tuple[SourceResult, ..
         read_service_bindings(directory / "bindings"),
         *split_milvus(read_environment(environ)),
         *remote.plugin_readings(environ),
-        *manager_readings(environ.get("ZCONFIG_AWS_SECRET"), None, None),
+        *manager_readings(
+            {name: environ[name] for name in environ if name == "ZCONFIG_AWS_SECRET"}
+        ),
     )
 
 

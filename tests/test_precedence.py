@@ -113,9 +113,10 @@ def in_plugin(_: Path, environ: dict[str, str], value: str) -> None:
     environ["PLUGIN"] = value
 
 
-def read_manager(aws_secret: str | None, *_: object) -> tuple[SourceResult, ...]:
+def read_manager(subjects: Mapping[str, str], _: object) -> tuple[SourceResult, ...]:
     """Stand in for the secret managers: what is asked for is what it holds."""
-    variables = {"ZILLIZ_DB_NAME": aws_secret} if aws_secret else {}
+    names = {"ZCONFIG_AWS_SECRET": "ZILLIZ_DB_NAME"}
+    variables = {names[option]: subject for option, subject in subjects.items()}
     return (read_mapping(variables, source="AWS Secrets Manager", path="prod"),)
 
 

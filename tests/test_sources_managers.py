@@ -5,7 +5,10 @@ import os
 import pickle
 import sys
 import time
+import tomllib
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 
@@ -29,12 +32,25 @@ from tests.support.processes import run_python
 from zconfig._origin import Origin
 from zconfig._redaction import Secret
 from zconfig._settings.load import load
-from zconfig._sources.remote import manager_readings, read_aws, read_azure, read_google
+from zconfig._settings.options import SECRET_MANAGERS as MANAGER_OPTIONS
+from zconfig._settings.options import LoaderOptions
+from zconfig._sources.remote import SECRET_MANAGERS, manager_readings
 from zconfig.errors import install_command
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 SECRET = "s3cret-pa55"
 VAULT = "https://acme.vault.azure.net/"
 ANYWHERE_ELSE = "set it in the environment, or in a .env file"
+
+
+def reading_of(option, subject):
+    [reading] = manager_readings({option: subject})
+    return reading
+
+
+read_aws = partial(reading_of, "ZCONFIG_AWS_SECRET")
+read_azure = partial(reading_of, "ZCONFIG_AZURE_VAULT")
+read_google = partial(reading_of, "ZCONFIG_GOOGLE_PROJECT")
 
 
 def values(reading):
@@ -514,7 +530,9 @@ def test_a_missing_package_is_a_problem_with_the_command_that_installs_it(
 
     problem = only_problem(read("https://acme"))
     assert problem.code == "missing_extra"
-    assert problem.remedy == f"run: {install_command(extra)}"
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    [package] = project["project"]["optional-dependencies"][extra]
+    assert problem.remedy == f"run: {install_command(package)}"
     where = f"{problem.origin.key} ({problem.origin.source} https://acme)"
     assert str(problem).startswith(f"{where}: needs packages that are not installed; ")
 
@@ -524,16 +542,24 @@ def test_the_managers_that_are_configured_are_read_in_order(store, vault, projec
     vault({"zilliz-uri": "azure"})
     project({"zilliz-uri": "google"})
 
-    readings = manager_readings("prod", VAULT, "acme")
+    options = LoaderOptions(aws_secret="prod", azure_vault=VAULT, google_project="acme")
+    readings = manager_readings(options.secret_managers)
     assert [values(each)["ZILLIZ_URI"] for each in readings] == ["aws", "azure", "google"]
-    assert [each.name for each in manager_readings(None, VAULT, "")] == ["Azure Key Vault"]
+    options = LoaderOptions(azure_vault=VAULT, google_project="")
+    assert [each.name for each in manager_readings(options.secret_managers)] == ["Azure Key Vault"]
+
+
+def test_every_manager_has_its_option():
+    options = LoaderOptions(**dict.fromkeys(MANAGER_OPTIONS, "x"))
+    assert list(options.secret_managers) == [each.option for each in SECRET_MANAGERS]
 
 
 def test_a_failing_manager_does_not_keep_the_others_from_being_read(vault, project):
     vault({}, listing_fails=ServiceRequestError(SECRET))
     project({"zilliz-uri": "google"})
 
-    azure_reading, google_reading = manager_readings(None, VAULT, "acme")
+    subjects = {"ZCONFIG_AZURE_VAULT": VAULT, "ZCONFIG_GOOGLE_PROJECT": "acme"}
+    azure_reading, google_reading = manager_readings(subjects)
     assert only_problem(azure_reading).code == "manager_failed"
     assert values(google_reading) == {"ZILLIZ_URI": "google"}
 
@@ -612,7 +638,7 @@ def test_no_sdk_is_imported_before_its_manager_is_read():
         """
         import sys
         from zconfig._sources.remote import manager_readings
-        assert manager_readings(None, None, None) == ()
+        assert manager_readings({}) == ()
         print([name for name in ("boto3", "botocore", "azure", "google") if name in sys.modules])
         """
     )

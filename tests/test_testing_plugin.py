@@ -245,12 +245,12 @@ def test_sources_on_the_network_are_read_where_a_manager_is_configured(
     asked: list[object] = []
     remote = "zconfig._sources.remote"
     monkeypatch.setattr(f"{remote}.plugin_readings", lambda *_: asked.append("plugin") or ())
-    monkeypatch.setattr(f"{remote}.manager_readings", lambda *given: asked.append(given[:3]) or ())
+    monkeypatch.setattr(f"{remote}.manager_readings", lambda wanted, _: asked.append(wanted) or ())
     with isolated(new(tmp_path)) as environment:
         zconfig.reload()
         assert asked == []
         environment.set(ZCONFIG_AWS_SECRET="prod/zilliz")
-        assert asked == [("prod/zilliz", None, None), "plugin"]
+        assert asked == [{"ZCONFIG_AWS_SECRET": "prod/zilliz"}, "plugin"]
 
 
 def new(directory: Path) -> Path:

@@ -154,9 +154,6 @@ class ConflictError(ConfigurationError):
 _EXTRAS = {
     "lite": ("milvus-lite>=3.0", "pymilvus>=2.6.1"),
     "pymilvus": ("pymilvus>=2.4",),
-    "aws": ("pydantic-settings[aws-secrets-manager]>=2.10",),
-    "azure": ("pydantic-settings[azure-key-vault]>=2.10",),
-    "google": ("pydantic-settings[gcp-secret-manager]>=2.10",),
     "otel": ("opentelemetry-api>=1.27",),
 }
 

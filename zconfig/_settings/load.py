@@ -212,8 +212,7 @@ def _read_secrets(
 
 def has_remote(options: LoaderOptions) -> bool:
     """Tell whether there is anything to read that may need the network."""
-    managers = (options.aws_secret, options.azure_vault, options.google_project)
-    if any(managers):
+    if options.secret_managers:
         return True
     from zconfig._sources.remote import has_plugins
 
@@ -223,20 +222,10 @@ def has_remote(options: LoaderOptions) -> bool:
 def _read_remote(
     environ: Mapping[str, str], options: LoaderOptions, known: Sequence[SourceResult]
 ) -> tuple[SourceResult, ...]:
-    from zconfig._sources.remote import plugin_readings
+    from zconfig._sources.remote import manager_readings, plugin_readings
 
-    return (*_read_managers(options, known), *plugin_readings(environ, known))
-
-
-def _read_managers(
-    options: LoaderOptions, known: Sequence[SourceResult]
-) -> tuple[SourceResult, ...]:
-    managers = (options.aws_secret, options.azure_vault, options.google_project)
-    if not any(managers):
-        return ()
-    from zconfig._sources.remote import manager_readings
-
-    return manager_readings(*managers, known)
+    managers = manager_readings(options.secret_managers, known)
+    return (*managers, *plugin_readings(environ, known))
 
 
 def _expected(result: SourceResult, option: Origin, severity: Severity = "error") -> SourceResult:

@@ -23,6 +23,9 @@ _NAMESPACE = "zconfig"
 OFF = "off"
 """In place of a path: the customary ones are not read."""
 
+SECRET_MANAGERS = ("aws_secret", "azure_vault", "google_project")
+"""The options that name what is to be read of a secret manager."""
+
 # A file cannot name the files to be read: it is one of them.
 ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
 
@@ -146,6 +149,12 @@ class LoaderOptions(BaseModel):
             example="info",
         ),
     ] = "info"
+
+    @property
+    def secret_managers(self) -> dict[str, str]:
+        """What is to be read of secret managers, by the variable that says so."""
+        subjects = {f"{PREFIX}{name.upper()}": getattr(self, name) for name in SECRET_MANAGERS}
+        return {variable: subject for variable, subject in subjects.items() if subject}
 
     @property
     def dotenv_is_off(self) -> bool:

@@ -7,9 +7,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from typing import NamedTuple
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -125,29 +125,9 @@ class _NoSettings(BaseSettings):
     model_config = SettingsConfigDict(case_sensitive=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Manager:
-    """A secret manager.
-
-    Args:
-        name: Its name, which is that of the layer.
-        option: The loader option that says what is to be read.
-        extra: The extra of zconfig that it needs.
-        opened: Opens what the option names; a value is fetched when it is asked for.
-        remedies: Per cause of a failure, as `guarded` has it, the remedy.
-        remedy: What to do about any other.
-    """
-
-    name: str
-    option: str
-    extra: str
-    opened: Callable[[str], AbstractContextManager[Variables]]
-    remedies: Mapping[str, str]
-    remedy: str
-
-
 @contextmanager
 def _aws(secret: str) -> Iterator[Variables]:
+    """Open one secret, by name or ARN, that holds names and values as a JSON object."""
     from pydantic_settings import AWSSecretsManagerSettingsSource
 
     yield AWSSecretsManagerSettingsSource(_NoSettings, secret).env_vars
@@ -155,6 +135,7 @@ def _aws(secret: str) -> Iterator[Variables]:
 
 @contextmanager
 def _azure(vault_url: str) -> Iterator[Variables]:
+    """Open a vault, whose names have only letters, digits and `-`."""
     from azure.identity import DefaultAzureCredential
     from pydantic_settings import AzureKeyVaultSettingsSource
 
@@ -164,6 +145,7 @@ def _azure(vault_url: str) -> Iterator[Variables]:
 
 @contextmanager
 def _google(project: str) -> Iterator[Variables]:
+    """Open the secrets of a project, by its id or number; the latest version of each counts."""
     from google.cloud.secretmanager import SecretManagerServiceClient
     from pydantic_settings import GoogleSecretManagerSettingsSource
 
@@ -177,61 +159,84 @@ def _google(project: str) -> Iterator[Variables]:
         yield source.env_vars
 
 
+class SecretManager(NamedTuple):
+    """A secret manager.
+
+    Args:
+        name: Its name, which is that of the layer.
+        option: The variable that says what is to be read.
+        package: What it needs, as pip takes it.
+        opened: Opens what the option names; a value is fetched when it is asked for.
+        remedies: Per cause of a failure, as `guarded` has it, the remedy.
+        remedy: What to do about any other.
+    """
+
+    name: str
+    option: str
+    package: str
+    opened: Callable[[str], AbstractContextManager[Variables]]
+    remedies: Mapping[str, str]
+    remedy: str
+
+
 _NAMES_AND_VALUES = "store names and values in the secret, e.g. ZILLIZ_URI and ZILLIZ_TOKEN"
-_AWS = _Manager(
-    "AWS Secrets Manager",
-    option="ZCONFIG_AWS_SECRET",
-    extra="aws",
-    opened=_aws,
-    remedies={
-        "AccessDeniedException": "grant secretsmanager:GetSecretValue on the secret",
-        "AttributeError": _NAMES_AND_VALUES,
-        "JSONDecodeError": _NAMES_AND_VALUES,
-        "KeyError": _NAMES_AND_VALUES,
-        "NoCredentialsError": "give the AWS SDK credentials: a role, a profile or variables",
-        "NoRegionError": "set AWS_DEFAULT_REGION",
-        "ResourceNotFoundException": "correct the secret's name, or AWS_DEFAULT_REGION",
-    },
-    remedy="check that `aws secretsmanager get-secret-value` reads it from here",
+
+SECRET_MANAGERS = (
+    SecretManager(
+        "AWS Secrets Manager",
+        option="ZCONFIG_AWS_SECRET",
+        package="pydantic-settings[aws-secrets-manager]>=2.10",
+        opened=_aws,
+        remedies={
+            "AccessDeniedException": "grant secretsmanager:GetSecretValue on the secret",
+            "AttributeError": _NAMES_AND_VALUES,
+            "JSONDecodeError": _NAMES_AND_VALUES,
+            "KeyError": _NAMES_AND_VALUES,
+            "NoCredentialsError": "give the AWS SDK credentials: a role, a profile or variables",
+            "NoRegionError": "set AWS_DEFAULT_REGION",
+            "ResourceNotFoundException": "correct the secret's name, or AWS_DEFAULT_REGION",
+        },
+        remedy="check that `aws secretsmanager get-secret-value` reads it from here",
+    ),
+    SecretManager(
+        "Azure Key Vault",
+        option="ZCONFIG_AZURE_VAULT",
+        package="pydantic-settings[azure-key-vault]>=2.10",
+        opened=_azure,
+        remedies={
+            "ClientAuthenticationError": "give the Azure SDK credentials: an identity or variables",
+            "HTTP 401": "give the Azure SDK credentials of the vault's own tenant",
+            "HTTP 403": "grant the role Key Vault Secrets User, or open the vault's firewall",
+            "ServiceRequestError": "correct the vault's URL, or let this host reach it",
+        },
+        remedy="check that `az keyvault secret list` reads it from here",
+    ),
+    SecretManager(
+        "Google Secret Manager",
+        option="ZCONFIG_GOOGLE_PROJECT",
+        package="pydantic-settings[gcp-secret-manager]>=2.10",
+        opened=_google,
+        remedies={
+            "DefaultCredentialsError": "give the Google SDK credentials: "
+            "a service account or a file",
+            "PermissionDenied": "grant the roles Secret Manager Viewer and Secret Accessor",
+        },
+        remedy="check that `gcloud secrets list` reads it from here",
+    ),
 )
-_AZURE = _Manager(
-    "Azure Key Vault",
-    option="ZCONFIG_AZURE_VAULT",
-    extra="azure",
-    opened=_azure,
-    remedies={
-        "ClientAuthenticationError": "give the Azure SDK credentials: an identity or variables",
-        "HTTP 401": "give the Azure SDK credentials of the vault's own tenant",
-        "HTTP 403": "grant the role Key Vault Secrets User, or open the vault's firewall",
-        "ServiceRequestError": "correct the vault's URL, or let this host reach it",
-    },
-    remedy="check that `az keyvault secret list` reads it from here",
-)
-_GOOGLE = _Manager(
-    "Google Secret Manager",
-    option="ZCONFIG_GOOGLE_PROJECT",
-    extra="google",
-    opened=_google,
-    remedies={
-        "DefaultCredentialsError": "give the Google SDK credentials: a service account or a file",
-        "PermissionDenied": "grant the roles Secret Manager Viewer and Secret Accessor",
-    },
-    remedy="check that `gcloud secrets list` reads it from here",
-)
+"""Those that can be read, highest precedence first."""
 
 
 def manager_readings(
-    aws_secret: str | None,
-    azure_vault: str | None,
-    google_project: str | None,
-    known: Sequence[SourceResult] = (),
+    subjects: Mapping[str, str], known: Sequence[SourceResult] = ()
 ) -> tuple[SourceResult, ...]:
     """Read the secret managers that are configured, over the network.
 
+    Of what a manager holds, names that begin with `zilliz` or `zconfig` are read, in any case of
+    letters; `-` and `.` separate as `_` does.
+
     Args:
-        aws_secret: As `read_aws` wants it; `None` or empty if it is not to be read.
-        azure_vault: As `read_azure` wants it, likewise.
-        google_project: As `read_google` wants it, likewise.
+        subjects: What is to be read, by the variable that says so.
         known: What takes the place of a reading of the same name, which is not made.
 
     Returns:
@@ -239,87 +244,39 @@ def manager_readings(
         time, is one problem, and the others are read.
 
     Example:
-        >>> manager_readings(None, None, None)
+        >>> manager_readings({})
         ()
     """
-    wanted = (
-        (_AWS, read_aws, aws_secret),
-        (_AZURE, read_azure, azure_vault),
-        (_GOOGLE, read_google, google_project),
-    )
     by_name = {result.name: result for result in known}
     return tuple(
-        by_name.get(manager.name) or read(subject) for manager, read, subject in wanted if subject
+        by_name.get(each.name) or _read_manager(each, subjects[each.option])
+        for each in SECRET_MANAGERS
+        if each.option in subjects
     )
 
 
-def read_aws(secret: str) -> SourceResult:
-    """Read the names and values that one secret of AWS Secrets Manager holds, as a JSON object.
+def _read_manager(manager: SecretManager, subject: str) -> SourceResult:
+    shown = printable(redact_uri(subject) if "://" in subject else subject)
 
-    Args:
-        secret: The secret's name or ARN. Region and credentials are what boto3 finds, e.g. in
-            `AWS_DEFAULT_REGION` and `AWS_PROFILE`.
-    """
-    return _read_manager(_AWS, secret, secret)
+    def unread(code: str, message: str, remedy: str) -> SourceResult:
+        origin = Origin(manager.name, manager.option, shown)
+        return SourceResult(manager.name, problems=(Problem(code, message, remedy, origin=origin),))
 
+    def read() -> SourceResult:
+        try:
+            with manager.opened(subject) as variables:
+                return read_mapping(variables, source=manager.name, path=shown)
+        except ImportError:
+            command = install_command(manager.package)
+            return unread(
+                "missing_extra", "needs packages that are not installed", f"run: {command}"
+            )
 
-def read_azure(vault_url: str) -> SourceResult:
-    """Read the secrets of an Azure Key Vault whose names begin with `zilliz-` or `zconfig-`.
+    def failed(cause: str) -> SourceResult:
+        remedy = manager.remedies.get(cause, manager.remedy)
+        return unread("manager_failed", f"could not be read ({cause})", remedy)
 
-    Key Vault's names have only letters, digits and `-`, so `zilliz-prod-token` stands for
-    `ZILLIZ_PROD_TOKEN`. See
-    https://learn.microsoft.com/azure/key-vault/general/about-keys-secrets-certificates.
-
-    Args:
-        vault_url: The vault's URL, e.g. `https://my-vault.vault.azure.net/`.
-    """
-    return _read_manager(_AZURE, vault_url, redact_uri(vault_url))
-
-
-def read_google(project: str) -> SourceResult:
-    """Read the secrets of a Google project whose names begin with `ZILLIZ_` or `ZCONFIG_`.
-
-    Of each the latest version counts. In a name, in any case of letters, `-` separates as `_` does.
-
-    Args:
-        project: The project's id or number.
-    """
-    return _read_manager(_GOOGLE, project, project)
-
-
-def _read_manager(manager: _Manager, subject: str, shown: str) -> SourceResult:
-    shown = printable(shown)
-    return read_in_time(
-        partial(_read_opened, manager, subject, shown), partial(_failed_manager, manager, shown)
-    )
-
-
-def _read_opened(manager: _Manager, subject: str, shown: str) -> SourceResult:
-    try:
-        with manager.opened(subject) as variables:
-            return read_mapping(variables, source=manager.name, path=shown)
-    except ImportError:
-        return _missing(manager, shown)
-
-
-def _missing(manager: _Manager, shown: str) -> SourceResult:
-    problem = Problem(
-        "missing_extra",
-        "needs packages that are not installed",
-        f"run: {install_command(manager.extra)}",
-        origin=Origin(manager.name, manager.option, shown),
-    )
-    return SourceResult(manager.name, problems=(problem,))
-
-
-def _failed_manager(manager: _Manager, shown: str, cause: str) -> SourceResult:
-    problem = Problem(
-        "manager_failed",
-        f"could not be read ({cause})",
-        manager.remedies.get(cause, manager.remedy),
-        origin=Origin(manager.name, manager.option, shown),
-    )
-    return SourceResult(manager.name, problems=(problem,))
+    return read_in_time(read, failed)
 
 
 GROUP = "zconfig.sources"

@@ -91,9 +91,7 @@ class Environment:
             load, process_environment(), self.directory, system_secrets=str(self._secrets)
         )
         near = read(remote=False)
-        options = near.options
-        managers = (options.aws_secret, options.azure_vault, options.google_project)
-        return read() if any(managers) else near
+        return read() if near.options.secret_managers else near
 
 
 @contextmanager
