@@ -184,6 +184,7 @@ def test_json_has_everything_and_nothing_else_is_on_standard_output(
         "state": "connected",
         "server_version": prod["server_version"],
         "failure": None,
+        "stats": None,
     }
     assert b["failure"]["cause"] == "missing_scheme"
     assert report["problems"][0]["origin"] == "ZILLIZ_B_URI (.env:3)"

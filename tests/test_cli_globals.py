@@ -130,7 +130,7 @@ def test_the_help_of_a_command_has_examples_that_stand_a_line_each(command: str)
     assert "\\b" not in help_
     examples = help_.partition("Example")[2].splitlines()[1:]
     assert f"zconfig {command}" in examples[0]
-    if command in {"check", "wait", "doctor", "top", "list", "explain"}:
+    if command in {"check", "wait", "doctor", "list", "explain"}:
         assert "\n    8  database missing\n" in help_
 
 
@@ -146,7 +146,7 @@ def test_the_examples_in_the_help_are_understood(command: str) -> None:
 
 def test_the_help_lists_every_command_and_global_option() -> None:
     help_ = run("--help").stdout
-    commands = "check wait list explain doctor top exec init schema env-example completion version"
+    commands = "check wait list explain doctor exec init schema env-example completion version"
     for name in commands.split():
         assert f"\n  {name} " in help_
     for option in ("env-file", "profile", "secrets-dir", "strict", "format", "quiet", "verbose"):
@@ -175,7 +175,6 @@ def _two_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
         ("check", ""),
         ("wait", ""),
         ("doctor", ""),
-        ("top", ""),
         ("explain", ""),
         ("exec", ""),
         ("check", "--alias", ""),

@@ -27,7 +27,7 @@ from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run_python, run_zconfig
 from zconfig._cli.app import zconfig
 from zconfig._cli.options import Session
-from zconfig._cli.progress import ConnectProgress, ProgressView, _is_wanted
+from zconfig._cli.progress import ConnectProgress, ProgressView, is_wanted
 
 COMMAND = [sys.executable, "-m", "zconfig"]
 CONTROL_C = b"\x03"
@@ -225,7 +225,7 @@ def test_the_view_leaves_the_terminal_to_others(
     session.chosen |= chosen
     console = Console(stderr=True, force_terminal=True)
     with click.Context(zconfig):
-        assert _is_wanted(session, console) is expected
+        assert is_wanted(session, console) is expected
 
 
 def test_the_view_is_gone_when_the_result_comes(answering: FakeMilvus) -> None:

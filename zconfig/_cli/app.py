@@ -12,7 +12,6 @@ from zconfig._cli.exit import fail
 from zconfig._cli.generate import completion, env_example_, init, schema
 from zconfig._cli.inspect import explain, list_, version
 from zconfig._cli.options import EXIT_CODES, global_options
-from zconfig._cli.top import top
 from zconfig._version import __version__
 from zconfig.errors import ZConfigError
 
@@ -50,7 +49,6 @@ for _command in (
     list_,
     explain,
     doctor,
-    top,
     exec_,
     init,
     schema,

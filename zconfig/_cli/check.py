@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures import wait as wait_for
+from functools import partial
 
 import click
 
@@ -17,7 +18,7 @@ from zconfig._cli.doctor import (
     findings_junit,
     findings_table,
 )
-from zconfig._cli.exit import write
+from zconfig._cli.exit import finish
 from zconfig._cli.options import (
     Session,
     epilog,
@@ -30,13 +31,17 @@ from zconfig._cli.options import (
 from zconfig._cli.progress import shown
 from zconfig._cli.render import Format, render_github, render_json, render_junit, render_table
 from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
+from zconfig._cli.watch import rounds
+from zconfig._cli.watch import watch as watched
 from zconfig._registry import Connections
 from zconfig._settings.arguments import wanted_alias
+from zconfig._settings.fields import LONGEST_S
 from zconfig.errors import ConnectError, ZConfigError
 
 _USUAL_S = 60.0
 # One that was not yet dialed when it was given up is given up again.
 _BETWEEN_LOOKS_S = 0.2
+_SHORTEST_S = 0.1
 
 _Futures = dict[str, Future[Outcome]]
 
@@ -127,11 +132,21 @@ def _give_up(connections: Connections, futures: _Futures) -> None:
         "zconfig check prod --wait 60",
         "zconfig check --quiet --timeout 3",
         "zconfig check --format json",
+        "zconfig check --watch 5",
     )
 )
 @which_aliases
 @with_timeout
 @click.option("--wait", type=click.FloatRange(min=0), help="Seconds to retry what may pass.")
+@click.option(
+    "--watch",
+    type=float,
+    metavar="SECONDS",
+    help="Check again after so many seconds, until Ctrl-C.",
+)
+@click.option(
+    "--iterations", "-n", type=click.IntRange(min=1), help="With --watch, how many checks in all."
+)
 @output("table", "json", "github", "junit")
 @with_quiet
 @pass_session
@@ -141,16 +156,37 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     more: tuple[str, ...],
     timeout: float | None,
     wait: float | None,
+    watch: float | None,
+    iterations: int | None,
     format_: Format,
 ) -> None:
     """Connect ALIASES, by default all, and report.
 
-    A container's HEALTHCHECK and a pipeline's preflight.
+    A container's HEALTHCHECK and a pipeline's preflight. With --watch the connections stay open,
+    and each check adds round trips and counts: live on a terminal, a table a check elsewhere, or
+    with --format json an object a line. The exit code says how it was at the end.
     """
+    _check_watch(watch, iterations, format_)
     named = (*aliases, *more)
+    once = partial(checked, session.connections, named, wait=wait, timeout=timeout)
+    reports = rounds(session.connections, once, watch or 0, iterations)
     with shown(session, named):
-        report = checked(session.connections, named, wait=wait, timeout=timeout)
-    finish(session, report, rendered(report, format_, "check"))
+        report = once() if watch is None else next(reports)
+    if watch is None:
+        finish(session, report, rendered(report, format_, "check"))
+    sys.exit(watched(session, reports, report, format_).exit_code)
+
+
+def _check_watch(watch: float | None, iterations: int | None, format_: Format) -> None:
+    """Refuse options that do not go together."""
+    if watch is None:
+        if iterations is not None:
+            raise click.UsageError("--iterations needs --watch")
+        return
+    if not _SHORTEST_S <= watch <= LONGEST_S:
+        raise click.UsageError(f"--watch takes {_SHORTEST_S} to {LONGEST_S} seconds")
+    if format_ not in {"table", "json"}:
+        raise click.UsageError(f"`check --watch` has no {format_}; it has table and json")
 
 
 @click.command(
@@ -243,12 +279,3 @@ def _rendered_findings(findings: Findings, format_: Format) -> str:
         case "junit":
             return findings_junit(findings)
     return findings_table(findings)
-
-
-def finish(session: Session, report: Report, result: str) -> None:
-    """Write a result where it belongs, and end with the report's exit code."""
-    if not session.is_quiet:
-        write(result)
-    elif report.exit_code:
-        click.echo(report.summary(), err=True)
-    sys.exit(report.exit_code)

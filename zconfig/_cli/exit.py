@@ -14,6 +14,8 @@ from typing import NoReturn
 
 import click
 
+from zconfig._cli.options import Session
+from zconfig._cli.report import Report
 from zconfig._redaction import MASK, without_commands
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -56,6 +58,20 @@ def write(text: str, *, nl: bool = True) -> None:
         click.echo(text, nl=nl)
     except OSError as error:
         fail(f"zconfig: the result cannot be written ({_reason(error)})")
+
+
+def tell(session: Session, report: Report, result: str) -> None:
+    """Write a result on standard output; with `--quiet`, what is wrong on standard error."""
+    if not session.is_quiet:
+        write(result)
+    elif report.exit_code:
+        click.echo(report.summary(), err=True)
+
+
+def finish(session: Session, report: Report, result: str) -> NoReturn:
+    """Write a result where it belongs, and end with the report's exit code."""
+    tell(session, report, result)
+    sys.exit(report.exit_code)
 
 
 def run(command: click.Command) -> NoReturn:

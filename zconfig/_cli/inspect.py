@@ -16,9 +16,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.check import finish, rendered
+from zconfig._cli.check import rendered
 from zconfig._cli.console import Part, as_json, draw
-from zconfig._cli.exit import write
+from zconfig._cli.exit import finish, write
 from zconfig._cli.options import Session, complete_alias, epilog, output, pass_session, with_quiet
 from zconfig._cli.render import Format
 from zconfig._cli.report import listed

@@ -134,7 +134,7 @@ def shown(
         total_s: Seconds after which it ends, if it does.
     """
     console = Console(stderr=True, highlight=False)
-    if not _is_wanted(session, console):
+    if not is_wanted(session, console):
         yield
         return
     connections = session.connections
@@ -159,12 +159,17 @@ def shown(
         unsubscribe()
 
 
-def _is_wanted(session: Session, console: Console) -> bool:
-    """Tell whether there is a terminal to draw on, and nobody else writes on it.
+def is_wanted(session: Session, console: Console) -> bool:
+    """Tell whether a console is a terminal to draw on, and the log is not written on it.
 
     rich takes some environments for a terminal that are a CI job's log.
     """
-    is_terminal = sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
-    if not is_terminal or session.is_quiet or session.is_verbose:
+    stream = sys.stderr if console.stderr else sys.stdout
+    is_terminal = stream.isatty() and console.is_terminal and not console.is_dumb_terminal
+    if not is_terminal or session.is_quiet:
         return False
-    return session.connections.configuration.options.log_format in {None, "none"}
+    return not (sys.stderr.isatty() and (session.is_verbose or _has_log(session)))
+
+
+def _has_log(session: Session) -> bool:
+    return session.connections.configuration.options.log_format not in {None, "none"}

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
 from rich.text import Text
 
-from zconfig._cli.console import as_json, draw, in_workspace, new_table, place
+from zconfig._cli.console import Part, as_json, draw, in_workspace, new_table, place
 from zconfig._cli.report import Failure, Report, Row
 from zconfig._redaction import without_commands
+from zconfig._registry.stats import AliasStats
 from zconfig.errors import Problem
 
 # All that XML 1.0 cannot hold, not even escaped.
@@ -106,15 +108,43 @@ def render_table(report: Report) -> str:
     table = new_table(*headers, wraps=_LONG)
     for row in report.rows:
         table.add_row(*_cells(row, shows_server=shows_server))
-    told = [row.failure.message for row in report.rows if row.failure]
-    told += unreported(report)
     parts = [table] if report.rows else []
-    return draw([*parts, *(Text(line) for line in told)])
+    return draw([*parts, *_messages(report)])
 
 
-def render_json(report: Report) -> str:
+def render_watch(report: Report) -> str:
+    """Return one round of `check --watch`: when it was, a table, and what is wrong below it."""
+    return draw(watch_parts(report)) + "\n"
+
+
+def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
+    """Yield the parts of one round of `check --watch`.
+
+    Args:
+        report: What was found out, with the counts of each alias.
+        note: What the heading ends with.
+    """
+    connected = sum(row.state == "connected" for row in report.rows)
+    heading = f"{report.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(report.rows)} connected{note}"
+    yield Text(heading, style="bold")
+    if report.rows:
+        headers = ("alias", "endpoint", "state", "last", "p50", "so far")
+        table = new_table(*headers, wraps={*_LONG, "so far"})
+        for row in report.rows:
+            table.add_row(*_watch_cells(row))
+        yield table
+    yield from _messages(report)
+
+
+def _messages(report: Report) -> Iterator[Text]:
+    """Yield what is wrong, whole."""
+    yield from (Text(row.failure.message) for row in report.rows if row.failure)
+    yield from map(Text, unreported(report))
+
+
+def render_json(report: Report, indent: int | None = 2) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    return as_json(report_values(report))
+    return as_json(report_values(report), indent)
 
 
 def report_values(report: Report) -> dict[str, Any]:
@@ -122,6 +152,7 @@ def report_values(report: Report) -> dict[str, Any]:
     return {
         "ok": report.exit_code == 0,
         "exit_code": int(report.exit_code),
+        "at": _instant(report.at),
         "elapsed_ms": round(report.elapsed_ms, 3),
         "aliases": [_row(row) for row in report.rows],
         "problems": [_problem(problem) for problem in report.problems],
@@ -184,12 +215,37 @@ def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
     yield Text(row.alias, style="bold")
     yield Text(row.endpoint or "")
     yield Text(row.db_name or "")
-    state = row.state if row.required else f"{row.state} (optional)"
-    yield Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
+    yield _state(row)
     if shows_server:
         yield Text(row.server_version or "")
-        yield Text("" if row.round_trip_ms is None else f"{row.round_trip_ms:.1f} ms")
+        yield _milliseconds(row.round_trip_ms)
     yield Text(row.origin or "")
+
+
+def _watch_cells(row: Row) -> Iterable[Text]:
+    yield Text(row.alias, style="bold")
+    yield Text(row.endpoint or "", no_wrap=True, overflow="ellipsis")
+    yield _state(row)
+    yield _milliseconds(row.round_trip_ms)
+    trips = row.stats and row.stats.round_trips
+    yield _milliseconds(trips.p50_ms if trips else None)
+    yield Text(_so_far(row.stats) if row.stats else "")
+
+
+def _so_far(stats: AliasStats) -> str:
+    """Return how often a connect failed, by cause, and how often each other event happened."""
+    events = {"lost": stats.losses, "recovered": stats.reconnects, "rotated": stats.rotations}
+    counts = {**stats.failures, **events}
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+
+
+def _state(row: Row) -> Text:
+    state = row.state if row.required else f"{row.state} (optional)"
+    return Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
+
+
+def _milliseconds(duration_ms: float | None) -> Text:
+    return Text("" if duration_ms is None else f"{duration_ms:.1f} ms")
 
 
 def unreported(report: Report) -> list[str]:
@@ -210,7 +266,19 @@ def _row(row: Row) -> dict[str, Any]:
     if row.failure:
         values["failure"]["exit_code"] = int(row.failure.exit_code)
         values["failure"]["elapsed_ms"] = rounded(row.failure.elapsed_ms)
+    if row.stats:
+        values["stats"] |= _stats(row.stats)
     return values
+
+
+def _stats(stats: AliasStats) -> dict[str, Any]:
+    trips = asdict(stats.round_trips) if stats.round_trips else None
+    rounded_trips = trips and {name: rounded(each) for name, each in trips.items()}
+    return {"since": _instant(stats.since), "round_trips": rounded_trips}
+
+
+def _instant(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

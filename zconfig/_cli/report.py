@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 
+from zconfig._channel.interruptible import run_concurrently, run_interruptibly
 from zconfig._cli.console import place
 from zconfig._connection import Connection
 from zconfig._registry import Connections
+from zconfig._registry.stats import AliasStats
 from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._spec import ConnectionSpec
@@ -77,6 +81,7 @@ class Row:
         server_version: What the server calls itself.
         round_trip_ms: The time of one ping.
         failure: Why it is not connected.
+        stats: What has happened to it since the command began; only with `--watch`.
     """
 
     alias: str
@@ -88,6 +93,7 @@ class Row:
     server_version: str | None = None
     round_trip_ms: float | None = None
     failure: Failure | None = None
+    stats: AliasStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +104,13 @@ class Report:
         rows: One for each alias.
         problems: What is wrong with the configuration, warnings included.
         elapsed_ms: How long it took.
+        at: When it was made, in UTC.
     """
 
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
     elapsed_ms: float
+    at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -135,11 +143,15 @@ def checked(
     def attempt(names: Sequence[str]) -> Outcomes:
         return connections.attempt(*names, wait=wait, timeout=timeout)
 
-    return reported(connections, aliases, attempt)
+    return reported(connections, aliases, attempt, timeout=timeout)
 
 
 def reported(
-    connections: Connections, aliases: Iterable[str], attempt: Callable[[Sequence[str]], Outcomes]
+    connections: Connections,
+    aliases: Iterable[str],
+    attempt: Callable[[Sequence[str]], Outcomes],
+    *,
+    timeout: float | None = None,
 ) -> Report:
     """Report what becomes of aliases, by default of all.
 
@@ -147,13 +159,16 @@ def reported(
         connections: The registry.
         aliases: Which ones; all of them count as required then.
         attempt: Connects them.
+        timeout: Seconds for the ping of each; its own by default.
     """
     started = time.perf_counter()
     named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
     configuration = connections.configuration
     wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
     outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))))
-    rows = tuple(_row(connections, a, each, forced=bool(named)) for a, each in outcomes.items())
+    described = partial(_row, connections, timeout, forced=bool(named))
+    works = [partial(described, *each) for each in outcomes.items()]
+    rows = tuple(run_interruptibly(partial(run_concurrently, works), lambda: None))
     problems = configuration.problems
     if named:
         problems = tuple(each for alias in named for each in _problems_of(configuration, alias))
@@ -185,11 +200,13 @@ def listed(connections: Connections) -> Report:
     return Report(tuple(rows), problems, configuration.elapsed_ms)
 
 
-def _row(connections: Connections, alias: str, outcome: Outcome, *, forced: bool) -> Row:
+def _row(
+    connections: Connections, timeout: float | None, alias: str, outcome: Outcome, *, forced: bool
+) -> Row:
     """Report what became of one alias; a server that stops answering at once has failed, too."""
     if isinstance(outcome, Connection):
         try:
-            return _connected(outcome, required=forced or outcome.spec.required)
+            return _connected(outcome, timeout, required=forced or outcome.spec.required)
         except ZConfigError as error:
             outcome = error
     required = forced or alias not in connections.configuration.optional
@@ -204,13 +221,13 @@ def _row(connections: Connections, alias: str, outcome: Outcome, *, forced: bool
     return replace(row, state="failed", failure=failure_of(outcome, spec))
 
 
-def _connected(connection: Connection, *, required: bool) -> Row:
+def _connected(connection: Connection, timeout: float | None, *, required: bool) -> Row:
     return replace(
         _configured(connection.spec),
         required=required,
         state="connected",
         server_version=connection.server.version,
-        round_trip_ms=connection.ping(),
+        round_trip_ms=connection.ping(timeout),
     )
 
 

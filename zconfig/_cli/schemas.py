@@ -9,7 +9,7 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-OF_COMMANDS = ("check", "wait", "list", "doctor", "top", "explain", "version")
+OF_COMMANDS = ("check", "wait", "list", "doctor", "explain", "version")
 """The commands that have JSON."""
 
 
@@ -25,7 +25,6 @@ def schema_of(command: str) -> Schema:
     """
     contents = {
         "doctor": _report(_DIAGNOSED),
-        "top": _report(_WATCHED, at=_text("when it was, in UTC", format="date-time")),
         "explain": _EXPLANATION,
         "version": _VERSIONS,
     }
@@ -90,6 +89,30 @@ _FAILURE = _object(
     line=_maybe(_LINE, "the line in that file"),
 )
 
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+_INSTANT = _text("when it was, in UTC", format="date-time")
+
+_STATS = _object(
+    state=_text("what it is doing", enum=["idle", "connecting", "connected", "lost", "retrying"]),
+    since=_INSTANT,
+    required=_boolean("whether its failure counts"),
+    last_error=_text("why it is lost or retrying"),
+    connects={**_COUNT, "description": "how often it was connected"},
+    failures={
+        "type": "object",
+        "additionalProperties": _COUNT,
+        "description": "how often an attempt to connect failed, by cause",
+    },
+    losses={**_COUNT, "description": "how often its server was lost"},
+    reconnects={**_COUNT, "description": "how often its server came back"},
+    rotations={**_COUNT, "description": "how often it took up new credentials"},
+    round_trips=_maybe(
+        _object(count=_COUNT, **dict.fromkeys(("last_ms", *_PERCENTILES), _MILLISECONDS)),
+        "of the latest pings: how many, the last, and what so many in 100 did not exceed",
+    ),
+)
+
 _ROW = _object(
     alias=_text("the connection's name"),
     endpoint=_maybe(_STRING, "where it leads, without credentials; null if that is not known"),
@@ -103,6 +126,7 @@ _ROW = _object(
     server_version=_maybe(_STRING, "what the server calls itself"),
     round_trip_ms=_maybe(_MILLISECONDS, "milliseconds of one ping"),
     failure=_maybe(_FAILURE, "why it is not connected"),
+    stats=_maybe(_STATS, "what has happened to it since the command began; only with `--watch`"),
 )
 
 _SEVERITY = _text(
@@ -140,39 +164,13 @@ _DIAGNOSED: Schema = {
 }
 
 
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
-
-_WATCHED: Schema = {
-    "state": _text(
-        "`retrying`: tried again in the background; `failed`: configured wrongly",
-        enum=["idle", "connecting", "connected", "lost", "retrying", "failed"],
-    ),
-    "since": _text("when it came into this state, in UTC", format="date-time"),
-    "connects": {**_COUNT, "description": "how often it was connected"},
-    "failures": {
-        "type": "object",
-        "additionalProperties": _COUNT,
-        "description": "how often an attempt to connect failed, by cause",
-    },
-    "losses": {**_COUNT, "description": "how often its server was lost"},
-    "reconnects": {**_COUNT, "description": "how often its server came back"},
-    "rotations": {**_COUNT, "description": "how often it took up new credentials"},
-    "round_trips": _maybe(
-        _object(count=_COUNT, **dict.fromkeys(("last_ms", *_PERCENTILES), _MILLISECONDS)),
-        "of the latest pings: how many, the last, and what so many in 100 did not exceed",
-    ),
-    "waiting_ms": _maybe(_MILLISECONDS, "for how long a ping has been under way; null for none"),
-}
-
-
-def _report(besides: Schema, **more: Schema) -> Schema:
-    """Return the schema of a report, with more keys in it and in each alias."""
+def _report(besides: Schema) -> Schema:
+    """Return the schema of a report, with more keys in each alias."""
     row = _object(**{**_ROW["properties"], **besides})
     return _object(
-        **more,
         ok=_boolean("whether every required alias is fine"),
         exit_code=_EXIT_CODE,
+        at=_INSTANT,
         elapsed_ms=_number("milliseconds that it took", minimum=0),
         aliases=_list(row, "the aliases, in the order they were asked for or declared"),
         problems=_list(_PROBLEM, "what is wrong with the configuration, warnings included"),
