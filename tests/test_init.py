@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -101,32 +102,40 @@ def test_what_takes_precedence_over_the_file_is_named(
 
 
 @pytest.mark.parametrize(
-    ("variable", "options", "path"),
+    ("variable", "options", "files"),
     [
         ("off", (), ".env"),
-        ("admin.env", (), ".env"),
-        (None, ("--env-file", "admin.env"), ".env"),
-        (None, ("--file", "config/ci.env"), "config/ci.env"),
-        (None, ("--file", ".env.ci"), ".env.ci"),
+        ("admin.env", (), ".env admin.env"),
+        ("admin.env:other.env", (), ".env admin.env other.env"),
+        (None, ("--env-file", "admin.env"), ".env admin.env"),
+        (None, ("--file", "config/ci.env"), "config/ci.env .env.local"),
+        (None, ("--file", ".env.ci"), ".env.ci .env.local"),
+        (None, ("--file", "x.env", "--profile", "p"), "x.env .env.local .env.p"),
     ],
 )
-def test_that_the_file_is_not_read_is_said_with_what_makes_it_read(
+def test_that_the_file_is_not_read_is_said_with_what_makes_it_read_beside_the_others(
     variable: str | None,
     options: tuple[str, ...],
-    path: str,
+    files: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "config").mkdir()
-    (tmp_path / "admin.env").touch(mode=0o600)
+    names = {"admin.env": "a", "other.env": "b", ".env.local": "c", ".env.p": "d"}
+    for name, alias in names.items():
+        (tmp_path / name).write_text(f"ZILLIZ_{alias}_URI=./{alias}.db\n")
+        (tmp_path / name).chmod(0o600)
     if variable:
-        monkeypatch.setenv("ZCONFIG_ENV_FILE", variable)
+        monkeypatch.setenv("ZCONFIG_ENV_FILE", variable.replace(":", os.pathsep))
     done = init("--uri", "./x.db", "--no-token", *options)
     assert done.exit_code == 0
+    path = os.pathsep.join(files.split())
     assert f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read" in done.output
     assert "try:" not in done.output
     monkeypatch.setenv("ZCONFIG_ENV_FILE", path)
-    assert CliRunner().invoke(zconfig, ["list"]).exit_code == 0
+    listed = json.loads(CliRunner().invoke(zconfig, ["list", "--format", "json"]).output)
+    expected = {"default", *(names[each] for each in files.split() if each in names)}
+    assert {each["alias"] for each in listed["aliases"]} == expected
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,10 @@ def _declared(
     names = names_read(configuration, path)
     above = " and ".join(map(str, outranking(alias, fields, names, configuration)))
     if not names:
-        hint = f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read"
+        states = {seen.path: seen.state for seen in configuration.files}
+        others = [e for e in configuration.options.dotenv_files if states.get(e) == "read"]
+        files = os.pathsep.join((path, *others))
+        hint = f"that file is not read: set ZCONFIG_ENV_FILE={files} to have it read"
     elif above:
         hint = f"{above} takes precedence: remove it to use this"
     else:

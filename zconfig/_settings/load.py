@@ -110,21 +110,11 @@ def _read_dotenvs(
     environ: Mapping[str, str], directory: Path, read: OptionsRead
 ) -> Iterable[SourceResult]:
     """Read the dotenv files, highest first; a file that was named must exist."""
-    options = read.options
-    if options.dotenv_is_off:
-        return
-    if options.env_file is not None:
-        origin = read.origins["env_file"]
-        for name in options.env_file:
-            yield _expected(_read_dotenv(directory, name, environ), origin)
-        return
-    profile = options.profile
-    layered = [f".env.{profile}.local", ".env.local", f".env.{profile}", ".env"]
-    results = [
-        _read_dotenv(directory, name, environ, named=False)
-        for name in (layered if profile else [".env.local", ".env"])
-    ]
-    yield from _with_profile(results, read) if profile else results
+    files, is_named = read.options.dotenv_files, read.options.env_file is not None
+    results = [_read_dotenv(directory, name, environ, named=is_named) for name in files]
+    if is_named:
+        return [_expected(each, read.origins["env_file"]) for each in results]
+    return _with_profile(results, read) if read.options.profile else results
 
 
 def _read_dotenv(

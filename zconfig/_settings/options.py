@@ -162,6 +162,15 @@ class LoaderOptions(BaseModel):
         return self.env_file is not None and [path.lower() for path in self.env_file] == [OFF]
 
     @property
+    def dotenv_files(self) -> tuple[str, ...]:
+        """The dotenv files that are looked for, highest first."""
+        if self.dotenv_is_off or self.env_file is not None:
+            return () if self.dotenv_is_off else self.env_file or ()
+        if not self.profile:
+            return (".env.local", ".env")
+        return (f".env.{self.profile}.local", ".env.local", f".env.{self.profile}", ".env")
+
+    @property
     def secrets_dirs(self) -> tuple[str, ...]:
         """The directories of secrets that are named."""
         return tuple(path for path in self.secrets_dir if path.lower() != OFF)
