@@ -28,9 +28,8 @@ from tests.support.topology import (
     telling,
     topology_server,
 )
-from zconfig import events
+from zconfig import _topology, events
 from zconfig._connection import State
-from zconfig._topology import fetch
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import (
     ConnectError,
@@ -146,7 +145,7 @@ def test_a_primary_is_lost_until_another_one_is_told_of(cluster: Cluster) -> Non
 def test_roles_that_are_swapped_while_all_is_well_are_followed_when_it_is_time(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "REFRESH_S", 0.1)
+    monkeypatch.setattr(_topology, "REFRESH_S", 0.1)
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)
         connection = connections["world"]
@@ -190,7 +189,7 @@ async def demoted_on_a_loop(aio: AsyncConnections, cluster: Cluster, ears: Ears)
 def test_a_new_primary_that_does_not_accept_us_is_not_followed(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "REFRESH_S", 0.1)
+    monkeypatch.setattr(_topology, "REFRESH_S", 0.1)
     cluster.members[1].secrets = {"another-key"}
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)

@@ -48,10 +48,10 @@ from zconfig._topology import (
     Member,
     Topology,
     TopologyCache,
+    _exchange,
     fetch_topology,
     parse_topology,
 )
-from zconfig._topology.fetch import _exchange
 from zconfig.errors import ConnectError, Stage
 
 if TYPE_CHECKING:

@@ -1,36 +1,45 @@
-"""A global cluster's topology: asked for over HTTPS, in time, and kept until a newer one is told.
+"""A global cluster's topology: asked for over HTTPS, read, and kept until a newer one is told.
+
+What is known of the service that tells it is what pymilvus 3.0.2 does, in
+`client/global_topology.py`: the URL, the header, the fields of the answer, when it asks again.
 
 `http.client` writes the request and reads the answer. The connection is our own, as the probe's:
 its timeouts would start anew with each byte, and its errors do not tell the causes apart.
+
+A failure is a `StageError` of the room of diagnosis, with the class that stands for the cause;
+beyond `parse_topology`, what it saw is masked, and on one line.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
+import re
 import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zconfig._deadline import backoff_s
 from zconfig._diagnosis.model import Diagnosis, StageError
 from zconfig._diagnosis.network import dial, resolve_target
 from zconfig._diagnosis.tls import TLSStream, start_tls, tls_failure
 from zconfig._diagnosis.tls_files import client_context
-from zconfig._endpoint import Endpoint
+from zconfig._endpoint import Endpoint, EndpointError, parse_uri
 from zconfig._redaction import evidence
-from zconfig._topology.model import Topology, message_of, parse_topology
 from zconfig._version import __version__
 from zconfig.errors import (
     ClosedByPeerError,
     ConnectError,
     MalformedTopologyError,
     MissingCredentialsError,
+    NoPrimaryError,
     NotGlobalClusterError,
     NotPermittedError,
     RejectedCredentialsError,
@@ -44,6 +53,132 @@ if TYPE_CHECKING:
     from zconfig._redaction import Hidden
     from zconfig._spec import ConnectionSpec
 
+
+T = TypeVar("T")
+
+
+# --- what a topology is --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One cluster of a global cluster; the primary alone is writable, and all have TLS."""
+
+    cluster_id: str
+    endpoint: Endpoint
+    readable: bool
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The members of a global cluster, of which one is writable; its version grows."""
+
+    version: int
+    members: tuple[Member, ...]
+
+    @property
+    def primary(self) -> Member:
+        """The member that takes writes."""
+        return next(member for member in self.members if member.writable)
+
+
+_READABLE, _WRITABLE = 1, 2
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,40}")
+
+
+def parse_topology(body: bytes) -> Topology:
+    """Read the answer to the request for a topology.
+
+    Raises:
+        StageError: It says that the request failed, is no topology, or has no single primary. Its
+            detail repeats what came from outside: mask it before it is shown.
+
+    Example:
+        >>> body = b'''{"code": 0, "data": {"version": "7", "clusters": [
+        ...     {"clusterId": "in01-a", "endpoint": "https://a.example", "capability": 3},
+        ...     {"clusterId": "in01-b", "endpoint": "b.example:19530", "capability": 1}]}}'''
+        >>> topology = parse_topology(body)
+        >>> topology.version, topology.primary.cluster_id
+        (7, 'in01-a')
+    """
+    answer = _typed(dict, _json(body), "the answer")
+    # Left out it means success, to pymilvus as well: some encoders leave out what is zero.
+    if code := _typed(int, answer.get("code", 0), "code"):
+        raise StageError(TopologyRefusedError, f"code {code}: {_message(answer)}")
+    data = _typed(dict, answer.get("data"), "data")
+    clusters = _typed(list, data.get("clusters"), "data.clusters")
+    members = tuple(_member(f"cluster {number}", it) for number, it in enumerate(clusters, 1))
+    writable = sum(member.writable for member in members)
+    if writable != 1:
+        raise StageError(NoPrimaryError, f"{writable} of {len(members)} members are writable")
+    return Topology(_version(data.get("version")), members)
+
+
+def _message_of(body: bytes) -> str:
+    """Return the message in an answer, or an empty text if it has none."""
+    try:
+        return _message(_typed(dict, _json(body), "the answer"))
+    except StageError:
+        return ""
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        pass
+    raise StageError(MalformedTopologyError, "the answer is not JSON")
+
+
+def _message(answer: dict[str, Any]) -> str:
+    message = answer.get("message")
+    return message if isinstance(message, str) else ""
+
+
+def _member(name: str, value: Any) -> Member:
+    cluster = _typed(dict, value, name)
+    cluster_id = _typed(str, cluster.get("clusterId"), f"clusterId of {name}")
+    endpoint = _typed(str, cluster.get("endpoint"), f"endpoint of {name}")
+    capability = _typed(int, cluster.get("capability"), f"capability of {name}")
+    return Member(
+        cluster_id,
+        _endpoint(name, endpoint),
+        readable=bool(capability & _READABLE),
+        writable=bool(capability & _WRITABLE),
+    )
+
+
+def _endpoint(name: str, text: str) -> Endpoint:
+    try:
+        endpoint = parse_uri(text if "://" in text else f"https://{text}")
+        # The token goes there: an answer must not make us send it in plaintext.
+        seen = "" if endpoint.secure else "it is without TLS"
+    except EndpointError as error:
+        seen = error.message
+    if seen:
+        raise StageError(MalformedTopologyError, f"endpoint of {name}: {seen}")
+    return endpoint
+
+
+def _version(value: Any) -> int:
+    text = str(value) if isinstance(value, int | str) else ""
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise StageError(MalformedTopologyError, "data.version is not a whole number")
+    return int(text)
+
+
+_KINDS = {dict: "an object", list: "an array", str: "a text", int: "a whole number"}
+
+
+def _typed(kind: type[T], value: Any, name: str) -> T:
+    # To Python a truth value is a number, too.
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    raise StageError(MalformedTopologyError, f"{name} is not {_KINDS[kind]}")
+
+
+# --- the request ---------------------------------------------------------------------------
 
 _PATH = "/global-cluster/topology"
 _LARGEST = 65536
@@ -174,9 +309,6 @@ def fetch_topology(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -
         spec: The connection that asks, for its credentials.
         target: Where the spec's endpoint leads, and through which proxy.
         deadline: The monotonic instant to stop at; names, TLS and reading included.
-
-    Raises:
-        StageError: The topology cannot be had; nothing secret is in the detail.
     """
     number = 1
     while True:
@@ -206,9 +338,11 @@ def _topology_in(answer: _Answer, *, has_token: bool) -> Topology:
     error = _BY_STATUS.get(answer.status) or _BY_HUNDRED.get(answer.status // 100)
     if answer.status in _ABOUT_CREDENTIALS and not has_token:
         error = MissingCredentialsError
-    said = " ".join(filter(None, (answer.reason, message_of(answer.body))))
+    said = " ".join(filter(None, (answer.reason, _message_of(answer.body))))
     raise StageError(error or MalformedTopologyError, f"HTTP {answer.status} {said}")
 
+
+# --- the newest answer ---------------------------------------------------------------------
 
 REFRESH_S = 300.0
 """Seconds after which the topology is asked for again, as pymilvus does."""
@@ -222,8 +356,7 @@ class TopologyCache:
     request rather than make several. After a fork, make a new one.
 
     Args:
-        ask: Asks for the topology until a monotonic instant, as `fetch_topology` does; raises
-            `StageError`.
+        ask: Asks for the topology until a monotonic instant, as `fetch_topology` does.
     """
 
     def __init__(self, ask: Callable[[float], Topology]) -> None:
@@ -245,27 +378,13 @@ class TopologyCache:
         return self._due
 
     def primary(self, deadline: float) -> Endpoint:
-        """Return the primary's endpoint; asks only if no topology is known.
-
-        Args:
-            deadline: The monotonic instant to stop at.
-
-        Raises:
-            StageError: No topology is known, and none can be had.
-        """
+        """Return the primary's endpoint; asks only if no topology is known."""
         while (topology := self._topology) is None:
             self.refresh(deadline)
         return topology.primary.endpoint
 
     def refresh(self, deadline: float) -> None:
-        """Ask again, or wait for the answer to a request that is under way.
-
-        Args:
-            deadline: The monotonic instant to stop at.
-
-        Raises:
-            StageError: The topology cannot be had; the one that is known stays.
-        """
+        """Ask again, or wait for a request under way; on a failure the known topology stays."""
         before = self._requests
         # This lock is the request under way; nobody needs it to read what is known.
         if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
