@@ -258,23 +258,23 @@ def manager_readings(
 def _read_manager(manager: SecretManager, subject: str) -> SourceResult:
     shown = printable(redact_uri(subject) if "://" in subject else subject)
 
-    def unread(code: str, message: str, remedy: str) -> SourceResult:
-        origin = Origin(manager.name, manager.option, shown)
-        return SourceResult(manager.name, problems=(Problem(code, message, remedy, origin=origin),))
+    origin = Origin(manager.name, manager.option, shown)
 
     def read() -> SourceResult:
         try:
             with manager.opened(subject) as variables:
                 return read_mapping(variables, source=manager.name, path=shown)
         except ImportError:
-            command = install_command(manager.package)
-            return unread(
-                "missing_extra", "needs packages that are not installed", f"run: {command}"
-            )
+            what = "needs packages that are not installed"
+            remedy = f"run: {install_command(manager.package)}"
+        problem = Problem("missing_extra", what, remedy, origin=origin)
+        return SourceResult(manager.name, problems=(problem,))
 
     def failed(cause: str) -> SourceResult:
         remedy = manager.remedies.get(cause, manager.remedy)
-        return unread("manager_failed", f"could not be read ({cause})", remedy)
+        what = f"could not be read ({cause})"
+        problem = Problem("manager_failed", what, remedy, origin=origin)
+        return SourceResult(manager.name, problems=(problem,))
 
     return read_in_time(read, failed)
 
