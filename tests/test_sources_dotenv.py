@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden, Secret
 from zconfig._sources.base import FileStatus, is_key
-from zconfig._sources.dotenv import read_dotenv
-from zconfig._sources.dotenv_parser import parse_lines
+from zconfig._sources.dotenv import parse_lines, read_dotenv
 
 SECRET = "s3cret-pa55"
 
@@ -389,7 +388,7 @@ def test_a_sum_of_values_that_is_too_large_costs_the_values_beyond_it(read):
 
 
 def test_lines_that_cannot_matter_are_not_parsed(read, monkeypatch):
-    monkeypatch.setattr("zconfig._sources.dotenv_parser.parse_stream", None)
+    monkeypatch.setattr("zconfig._sources.dotenv.parse_stream", None)
 
     reading = read("b\nb c\n=\nFOO='a'\nBAR=\"x y\" # c\nBAZ='\nZILLIZ_A=a\n")
 
@@ -414,7 +413,7 @@ def test_a_traceback_with_locals_tells_no_value(read, monkeypatch):
     def fail(_stream):
         raise RuntimeError
 
-    monkeypatch.setattr("zconfig._sources.dotenv_parser.parse_stream", fail)
+    monkeypatch.setattr("zconfig._sources.dotenv.parse_stream", fail)
     lines = [f"{key}={quote}{SECRET}{quote}" for key in ("ZILLIZ_A", "FOO") for quote in "'\" "]
     with pytest.raises(RuntimeError) as caught:
         read("\n".join(reversed(lines)))

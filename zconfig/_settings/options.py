@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from zconfig._origin import Origin
-from zconfig._settings.fields import LONGEST_S, Variable
+from zconfig._settings.fields import LONGEST_S, Variable, reject
 from zconfig._settings.names import check_alias, nearest, normalize_alias
 from zconfig._settings.validation import problem_of
-from zconfig._settings.validators import reject
 from zconfig._sources.base import Entry, not_read, oddities, plain
 from zconfig.errors import Problem
 

@@ -1,19 +1,31 @@
-"""One dotenv file, with the variables in its values expanded."""
+"""One dotenv file: its lines as python-dotenv reads them, and its values expanded.
+
+Only a quote that is not closed is read otherwise: it swallows no line that follows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+from dotenv.parser import parse_stream
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden, Secret
-from zconfig._sources.base import Entry, FileStatus, SourceResult, absent, is_read, is_text
-from zconfig._sources.dotenv_parser import (
-    BAD_LINE,
-    UNBALANCED_QUOTE,
-    Assignment,
-    parse_lines,
+from zconfig._sources.base import (
+    Entry,
+    FileStatus,
+    SourceResult,
+    absent,
+    is_read,
+    is_text,
+    oddities,
+    plain,
+    plain_text,
 )
 from zconfig._sources.environment import is_unread_place
 from zconfig._sources.expansion import (
@@ -97,7 +109,7 @@ class _Contents:
         """Take in the next assignment."""
         origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
         if assignment.fault and assignment.fault is not UNBALANCED_QUOTE:
-            self._misread.append(_misread(assignment.fault, origin))
+            self._misread.append(_filled(assignment.fault, origin))
         elif is_read(assignment.key):
             self._keep(origin, self._take(assignment, origin))
         else:
@@ -144,7 +156,7 @@ class _Contents:
     def _value(self, assignment: Assignment, origin: Origin) -> Expanded:
         value = assignment.read()
         if isinstance(value, Problem):
-            fault = _misread(value, origin) if value is BAD_LINE else replace(value, origin=origin)
+            fault = _filled(value, origin) if value is BAD_LINE else replace(value, origin=origin)
             return Expanded(Hidden(""), (fault,))
         if assignment.literal or "${" not in value:
             return Expanded(value)
@@ -167,7 +179,7 @@ class _Contents:
         self._ours[origin.key] = origin, value
 
 
-def _misread(fault: Problem, origin: Origin) -> Problem:
+def _filled(fault: Problem, origin: Origin) -> Problem:
     return replace(fault, remedy=fault.remedy.format(key=origin.key), origin=origin)
 
 
@@ -198,3 +210,167 @@ def _not_text(name: str) -> Problem:
         "set it again as UTF-8",
         origin=Origin("environment", name),
     )
+
+
+# --- its lines -----------------------------------------------------------------------------
+
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_BYTE_ORDER_MARK = "\ufeff"
+_START = re.compile(
+    r"\s*(?:export\s+)?+(?P<mark>'?)(?P<key>[^=#\s']*)(?P=mark)\s*"
+    r"(?P<equals>=\s*(?P<quote>['\"])?)?",
+)
+_NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_CLOSING = {quote: re.compile(rf"(?:\\.|[^{quote}\\])*{quote}") for quote in ("'", '"')}
+_REST = re.compile(r"\s*(?:#.*)?")
+_COMMENT = re.compile(r"\s#")
+# Other spellings may be anything, and what follows a lower-case name may be a part of a secret.
+_NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG|MILVUS)_[A-Z0-9_]+")
+_UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
+
+UNBALANCED_QUOTE = Problem(
+    "unbalanced_quote",
+    "the quote that opens on this line is not closed",
+    "close it; a quote inside the value is written with a backslash before it",
+)
+BAD_LINE = Problem(
+    "bad_line",
+    "the line is not of the form KEY=value",
+    "write {key}=… with nothing before the name and no other character in it",
+)
+NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write {key}=…")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One statement of a dotenv file.
+
+    Args:
+        key: The key as written; of a line that is no assignment, the setting of ours it names.
+        text: The value as written, with its quotes and what follows them.
+        line: Where it begins, from 1.
+        quote: The quote that it begins with.
+        fault: Why there is no value; its origin is not set.
+    """
+
+    key: str
+    text: Hidden
+    line: int
+    quote: str | None = None
+    fault: Problem | None = None
+
+    @property
+    def literal(self) -> bool:
+        """Whether the value is in single quotes."""
+        return self.quote == "'"
+
+    def read(self) -> Hidden | Problem:
+        """Return the value, unquoted and not expanded, or why there is none."""
+        if self.fault is not None:
+            return self.fault
+        if self.quote is None:
+            return self.text
+        value = next(parse_stream(io.StringIO(f"KEY={self.text}"))).value
+        return BAD_LINE if value is None else Hidden(value)
+
+
+class _Start(NamedTuple):
+    """What a line begins with: no match, whose `repr` would show the line.
+
+    Args:
+        key: What is where a key is expected.
+        equals: Whether `=` follows it.
+        quote: The quote that follows that.
+        end: Where what was taken ends.
+    """
+
+    key: Hidden
+    equals: bool
+    quote: str | None
+    end: int
+
+
+def parse_lines(text: Hidden) -> Iterator[Assignment]:
+    """Yield the assignments in a dotenv file, and the lines that only look like one of ours.
+
+    python-dotenv lets a quote that is not closed run on to the next one, wherever that is. Here
+    a quoted value goes on over further lines only if its end is followed by nothing but a
+    comment, and if no setting of ours begins in between; otherwise the line is at fault alone.
+
+    Args:
+        text: All of the file.
+    """
+    # Files that were put together have a mark where each of them began.
+    lines = [Hidden(line.removeprefix(_BYTE_ORDER_MARK)) for line in _LINE_END.split(text)]
+    next_statement = 0
+    for index, line in enumerate(lines):
+        if index < next_statement:
+            continue
+        start = _start(line)
+        if not start.equals or _NAME.fullmatch(start.key) is None:
+            yield from _misread(line, index + 1)
+        elif start.quote is None:
+            yield Assignment(str(start.key), _unquoted(line, start.end), index + 1)
+        else:
+            last = _last_line(lines, index, start)
+            yield _quoted(lines[index : last + 1], index + 1, start)
+            next_statement = max(last, index) + 1
+
+
+def _start(line: Hidden) -> _Start:
+    found = next(_START.finditer(line))
+    return _Start(Hidden(found["key"]), found["equals"] is not None, found["quote"], found.end())
+
+
+def _misread(line: Hidden, number: int) -> Iterator[Assignment]:
+    """Yield what names a setting of ours in a line that is no assignment."""
+    readable = Hidden(plain_text(line))
+    start = _start(readable)
+    is_name = _NAME.fullmatch(start.key) is not None
+    if start.equals and is_name and is_read(start.key):
+        odd = "".join(char for char in line.partition("=")[0] if not char.isascii())
+        has = f"the name has {oddities(odd)} in it"
+        fault = replace(BAD_LINE, message=has)
+        yield Assignment(str(start.key), Hidden(""), number, fault=fault)
+        return
+    ends = not start.equals and _REST.fullmatch(readable, start.end) is not None
+    if ends and not start.key:
+        return
+    alone = ends and is_name
+    # All of the line, or what follows a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
+    name = (_UPPER if alone else _NAME).match(start.key)
+    if name is None or not is_read(name[0]):
+        name = _NAMED.search(readable)
+    if name is not None and is_read(name[0]):
+        yield Assignment(name[0], Hidden(""), number, fault=NO_EQUALS if alone else BAD_LINE)
+
+
+def _last_line(lines: list[Hidden], first: int, start: _Start) -> int:
+    """Return the index of the line that a quoted value ends on, -1 if its quote is not closed."""
+    closing = _CLOSING[start.quote or ""]
+    if closing.match(lines[first], start.end):
+        return first
+    for index in range(first + 1, len(lines)):
+        if _is_ours(lines[index]):
+            return -1
+        if end := closing.match(lines[index]):
+            return index if _REST.fullmatch(lines[index], end.end()) else -1
+    return -1
+
+
+def _is_ours(line: Hidden) -> bool:
+    start = _start(line)
+    return start.equals and is_read(plain(start.key))
+
+
+def _quoted(statement: list[Hidden], number: int, start: _Start) -> Assignment:
+    if not statement:
+        return Assignment(str(start.key), Hidden(""), number, fault=UNBALANCED_QUOTE)
+    text = Hidden("\n".join(statement)[start.end - 1 :])
+    return Assignment(str(start.key), text, number, start.quote)
+
+
+def _unquoted(line: Hidden, begin: int) -> Hidden:
+    """Return the value that begins somewhere, up to a comment: a `#` after white space."""
+    comment = _COMMENT.search(line, begin - 1)
+    return Hidden(line[begin : comment.start() if comment else None].rstrip())
