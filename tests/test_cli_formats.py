@@ -8,8 +8,9 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
 import grpc
@@ -24,10 +25,11 @@ from tests.support.faults import grpc_server, refused
 from tests.support.processes import REPOSITORY
 from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
 from zconfig._cli.app import zconfig
+from zconfig._cli.generate import OF_COMMANDS, schema_of
 from zconfig._cli.options import FORMATS
 from zconfig._cli.render import annotation, render_github, render_junit
 from zconfig._cli.report import Failure, Report, Row
-from zconfig._cli.schemas import OF_COMMANDS, schema_of
+from zconfig._cli.schemas import json_schema_of, json_value
 from zconfig.errors import ExitCode, Problem
 
 
@@ -113,6 +115,36 @@ def test_a_schema_refuses_what_lacks_a_key(command: str, mixed: dict[str, str]) 
         without = copy.copy(printed)
         del without[key]
         assert not validator.is_valid(without), key
+
+
+def test_a_field_is_described_by_its_type_and_by_the_docstring_alone() -> None:
+    @dataclass(frozen=True)
+    class Seen:
+        """What was seen.
+
+        Attributes:
+            ok: Whether it is well.
+
+        Args:
+            took_ms: Milliseconds that it took;
+                `None` if that is not known.
+            state: How it is.
+        """
+
+        took_ms: float | None
+        state: Literal["new", "old"]
+
+        @property
+        def ok(self) -> bool:
+            return self.state == "new"
+
+    properties = json_schema_of(Seen)["properties"]
+    assert properties["ok"] == {"type": "boolean", "description": "Whether it is well."}
+    told = "Milliseconds that it took; null if that is not known."
+    number = {"type": ["number", "null"], "minimum": 0}
+    assert properties["took_ms"] == {**number, "description": told}
+    assert properties["state"]["enum"] == ["new", "old"]
+    assert json_value(Seen(1.23456, "old")) == {"ok": False, "took_ms": 1.235, "state": "old"}
 
 
 def keys_of(schema: Any) -> Iterator[str]:

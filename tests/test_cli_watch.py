@@ -61,7 +61,7 @@ def checks(connections: Connections, timeout: float | None = None) -> Iterator[R
 
 
 def row_of(report: Report, alias: str = "default") -> tuple[Row, AliasStats]:
-    row = next(each for each in report.rows if each.alias == alias)
+    row = next(each for each in report.aliases if each.alias == alias)
     assert row.stats
     return row, row.stats
 
@@ -103,7 +103,7 @@ def test_servers_that_do_not_answer_are_waited_for_at_the_same_time(fake: FakeMi
         fake.hold()
         report = next(reports)
     assert report.exit_code == ExitCode.UNREACHABLE
-    assert all(row.failure and row.failure.cause == "server_silent" for row in report.rows)
+    assert all(row.failure and row.failure.cause == "server_silent" for row in report.aliases)
     assert report.elapsed_ms < 2 * 1.5e3, "one timeout, not three"
 
 

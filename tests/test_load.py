@@ -394,7 +394,7 @@ def test_an_alias_that_cannot_be_one_is_not_lost(tmp_path: Path) -> None:
                 refused()
             assert [each.origin.key for each in caught.value.problems if each.origin] == [*environ]
         report = listed(connections)
-        assert [(row.alias, row.state) for row in report.rows][1] == ("token", "failed")
+        assert [(row.alias, row.state) for row in report.aliases][1] == ("token", "failed")
         assert all(name in report.summary() for name in environ)
         assert len(connections.explain("token").aliases[0].problems) == 2
 

@@ -26,6 +26,9 @@ class Origin:
         line: Line in that file, from 1; `None` where the file is the value.
         via: The file that a `_FILE` variable pointed to; `None` otherwise.
 
+    Attributes:
+        text: All of that in one line.
+
     Example:
         >>> str(Origin("dotenv", "ZILLIZ_PROD_URI", ".env", 3))
         'ZILLIZ_PROD_URI (.env:3)'
@@ -40,6 +43,11 @@ class Origin:
     path: str | None = None
     line: int | None = None
     via: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of that in one line."""
+        return str(self)
 
     @property
     def name(self) -> str:

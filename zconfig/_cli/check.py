@@ -14,7 +14,6 @@ from zconfig._cli.doctor import (
     Findings,
     examined,
     findings_github,
-    findings_json,
     findings_junit,
     findings_table,
 )
@@ -249,7 +248,7 @@ def doctor(
     named = (*aliases, *more)
     with shown(session, named):
         findings = examined(session.connections, named, timeout=timeout)
-    finish(session, findings.report, _rendered_findings(findings, format_))
+    finish(session, findings, _rendered_findings(findings, format_))
 
 
 def rendered(report: Report, format_: Format, command: str) -> str:
@@ -273,7 +272,7 @@ def rendered(report: Report, format_: Format, command: str) -> str:
 def _rendered_findings(findings: Findings, format_: Format) -> str:
     match format_:
         case "json":
-            return findings_json(findings)
+            return render_json(findings)
         case "github":
             return findings_github(findings)
         case "junit":

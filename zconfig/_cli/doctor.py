@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.console import Part, as_json, draw, new_table
+from zconfig._cli.console import Part, draw, new_table
 from zconfig._cli.render import (
     annotation,
     github_lines,
     render_junit,
-    report_values,
-    rounded,
     unreported,
 )
 from zconfig._cli.report import Failure, Report, Row, checked
@@ -44,49 +42,49 @@ _SAID_BY_SERVER = (Stage.MILVUS, Stage.CREDENTIALS, Stage.DATABASE)
 _TOLD_BY_GRPC = (Stage.MATERIAL, Stage.TLS, Stage.HTTP2, *_SAID_BY_SERVER)
 
 
+def _name(stage: Stage) -> str:
+    return "configuration" if stage is Stage.PARSE else str(stage)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One stage of one connection.
 
     Args:
-        stage: Which one.
-        state: `ok`, `failed`, or `skipped`: not reached, or not needed.
+        stage: Its name.
+        state: `skipped`: not reached, or not needed.
         seen: What was seen in it, or why it is not needed.
         elapsed_ms: Milliseconds it took; `None` where nothing was measured.
     """
 
-    stage: Stage
+    stage: Stage = field(metadata={"json": _name})
     state: State
     seen: str = ""
     elapsed_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Examination:
+class Examination(Row):
     """What was found out about one connection.
 
     Args:
-        row: What `check` reports of it.
-        steps: Every stage, in order.
-        advisories: What to look after, though it does not fail.
+        stages: Every stage, in order.
+        warnings: What to look after, though it does not fail.
     """
 
-    row: Row
-    steps: tuple[Step, ...]
-    advisories: tuple[str, ...] = ()
+    stages: tuple[Step, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What was found out about all of them.
+class Findings(Report):
+    """What was found out about all of them; their exit code is that of `check`.
 
     Args:
-        report: What `check` reports; its exit code counts.
-        examinations: One for each row of it.
+        aliases: The aliases, in the order they were asked for or declared.
     """
 
-    report: Report
-    examinations: tuple[Examination, ...]
+    aliases: tuple[Examination, ...]
 
 
 def examined(
@@ -116,9 +114,9 @@ def examined(
     load_ms = connections.configuration.elapsed_ms
     examinations = (
         _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)
-        for row in report.rows
+        for row in report.aliases
     )
-    return Findings(report, tuple(examinations))
+    return Findings(tuple(examinations), report.problems, report.elapsed_ms, report.at)
 
 
 def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
@@ -149,7 +147,7 @@ def _examination(
     row: Row, spec: ConnectionSpec | None, results: tuple[StageResult, ...], load_ms: float
 ) -> Examination:
     if spec is None or row.endpoint is None:
-        return Examination(row, tuple(_until(Stage.PARSE, {}, row.failure)))
+        return _with(row, _until(Stage.PARSE, {}, row.failure))
     passed = {
         Stage.PARSE: Step(Stage.PARSE, "ok", row.origin or "", load_ms),
         **_not_needed(spec),
@@ -162,7 +160,12 @@ def _examination(
     looked_after = advisories(probe_target(spec), results, host_environment, datetime.now(UTC))
     named = (with_names(each, spec.name_of) for each in looked_after)
     hinted = row.failure.hint if row.failure else ""
-    return Examination(row, tuple(steps), tuple(each for each in named if each not in hinted))
+    return _with(row, steps, (each for each in named if each not in hinted))
+
+
+def _with(row: Row, steps: Iterable[Step], warnings: Iterable[str] = ()) -> Examination:
+    values = {each.name: getattr(row, each.name) for each in fields(row)}
+    return Examination(**values, stages=tuple(steps), warnings=tuple(warnings))
 
 
 def _probe_step(result: StageResult) -> Step:
@@ -233,54 +236,44 @@ def findings_table(findings: Findings) -> str:
     return draw(_parts(findings))
 
 
-def findings_json(findings: Findings) -> str:
-    """Return one JSON object: that of `check`, with the stages and warnings of each alias."""
-    values = report_values(findings.report)
-    for row, examination in zip(values["aliases"], findings.examinations, strict=True):
-        row["stages"] = [_step_values(step) for step in examination.steps]
-        row["warnings"] = list(examination.advisories)
-    return as_json(values)
-
-
 def findings_github(findings: Findings) -> str:
     """Return the annotations of `check`, and one for each warning."""
     advisories = (
-        annotation("warning", f"{each.row.alias}: {warning}")
-        for each in findings.examinations
-        for warning in each.advisories
+        annotation("warning", f"{each.alias}: {warning}")
+        for each in findings.aliases
+        for warning in each.warnings
     )
-    return "\n".join((*github_lines(findings.report), *advisories))
+    return "\n".join((*github_lines(findings), *advisories))
 
 
 def findings_junit(findings: Findings) -> str:
     """Return the test cases of `check`, with the stages and warnings as their output."""
-    outputs = {each.row.alias: "\n".join(_lines(each)) for each in findings.examinations}
-    return render_junit(findings.report, "doctor", outputs)
+    outputs = {each.alias: "\n".join(_lines(each)) for each in findings.aliases}
+    return render_junit(findings, "doctor", outputs)
 
 
 def _lines(examination: Examination) -> Iterator[str]:
-    for step in examination.steps:
+    for step in examination.stages:
         told = (_name(step.stage), step.state, _time(step), step.seen)
         yield "  ".join(filter(None, told))
-    yield from (f"warning  {warning}" for warning in examination.advisories)
+    yield from (f"warning  {warning}" for warning in examination.warnings)
 
 
 def _parts(findings: Findings) -> Iterator[Part]:
-    for examination in findings.examinations:
+    for examination in findings.aliases:
         yield _heading(examination)
-        if examination.row.endpoint:
+        if examination.endpoint:
             yield _stages(examination)
-        remarks = _remarks(examination, findings.report)
+        remarks = _remarks(examination, findings)
         if remarks.row_count:
             yield remarks
             yield Text("")
-    yield from (Text(line) for line in unreported(findings.report))
-    if len(findings.examinations) > 1:
+    yield from (Text(line) for line in unreported(findings))
+    if len(findings.aliases) > 1:
         yield Text(_summary(findings))
 
 
-def _heading(examination: Examination) -> Text:
-    row = examination.row
+def _heading(row: Row) -> Text:
     state = row.state if row.required else f"{row.state} (optional)"
     heading = Text(row.alias, style="bold")
     heading.append(f"  {row.endpoint}" if row.endpoint else "", "not bold")
@@ -290,16 +283,12 @@ def _heading(examination: Examination) -> Text:
 def _stages(examination: Examination) -> Table:
     table = new_table("stage", "state", "time", "seen", wraps={"seen"})
     table.columns[2].justify = "right"
-    for step in examination.steps:
+    for step in examination.stages:
         style = _STYLES[step.state]
         table.add_row(
             Text(_name(step.stage)), Text(step.state, style), Text(_time(step)), Text(step.seen)
         )
     return table
-
-
-def _name(stage: Stage) -> str:
-    return "configuration" if stage is Stage.PARSE else str(stage)
 
 
 def _time(step: Step) -> str:
@@ -311,9 +300,9 @@ def _time(step: Step) -> str:
 def _remarks(examination: Examination, report: Report) -> Table:
     """Return what went wrong, what to do about it, and what to look after."""
     remarks = Table.grid(padding=(0, 2))
-    for name, text in _said_of(examination.row, report):
+    for name, text in _said_of(examination, report):
         remarks.add_row(Text(name, _STYLES["failed"] if name == "failed" else "bold"), Text(text))
-    for warning in examination.advisories:
+    for warning in examination.warnings:
         remarks.add_row(Text("warning", "yellow"), Text(warning))
     return remarks
 
@@ -338,14 +327,5 @@ def _said_of(row: Row, report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _summary(findings: Findings) -> str:
-    fine = sum(not each.row.failure for each in findings.examinations)
-    return f"{fine} of {len(findings.examinations)} connections are fine"
-
-
-def _step_values(step: Step) -> dict[str, Any]:
-    return {
-        "stage": _name(step.stage),
-        "state": step.state,
-        "seen": step.seen,
-        "elapsed_ms": rounded(step.elapsed_ms),
-    }
+    fine = sum(not each.failure for each in findings.aliases)
+    return f"{fine} of {len(findings.aliases)} connections are fine"

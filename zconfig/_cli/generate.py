@@ -12,18 +12,22 @@ import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
 
+from zconfig._cli.doctor import Findings
 from zconfig._cli.exit import write
+from zconfig._cli.inspect import Versions
 from zconfig._cli.options import Session, epilog, pass_session
-from zconfig._cli.schemas import OF_COMMANDS, schema_of
+from zconfig._cli.report import Report
+from zconfig._cli.schemas import json_schema_of
 from zconfig._origin import Origin, printable
 from zconfig._paths import anchored
 from zconfig._settings.arguments import fold_alias, from_arguments, hide
 from zconfig._settings.configuration import Configuration
+from zconfig._settings.explain import Explanation
 from zconfig._settings.fields import CREDENTIALS
 from zconfig._settings.names import DEFAULT_ALIAS, Name, parse_name, variable_name
 from zconfig._settings.reference import env_example, json_schema
@@ -229,6 +233,20 @@ def _is_ignored(path: Path, ignore: Path) -> bool:
 
 
 _VARIABLES = "variables"
+OF_COMMANDS = {
+    **dict.fromkeys(("check", "wait", "list"), Report),
+    "doctor": Findings,
+    "explain": Explanation,
+    "version": Versions,
+}
+"""The commands that have JSON, and of what."""
+
+
+def schema_of(command: str) -> dict[str, Any]:
+    """Return the JSON Schema of a command's JSON; `command` is one of `OF_COMMANDS`."""
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    title = f"zconfig {command} --format json"
+    return {"$schema": draft, "title": title, **json_schema_of(OF_COMMANDS[command])}
 
 
 class _Question(NamedTuple):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.table import Table
@@ -22,7 +20,8 @@ from zconfig._cli.exit import finish, write
 from zconfig._cli.options import Session, complete_alias, epilog, output, pass_session, with_quiet
 from zconfig._cli.render import Format
 from zconfig._cli.report import listed
-from zconfig._origin import Origin, printable
+from zconfig._cli.schemas import json_value
+from zconfig._origin import printable
 from zconfig._redaction import MASK, without_commands
 from zconfig._settings.explain import (
     AliasExplanation,
@@ -33,18 +32,24 @@ from zconfig._settings.explain import (
 from zconfig._version import __version__
 from zconfig.errors import ExitCode
 
-_DISTRIBUTIONS = {"grpcio": "grpcio", "pymilvus": "pymilvus", "milvus_lite": "milvus-lite"}
 
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What is installed, of which nothing is imported for it.
 
-def installed_versions() -> dict[str, str | None]:
-    """Return each version; `None` of what is not installed. Nothing is imported for it."""
-    found = {name: _installed(each) for name, each in _DISTRIBUTIONS.items()}
-    return {"zconfig": __version__, "python": platform.python_version(), **found}
+    Args:
+        zconfig: Of zconfig.
+        python: Of Python.
+        grpcio: Of gRPC.
+        pymilvus: Of pymilvus; `None` if it is not installed.
+        milvus_lite: Of Milvus Lite; `None` if it is not installed.
+    """
 
-
-def versions_table(found: Mapping[str, str | None]) -> str:
-    """Return a line for each that is there."""
-    return "\n".join(f"{name:<12}{each}" for name, each in found.items() if each)
+    zconfig: str = __version__
+    python: str = field(default_factory=platform.python_version)
+    grpcio: str | None = field(default_factory=lambda: _installed("grpcio"))
+    pymilvus: str | None = field(default_factory=lambda: _installed("pymilvus"))
+    milvus_lite: str | None = field(default_factory=lambda: _installed("milvus-lite"))
 
 
 def _installed(distribution: str) -> str | None:
@@ -61,7 +66,7 @@ def explanation_table(explanation: Explanation) -> str:
 
 def explanation_json(explanation: Explanation) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    return as_json(_plain(asdict(explanation)))
+    return as_json(json_value(explanation))
 
 
 def _parts(explanation: Explanation) -> Iterator[Part]:
@@ -80,9 +85,9 @@ def _fields(alias: AliasExplanation) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for header in ("indent", "field", "told"):
         table.add_column(header, overflow="fold", no_wrap=header != "told")
-    for field in alias.fields:
-        for number, told in enumerate(_told(field)):
-            table.add_row("", Text("" if number else field.field, style="bold"), told)
+    for each in alias.fields:
+        for number, told in enumerate(_told(each)):
+            table.add_row("", Text("" if number else each.field, style="bold"), told)
     return table
 
 
@@ -131,16 +136,6 @@ def _files(explanation: Explanation) -> Iterator[str]:
     yield from (f"  {name}: not looked for" for name in left)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value in JSON's own types, an origin also as the text that people read."""
-    if isinstance(value, dict):
-        plain = {key: _plain(each) for key, each in value.items()}
-        if plain.keys() == {"source", "key", "path", "line", "via"}:
-            plain["text"] = str(Origin(**value))
-        return plain
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
-
-
 @click.command("list", epilog=epilog("zconfig list", "zconfig list --format json"))
 @output("table", "json", "github")
 @with_quiet
@@ -175,5 +170,6 @@ def explain(session: Session, alias: str | None, format_: Format) -> None:
 @output("table", "json")
 def version(format_: Format) -> None:
     """Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite."""
-    found = installed_versions()
-    write(json.dumps(found, indent=2) if format_ == "json" else versions_table(found))
+    found = json_value(Versions())
+    lines = (f"{name:<12}{each}" for name, each in found.items() if each)
+    write(as_json(found) if format_ == "json" else "\n".join(lines))

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
-from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 from rich.text import Text
 
 from zconfig._cli.console import Part, as_json, draw, in_workspace, new_table, place
 from zconfig._cli.report import Failure, Report, Row
+from zconfig._cli.schemas import json_value
 from zconfig._redaction import without_commands
 from zconfig._registry.stats import AliasStats
-from zconfig.errors import Problem
 
 # All that XML 1.0 cannot hold, not even escaped.
 _UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -33,7 +31,7 @@ def render_junit(report: Report, name: str, besides: Mapping[str, str] | None = 
         name: The command that found it out.
         besides: By alias what else there is to read.
     """
-    cases = [_case(row, name, (besides or {}).get(row.alias, "")) for row in report.rows]
+    cases = [_case(row, name, (besides or {}).get(row.alias, "")) for row in report.aliases]
     general = [p for p in unreported(report) if p.startswith("error")]
     if general:
         cases.append(_general("\n".join(general), name))
@@ -102,13 +100,13 @@ _STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": 
 
 def render_table(report: Report) -> str:
     """Return a table with the failures and problems in full below it."""
-    shows_server = any(row.state == "connected" for row in report.rows)
+    shows_server = any(row.state == "connected" for row in report.aliases)
     server = ("server", "round trip") if shows_server else ()
     headers = ("alias", "endpoint", "database", "state", *server, "configured by")
     table = new_table(*headers, wraps=_LONG)
-    for row in report.rows:
+    for row in report.aliases:
         table.add_row(*_cells(row, shows_server=shows_server))
-    parts = [table] if report.rows else []
+    parts = [table] if report.aliases else []
     return draw([*parts, *_messages(report)])
 
 
@@ -124,13 +122,15 @@ def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
         report: What was found out, with the counts of each alias.
         note: What the heading ends with.
     """
-    connected = sum(row.state == "connected" for row in report.rows)
-    heading = f"{report.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(report.rows)} connected{note}"
+    connected = sum(row.state == "connected" for row in report.aliases)
+    heading = (
+        f"{report.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(report.aliases)} connected{note}"
+    )
     yield Text(heading, style="bold")
-    if report.rows:
+    if report.aliases:
         headers = ("alias", "endpoint", "state", "last", "p50", "so far")
         table = new_table(*headers, wraps={*_LONG, "so far"})
-        for row in report.rows:
+        for row in report.aliases:
             table.add_row(*_watch_cells(row))
         yield table
     yield from _messages(report)
@@ -138,25 +138,13 @@ def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
 
 def _messages(report: Report) -> Iterator[Text]:
     """Yield what is wrong, whole."""
-    yield from (Text(row.failure.message) for row in report.rows if row.failure)
+    yield from (Text(row.failure.message) for row in report.aliases if row.failure)
     yield from map(Text, unreported(report))
 
 
 def render_json(report: Report, indent: int | None = 2) -> str:
     """Return one JSON object; its keys are documented, and only ever added to."""
-    return as_json(report_values(report), indent)
-
-
-def report_values(report: Report) -> dict[str, Any]:
-    """Return a report in JSON's own types."""
-    return {
-        "ok": report.exit_code == 0,
-        "exit_code": int(report.exit_code),
-        "at": _instant(report.at),
-        "elapsed_ms": round(report.elapsed_ms, 3),
-        "aliases": [_row(row) for row in report.rows],
-        "problems": [_problem(problem) for problem in report.problems],
-    }
+    return as_json(json_value(report), indent)
 
 
 def render_github(report: Report) -> str:
@@ -169,7 +157,7 @@ def github_lines(report: Report) -> Iterator[str]:
     told = {problem.alias for problem in report.problems if problem.severity == "error"}
     for problem in report.problems:
         yield annotation(problem.severity, str(problem), *place(problem.origin))
-    for row in report.rows:
+    for row in report.aliases:
         failure = row.failure
         if failure and (row.endpoint or row.alias not in told):
             severity = "error" if row.required else "warning"
@@ -250,38 +238,6 @@ def _milliseconds(duration_ms: float | None) -> Text:
 
 def unreported(report: Report) -> list[str]:
     """Return the problems that no row's failure repeats, a line each."""
-    failed = {row.alias for row in report.rows if row.failure and not row.endpoint}
+    failed = {row.alias for row in report.aliases if row.failure and not row.endpoint}
     left = (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
     return [f"{problem.severity}: {problem}" for problem in left]
-
-
-def rounded(milliseconds: float | None) -> float | None:
-    """Return a duration with the digits that mean something."""
-    return None if milliseconds is None else round(milliseconds, 3)
-
-
-def _row(row: Row) -> dict[str, Any]:
-    values = asdict(row)
-    values["round_trip_ms"] = rounded(row.round_trip_ms)
-    if row.failure:
-        values["failure"]["exit_code"] = int(row.failure.exit_code)
-        values["failure"]["elapsed_ms"] = rounded(row.failure.elapsed_ms)
-    if row.stats:
-        values["stats"] |= _stats(row.stats)
-    return values
-
-
-def _stats(stats: AliasStats) -> dict[str, Any]:
-    trips = asdict(stats.round_trips) if stats.round_trips else None
-    rounded_trips = trips and {name: rounded(each) for name, each in trips.items()}
-    return {"since": _instant(stats.since), "round_trips": rounded_trips}
-
-
-def _instant(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _problem(problem: Problem) -> dict[str, Any]:
-    file, line = place(problem.origin)
-    origin = str(problem.origin) if problem.origin else None
-    return {**asdict(problem), "origin": origin, "file": file, "line": line}

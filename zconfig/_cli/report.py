@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import Literal
 
 from zconfig._channel.interruptible import run_concurrently, run_interruptibly
 from zconfig._cli.console import place
@@ -22,6 +23,7 @@ from zconfig.errors import (
     ConnectError,
     ExitCode,
     Problem,
+    Severity,
     ZConfigError,
     worst,
 )
@@ -36,8 +38,8 @@ class Failure:
     """Why an alias is not connected.
 
     Args:
-        cause: Stable identifier of the cause.
-        message: The whole message.
+        cause: Stable identifier: of a cause in errors.md, or of a problem in problems.md.
+        message: The whole message, without secrets.
         exit_code: The exit code it calls for.
         stage: How far the connect came; `None` for a wrong configuration.
         permanent: Whether trying again cannot help.
@@ -76,10 +78,9 @@ class Row:
         db_name: The database.
         required: Whether its failure counts.
         origin: Where its URI was set.
-        state: `configured` (it was not dialed), `connected`, `failed`, or `given up`: another
-            failed for good, and it was not waited for.
+        state: `configured`: not dialed; `given up`: not waited for, since another failed for good.
         server_version: What the server calls itself.
-        round_trip_ms: The time of one ping.
+        round_trip_ms: Milliseconds of one ping.
         failure: Why it is not connected.
         stats: What has happened to it since the command began; only with `--watch`.
     """
@@ -89,7 +90,7 @@ class Row:
     db_name: str | None = None
     required: bool = True
     origin: str | None = None
-    state: str = "configured"
+    state: Literal["configured", "connected", "failed", "given up"] = "configured"
     server_version: str | None = None
     round_trip_ms: float | None = None
     failure: Failure | None = None
@@ -97,33 +98,85 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportedProblem:
+    """What is wrong with the configuration, as JSON tells it.
+
+    Args:
+        code: Stable identifier; see problems.md.
+        message: What is wrong.
+        remedy: One thing to do.
+        alias: The alias concerned, if it is one in particular.
+        field: The field concerned, if it is one in particular.
+        origin: Where the value stood.
+        severity: `error` keeps the alias from connecting, `warning` does not.
+        file: The file that it stood in, if it was in one.
+        line: The line in that file.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    alias: str | None
+    field: str | None
+    origin: str | None
+    severity: Severity
+    file: str | None
+    line: int | None
+
+
+def _reported(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, ...]:
+    return tuple(
+        ReportedProblem(
+            p.code,
+            p.message,
+            p.remedy,
+            p.alias,
+            p.field,
+            str(p.origin) if p.origin else None,
+            p.severity,
+            *place(p.origin),
+        )
+        for p in problems
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a command found out.
 
+    Attributes:
+        ok: Whether every required alias is fine.
+        exit_code: The exit code that it calls for.
+
     Args:
-        rows: One for each alias.
+        aliases: The aliases, in the order they were asked for or declared.
         problems: What is wrong with the configuration, warnings included.
-        elapsed_ms: How long it took.
+        elapsed_ms: Milliseconds that it took.
         at: When it was made, in UTC.
     """
 
-    rows: tuple[Row, ...]
-    problems: tuple[Problem, ...]
+    aliases: tuple[Row, ...]
+    problems: tuple[Problem, ...] = field(metadata={"json": _reported})
     elapsed_ms: float
     at: datetime = field(default_factory=partial(datetime.now, UTC))
 
     @property
+    def ok(self) -> bool:
+        """Whether every required alias is fine."""
+        return self.exit_code == 0
+
+    @property
     def exit_code(self) -> ExitCode:
         """What speaks for all that is wrong."""
-        codes = [row.failure.exit_code for row in self.rows if row.failure and row.required]
-        known = {row.alias for row in self.rows}
+        codes = [row.failure.exit_code for row in self.aliases if row.failure and row.required]
+        known = {row.alias for row in self.aliases}
         if any(p.severity == "error" and p.alias not in known for p in self.problems):
             codes.append(ExitCode.CONFIGURATION)
         return worst(codes)
 
     def summary(self) -> str:
         """Return what is wrong, a line each."""
-        failures = [row.failure.message for row in self.rows if row.failure]
+        failures = [row.failure.message for row in self.aliases if row.failure]
         general = [str(p) for p in self.problems if p.severity == "error" and not p.alias]
         return "\n".join([*general, *failures])
 

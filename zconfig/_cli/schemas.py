@@ -1,246 +1,109 @@
-"""JSON Schemas of what the commands write with `--format json`.
+"""Results → JSON's own types, and the JSON Schema of that, both from the results' dataclasses.
 
-Keys are only ever added, so that a consumer should pass over what it does not know.
+The keys of an object are the properties that the docstring of its class lists, and the fields; each
+is described by that docstring. A field whose metadata has `json` is written as that function
+returns it. Keys are only ever added, so that a consumer should pass over what it does not know.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 Schema = dict[str, Any]
 
-OF_COMMANDS = ("check", "wait", "list", "doctor", "explain", "version")
-"""The commands that have JSON."""
+_ENTRY = re.compile(r"^    (\w+): (.+(?:\n {8}.*)*)", re.MULTILINE)
+_SCALARS: Mapping[Any, Schema] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer", "minimum": 0},
+    float: {"type": "number", "minimum": 0},
+    datetime: {"type": "string", "format": "date-time"},
+    NoneType: {"type": "null"},
+}
 
 
-def schema_of(command: str) -> Schema:
-    """Return the schema of a command's JSON.
+def json_value(value: Any) -> Any:
+    """Return a value in JSON's own types."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: json_value(read(value)) for name, _, read in _keys(type(value))}
+    if isinstance(value, Mapping):
+        return {name: json_value(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [json_value(each) for each in value]
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, float):
+        return round(value, 3)
+    return value.value if isinstance(value, Enum) else value
+
+
+def json_schema_of(kind: Any) -> Schema:
+    """Return the JSON Schema of what `json_value` returns for a value of a type.
 
     Args:
-        command: One of `OF_COMMANDS`.
+        kind: A dataclass, or the type of one of its fields.
 
     Example:
-        >>> schema_of("version")["title"]
-        'zconfig version --format json'
+        >>> json_schema_of(str | None)
+        {'type': ['string', 'null']}
     """
-    contents = {
-        "doctor": _report(_DIAGNOSED),
-        "explain": _EXPLANATION,
-        "version": _VERSIONS,
-    }
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"zconfig {command} --format json",
-        **contents.get(command, _report({})),
-    }
+    if kind in _SCALARS or is_dataclass(kind):
+        return _object(kind) if is_dataclass(kind) else dict(_SCALARS[kind])
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in {Union, UnionType}:
+        return _either([json_schema_of(each) for each in arguments])
+    if origin is tuple:
+        return {"type": "array", "items": json_schema_of(arguments[0])}
+    if origin is Mapping:
+        return {"type": "object", "additionalProperties": json_schema_of(arguments[1])}
+    values = arguments if origin is Literal else [each.value for each in kind]
+    return {"type": json_schema_of(type(values[0]))["type"], "enum": list(values)}
 
 
-def _object(**properties: Schema) -> Schema:
-    """Return the schema of an object that has all of these keys."""
+def _object(kind: Any) -> Schema:
+    described = _descriptions(kind)
+    properties = {
+        name: {**json_schema_of(each), "description": described[name]}
+        for name, each, _ in _keys(kind)
+    }
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
-def _list(items: Schema, description: str) -> Schema:
-    return {"type": "array", "items": items, "description": description}
+def _either(schemas: list[Schema]) -> Schema:
+    """Return the schema of what fits one of others, of which the last is null."""
+    first, *_ = schemas
+    if "properties" in first or "enum" in first:
+        return {"anyOf": schemas}
+    return {**first, "type": [each["type"] for each in schemas]}
 
 
-def _text(description: str, **more: Any) -> Schema:
-    return {"type": "string", "description": description, **more}
+def _keys(kind: Any) -> Iterator[tuple[str, Any, Callable[[Any], Any]]]:
+    """Yield the name, the type and the getter of each key of an object."""
+    for name in _descriptions(kind):
+        if isinstance(attribute := inspect.getattr_static(kind, name, None), property):
+            yield name, get_type_hints(attribute.fget)["return"], attribute.__get__
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        form = field.metadata.get("json")
+        yield field.name, get_type_hints(form)["return"] if form else hints[field.name], _of(field)
 
 
-def _maybe(schema: Schema, description: str) -> Schema:
-    """Return a schema that null fits, too."""
-    if isinstance(schema.get("type"), str) and schema["type"] != "object":
-        return {**schema, "type": [schema["type"], "null"], "description": description}
-    return {"anyOf": [schema, {"type": "null"}], "description": description}
+def _of(field: Field[Any]) -> Callable[[Any], Any]:
+    form = field.metadata.get("json", lambda value: value)
+    return lambda value: form(getattr(value, field.name))
 
 
-def _number(description: str, **more: Any) -> Schema:
-    return {"type": "number", "description": description, **more}
-
-
-def _boolean(description: str) -> Schema:
-    return {"type": "boolean", "description": description}
-
-
-_STRING: Schema = {"type": "string"}
-_MILLISECONDS: Schema = {"type": "number", "minimum": 0}
-_LINE: Schema = {"type": "integer", "minimum": 1}
-_EXIT_CODE: Schema = {
-    "type": "integer",
-    "minimum": 0,
-    "maximum": 8,
-    "description": "the exit code that it calls for",
-}
-
-_FAILURE = _object(
-    cause=_text("stable identifier: of a cause in errors.md, or of a problem in problems.md"),
-    message=_text("the whole message, without secrets"),
-    exit_code=_EXIT_CODE,
-    stage=_maybe(_STRING, "how far the connect came; null for a wrong configuration"),
-    permanent=_boolean("whether trying again cannot help"),
-    remedy=_text("one thing to do"),
-    problem=_text("what is wrong, in a few words"),
-    detail=_text("what was seen"),
-    origin=_text("where the value at fault was set"),
-    hint=_text("an observation about the surroundings that makes the cause likelier"),
-    elapsed_ms=_maybe(_MILLISECONDS, "milliseconds from the start of the connect to the verdict"),
-    file=_maybe(_STRING, "the file in which the value at fault was set, if it was in one"),
-    line=_maybe(_LINE, "the line in that file"),
-)
-
-_COUNT: Schema = {"type": "integer", "minimum": 0}
-_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
-_INSTANT = _text("when it was, in UTC", format="date-time")
-
-_STATS = _object(
-    state=_text("what it is doing", enum=["idle", "connecting", "connected", "lost", "retrying"]),
-    since=_INSTANT,
-    required=_boolean("whether its failure counts"),
-    last_error=_text("why it is lost or retrying"),
-    connects={**_COUNT, "description": "how often it was connected"},
-    failures={
-        "type": "object",
-        "additionalProperties": _COUNT,
-        "description": "how often an attempt to connect failed, by cause",
-    },
-    losses={**_COUNT, "description": "how often its server was lost"},
-    reconnects={**_COUNT, "description": "how often its server came back"},
-    rotations={**_COUNT, "description": "how often it took up new credentials"},
-    round_trips=_maybe(
-        _object(count=_COUNT, **dict.fromkeys(("last_ms", *_PERCENTILES), _MILLISECONDS)),
-        "of the latest pings: how many, the last, and what so many in 100 did not exceed",
-    ),
-)
-
-_ROW = _object(
-    alias=_text("the connection's name"),
-    endpoint=_maybe(_STRING, "where it leads, without credentials; null if that is not known"),
-    db_name=_maybe(_STRING, "the database"),
-    required=_boolean("whether its failure counts"),
-    origin=_maybe(_STRING, "where its URI was set"),
-    state=_text(
-        "`configured`: not dialed; `given up`: not waited for, since another failed for good",
-        enum=["configured", "connected", "failed", "given up"],
-    ),
-    server_version=_maybe(_STRING, "what the server calls itself"),
-    round_trip_ms=_maybe(_MILLISECONDS, "milliseconds of one ping"),
-    failure=_maybe(_FAILURE, "why it is not connected"),
-    stats=_maybe(_STATS, "what has happened to it since the command began; only with `--watch`"),
-)
-
-_SEVERITY = _text(
-    "`error` keeps the alias from connecting, `warning` does not", enum=["error", "warning"]
-)
-_ALIAS = _maybe(_STRING, "the alias concerned, if it is one in particular")
-_FIELD = _maybe(_STRING, "the field concerned, if it is one in particular")
-
-_PROBLEM_PARTS: Schema = {
-    "code": _text("stable identifier; see problems.md"),
-    "message": _text("what is wrong"),
-    "remedy": _text("one thing to do"),
-    "alias": _ALIAS,
-    "field": _FIELD,
-    "severity": _SEVERITY,
-}
-
-_PROBLEM = _object(
-    **_PROBLEM_PARTS,
-    origin=_maybe(_STRING, "where the value stood"),
-    file=_maybe(_STRING, "the file that it stood in, if it was in one"),
-    line=_maybe(_LINE, "the line in that file"),
-)
-
-_STAGE = _object(
-    stage=_text("its name"),
-    state=_text("`skipped`: not reached, or not needed", enum=["ok", "failed", "skipped"]),
-    seen=_text("what was seen in it, or why it is not needed"),
-    elapsed_ms=_maybe(_MILLISECONDS, "milliseconds it took; null where nothing was measured"),
-)
-
-_DIAGNOSED: Schema = {
-    "stages": _list(_STAGE, "every stage, in order"),
-    "warnings": _list(_STRING, "what to look after, though it does not fail"),
-}
-
-
-def _report(besides: Schema) -> Schema:
-    """Return the schema of a report, with more keys in each alias."""
-    row = _object(**{**_ROW["properties"], **besides})
-    return _object(
-        ok=_boolean("whether every required alias is fine"),
-        exit_code=_EXIT_CODE,
-        at=_INSTANT,
-        elapsed_ms=_number("milliseconds that it took", minimum=0),
-        aliases=_list(row, "the aliases, in the order they were asked for or declared"),
-        problems=_list(_PROBLEM, "what is wrong with the configuration, warnings included"),
-    )
-
-
-_ORIGIN = _object(
-    source=_text("kind of source, e.g. `environment` or `dotenv`"),
-    key=_text("the name as written there"),
-    path=_maybe(_STRING, "the file that it stood in, or the secret of a secret manager"),
-    line=_maybe(_LINE, "the line in that file"),
-    via=_maybe(_STRING, "the file that a `_FILE` variable names"),
-    text=_text("all of that in one line"),
-)
-
-_FINGERPRINT = _object(
-    digest=_text("eight digits that are the same wherever the secret is the same"),
-    length=_number("how many characters it has"),
-    had_line_end=_boolean("whether its file ended in a line end, which is not part of it"),
-)
-
-_VALUE = _maybe(_STRING, "the value as it may be shown; a secret is masked")
-_MARK = _maybe(_FINGERPRINT, "of a secret")
-
-_SHADOWED = _object(
-    origin=_ORIGIN, reason=_text("why it does not count"), value=_VALUE, fingerprint=_MARK
-)
-
-_EXPLAINED = _object(
-    field=_text("the field's name"),
-    variable=_text("the variable that sets it"),
-    value=_VALUE,
-    origin=_maybe(_ORIGIN, "where the value stood; null for a default"),
-    layer=_maybe(_STRING, "the layer it stood in"),
-    part=_maybe(_STRING, "the part of a URI that it stood in: path or userinfo"),
-    shadowed=_list(_SHADOWED, "what is set for it elsewhere, and does not count"),
-    empty=_list(_ORIGIN, "where it is set but empty, which counts as unset"),
-    fingerprint=_MARK,
-)
-
-_PROBLEM_WITH_ORIGIN = _object(**_PROBLEM_PARTS, origin=_maybe(_ORIGIN, "where the value stood"))
-
-_EXPLANATION = _object(
-    aliases=_list(
-        _object(
-            alias=_text("the connection's name"),
-            fields=_list(_EXPLAINED, "every field"),
-            problems=_list(_PROBLEM_WITH_ORIGIN, "what is wrong with it"),
-        ),
-        "the aliases asked for",
-    ),
-    files=_list(
-        _object(path=_text("the file"), state=_text("what became of it")),
-        "the files that were looked for, the highest rank first",
-    ),
-    notes=_list(
-        _object(
-            origin=_ORIGIN,
-            message=_text("what was made of it"),
-            slot=_maybe({"type": "array", "items": _STRING}, "the alias and field concerned"),
-        ),
-        "what was passed over, and why",
-    ),
-    problems=_list(_PROBLEM_WITH_ORIGIN, "what is wrong, and concerns no alias in particular"),
-)
-
-_VERSIONS = _object(
-    zconfig=_text("of zconfig"),
-    python=_text("of Python"),
-    grpcio=_maybe(_STRING, "of gRPC"),
-    pymilvus=_maybe(_STRING, "of pymilvus; null if it is not installed"),
-    milvus_lite=_maybe(_STRING, "of Milvus Lite; null if it is not installed"),
-)
+def _descriptions(kind: type) -> dict[str, str]:
+    """Return what the docstrings of a class and its bases say of each name."""
+    found: dict[str, str] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        entries = _ENTRY.findall(inspect.cleandoc(each.__doc__ or ""))
+        found |= {name: " ".join(text.split()).replace("`None`", "null") for name, text in entries}
+    return found

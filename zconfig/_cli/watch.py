@@ -33,9 +33,9 @@ def rounds(
     for number in count(1):
         report = check()
         stats = connections.stats()
-        rows = (replace(row, stats=stats.get(row.alias)) for row in report.rows)
-        yield replace(report, rows=tuple(rows))
-        if number == iterations or not any(row.endpoint for row in report.rows):
+        rows = (replace(row, stats=stats.get(row.alias)) for row in report.aliases)
+        yield replace(report, aliases=tuple(rows))
+        if number == iterations or not any(row.endpoint for row in report.aliases):
             return
         time.sleep(pause_s)
 
