@@ -204,14 +204,10 @@ def test_completion_reads_nothing_from_the_network(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_there_is_a_script_for_each_shell_also_where_it_is_not_installed(
-    shell: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", "")
+def test_there_is_a_script_for_each_shell(shell: str) -> None:
     done = run("completion", shell)
     assert done.exit_code == 0
     assert f"_ZCONFIG_COMPLETE={shell}_complete" in done.stdout
-    assert done.stderr == ""
 
 
 def test_bash_completes_an_alias(tmp_path: Path) -> None:

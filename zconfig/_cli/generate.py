@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from click.shell_completion import ShellComplete, get_completion_class
+from click.shell_completion import shell_complete
 
 from zconfig._cli.doctor import Findings
 from zconfig._cli.exit import write
@@ -405,9 +405,5 @@ def completion(context: click.Context, shell: str) -> None:
 
     Aliases are completed from what can be read without the network.
     """
-    kind = get_completion_class(shell)
-    if kind is None:  # click knows these three since 8.0
-        raise click.BadParameter(f"click cannot complete in {shell}")
-    made = kind(context.find_root().command, {}, "zconfig", "_ZCONFIG_COMPLETE")
-    # bash's own asks an installed bash for its version first: the script may be for another one.
-    write(ShellComplete.source(made))
+    command = context.find_root().command
+    shell_complete(command, {}, "zconfig", "_ZCONFIG_COMPLETE", f"{shell}_source")
