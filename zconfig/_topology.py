@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from http.client import HTTPS_PORT, HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zconfig._deadline import backoff_s
@@ -210,8 +210,7 @@ def _get(target: ProbeTarget, token: Hidden | None, end: float) -> _Answer:
 
 
 def _exchange(tls: TLSStream, target: ProbeTarget, token: Hidden | None) -> _Answer:
-    connection = HTTPSConnection(target.host, target.port)
-    connection.set_debuglevel(0)  # the one of the class, for all of a program, prints the token
+    connection = _Connection(target.host, target.port)
     source: Any = _Socket(tls)
     connection.sock = source
     try:
@@ -253,6 +252,14 @@ def _broken(error: OSError) -> StageError:
     if isinstance(error, ssl.SSLError) and not is_end:
         return tls_failure(error)
     return StageError(ClosedByPeerError, f"closed in the middle of {_REQUEST}")
+
+
+class _Connection(HTTPConnection):
+    """HTTP over TLS that is there already."""
+
+    default_port = HTTPS_PORT
+    auto_open = 0
+    debuglevel = 0  # where a program sets it for all connections, it prints the token
 
 
 class _Socket(io.RawIOBase):
