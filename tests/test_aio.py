@@ -24,9 +24,7 @@ from tests.support.loops import aside, faces
 from tests.support.processes import run_python
 from tests.support.servers import CREDENTIALS
 from zconfig import aio, events
-from zconfig._connection import State
-from zconfig._deadline import ConnectBudget
-from zconfig.aio import connector
+from zconfig._connection import CHANNELS, State, connector
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -330,35 +328,50 @@ def test_disconnect_closes_one_alias_and_it_opens_again_on_use(server: FakeMilvu
 
     with faces(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as face:
         asyncio.run(main())
-        assert face.ears.names().count("closed") == 3
+        assert face.ears.names().count("closed") == 1
 
 
-def test_close_closes_all_and_they_open_again_on_use(server: FakeMilvus) -> None:
+def test_close_drops_the_channels_of_the_event_loop_and_connections_stay(
+    server: FakeMilvus,
+) -> None:
     async def main() -> None:
         await face.aio.close()
         opened = await face.aio.autoconnect()
         await face.aio.close()
-        assert {each.state for each in opened.values()} == {State.CLOSED}
+        assert {each.state for each in opened.values()} == {State.READY}
+        assert await opened["a"].ping() > 0
         assert await face.aio.ping("b") > 0
 
     with faces(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as face:
         asyncio.run(main())
+    assert server.count("Connect") == 2
 
 
-def test_closing_one_face_leaves_the_other_alone(server: FakeMilvus) -> None:
+@pytest.mark.parametrize("by", ["thread", "aio.disconnect", "connection", "context manager"])
+def test_closing_an_alias_closes_it_for_threads_and_event_loops(
+    server: FakeMilvus, by: str
+) -> None:
     async def main() -> None:
-        blocking = await aside(lambda: face.blocking["prod"])
-        connection = await face.aio.get("prod")
-        await aside(lambda: face.blocking.disconnect("prod"))
-        await aside(face.blocking.close)
-        assert await connection.ping() > 0
-        again = await aside(lambda: face.blocking["prod"])
-        assert again is not blocking
-        await face.aio.close()
-        assert await aside(again.ping) > 0
+        blocking, connection = await aside(lambda: face.blocking["prod"]), await face.aio.get()
+        if by == "thread":
+            await aside(lambda: face.blocking.disconnect("prod"))
+        elif by == "aio.disconnect":
+            await face.aio.disconnect("prod")
+        elif by == "connection":
+            await connection.close()
+        else:
+            async with connection:
+                pass
+        assert (blocking.state, connection.state) == (State.CLOSED, State.CLOSED)
+        with pytest.raises(ClosedError):
+            await connection.ping()
+        with pytest.raises(ClosedError):
+            await aside(blocking.ping)
+        assert await face.aio.ping() > 0
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
+        assert face.ears.names().count("closed") == 1
 
 
 def test_a_connection_is_a_context_manager(server: FakeMilvus) -> None:
@@ -440,9 +453,8 @@ def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeMilvus) -> No
             each.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
         await aside(server.wait_until_cancelled)
-        home = face.aio._loop_pools.home()
         await face.aio.disconnect("prod")
-        assert home.channel_pool._channel_pool == {}
+        assert CHANNELS._channel_pool == {}
         server.let_go()
         assert await face.aio.ping("prod") > 0
 
@@ -462,19 +474,6 @@ def test_one_who_is_cancelled_before_the_connect_has_begun_keeps_nobody_from_con
                 await asyncio.sleep(0)
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
-        async with asyncio.timeout(PATIENCE_S):
-            assert await face.aio.ping("prod") > 0
-
-    with faces(ZILLIZ_PROD_URI=server.uri) as face:
-        asyncio.run(main())
-
-
-def test_a_connect_that_is_cancelled_before_it_has_begun_leaves_room_for_another(
-    server: FakeMilvus,
-) -> None:
-    async def main() -> None:
-        lifecycle = face.aio._loop_pools.home()._place(face.blocking.spec("prod")).managed
-        lifecycle._start_connect(ConnectBudget.from_now(PATIENCE_S), None).task.cancel()
         async with asyncio.timeout(PATIENCE_S):
             assert await face.aio.ping("prod") > 0
 

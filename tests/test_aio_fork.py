@@ -281,7 +281,9 @@ print(connections.default.ping() > 0)
 def test_what_a_fork_amid_a_call_left_is_kept_in_the_child(server: FakeMilvus) -> None:
     child = """
 import gc
-loop = call = aio._connections._registry.registry_state.loops = None
+from zconfig.aio import loop_pool
+loop = call = None
+loop_pool._pools.clear()
 gc.collect()
 assert connections.default.ping() > 0
 """

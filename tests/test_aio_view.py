@@ -87,6 +87,8 @@ def test_it_is_a_channel_of_grpcs_asyncio_that_nobody_but_us_closes(server: Fake
         await channel.unary_unary(GET_VERSION)(b"")
         assert "default" in repr(channel)
         await face.aio.close()
+        assert channel.get_state() is grpc.ChannelConnectivity.IDLE
+        await face.aio.disconnect("default")
         assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
     with faces(ZILLIZ_URI=server.uri) as face:
@@ -300,7 +302,7 @@ def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
         face = faces_of(connections)
         asyncio.run(main())
     assert sent(server)[-1] == "key-3"
-    assert len(server.peers()) == 1
+    assert len(server.peers()) == 2  # one of threads, and one of the event loop
 
 
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(

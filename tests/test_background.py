@@ -123,36 +123,18 @@ def test_closing_ends_it(server: FakeMilvus, path: BreakableProxy, verb: str) ->
         assert not connections.has_connection("extra")
 
 
-def test_closing_an_event_loops_connections_ends_it(
+def test_what_an_event_loop_could_not_connect_is_tried_in_the_background_after_its_end(
     server: FakeMilvus, path: BreakableProxy
 ) -> None:
     async def main() -> None:
         await face.aio.autoconnect()
-        await asyncio.to_thread(face.ears.wait_for, events.ConnectionRetrying)
         await face.aio.close()
-        before = face.ears.names()
+
+    with faces(**variables(server, path)) as face:
+        asyncio.run(main())
+        face.ears.wait_for(events.ConnectionRetrying)
         path.heal()
-        await asyncio.sleep(1.0)
-        assert face.ears.names() == before
-
-    with faces(**variables(server, path)) as face:
-        asyncio.run(main())
-
-
-def test_an_event_loop_no_longer_tries_what_was_taken_out(
-    server: FakeMilvus, path: BreakableProxy
-) -> None:
-    async def main() -> None:
-        await face.aio.autoconnect()
-        await asyncio.to_thread(face.ears.wait_for, events.ConnectionRetrying)
-        face.blocking.remove_connection("extra")
-        (home,) = face.blocking._registry.registry_state.loops.values()
-        async with asyncio.timeout(PATIENCE_S):
-            while home.retries.aliases():  # noqa: ASYNC110 - nothing tells of it
-                await asyncio.sleep(0.05)
-
-    with faces(**variables(server, path)) as face:
-        asyncio.run(main())
+        face.ears.wait_for(events.ConnectionConnected, 2)
 
 
 def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_one_connection_that_cannot_be_looked_after_costs_no_other(
         assert lifecycle
         lifecycle.monitor.check = failing  # type: ignore[method-assign] # a source that raises
         lifecycle.monitor.report_failure()
-        connections._registry.attend(at_once=True)
+        connections._registry._worker.call()
         deadline = time.monotonic() + PATIENCE_S
         while "looking after a failed" not in caplog.text:
             assert time.monotonic() < deadline

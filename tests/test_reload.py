@@ -30,7 +30,7 @@ Write = Callable[..., None]
 @pytest.fixture
 def connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connections]:
     # Or it may notice a new file before the test asks for it.
-    monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)
+    monkeypatch.setattr(BackgroundWorker, "call", lambda *_, **__: None)
     registry = Connections(lambda: load({}, tmp_path, system_secrets=str(tmp_path / "none")))
     yield registry
     registry.close()

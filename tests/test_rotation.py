@@ -410,7 +410,7 @@ def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
 def test_calls_that_are_refused_together_ask_a_server_that_goes_away_once(
     source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)  # or it would ask as well
+    monkeypatch.setattr(BackgroundWorker, "call", lambda *_, **__: None)  # or it would ask as well
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         rotate_and_leave(source, server, calls_away=9)
@@ -517,7 +517,7 @@ def test_who_looked_an_alias_up_before_its_rotation_gets_its_connection(
         server.secrets = {"key-2"}
         source.write("key-2")
         connection = connections["prod"]
-        assert registry.open(looked_up) is connection
+        assert registry.open(looked_up, registry.intent(looked_up)) is connection
 
 
 def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
@@ -525,7 +525,7 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
-        monkeypatch.setattr(BackgroundWorker, "call", lambda _, **__: None)
+        monkeypatch.setattr(BackgroundWorker, "call", lambda *_, **__: None)
         connections["prod"]
         reading, noticed = threading.Event(), threading.Event()
         source.on_read = lambda: (reading.set(), noticed.wait(PATIENCE_S))

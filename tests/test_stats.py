@@ -116,9 +116,7 @@ def test_a_percentile_is_a_time_that_was_measured_and_so_many_did_not_exceed(
         assert sum(each < value for each in round_trips_ms) * 100 < share * len(round_trips_ms)
 
 
-def test_the_worst_of_several_event_loops_and_threads_counts(
-    server: FakeMilvus, path: BreakableProxy
-) -> None:
+def test_what_an_event_loop_has_open_is_known(server: FakeMilvus, path: BreakableProxy) -> None:
     async def main() -> None:
         await face.aio.get()
         assert face.blocking.stats()["default"].state == "connected"
@@ -129,7 +127,6 @@ def test_the_worst_of_several_event_loops_and_threads_counts(
 
     with faces(ZILLIZ_URI=f"http://{LOOPBACK}:{path.port}") as face:
         asyncio.run(main())
-        assert face.blocking.stats()["default"].state == "idle"
 
 
 def test_what_an_override_hides_is_not_told(server: FakeMilvus) -> None:

@@ -26,6 +26,7 @@ from zconfig._channel import multicallables
 from zconfig._channel.bound_channel import BoundChannel, Metadata
 from zconfig._channel.channels import (
     ChannelPool,
+    ChannelRecipe,
     SharedChannel,
     TLSMaterial,
     channel_options,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 OWN: Metadata = (("authorization", "own"), ("dbname", "sales"))
 PLAIN = ConnectionSpec("prod", parse_uri("http://localhost:19530"))
 VERSION_METHOD = "/milvus.proto.milvus.MilvusService/GetVersion"
+RECIPE = ChannelRecipe("localhost:19530", (), None, 1)
 
 
 # --- a server of all four kinds of methods -------------------------------------------------
@@ -267,7 +269,7 @@ pairs = st.lists(st.tuples(st.sampled_from("abcd"), st.text("xyz", max_size=2)),
 def test_merging_keeps_all_of_the_callers_pairs_and_only_adds_keys_it_lacks(
     own: list[tuple[str, str]], given_: list[tuple[str, str]]
 ) -> None:
-    merged = list(BoundChannel("prod", SharedChannel([]), tuple(own)).merge(given_))
+    merged = list(BoundChannel("prod", SharedChannel(RECIPE, []), tuple(own)).merge(given_))
     keys = {key for key, _ in given_}
     assert merged[: len(given_)] == given_
     assert merged[len(given_) :] == [pair for pair in own if pair[0] not in keys]
@@ -378,7 +380,7 @@ def test_a_value_error_of_an_open_view_is_the_callers(address: str) -> None:
             return call
 
     with held(address) as (holder, view):
-        core = SharedChannel([PickyChannel()])  # type: ignore[list-item] # all that is used
+        core = SharedChannel(RECIPE, [PickyChannel()])
         holder.bound = BoundChannel("prod", core, ())
         method: Any = view.unary_unary("/t/uu")
         with pytest.raises(ValueError, match="what the caller passed"):
@@ -396,9 +398,9 @@ def test_closing_waits_until_a_stub_is_made() -> None:
             made.set()
             assert go_on.wait(PATIENCE_S)
 
-    core = SharedChannel([SlowChannel()])  # type: ignore[list-item] # all that is used
+    core = SharedChannel(RECIPE, [SlowChannel()])
     with futures.ThreadPoolExecutor(2) as pool:
-        stub = pool.submit(core.make, lambda channel: channel.make())  # type: ignore[attr-defined] # ours
+        stub = pool.submit(core.make, lambda channel: channel.make())
         assert made.wait(PATIENCE_S)
         closed = pool.submit(core.close)
         with pytest.raises(TimeoutError):

@@ -17,13 +17,11 @@ class ConnectBudget(NamedTuple):
         deadline: The instant at which it must have ended.
         retry_until: The instant until which transient failures are retried.
         attempt_s: Seconds for one attempt.
-        in_background: Whether it is tried again later, so that no failure is the end.
     """
 
     deadline: float
     retry_until: float
     attempt_s: float
-    in_background: bool = False
 
     @classmethod
     def from_now(cls, timeout_s: float, wait_s: float = 0.0) -> ConnectBudget:

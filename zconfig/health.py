@@ -15,11 +15,9 @@ something that needs no server.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,7 +28,6 @@ from zconfig._registry.pool import slot_status
 from zconfig._registry.registry import Registry
 from zconfig._registry.stats import AliasState
 from zconfig._settings.load import has_remote
-from zconfig.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -116,7 +113,6 @@ class Readiness:
         self._connections = zconfig.connections if connections is None else connections
         self._details = details
         self._reader: threading.Thread | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self.asgi = _ASGI(self._answer)
         self.wsgi = _WSGI(self._answer)
 
@@ -135,27 +131,10 @@ class Readiness:
         # What is tried again may have been so in another process, before a fork.
         idle = [alias for alias, state in wanting.items() if state in ("idle", "retrying")]
         if idle:
-            self._have_open(registry, idle)
+            registry.keep_trying(dict.fromkeys(idle))
         elif not status.aliases and has_remote(registry.known.configuration.options):
             self._have_read(registry)
         return status
-
-    def _have_open(self, registry: Registry, aliases: Sequence[str]) -> None:
-        """Have aliases opened soon: for threads if they were used there, else for the loop."""
-        loop = _running_loop()
-        if loop is None or any(map(registry.pool.managed, aliases)):
-            registry.keep_trying(dict.fromkeys(aliases))
-            return
-        task = loop.create_task(self._have_open_on_loop(aliases))
-        self._tasks.add(task)  # a loop does not keep its tasks alive
-        task.add_done_callback(self._tasks.discard)
-
-    async def _have_open_on_loop(self, aliases: Sequence[str]) -> None:
-        # It needs grpc, which importing us must not.
-        from zconfig.aio.connections import AsyncConnections
-
-        with suppress(ConfigurationError):  # a reload may have taken an alias out
-            await AsyncConnections(self._connections).keep_trying(*aliases)
 
     def _have_read(self, registry: Registry) -> None:
         """Have read what only the network can tell: which aliases there are."""
@@ -236,13 +215,6 @@ def _observe(registry: Registry) -> Status:
             state, _, last_error = slot_status(registry.registry_state, alias)
             statuses[alias] = AliasStatus(state, spec.required, last_error)
     return Status(statuses)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 _readiness = Readiness()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grpc
 
@@ -94,17 +95,66 @@ def channel_options(spec: ConnectionSpec) -> Options:
     return tuple(options)
 
 
+class ChannelRecipe(NamedTuple):
+    """How channels to one server are made.
+
+    Args:
+        target: A gRPC target, e.g. `db:19530`.
+        options: The channel arguments.
+        material: The TLS material; `None` for plaintext.
+        size: How many.
+    """
+
+    target: str
+    options: Options
+    material: TLSMaterial | None
+    size: int
+
+    def dial(self, maker: Any = grpc, *options: tuple[str, Any]) -> tuple[Any, ...]:
+        """Make channels; gRPC connects on the first call. An own argument keeps each to itself.
+
+        Args:
+            maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
+            *options: More channel arguments.
+        """
+        _pin_grpc()
+        own = [(*self.options, *options, ("zconfig.member", each)) for each in range(self.size)]
+        if self.material is None:
+            return tuple(maker.insecure_channel(self.target, each) for each in own)
+        ca, cert, key = self.material.ca, self.material.cert, self.material.key
+        credentials = grpc.ssl_channel_credentials(ca, key, cert)
+        return tuple(maker.secure_channel(self.target, credentials, each) for each in own)
+
+
 class SharedChannel:
     """Channels to one server, shared by all connections that need the same.
 
     Args:
+        recipe: How they are made.
         channels: What calls are spread over.
     """
 
-    def __init__(self, channels: Sequence[grpc.Channel]) -> None:
+    def __init__(self, recipe: ChannelRecipe, channels: Sequence[Any]) -> None:
+        self.recipe = recipe
         self._channels = tuple(channels)
+        self._dependents: weakref.WeakSet[DependentChannel] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._is_open = True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made."""
+        return self._is_open
+
+    def add_dependent(self, dependent: DependentChannel) -> None:
+        """Close other channels together with these.
+
+        Raises:
+            ValueError: These are closed.
+        """
+        with self._lock:
+            self._check()
+            self._dependents.add(dependent)
 
     def make(self, do: Callable[[grpc.Channel], T]) -> list[T]:
         """Return what is made of each channel, e.g. a callable for a method.
@@ -157,6 +207,16 @@ class SharedChannel:
             self._is_open = False
             for channel in self._channels:
                 channel.close()
+            dependents = tuple(self._dependents)
+        for each in dependents:
+            each.close_soon()
+
+
+class DependentChannel(Protocol):
+    """Channels that are closed together with shared ones."""
+
+    def close_soon(self) -> None:
+        """Close them; called in any thread."""
 
 
 class ChannelRef:
@@ -194,10 +254,10 @@ class ChannelPool:
         options = channel_options(spec)
         key = (target, material.identity if material else None, options, spec.pool_size)
         with GATE, self._lock:
-            shared, borrowers = self._channel_pool.get(key) or (
-                self._make(target, options, material, spec.pool_size),
-                0,
-            )
+            shared, borrowers = self._channel_pool.get(key) or (None, 0)
+            if shared is None:
+                recipe = ChannelRecipe(target, options, material, spec.pool_size)
+                shared = SharedChannel(recipe, recipe.dial())
             self._channel_pool[key] = shared, borrowers + 1
         return ChannelRef(shared, lambda: self._release(key))
 
@@ -210,11 +270,6 @@ class ChannelPool:
         self._lock = threading.Lock()
         self._inherited += [shared for shared, _ in self._channel_pool.values()]
         self._channel_pool = {}
-
-    def _make(
-        self, target: str, options: Options, material: TLSMaterial | None, count: int
-    ) -> SharedChannel:
-        return SharedChannel(dial(target, options, material, count))
 
     def _release(self, key: tuple[Any, ...]) -> None:
         with self._lock:
@@ -240,31 +295,6 @@ def _pin_grpc() -> None:
     """
     if not _unused:
         _unused.append(grpc.insecure_channel("ipv4:127.0.0.1:9"))
-
-
-def dial(
-    target: str, options: Options, material: TLSMaterial | None, count: int, maker: Any = grpc
-) -> tuple[Any, ...]:
-    """Make channels; gRPC connects on the first call. An own argument keeps each to itself.
-
-    Args:
-        target: A gRPC target, e.g. `db:19530`.
-        options: The channel arguments.
-        material: The TLS material; `None` for plaintext.
-        count: How many.
-        maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
-    """
-    _pin_grpc()
-    if material is None:
-        return tuple(
-            maker.insecure_channel(target, (*options, ("zconfig.member", member)))
-            for member in range(count)
-        )
-    credentials = grpc.ssl_channel_credentials(material.ca, material.key, material.cert)
-    return tuple(
-        maker.secure_channel(target, credentials, (*options, ("zconfig.member", member)))
-        for member in range(count)
-    )
 
 
 def _state(channel: grpc.Channel, dial: bool) -> int | None:  # noqa: FBT001 - passed on

@@ -1,7 +1,18 @@
 """The room of one alias' connection."""
 
 from zconfig._connection.connection import Connection
-from zconfig._connection.managed import ManagedConnection, Sign, State
+from zconfig._connection.managed import ManagedConnection, State
+from zconfig._connection.pending import ConnectIntent, Waiter
+from zconfig._connection.services import ConnectionServices, Refreshable
 from zconfig._connection.transport import CHANNELS
 
-__all__ = ["CHANNELS", "Connection", "ManagedConnection", "Sign", "State"]
+__all__ = [
+    "CHANNELS",
+    "ConnectIntent",
+    "Connection",
+    "ConnectionServices",
+    "ManagedConnection",
+    "Refreshable",
+    "State",
+    "Waiter",
+]

@@ -43,13 +43,19 @@ class Connector:
     Args:
         spec: What to connect to.
         budget: How long to go on trying.
+        on_transport: Called with each transport that is held, before Connect is sent on it.
     """
 
-    def __init__(self, spec: ConnectionSpec, budget: ConnectBudget) -> None:
+    def __init__(
+        self,
+        spec: ConnectionSpec,
+        budget: ConnectBudget,
+        on_transport: Callable[[Transport], object],
+    ) -> None:
         self.spec = spec
         self.started = time.monotonic()
-        self.in_background = budget.in_background
         self._budget = budget
+        self._on_transport = on_transport
         self._lock = threading.Lock()
         self._cancellation = Cancellation()
         self._transport: Transport | None = None
@@ -143,8 +149,11 @@ class Connector:
         """Keep a new link, unless it was cancelled while that was made."""
         transport = acquire_transport(attempt, topology_cache)
         with self._lock:
-            if not self._cancellation.is_set:
+            is_held = not self._cancellation.is_set
+            if is_held:
                 self._transport = transport
-                return transport
+        if is_held:
+            self._on_transport(transport)
+            return transport
         transport.release()
         raise ClosedError(self.spec.alias)

@@ -1,60 +1,18 @@
-"""Where connections belong: what they need of the registry."""
+"""Credentials that a server refused: their source is read again, by one thread for all calls."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TypeVar
 
-from zconfig import events
 from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.interruptible import begin
+from zconfig._connection.services import ConnectionServices, Refreshable
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ConnectError, ZConfigError
-
-if TYPE_CHECKING:
-    from zconfig._connection.managed import ManagedConnection
-
-
-class Home(Protocol):
-    """Takes events, has connections looked after, and reads credentials again."""
-
-    def enqueue(self, event: events.Event) -> None:
-        """Take an event that is to be delivered; no hook is called."""
-
-    def flush(self, alias: str) -> None:
-        """Have hooks told of what was put. It is called outside all locks."""
-
-    def attend(self, *, at_once: bool) -> None:
-        """Have connections looked after, in another thread; return at once.
-
-        Args:
-            at_once: Whether there is something to do now.
-        """
-
-    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
-        """Take note of what a ping took, in milliseconds."""
-
-    def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return a specification with other credentials than those that were refused."""
-
-    def renew_if(self, is_due: Callable[[], bool], managed: ManagedConnection) -> None:
-        """Do what `renew` does, if that is due once no reload is under way."""
-
-    def renew(self, managed: ManagedConnection, *, is_last: bool = ...) -> ZConfigError | None:
-        """Read the credentials of a connection again, and rotate if they are new.
-
-        Args:
-            managed: The connection.
-            is_last: Whether a refusal is reported: it is not tried again at once.
-
-        Returns:
-            Why there are new ones that were not taken up.
-        """
-
 
 T = TypeVar("T")
 
@@ -79,13 +37,14 @@ class CredentialRefresher:
     It goes on, for the next call, where those that wait for it have no more time.
 
     Args:
-        managed: The connection.
-        home: Where it belongs.
+        connection: The connection.
+        services: Reads its credentials again, and takes its events.
     """
 
-    def __init__(self, managed: ManagedConnection, home: Home) -> None:
-        self._managed = managed
-        self._home = home
+    def __init__(self, connection: Refreshable, services: ConnectionServices) -> None:
+        self._connection = connection
+        self._credentials = services.credentials
+        self._publisher = services.publisher
         self._renewed_at = float("-inf")
         self._is_unsettled = False
         self.after_fork()
@@ -115,13 +74,13 @@ class CredentialRefresher:
             is_over = renewing is None or renewing.done()
             if is_over and not self._differs(bound) and self._is_due(refused_at):
                 renewing = self._renewing = begin(self._renew)
-                renewing.add_done_callback(lambda _: self._home.flush(self._managed.alias))
+                renewing.add_done_callback(lambda _: self._publisher.flush(self._connection.alias))
         if renewing:
             _outcome(renewing, timeout_s)
-        self._home.flush(self._managed.alias)
+        self._publisher.flush(self._connection.alias)
         if self._differs(bound):
             self._renewed_at = float("-inf")
-            return self._managed.bound
+            return self._connection.bound
         return bound if self._is_unsettled else None
 
     def reread(self, refused: ConnectionSpec, timeout_s: float) -> ConnectionSpec | None:
@@ -134,28 +93,28 @@ class CredentialRefresher:
         with self._lock:
             reading = self._reading
             if reading is None or reading.done():
-                reading = self._reading = begin(partial(self._home.reread, refused))
+                reading = self._reading = begin(partial(self._credentials.reread, refused))
         return _outcome(reading, timeout_s)
 
     def _renew(self) -> None:
-        self._is_unsettled, before = False, self._managed.bound
+        self._is_unsettled, before = False, self._connection.bound
         try:
             self._is_unsettled = is_transient(self._take_up_newer())
         finally:
-            if self._managed.bound is before:
+            if self._connection.bound is before:
                 self._renewed_at = time.monotonic()
 
     def _take_up_newer(self) -> ZConfigError | None:
         """Take them up; return why that was not possible."""
         for pause_s in PAUSES_S:
-            failure = self._home.renew(self._managed, is_last=False)
+            failure = self._credentials.renew(self._connection, is_last=False)
             if failure is None or is_transient(failure):
                 return failure
             time.sleep(pause_s)
-        return self._home.renew(self._managed)
+        return self._credentials.renew(self._connection)
 
     def _differs(self, bound: BoundChannel) -> bool:
-        current = self._managed.bound
+        current = self._connection.bound
         return current is not None and current.authorization != bound.authorization
 
     def _is_due(self, refused_at: float) -> bool:

@@ -1,26 +1,28 @@
-"""What a connection is doing, and since when."""
+"""One alias' connection: the state machine that threads and event loops share."""
 
 from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Protocol
 
 from zconfig import events
 from zconfig._channel.bound_channel import BoundChannel
+from zconfig._channel.channels import SharedChannel
 from zconfig._channel.interruptible import run_interruptibly
 from zconfig._channel.milvus import Server
 from zconfig._channel.view import ChannelView
 from zconfig._connection import event_factories
-from zconfig._connection.attempt import Attempt, error_of
+from zconfig._connection.attempt import Attempt
 from zconfig._connection.connector import Connector, ConnectResult
-from zconfig._connection.credentials import CredentialRefresher, Home
+from zconfig._connection.credentials import CredentialRefresher
 from zconfig._connection.monitor import Monitor, verify
+from zconfig._connection.pending import ConnectIntent, PendingConnect, Waiter
+from zconfig._connection.services import ConnectionServices
 from zconfig._connection.transport import Transport
 from zconfig._deadline import ConnectBudget
 from zconfig._spec import ConnectionSpec, require_same
@@ -28,12 +30,8 @@ from zconfig.errors import (
     ClosedError,
     ConnectError,
     RejectedCredentialsError,
-    ServerSilentError,
     ZConfigError,
 )
-
-if TYPE_CHECKING:
-    from zconfig._connection.connection import Connection
 
 
 class State(StrEnum):
@@ -46,18 +44,51 @@ class State(StrEnum):
     CLOSED = "closed"
 
 
-class Stateful:
-    """Knows what it is doing, and since when.
+class Borrower(Protocol):
+    """Uses a connection over channels of its own, such as an event loop's."""
+
+    def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
+        """Dial the server of the shared channels; called in any thread, and returns at once.
+
+        Args:
+            shared: The process' channels to the server.
+            redial: Whether to replace channels that wait before they dial again.
+        """
+
+
+class ManagedConnection:
+    """One alias' connection, from the first attempt to the close.
 
     Attributes:
         since: Seconds since the epoch, at which its state last changed.
         last_error: Why its server was lost.
+        on_change: Called, under a lock, when it opens or is closed; `None` for nothing.
+        rotating: Held by the thread that has it take up another specification.
+
+    Args:
+        spec: What to connect to.
+        services: What it needs of the registry.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ConnectionSpec, services: ConnectionServices) -> None:
         self.last_error = ""
         self._state = State.IDLE
         self.since = time.time()
+        self.spec = spec
+        self.bound: BoundChannel | None = None
+        self.server: Server | None = None
+        self.view = ChannelView(self)
+        self.on_change: Callable[[], object] | None = None
+        self._services = services
+        self._publisher = services.publisher
+        self._transport: Transport | None = None
+        self._pending: PendingConnect | None = None
+        self.monitor = Monitor(self, services)
+        self.refresher = CredentialRefresher(self, services)
+        self._lost_at = 0.0
+        self._borrowers: weakref.WeakSet[Borrower] = weakref.WeakSet()
+        self.rotating = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
     def state(self) -> State:
@@ -68,110 +99,6 @@ class Stateful:
     def state(self, state: State) -> None:
         if state is not self._state:
             self._state, self.since = state, time.time()
-
-
-class Sign(NamedTuple):
-    """Shows a connection to those who look it up, while it is open.
-
-    Args:
-        ready: What is open, by alias.
-        alias: The connection's name.
-        connection: What is handed out.
-    """
-
-    ready: dict[str, Connection]
-    alias: str
-    connection: Connection
-
-    def show(self) -> None:
-        """Show that it is open."""
-        self.ready[self.alias] = self.connection
-
-    def hide(self) -> None:
-        """Show that it is not, unless another one has taken its place."""
-        if self.ready.get(self.alias) is self.connection:
-            del self.ready[self.alias]
-
-
-class Waiter:
-    """One who wants a connect.
-
-    Attributes:
-        pending: The connect under way that they make themselves.
-        has_left: Whether they want it no longer.
-    """
-
-    def __init__(self) -> None:
-        self.pending: PendingConnect | None = None
-        self.has_left = False
-
-
-@dataclass(frozen=True, slots=True)
-class PendingConnect:
-    """A connect that is under way: one thread flies it, the others wait for its outcome."""
-
-    connector: Connector
-    outcome: Future[None] = field(default_factory=Future)
-
-    def end(self, error: ZConfigError | None = None) -> None:
-        """Tell those who wait how it went, unless they know.
-
-        Args:
-            error: What it failed of.
-        """
-        with suppress(InvalidStateError):
-            if error:
-                self.outcome.set_exception(error)
-            else:
-                self.outcome.set_result(None)
-
-    def join(self, budget: ConnectBudget) -> None:
-        """Wait for the outcome; return also if it is worth trying oneself.
-
-        Raises:
-            ConnectError: It failed, or takes too long.
-        """
-        try:
-            self.outcome.result(budget.left_s)
-        except TimeoutError:
-            pass
-        except ConnectError as error:
-            if error.permanent or not budget.allows_retry_after(0.0):
-                raise
-            return
-        else:
-            return
-        detail = "another thread is still connecting"
-        raise error_of(ServerSilentError, self.connector.spec, detail=detail)
-
-
-class ManagedConnection(Stateful):
-    """One alias' connection, from the first attempt to the close.
-
-    Attributes:
-        sign: Shows whether it is open, if anybody looks.
-        rotating: Held by the thread that has it take up another specification.
-
-    Args:
-        spec: What to connect to.
-        home: Where it belongs.
-    """
-
-    def __init__(self, spec: ConnectionSpec, home: Home) -> None:
-        super().__init__()
-        self.spec = spec
-        self.bound: BoundChannel | None = None
-        self.server: Server | None = None
-        self.view = ChannelView(self)
-        self.sign: Sign | None = None
-        self._home = home
-        self._transport: Transport | None = None
-        self._pending: PendingConnect | None = None
-        self.monitor = Monitor(self, home)
-        self.refresher = CredentialRefresher(self, home)
-        self._lost_at = 0.0
-        self.rotating = threading.Lock()
-        self._lock = threading.Lock()
 
     @property
     def alias(self) -> str:
@@ -215,69 +142,61 @@ class ManagedConnection(Stateful):
         transport = self._transport
         return transport.resolve_target(attempt) if transport else attempt
 
+    def add_borrower(self, borrower: Borrower) -> None:
+        """Tell a borrower, for as long as it exists, which server to dial."""
+        with self._lock:
+            self._borrowers.add(borrower)
+
+    def _dial_borrowers(self, transport: Transport) -> None:
+        with self._lock:
+            for each in self._borrowers:
+                each.dial_soon(transport.channel_ref.shared, redial=False)
+
     # --- opening ----------------------------------------------------------------------------
 
-    def open(
-        self,
-        budget: ConnectBudget,
-        spec: ConnectionSpec | None = None,
-        *,
-        is_firm: bool = False,
-        may_reread: bool = True,
-    ) -> None:
+    def open(self, intent: ConnectIntent, waiter: Waiter | None = None) -> None:
         """Connect, or wait for the thread that does so already.
 
         Args:
-            budget: How long to go on trying.
-            spec: What is wanted; what it was made for by default.
-            is_firm: Whether just that is wanted. What was read may be out of date by now.
-            may_reread: Whether credentials that are refused may be replaced by newer ones: those
-                that a child of an old process knows may be out of date.
+            intent: What is wanted.
+            waiter: Whose connect it is, to `leave` it by.
 
         Raises:
-            ConflictError: It is open, or being opened, with another specification than the one
-                that is firmly wanted.
+            ConflictError: It is open, or being opened, with another specification than code gave.
             ConnectError: What the last attempt failed of.
             MissingExtraError: If Milvus Lite is wanted and not installed.
             ClosedError: If it is closed, also meanwhile.
         """
-        if self.is_open and not (spec and is_firm):
+        if self.is_open and not intent.in_code:
             return
-        waiter, how = Waiter(), {"is_firm": is_firm, "may_reread": may_reread}
-        connect = partial(self._open, waiter, budget, spec, **how)
-        run_interruptibly(connect, partial(self._abandon, waiter))
+        waiter = waiter or Waiter()
+        connect = partial(self._open, intent, waiter)
+        run_interruptibly(connect, partial(self.leave, waiter))
 
-    def _open(
-        self,
-        waiter: Waiter,
-        budget: ConnectBudget,
-        spec: ConnectionSpec | None,
-        *,
-        is_firm: bool,
-        may_reread: bool,
-    ) -> None:
+    def _open(self, intent: ConnectIntent, waiter: Waiter) -> None:
         newest: ConnectionSpec | None = None
         while True:
-            pending, is_ours = self._join_or_start(waiter, budget, spec, is_firm=is_firm)
+            pending, is_ours = self._join_or_start(intent, waiter)
             if pending is None:
                 return
             try:
                 if is_ours:
                     self._lead(pending)
                 else:
-                    pending.join(budget)
+                    pending.join(intent.budget)
             except ClosedError:
                 if self.state is State.CLOSED:
                     raise
-                if not is_firm and self.spec is not pending.connector.spec:
-                    spec = None  # a reload replaced what was wanted
+                if not intent.in_code and self.spec is not pending.connector.spec:
+                    intent = intent._replace(spec=None)  # a reload replaced it
             except RejectedCredentialsError:
                 refused = pending.connector.spec
-                if not may_reread or refused == newest:
+                if not intent.may_reread or refused == newest:
                     raise
-                newest = spec = self.refresher.reread(refused, budget.left_s)
+                newest = self.refresher.reread(refused, intent.budget.left_s)
                 if newest is None:
                     raise
+                intent = intent._replace(spec=newest)
 
     def ensure_open(self, timeout_s: float | None = None) -> BoundChannel:
         """Return the line, after dialing anew where a fork or a reload has cut it.
@@ -290,7 +209,8 @@ class ManagedConnection(Stateful):
             ClosedError: It is closed.
         """
         own_s = self.spec.timeout_s
-        self.open(ConnectBudget.from_now(own_s if timeout_s is None else min(own_s, timeout_s)))
+        budget = ConnectBudget.from_now(own_s if timeout_s is None else min(own_s, timeout_s))
+        self.open(ConnectIntent(budget))
         bound = self.bound
         if bound is None:
             raise ClosedError(self.alias)
@@ -306,29 +226,24 @@ class ManagedConnection(Stateful):
             require_same(self.spec, spec)
 
     def _join_or_start(
-        self,
-        waiter: Waiter,
-        budget: ConnectBudget,
-        spec: ConnectionSpec | None,
-        *,
-        is_firm: bool,
+        self, intent: ConnectIntent, waiter: Waiter
     ) -> tuple[PendingConnect | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
         with self._lock:
             if self.state is State.CLOSED or waiter.has_left:
                 raise ClosedError(self.alias)
             if self._pending or self.is_open:
-                if spec and is_firm:
-                    require_same(self.spec, spec)
+                if intent.spec and intent.in_code:
+                    require_same(self.spec, intent.spec)
                 return self._pending, False
-            self.spec = spec or self.spec
-            self.state = State.CONNECTING
-            self._pending = waiter.pending = PendingConnect(Connector(self.spec, budget))
-            self._home.enqueue(event_factories.connecting(self.spec))
+            self.spec, self.state = intent.spec or self.spec, State.CONNECTING
+            connector = Connector(self.spec, intent.budget, self._dial_borrowers)
+            self._pending = waiter.pending = PendingConnect(connector, intent.in_background)
+            self._publisher.enqueue(event_factories.connecting(self.spec))
             return self._pending, True
 
-    def _abandon(self, waiter: Waiter) -> None:
-        """End the connect that a passenger has begun, unless it has ended; no other is begun."""
+    def leave(self, waiter: Waiter) -> None:
+        """End the connect that a waiter has begun, unless it has ended; no other is begun."""
         with self._lock:
             waiter.has_left = True
         if pending := waiter.pending:
@@ -338,7 +253,7 @@ class ManagedConnection(Stateful):
         """Connect, and tell those who wait how it went."""
         connector = pending.connector
         try:
-            self._home.flush(self.alias)
+            self._publisher.flush(self.alias)
             self.monitor.begin(connector.spec)
             opened = connector.run(partial(self._tell, pending))
             self._complete(pending, opened)
@@ -346,8 +261,8 @@ class ManagedConnection(Stateful):
             self._fail(pending, error)
             raise
         pending.end()
-        self._home.attend(at_once=False)
-        self._home.flush(self.alias)  # not before: a hook may look the alias up
+        self._services.monitor_soon(False)
+        self._publisher.flush(self.alias)  # not before: a hook may look the alias up
 
     def _complete(self, pending: PendingConnect, opened: ConnectResult) -> None:
         transport, server, number = opened
@@ -356,10 +271,10 @@ class ManagedConnection(Stateful):
                 self._pending, self._transport = None, transport
                 self.server, self.state = server, State.READY
                 self.bound = transport.bound(self.spec, server)
-                if self.sign:
-                    self.sign.show()
+                self._has_changed()
                 started = pending.connector.started
-                self._home.enqueue(event_factories.connected(self.spec, server, number, started))
+                event = event_factories.connected(self.spec, server, number, started)
+                self._publisher.enqueue(event)
                 return
         transport.release()
         raise ClosedError(self.alias)
@@ -370,34 +285,34 @@ class ManagedConnection(Stateful):
             is_under_way = self._pending is pending
             if is_under_way:
                 self._pending, self.state = None, State.IDLE
-                if isinstance(error, ConnectError) and not pending.connector.in_background:
-                    self._home.enqueue(event_factories.failed(error))
+                if isinstance(error, ConnectError) and not pending.in_background:
+                    self._publisher.enqueue(event_factories.failed(error))
         if is_under_way:
             pending.connector.cancel()
         try:
-            self._home.flush(self.alias)
+            self._publisher.flush(self.alias)
         finally:
             pending.end(error if isinstance(error, ZConfigError) else ClosedError(self.alias))
 
     def _tell(self, pending: PendingConnect, event: events.Event) -> None:
         with self._lock:
             if self._pending is pending:  # otherwise it was closed meanwhile, which has been told
-                self._home.enqueue(event)
-        self._home.flush(self.alias)
+                self._publisher.enqueue(event)
+        self._publisher.flush(self.alias)
 
     def publish_failure(self, event: events.Event) -> None:
         """Have an event told of a connect that failed, unless another one has begun by now."""
         with self._lock:
             if self.state is State.IDLE:
-                self._home.enqueue(event)
-        self._home.flush(self.alias)
+                self._publisher.enqueue(event)
+        self._publisher.flush(self.alias)
 
     # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close it for good; a connect under way ends."""
         self._cut(State.CLOSED, self.spec)
-        self._home.flush(self.alias)
+        self._publisher.flush(self.alias)
 
     def replace_spec(self, spec: ConnectionSpec) -> None:
         """Close it until its next use, which opens it with another specification.
@@ -424,8 +339,7 @@ class ManagedConnection(Stateful):
         if had_any:
             self.bound = self.server = self._transport = self._pending = None
             self.state = State.IDLE
-            if self.sign:
-                self.sign.hide()
+            self._has_changed()
         return had_any
 
     def _cut(self, state: State, spec: ConnectionSpec) -> None:
@@ -436,16 +350,19 @@ class ManagedConnection(Stateful):
             transport, pending = self._transport, self._pending
             self.bound = self.server = self._transport = self._pending = None
             self.state, self.spec = state, spec
-            if self.sign:
-                self.sign.hide()
+            self._has_changed()
             if state is State.CLOSED:
-                self.sign = None  # it has the connection, and clients keep what is closed here
+                self.on_change = None  # it has the connection, and clients keep what is closed
             if was_open:
-                self._home.enqueue(event_factories.closed(before))
+                self._publisher.enqueue(event_factories.closed(before))
         if pending:
             pending.connector.cancel()
         if transport:
             transport.release()
+
+    def _has_changed(self) -> None:
+        if self.on_change:
+            self.on_change()
 
     # --- rotation ---------------------------------------------------------------------------
 
@@ -472,7 +389,7 @@ class ManagedConnection(Stateful):
             self.spec, self.server = spec, server
             self.bound = transport.bound(spec, server)
             if is_rotated:
-                self._home.enqueue(event_factories.rotated(spec, started))
+                self._publisher.enqueue(event_factories.rotated(spec, started))
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
         """Return a line to make a call on again, if there is one; see `CredentialRefresher.renew`.
@@ -495,15 +412,20 @@ class ManagedConnection(Stateful):
 
     def note_round_trip(self, round_trip_ms: float) -> None:
         """Take note of what a ping took, in milliseconds."""
-        self._home.note_round_trip(self.alias, round_trip_ms)
+        self._services.note_round_trip(self.alias, round_trip_ms)
 
     # --- lost and found ---------------------------------------------------------------------
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
         """Hear that a server may be lost, or not the one to ask; see `ChannelOwner.doubt`."""
         if self.bound is bound and self.monitor.report_failure() and at_once:
-            self._home.attend(at_once=True)
+            self._services.monitor_soon(True)
         return self.last_error if self.is_lost else ""
+
+    def report_success(self) -> None:
+        """Check soon whether a lost server is back: a call over other channels succeeded."""
+        if self.is_lost and self.monitor.check_soon():
+            self._services.monitor_soon(True)
 
     def mark_lost(self, transport: Transport, failure: ConnectError) -> None:
         """Note that the server is lost, and why, if that is news."""
@@ -511,8 +433,8 @@ class ManagedConnection(Stateful):
             if self._transport is transport and self.state is State.READY:
                 self.state, self.last_error = State.LOST, str(failure)
                 self._lost_at = time.monotonic()
-                self._home.enqueue(event_factories.lost(self.spec, failure))
-        self._home.flush(self.alias)
+                self._publisher.enqueue(event_factories.lost(self.spec, failure))
+        self._publisher.flush(self.alias)
 
     def mark_recovered(self, transport: Transport, server: Server) -> None:
         """Note that the server has accepted us again, if that is news."""
@@ -520,8 +442,10 @@ class ManagedConnection(Stateful):
             if self._transport is transport and self.state is State.LOST:
                 self.server, self.state = server, State.READY
                 self.bound = transport.bound(self.spec, server)
-                self._home.enqueue(event_factories.recovered(self.spec, server, self._lost_at))
-        self._home.flush(self.alias)
+                for each in self._borrowers:  # before the event: no call fails after it
+                    each.dial_soon(transport.channel_ref.shared, redial=True)
+                self._publisher.enqueue(event_factories.recovered(self.spec, server, self._lost_at))
+        self._publisher.flush(self.alias)
 
     def move(self, old: Transport, new: Transport, server: Server, started: float) -> bool:
         """Have a link taken the place of another one; tell whether it has.
@@ -539,9 +463,9 @@ class ManagedConnection(Stateful):
             if is_moved:
                 self._transport, self.server = new, server
                 self.bound = new.bound(self.spec, server)
-                self._home.enqueue(
+                self._publisher.enqueue(
                     event_factories.moved(self.spec, old.target, new.target, started)
                 )
         (old if is_moved else new).release()
-        self._home.flush(self.alias)
+        self._publisher.flush(self.alias)
         return is_moved

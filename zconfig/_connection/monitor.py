@@ -1,22 +1,20 @@
-"""Looks after an open connection: is the server there, is it the right one, who are we?"""
+"""Monitors an open connection: server reachability, primary changes and credential files."""
 
 from __future__ import annotations
 
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from zconfig._channel.milvus import Server, handshake, run_exchange
 from zconfig._connection.attempt import Attempt
+from zconfig._connection.credentials import CredentialRefresher
+from zconfig._connection.services import ConnectionServices, Refreshable
 from zconfig._connection.transport import Transport, acquire_transport
 from zconfig._paths import anchored
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
-
-if TYPE_CHECKING:
-    from zconfig._connection.credentials import Home
-    from zconfig._connection.managed import ManagedConnection
 
 FileSignature = dict[str, tuple[int, int, int]]
 """The inode, modification time and size of each file that is there."""
@@ -26,17 +24,43 @@ _BETWEEN_LOOKS_S = 1.0
 _BETWEEN_LOOKS_AT_THE_PERMANENT_S = 30.0
 
 
+class Monitored(Refreshable, Protocol):
+    """A connection that is monitored."""
+
+    @property
+    def transport_if_open(self) -> Transport | None:
+        """What it holds; `None` where it is not open."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its server does not answer."""
+
+    @property
+    def refresher(self) -> CredentialRefresher:
+        """Replaces credentials that were refused."""
+
+    def mark_lost(self, transport: Transport, failure: ConnectError) -> None:
+        """Note that the server does not answer, and why."""
+
+    def mark_recovered(self, transport: Transport, server: Server) -> None:
+        """Note that the server has accepted us again."""
+
+    def move(self, old: Transport, new: Transport, server: Server, started: float) -> bool:
+        """Use another transport in place of one; tell whether it does."""
+
+
 class Monitor:
     """Notices what happens to a connection while nobody calls, or because a call failed.
 
     Args:
-        managed: The connection.
-        home: Where it belongs.
+        connection: The connection.
+        services: Reads its credentials again, and takes its events.
     """
 
-    def __init__(self, managed: ManagedConnection, home: Home) -> None:
-        self._managed = managed
-        self._home = home
+    def __init__(self, connection: Monitored, services: ConnectionServices) -> None:
+        self._connection = connection
+        self._credentials = services.credentials
+        self._publisher = services.publisher
         self._signature: FileSignature = {}
         self._is_doubted = False
         self._next_look_at = 0.0
@@ -44,7 +68,7 @@ class Monitor:
     @property
     def alias(self) -> str:
         """The connection's name."""
-        return self._managed.alias
+        return self._connection.alias
 
     def begin(self, spec: ConnectionSpec) -> None:
         """Begin anew, with the credentials of a specification."""
@@ -56,16 +80,22 @@ class Monitor:
         is_news, self._is_doubted = not self._is_doubted, True
         return is_news
 
+    def check_soon(self) -> bool:
+        """Check a lost server a second after the last check, and tell whether that is sooner."""
+        soon = min(self._next_look_at, time.monotonic() + _BETWEEN_LOOKS_S)
+        is_sooner, self._next_look_at = soon < self._next_look_at, soon
+        return is_sooner
+
     def is_due(self) -> bool:
         """Tell whether it may be lost, back, moved, or have new credentials. It makes no call."""
-        managed = self._managed
-        transport, bound = managed.transport_if_open, managed.bound
+        connection = self._connection
+        transport, bound = connection.transport_if_open, connection.bound
         if transport is None or bound is None:
             return False
         if self._has_new_files() or transport.is_due(time.monotonic()):
             return True
         is_failing = bool(bound.shared.is_failing())
-        if not managed.is_lost:
+        if not connection.is_lost:
             return is_failing or self._is_doubted
         # gRPC dials by itself, and there is no use in asking before it has got through; but
         # another server may have become the one to ask.
@@ -75,41 +105,41 @@ class Monitor:
         """Find out, and take up what is found."""
         is_doubted, self._is_doubted = self._is_doubted, False
         self._take_up_new_files()
-        transport, bound = self._managed.transport_if_open, self._managed.bound
+        transport, bound = self._connection.transport_if_open, self._connection.bound
         if transport is None or bound is None:
             return
-        spec = self._managed.spec
+        spec = self._connection.spec
         timeout_s = min(spec.timeout_s, CHECK_TIMEOUT_S)
         try:
             transport = self._followed(transport, is_doubted=is_doubted)
             server = verify(transport, spec, timeout_s)
         except ConnectError as error:
             is_refused = isinstance(error, RejectedCredentialsError)
-            if not (is_refused and self._managed.refresher.renew(bound)):
+            if not (is_refused and self._connection.refresher.renew(bound)):
                 self._lose(transport, error)
         except ClosedError:
             return
         else:
-            self._managed.mark_recovered(transport, server)
+            self._connection.mark_recovered(transport, server)
 
     def _take_up_new_files(self) -> None:
         if not self._has_new_files():
             return
-        signature = credentials_stamp(self._managed.spec)
+        signature = credentials_stamp(self._connection.spec)
         # A reload may have read them meanwhile: what it was refused with is not tried once more.
-        self._home.renew_if(self._has_new_files, self._managed)
-        self._home.flush(self.alias)
+        self._credentials.renew_if(self._has_new_files, self._connection)
+        self._publisher.flush(self.alias)
         self._signature = signature
 
     def _has_new_files(self) -> bool:
-        signature = credentials_stamp(self._managed.spec)
+        signature = credentials_stamp(self._connection.spec)
         return any(self._signature.get(path) != seen for path, seen in signature.items())
 
     def _followed(self, transport: Transport, *, is_doubted: bool) -> Transport:
         """Return a link to the server that is the primary now, which may be the same."""
-        spec, started = self._managed.spec, time.monotonic()
+        spec, started = self._connection.spec, time.monotonic()
         attempt = Attempt(spec, started, started + min(spec.timeout_s, CHECK_TIMEOUT_S))
-        if not transport.has_moved(attempt, at_once=is_doubted or self._managed.is_lost):
+        if not transport.has_moved(attempt, at_once=is_doubted or self._connection.is_lost):
             return transport
         new = acquire_transport(attempt, transport.topology_cache)
         try:
@@ -117,14 +147,14 @@ class Monitor:
         except BaseException:  # Ctrl-C too must not leave the new channels behind
             new.release()
             raise
-        if not self._managed.move(transport, new, server, started):
+        if not self._connection.move(transport, new, server, started):
             raise ClosedError(spec.alias)
         return new
 
     def _lose(self, transport: Transport, failure: ConnectError) -> None:
         pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
         self._next_look_at = time.monotonic() + pause_s
-        self._managed.mark_lost(transport, failure)
+        self._connection.mark_lost(transport, failure)
 
 
 def verify(transport: Transport, spec: ConnectionSpec, timeout_s: float) -> Server:

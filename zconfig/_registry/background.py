@@ -53,7 +53,7 @@ class BackgroundWorker:
         self._thread: threading.Thread | None = None
         self._begin()
 
-    def call(self, *, at_once: bool = True) -> None:
+    def call(self, at_once: bool = True) -> None:  # noqa: FBT001, FBT002 - passed on as it is
         """Have rounds made, while there is anything to look after.
 
         Args:

@@ -134,10 +134,10 @@ class Connections:
         name, call = fold_alias(alias), "connections.connect"
         if not has_overrides(given):  # as configured, and so it follows what is configured
             check_place(self._table, name, given, call)
-            return self._registry.open(self._table.spec(name))
+            return self._open(name)
         self._registry.remember(secrets_in(given))
         spec = spec_from_arguments(self._table, name, given, call)
-        connection = self._registry.open(spec, in_code=True)
+        connection = self._registry.open(spec, self._registry.intent(spec, in_code=True))
         self._registry.add(spec)
         return connection
 
@@ -203,7 +203,7 @@ class Connections:
         except (KeyError, TypeError):  # it may not even be hashable
             pass
         alias = hide_alias(alias)
-        return self._pool.find(alias) or self._registry.open(self._table.spec(wanted_alias(alias)))
+        return self._pool.find(alias) or self._open(wanted_alias(alias))
 
     def __contains__(self, alias: object) -> bool:
         return isinstance(alias, str) and normalize_alias(alias) in self._table
@@ -312,7 +312,7 @@ class Connections:
         """
 
         def open_one(alias: str) -> Connection:
-            return self._registry.open(self._table.spec(wanted_alias(alias)), wait, timeout)
+            return self._open(wanted_alias(alias), wait, timeout)
 
         aliases = hide_aliases(aliases)
         wait, timeout = hide_seconds(wait), hide_seconds(timeout)
@@ -391,7 +391,8 @@ class Connections:
         """Have a hook called with lifecycle events.
 
         Args:
-            hook: Called outside all locks; an exception of its is logged, and harms nothing.
+            hook: Called outside all locks, in the thread that connects or monitors, never on an
+                event loop; an exception of its is logged, and harms nothing.
             events: The types of the events that it wants, one or several; a base type stands for
                 all below it. All events by default.
 
@@ -426,6 +427,12 @@ class Connections:
         with self._registry.set_aside():
             self._add(hidden)
             yield self
+
+    def _open(
+        self, alias: str, wait: float | None = None, timeout: float | None = None
+    ) -> Connection:
+        spec = self._table.spec(alias)
+        return self._registry.open(spec, self._registry.intent(spec, wait, timeout))
 
     def _add(self, hidden: Mapping[str, Mapping[str, Any]]) -> None:
         for each in hidden.values():

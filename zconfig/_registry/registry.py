@@ -13,22 +13,36 @@ from zconfig._deadline import ConnectBudget
 from zconfig._event_bus import Dispatcher
 from zconfig._redaction import RecentSecrets, Secret
 from zconfig._registry.background import BackgroundWorker, PeriodicTask, Retries, Retry
-from zconfig._registry.config_events import events_of, forked, given_in_code, removed
+from zconfig._registry.config_events import (
+    events_of,
+    forked,
+    given_in_code,
+    removed,
+    rotation_refused,
+)
 from zconfig._registry.forks import guard_forks, import_grpc
 from zconfig._registry.pool import Pool, RegistryState, Slot, slot_status
-from zconfig._registry.reload import Reloader
+from zconfig._registry.reload import (
+    Changes,
+    compare,
+    differing,
+    reopen,
+    with_newer_credentials,
+    wrong_but_known,
+)
 from zconfig._registry.specs import SpecTable
 from zconfig._registry.stats import StatsCollector
 from zconfig._settings.arguments import check_seconds
 from zconfig._settings.configuration import Configuration
+from zconfig._settings.fields import CREDENTIALS
+from zconfig._settings.load import has_remote
 from zconfig._sources.base import SourceResult
 from zconfig._spec import ConnectionSpec
-from zconfig.errors import ZConfigError
+from zconfig.errors import ClosedError, ZConfigError
 
 if TYPE_CHECKING:
     from zconfig import events
-    from zconfig._connection import Connection, ManagedConnection
-    from zconfig._registry.reload import Changes
+    from zconfig._connection import ConnectIntent, Connection, Refreshable
     from zconfig._registry.stats import AliasState, AliasStats
 
 
@@ -108,7 +122,23 @@ class Registry:
         """Take note of secrets that may never count, or soon count no longer."""
         self._recent.add(secrets)
 
-    def open(
+    def open(self, spec: ConnectionSpec, intent: ConnectIntent) -> Connection:
+        """Return the open connection of an alias, opening it if there is none.
+
+        Args:
+            spec: The alias' specification.
+            intent: What is wanted.
+
+        Raises:
+            ConflictError: The alias is live with another specification than code gave.
+            ConnectError: It cannot be opened; its class names the cause.
+            ClosedError: It was closed while it was opened.
+        """
+        slot = self.pool.slot(spec)
+        slot.managed.open(intent)
+        return slot.connection
+
+    def intent(
         self,
         spec: ConnectionSpec,
         wait: float | None = None,
@@ -116,8 +146,8 @@ class Registry:
         *,
         in_code: bool = False,
         in_background: bool = False,
-    ) -> Connection:
-        """Open a connection, unless it is open.
+    ) -> ConnectIntent:
+        """Return what is wanted of a connection, once what was read is reported.
 
         Args:
             spec: What to connect to.
@@ -128,15 +158,16 @@ class Registry:
         """
         self.announce()
         import_grpc()
-        budget = self.budget(spec, wait, timeout)._replace(in_background=in_background)
+        from zconfig._connection import ConnectIntent
+
         # What code gave is not replaced by what stands elsewhere.
         may_reread = not in_code or self.known.find(spec.alias) == spec
-        return self.pool.open(spec, budget, is_firm=in_code, may_reread=may_reread)
+        budget = self._budget(spec, wait, timeout)
+        return ConnectIntent(budget, spec, in_code, may_reread, in_background)
 
-    def budget(
-        self, spec: ConnectionSpec, wait: float | None = None, timeout: float | None = None
+    def _budget(
+        self, spec: ConnectionSpec, wait: float | None, timeout: float | None
     ) -> ConnectBudget:
-        """Return how long to go on trying to open a connection; the arguments are `open`'s."""
         timeout_s = spec.timeout_s if timeout is None else timeout
         wait_s = self.table.configuration.options.wait if wait is None else wait
         check_seconds(spec.alias, timeout=timeout_s, wait=wait_s)
@@ -199,7 +230,8 @@ class Registry:
         if registry_state.retries.find(alias) is not retry:
             return  # it was closed meanwhile
         try:
-            self.open(self.table.spec(alias), wait=0, in_background=True)
+            spec = self.table.spec(alias)
+            self.open(spec, self.intent(spec, wait=0, in_background=True))
         except ZConfigError as error:
             managed = registry_state.pool.managed(alias)
             if registry_state.retries.find(alias) is retry:
@@ -228,34 +260,11 @@ class Registry:
         required = self.known.spec(alias).required
         return self._collector.stats(alias, state, since, last_error, required=required)
 
-    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
-        """Take note of what a ping took, in milliseconds."""
-        self._collector.note_round_trip(alias, round_trip_ms)
-
     # --- reading again ----------------------------------------------------------------------
 
     def reload(self) -> Changes:
         """Read the configuration again, apply what changed, and return that."""
         return self._reloader.reload()
-
-    def renew(self, managed: ManagedConnection, *, is_last: bool = True) -> ZConfigError | None:
-        """Read the credentials of a connection again; see `Reloader.renew`.
-
-        The event is put, for the caller to have it delivered.
-        """
-        return self._reloader.renew(managed, is_last=is_last)
-
-    def renew_if(self, is_due: Callable[[], bool], managed: ManagedConnection) -> None:
-        """Read the credentials of a connection again if that is due; see `Reloader.renew_if`."""
-        self._reloader.renew_if(is_due, managed)
-
-    def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return a specification with newer credentials; see `Reloader.newer`."""
-        return self._reloader.newer(spec)
-
-    def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return one with other credentials than were refused; see `Reloader.reread`."""
-        return self._reloader.reread(spec)
 
     # --- what connections need --------------------------------------------------------------
 
@@ -295,10 +304,6 @@ class Registry:
         self._unannounced = deque([partial(events_of, table)])
         self._is_announced = False
 
-    def attend(self, *, at_once: bool) -> None:
-        """Have what is open looked after, in another thread; return at once."""
-        self._worker.call(at_once=at_once)
-
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
         self._announcing = threading.RLock()
@@ -316,14 +321,192 @@ class Registry:
 
     def _make(self, spec: ConnectionSpec, ready: dict[str, Connection]) -> Slot:
         # It needs grpc, which importing us must not.
-        from zconfig._connection import Connection, ManagedConnection, Sign
+        from zconfig._connection import Connection, ConnectionServices, ManagedConnection
 
-        managed = ManagedConnection(spec, self)
+        notice = self._collector.note_round_trip
+        services = ConnectionServices(self, self._reloader, self._worker.call, notice)
+        managed = ManagedConnection(spec, services)
         connection = Connection(managed)
-        managed.sign = Sign(ready, spec.alias, connection)
+
+        def show() -> None:
+            if managed.is_open:
+                ready[spec.alias] = connection
+            elif ready.get(spec.alias) is connection:  # another one may have taken its place
+                del ready[spec.alias]
+
+        managed.on_change = show
         return Slot(managed, connection)
 
     def _make_scene(self, configuration: Configuration) -> RegistryState:
         retries = Retries(partial(Retry, again=self._try_again))
         table = SpecTable(configuration, is_outdated=self._has_changed)
         return RegistryState(table, Pool(self._make), retries)
+
+
+class Reloader:
+    """Reads the configuration of a registry again.
+
+    Args:
+        registry: What it is for.
+        load: Reads the configuration; it raises nothing for what is wrong in it.
+        local_loader: Reads what can be read without the network, if that is all that was read
+            so far.
+        has_changed: Whether `local_loader` would read something else now.
+        load_beside: Reads it again, but for the sources of which it is given what they said.
+
+    Attributes:
+        is_first: Whether the first use is still to come.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        load: Callable[[], Configuration],
+        local_loader: Callable[[], Configuration] | None,
+        has_changed: Callable[[], bool] | None,
+        load_beside: Callable[[Sequence[SourceResult]], Configuration],
+    ) -> None:
+        self._registry = registry
+        self._load = load
+        self._load_beside = load_beside
+        self._at_first = local_loader
+        self._has_changed = self._is_outdated = has_changed
+        self.is_first = local_loader is not None
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child process: who reads is a thread of the parent."""
+        self.lock = threading.RLock()  # held while a whole configuration is read
+        self._table_lock = threading.Lock()  # held for a moment
+
+    def read_on_first_use(self) -> None:
+        """Read, once, what has changed since the import, and what only the network can tell."""
+        with self.lock:
+            if self.is_first:
+                self.read_changes()
+                if has_remote(self._registry.registry_state.table.configuration.options):
+                    self._replace(self._load())
+            self.is_first = False
+
+    def read_changes(self) -> None:
+        """Read again, once, if what was read on import would be something else now."""
+        has_changed = self._has_changed
+        if has_changed is None:
+            return  # without the lock: who reads over the network holds it
+        with self.lock:
+            if self._at_first and self.is_first and has_changed():
+                self._replace(self._at_first())
+            self._has_changed = None
+
+    def _replace(self, configuration: Configuration) -> None:
+        registry_state = self._registry.registry_state
+        registry_state.table = SpecTable(configuration, registry_state.added, self._is_outdated)
+        self._registry.queue_config_events(registry_state.table.snapshot())
+
+    def reload(self) -> Changes:
+        """Read the configuration again, apply what changed, and return that."""
+        registry = self._registry
+        registry.announce()
+        with self.lock:
+            registry.remember(registry.secrets())
+            old, registry_state = registry.table, registry.registry_state
+            read = SpecTable(self._load(), registry_state.added)
+            kept = wrong_but_known(old, read)
+            new = SpecTable(read.configuration, {**kept, **registry_state.added})
+            self._rotate(new, registry_state.pool)
+            with self._table_lock:
+                # What was refused stays, and what took up newer credentials meanwhile.
+                kept |= {alias: each.spec for alias, each in differing(new, registry_state.pool)}
+                besides = {**kept, **registry_state.added}
+                registry_state.table = SpecTable(read.configuration, besides, self._is_outdated)
+            reopen(registry_state.table, registry_state.pool)
+            changes = compare(old, registry_state.table, tuple(kept))
+        registry.flush(*new)
+        for alias in changes.removed:
+            registry_state.retries.end(alias)
+            registry_state.pool.close(alias)
+            registry.publish(removed(old.spec(alias)))
+        for event in events_of(registry_state.table, only=(*changes.added, *changes.changed)):
+            registry.publish(event)
+        return changes
+
+    def _rotate(self, new: SpecTable, pool: Pool) -> None:
+        """Have open connections take up what they can without being opened anew."""
+        for alias, managed in differing(new, pool):
+            try:
+                with managed.rotating:
+                    managed.apply(new.spec(alias))
+            except ClosedError:
+                continue
+            except ZConfigError as error:
+                self._registry.enqueue(rotation_refused(alias, error))
+
+    def renew_if(self, is_due: Callable[[], bool], connection: Refreshable) -> None:
+        """Do what `renew` does, if that is due once no reload is under way."""
+        with self.lock:
+            if is_due():
+                self.renew(connection)
+
+    def renew(self, connection: Refreshable, *, is_last: bool = True) -> ZConfigError | None:
+        """Read the credentials of a connection again, and rotate if they are new.
+
+        Nothing else is taken up: credentials that came with another endpoint are for that one.
+
+        Args:
+            connection: The connection.
+            is_last: Whether a refusal is reported: it is not tried again at once.
+
+        Returns:
+            Why there are new ones that were not taken up.
+        """
+        registry_state = self._registry.registry_state
+        current: object = registry_state.pool.managed(connection.alias)
+        if current is not connection:
+            return None
+        read = self._read(connection.spec)  # without a lock: it may take long
+        with connection.rotating:
+            spec = read and with_newer_credentials(connection.spec, read)
+            if spec is None or not connection.is_open:
+                return None
+            try:
+                connection.apply(spec)
+            except ClosedError:
+                return None
+            except ZConfigError as error:
+                if is_last:
+                    self._registry.enqueue(rotation_refused(connection.alias, error))
+                return error
+        with self._table_lock:
+            if connection.spec is spec and spec.alias in registry_state.table:
+                registry_state.table.add(spec)
+        return None
+
+    def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Return a specification with other credentials than those that were refused.
+
+        Their source is read again, unless another thread has done so; what is found counts.
+
+        Args:
+            spec: What was refused.
+        """
+        registry_state = self._registry.registry_state
+        is_news = registry_state.table.find(spec.alias) == spec
+        read = self._read(spec) if is_news else None
+        newer = read and with_newer_credentials(spec, read)
+        with self._table_lock:
+            current = registry_state.table.find(spec.alias)
+            if newer and current == spec:
+                registry_state.table.add(newer)
+                return newer
+        return current and with_newer_credentials(spec, current)
+
+    def _read(self, spec: ConnectionSpec) -> ConnectionSpec | None:
+        """Read the source of credentials again; return what is configured now, if anything is."""
+        registry_state = self._registry.registry_state
+        if spec.alias in registry_state.added:
+            return None
+        sources = {spec.origins[name].source for name in CREDENTIALS if name in spec.origins}
+        remote = registry_state.table.configuration.remote
+        known = [reading for reading in remote if reading.name not in sources]
+        read = SpecTable(self._load_beside(known))
+        return read.spec(spec.alias) if spec.alias in read else None

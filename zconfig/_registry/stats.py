@@ -38,7 +38,7 @@ class AliasStats:
     Args:
         state: `idle` is not connected, which the next use changes; `retrying` could not be
             connected, and is tried in the background; `lost` is connected, and its server does
-            not answer. Of several event loops the worst counts.
+            not answer.
         since: When it came into this state.
         required: Whether the application needs it.
         last_error: Why it is lost or retrying; nothing secret is in it.

@@ -6,7 +6,8 @@
     await aio.ping("analytics")                 # milliseconds
     app = FastAPI(lifespan=aio.lifespan)        # connects at the start, closes at the end
 
-Each event loop has connections of its own, which end with it.
+Each alias has one connection in the process, which threads and event loops share. An event loop has
+channels of its own to the same server, which are closed when it ends.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
-"""Channels that belong to one event loop: dialed by the first call, and let go of for a fork."""
+"""Channels that belong to one event loop: dialed by the first call, and dropped for a fork."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import grpc
 
 from zconfig._channel.bound_channel import BoundChannel
-from zconfig._channel.channels import ChannelPool, Options, SharedChannel, TLSMaterial, dial
+from zconfig._channel.channels import SharedChannel
 from zconfig.aio.calls import outcome
 from zconfig.aio.forks import wait_for_fork
 from zconfig.errors import ClosedError
@@ -20,21 +23,28 @@ T = TypeVar("T")
 Spawn = Callable[[Awaitable[None]], object]
 """Has something done on the event loop, later."""
 
+_GRACE_S = 5.0  # for calls on a channel that is replaced, all of which wait for a connection
 
-class AsyncSharedChannel(SharedChannel):
-    """Channels of one event loop to one server.
+
+class LoopChannel(SharedChannel):
+    """Channels of one event loop to the server of a connection.
 
     Args:
-        make: Makes the channels; it is called on the event loop.
-        spawn: Closes them, once they are not needed any more.
+        of: The process' channels to that server; these are closed with them.
+        loop: The event loop.
+        spawn: Runs a coroutine on it.
     """
 
-    def __init__(self, make: Callable[[], tuple[Any, ...]], spawn: Spawn) -> None:
-        super().__init__(())
-        self._make = make
+    def __init__(
+        self, of: SharedChannel, loop: weakref.ref[asyncio.AbstractEventLoop], spawn: Spawn
+    ) -> None:
+        super().__init__(of.recipe, ())
+        self._loop = loop
         self._spawn = spawn
+        self._generations = itertools.count()
         self._in_flight = 0
         self._turn = 0
+        of.add_dependent(self)
 
     @property
     def is_idle(self) -> bool:
@@ -69,6 +79,13 @@ class AsyncSharedChannel(SharedChannel):
         """Let go of the channels, which gRPC closes at once; the next call makes new ones."""
         self._channels = ()
 
+    def redial(self) -> None:
+        """Replace channels that have lost their server: they wait before they dial again."""
+        if self.is_failing(dial=False):
+            with self._lock:
+                failing, self._channels = self._channels, ()
+            self._spawn(_close(failing, _GRACE_S))
+
     def connectivity(self, *, dial: bool) -> grpc.ChannelConnectivity:
         """Return the state of the first channel; idle where there is none.
 
@@ -88,55 +105,46 @@ class AsyncSharedChannel(SharedChannel):
         if channels:
             self._spawn(_close(channels))
 
+    def close_soon(self) -> None:
+        """Close the channels on their event loop; called in any thread."""
+        loop = self._loop()
+        try:
+            if loop is not None and loop.is_running():
+                loop.call_soon_threadsafe(self.close)
+                return
+        except RuntimeError:  # it has just been closed
+            pass
+        with self._lock:  # nothing can be awaited there, perhaps never again
+            self._is_open = False
+            self.drop()
+
     def _check(self) -> None:
         super()._check()
-        self._channels = self._channels or self._make()
+        if not self._channels:
+            # Equal arguments would get the subchannel that waits before it dials again.
+            generation = ("zconfig.generation", next(self._generations))
+            self._channels = self.recipe.dial(grpc.aio, generation)
 
 
-def core_of(bound: BoundChannel) -> AsyncSharedChannel:
-    """Return what a line of an event loop goes over."""
-    return cast("AsyncSharedChannel", bound.shared)
-
-
-class AsyncChannelPool(ChannelPool):
-    """The cores of one event loop, by what makes them different.
+@dataclass(frozen=True, slots=True, eq=False)
+class LoopBoundChannel(BoundChannel):
+    """The metadata of a connection, over channels of an event loop.
 
     Args:
-        spawn: Has something done on the event loop.
+        of: What the connection itself makes calls on.
     """
 
-    def __init__(self, spawn: Spawn) -> None:
-        super().__init__()
-        self._spawn = spawn
-
-    @property
-    def are_idle(self) -> bool:
-        """Whether no call is in flight."""
-        return all(shared.is_idle for shared in self._all())
-
-    def drop(self) -> None:
-        """Let go of all channels; see `AsyncSharedChannel.drop`."""
-        for shared in self._all():
-            shared.drop()
-
-    def _all(self) -> list[AsyncSharedChannel]:
-        with self._lock:
-            return [
-                shared
-                for shared, _ in self._channel_pool.values()
-                if isinstance(shared, AsyncSharedChannel)
-            ]
-
-    def _make(
-        self, target: str, options: Options, material: TLSMaterial | None, count: int
-    ) -> SharedChannel:
-        make = partial(dial, target, options, material, count, grpc.aio)
-        return AsyncSharedChannel(make, self._spawn)
+    of: BoundChannel | None = None
 
 
-async def _close(channels: Iterable[Any]) -> None:
+def loop_channel_of(bound: BoundChannel) -> LoopChannel:
+    """Return the channels that a call on an event loop goes over."""
+    return cast("LoopChannel", bound.shared)
+
+
+async def _close(channels: Iterable[Any], grace_s: float | None = None) -> None:
     for channel in channels:
-        await channel.close()
+        await channel.close(grace_s)
 
 
 async def ask(bound: BoundChannel, method: str, request: bytes, timeout_s: float) -> bytes:
@@ -147,7 +155,7 @@ async def ask(bound: BoundChannel, method: str, request: bytes, timeout_s: float
         ClosedError: The channels were closed.
     """
     await wait_for_fork()
-    shared = core_of(bound)
+    shared = loop_channel_of(bound)
     with shared.in_use():
         try:
             call = shared.take_turn(lambda channel: channel.unary_unary(method))

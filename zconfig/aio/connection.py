@@ -1,9 +1,9 @@
-"""One connection on an event loop, as it is handed out."""
+"""One connection on an event loop, as it is handed out, and as it borrows the process' own."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
@@ -12,35 +12,205 @@ import grpc
 
 from zconfig._channel import milvus
 from zconfig._channel.bound_channel import BoundChannel
+from zconfig._channel.channels import SharedChannel
 from zconfig._channel.milvus import Exchange, Health, Server, run_exchange_async
-from zconfig._connection import State
-from zconfig._connection.attempt import Attempt
+from zconfig._connection import ConnectIntent, ManagedConnection, State, Waiter
+from zconfig._connection.attempt import FAILURES, Attempt, error_of
+from zconfig._deadline import ConnectBudget
 from zconfig._endpoint import Endpoint
 from zconfig._settings.arguments import check_seconds
 from zconfig._spec import ConnectionSpec
-from zconfig.aio.channels import ask
-from zconfig.aio.connector import diagnosed
-from zconfig.aio.managed import AsyncManagedConnection
-from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, ZConfigError
+from zconfig.aio.channels import LoopBoundChannel, ask
+from zconfig.aio.loop_pool import LoopPool
+from zconfig.aio.threads import in_thread
+from zconfig.aio.view import AsyncChannelView
+from zconfig.errors import (
+    ClosedError,
+    ConnectError,
+    RejectedCredentialsError,
+    ServerSilentError,
+    ZConfigError,
+)
 
 T = TypeVar("T")
 
 _TRIES = 4  # credentials may be replaced while a call is made again
+_GRACE_S = 5.0  # for the thread that connects, which raises the diagnosed error at its deadline
+
+
+class BorrowedConnection:
+    """Makes the calls of one event loop on a connection of the process.
+
+    Its state, credentials and events are the connection's. Waiting for it blocks no loop.
+
+    Attributes:
+        connection: What is handed out.
+        view: The channel that is handed out.
+
+    Args:
+        managed: The connection.
+        pool: The channels of the event loop.
+    """
+
+    def __init__(self, managed: ManagedConnection, pool: LoopPool) -> None:
+        self.managed = managed
+        self.connection = AsyncConnection(self)
+        self.view = AsyncChannelView(self)
+        self._pool = pool
+        self._bound: LoopBoundChannel | None = None
+        managed.add_borrower(self)
+
+    @property
+    def alias(self) -> str:
+        """The connection's name."""
+        return self.managed.alias
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self.managed.is_closed
+
+    @property
+    def bound(self) -> BoundChannel | None:
+        """What calls go over just now; `None` where the connection is not open."""
+        current, own = self.managed.bound, self._bound
+        if current is None:
+            return None
+        if own is None or own.of is not current or not own.shared.is_open:
+            try:
+                channel = self._pool.channel(current.shared)
+            except ValueError:  # it was closed just now
+                return None
+            own = self._bound = LoopBoundChannel(
+                current.alias, channel, current.metadata, current.follows, current
+            )
+        return own
+
+    def closed_error(self) -> ClosedError:
+        """Return the error of one who uses it though it is closed, or of another event loop."""
+        remedy = f"take a live one with `await zconfig.aio.get({self.alias!r})`"
+        return ClosedError(self.alias, remedy)
+
+    def at_once(self) -> BoundChannel:
+        """Return what a call that cannot wait goes over.
+
+        Raises:
+            ClosedError: It is closed, not open just now, or belongs to another event loop.
+        """
+        bound = self.bound if self._pool.is_here else None
+        if bound is None:
+            raise self.closed_error()
+        return bound
+
+    async def ready(self, timeout_s: float | None = None) -> BoundChannel:
+        """Return what calls go over, after connecting where a fork or a reload has cut it.
+
+        Args:
+            timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
+
+        Raises:
+            ConnectError: The server cannot be reached, or does not accept us.
+            ClosedError: It is closed, or belongs to another event loop.
+        """
+        if self.is_closed or not self._pool.is_here:
+            raise self.closed_error()
+        if bound := self.bound:
+            return bound
+        own_s = self.managed.spec.timeout_s
+        budget = ConnectBudget.from_now(own_s if timeout_s is None else min(own_s, timeout_s))
+        await self.open(partial(self.managed.open, ConnectIntent(budget)), budget, self)
+        return self.at_once()
+
+    async def open(
+        self, connect: Callable[..., object], budget: ConnectBudget, key: object | None = None
+    ) -> None:
+        """Connect in a thread, which ends with the last task of the loop that waits for it.
+
+        Args:
+            connect: Connects; called with the `waiter` whose leaving ends it.
+            budget: How long to wait.
+            key: Tasks with the same key share one thread; a thread of its own by default.
+
+        Raises:
+            ConnectError: It failed, or takes longer.
+            ClosedError: The connection was closed.
+        """
+        waiter = Waiter()
+        work = partial(connect, waiter=waiter)
+        leave = partial(self.managed.leave, waiter)
+        while True:
+            task, is_ours = await self._pool.share(
+                key or waiter, work, budget.left_s, leave, _GRACE_S
+            )
+            if task is None:
+                detail = "another task is still connecting"
+                raise error_of(ServerSilentError, self.managed.spec, detail=detail)
+            try:
+                task.result()
+            except ClosedError:
+                raise self.closed_error() from None
+            except ConnectError as error:  # others may have had less time
+                if is_ours or error.permanent or not budget.allows_retry_after(0.0):
+                    raise
+            else:
+                return
+
+    async def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
+        """Return what to make a call on again; see `ManagedConnection.renew`.
+
+        Raises:
+            ConnectError: It was cut, and cannot be dialed anew.
+            ClosedError: It was closed.
+        """
+        of = bound.of if isinstance(bound, LoopBoundChannel) and bound.of else bound
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        task, _ = await self._pool.share((self, of), partial(self.managed.renew, of), timeout_s)
+        if self.is_closed:
+            raise self.closed_error()
+        newer = task.result() if task else None
+        if newer is None:
+            return None
+        left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        return bound if newer is of else await self.ready(left_s)
+
+    def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
+        """Hear that a server may be lost; see `LineOwner.report_failure`."""
+        of = bound.of if isinstance(bound, LoopBoundChannel) and bound.of else bound
+        return self.managed.report_failure(of, at_once=at_once)
+
+    def report_success(self) -> None:
+        """Hear that a call has succeeded."""
+        self.managed.report_success()
+
+    def dial(self) -> None:
+        """Have the event loop dial the server that the connection leads to, if it is open."""
+        if bound := self.managed.bound:
+            self._pool.dial(bound.shared)
+
+    async def settle(self) -> None:
+        """Wait until what is being closed on this event loop is gone."""
+        await self._pool.settle()
+
+    def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
+        """Have the event loop dial a server; called in any thread, and returns at once."""
+        self._pool.dial_soon(shared, redial=redial)
 
 
 class AsyncConnection:
-    """A connection to one server, for one alias, on one event loop.
+    """The process' connection to one server, for one alias, as one event loop uses it.
 
     `zconfig.aio` hands it out ready, which means that the server accepted its credentials and has
-    its database. It lives until it is closed, or its event loop is: an outage of the server, new
-    credentials and a reload leave it usable.
+    its database. Threads and other event loops use the same connection, with the same state,
+    credentials and events. An outage of the server, new credentials and a reload leave it usable
+    until it is closed. Only its own event loop can use it.
 
     Args:
-        managed: Opens it, keeps it, and closes it.
+        borrower: Makes its calls.
     """
 
-    def __init__(self, managed: AsyncManagedConnection) -> None:
-        self._managed = managed
+    def __init__(self, borrower: BorrowedConnection) -> None:
+        self._borrower = borrower
+        self._managed = borrower.managed
 
     @property
     def spec(self) -> ConnectionSpec:
@@ -76,7 +246,7 @@ class AsyncConnection:
         """
         server = self._managed.server
         if server is None or self._managed.is_closed:
-            raise self._managed.closed_error()
+            raise self._borrower.closed_error()
         return server
 
     @property
@@ -91,8 +261,8 @@ class AsyncConnection:
             ClosedError: If the connection was closed.
         """
         if self._managed.is_closed:
-            raise self._managed.closed_error()
-        return self._managed.view
+            raise self._borrower.closed_error()
+        return self._borrower.view
 
     @property
     def target(self) -> str:
@@ -103,7 +273,7 @@ class AsyncConnection:
         """
         transport = self._managed.transport_if_open
         if transport is None:
-            raise self._managed.closed_error()
+            raise self._borrower.closed_error()
         return transport.target
 
     async def ping(self, timeout: float | None = None) -> float:  # noqa: ASYNC109 - as `Connection`
@@ -134,12 +304,12 @@ class AsyncConnection:
         return health
 
     async def close(self) -> None:
-        """Close it: later calls raise `ClosedError`, and nobody else's connection is touched.
+        """Close it, for threads and other event loops too: later calls raise `ClosedError`.
 
         Calls in flight are cancelled, unless another alias shares the channel with this one.
         """
-        self._managed.close()
-        await self._managed.settle()
+        await in_thread(self._managed.close)
+        await self._borrower.settle()
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,8 +338,8 @@ class AsyncConnection:
         timeout_s = self.spec.timeout_s if timeout is None else timeout
         check_seconds(self.alias, timeout=timeout_s)
         started = time.monotonic()
-        bound: BoundChannel | None = await self._managed.ready(timeout_s)
-        failure: ZConfigError = self._managed.closed_error()
+        bound: BoundChannel | None = await self._borrower.ready(timeout_s)
+        failure: ZConfigError = self._borrower.closed_error()
         for _ in range(_TRIES):
             if bound is None:
                 break
@@ -185,16 +355,30 @@ class AsyncConnection:
         self, bound: BoundChannel, failure: ZConfigError, left_s: float
     ) -> BoundChannel | None:
         """Return what to ask on after a failure, or `None` if there is no use in that."""
-        current = self._managed.bound
+        current = self._borrower.bound
         if current is None or current.shared is not bound.shared:  # it was cut, perhaps for good
-            return await self._managed.ready(left_s)
+            return await self._borrower.ready(left_s)
         if isinstance(failure, RejectedCredentialsError):
-            return await self._managed.renew(bound, left_s)
-        self._managed.report_failure(bound)
+            return await self._borrower.renew(bound, left_s)
+        self._borrower.report_failure(bound)
         return None
+
+
+async def _diagnosed(attempt: Attempt, call: Callable[[float], Awaitable[T]]) -> T:
+    """Make a call, as `Attempt.run` does; a probe runs in a thread.
+
+    Raises:
+        ConnectError: Its class names the cause.
+    """
+    try:
+        return await call(attempt.left_s)
+    except FAILURES as error:
+        failure = await in_thread(partial(attempt.explain, error))
+    # Outside the `except`, as there.
+    raise failure
 
 
 async def _timed(attempt: Attempt, bound: BoundChannel, exchange: Exchange[T]) -> tuple[T, float]:
     begun = time.perf_counter()
-    result = await diagnosed(attempt, partial(run_exchange_async, partial(ask, bound), exchange))
+    result = await _diagnosed(attempt, partial(run_exchange_async, partial(ask, bound), exchange))
     return result, (time.perf_counter() - begun) * 1e3

@@ -6,8 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+from zconfig._connection import Waiter
 from zconfig._redaction import secrets_in
 from zconfig._registry import Connections
 from zconfig._registry.autoconnect import failures, raise_for_failures, select_aliases
@@ -24,19 +26,19 @@ from zconfig._settings.arguments import (
     hide_aliases,
     wanted_alias,
 )
-from zconfig.aio.connection import AsyncConnection
-from zconfig.aio.loop_pool import LoopPools
+from zconfig._spec import ConnectionSpec
+from zconfig.aio.connection import AsyncConnection, BorrowedConnection
+from zconfig.aio.loop_pool import find_loop_pool, loop_pool
 from zconfig.aio.threads import in_thread
-from zconfig.errors import ZConfigError
+from zconfig.errors import ClosedError, ZConfigError
 
 
 class AsyncConnections:
-    """Connections of the running event loop, of what `zconfig.connections` has configured.
+    """The connections of `zconfig.connections`, used from the running event loop.
 
-    Each event loop has its own, which `asyncio.run` closes when it ends. They follow the
-    configuration: what a reload changes, what code adds and what it removes counts from an alias'
-    next use. Closing is each face's own business, and each event loop's:
-    `zconfig.connections.disconnect` closes no connection of an event loop.
+    Each alias has one connection in the process, which threads and event loops share: one Connect,
+    one state, one stream of events. An event loop has channels of its own to the same server,
+    which are closed when it ends; the connection stays open for the others.
 
     Args:
         connections: The blocking face.
@@ -44,7 +46,6 @@ class AsyncConnections:
 
     def __init__(self, connections: Connections) -> None:
         self._registry = connections._registry  # noqa: SLF001 - one registry with two faces
-        self._loop_pools = LoopPools(self._registry)
         self._is_read = False
 
     async def autoconnect(
@@ -85,7 +86,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         found = await asyncio.gather(*(self._attempt(name, wait, timeout) for name in names))
         outcomes = dict(zip(names, found, strict=True))
         connected = raise_for_failures(outcomes, optional)
-        self._loop_pools.home().keep_trying(failures(outcomes))
+        self._registry.keep_trying(failures(outcomes))
         return connected
 
     async def connect(
@@ -99,8 +100,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
     ) -> AsyncConnection:
         """Connect an alias, and return its connection; see `zconfig.connections.connect`.
 
-        What is given becomes the alias' configuration, for the blocking face and every other
-        event loop too.
+        What is given becomes the alias' configuration, for threads and other event loops too.
 
         Args:
             alias: The connection's name.
@@ -127,10 +127,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         self._registry.remember(secrets_in(given))
         spec = spec_from_arguments(await self._read(), name, given, "aio.connect")
         self._registry.pool.check(spec)
-        budget = self._registry.budget(spec)
-        connection = await self._loop_pools.home().open(spec, budget, in_code=True)
-        self._registry.add(spec)
-        return connection
+        return await self._connect(spec)
 
     async def get(self, alias: str | None = None) -> AsyncConnection:
         """Return the connection of an alias, connected if it is not yet.
@@ -163,11 +160,11 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConnectError: The server does not answer; its class names the cause.
         """
         alias = hide_alias(alias)
-        started = time.monotonic()
-        connection = await self._get(alias, timeout)
-        if timeout is not None:
-            timeout = max(timeout - (time.monotonic() - started), 0.001)
-        return await connection.ping(timeout)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            return await self._ping(alias, deadline)
+        except ClosedError:  # in just this moment, by somebody else; the alias opens again on use
+            return await self._ping(alias, deadline)
 
     async def keep_trying(self, *aliases: str) -> None:
         """Have aliases connected in the background; see `zconfig.connections.keep_trying`.
@@ -180,27 +177,31 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         """
         aliases = hide_aliases(aliases)
         names, _ = select_aliases(await self._read(), aliases)
-        self._loop_pools.home().keep_trying(dict.fromkeys(names))
+        self._registry.keep_trying(dict.fromkeys(names))
 
     async def disconnect(self, alias: str) -> None:
-        """Close an alias on this event loop; no error if it is not connected.
+        """Close an alias, for threads and other event loops too; no error if it is not connected.
 
         Raises:
             ConfigurationError: The alias is not a string.
         """
         alias = hide_alias(alias)
         name = as_alias(alias)
-        if home := self._loop_pools.find():
-            await home.close(name)
+        await in_thread(partial(self._registry.close, name))
+        if pool := find_loop_pool():
+            await pool.settle()
 
     async def close(self) -> None:
-        """Close every connection of this event loop; an alias opens again on use."""
-        if home := self._loop_pools.find():
-            await home.close()
+        """Close the channels of this event loop; the process stays connected.
+
+        An event loop that ends does so by itself. `zconfig.connections.close` closes connections.
+        """
+        if pool := find_loop_pool():
+            await pool.close()
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Connect every alias at the start, and close them at the end.
+        """Connect every alias at the start, and close every connection at the end.
 
         Args:
             app: The application; nothing is done with it. Frameworks pass it.
@@ -218,7 +219,15 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             await self.autoconnect()
             yield
         finally:
+            await in_thread(self._registry.close_all)
             await self.close()
+
+    async def _ping(self, alias: str | None, deadline: float | None) -> float:
+        def left_s() -> float | None:
+            return None if deadline is None else max(deadline - time.monotonic(), 0.001)
+
+        connection = await self._get(alias, left_s())
+        return await connection.ping(left_s())
 
     async def _get(
         self,
@@ -227,8 +236,15 @@ set ZILLIZ_URI in the environment or in a .env file in ...
     ) -> AsyncConnection:
         table = await self._read()
         name = table.default() if alias is None else wanted_alias(alias)
-        home = self._loop_pools.find()
-        return (home and home.find(name)) or await self._open(name, None, timeout)
+        return self._find(name) or await self._open(name, None, timeout)
+
+    def _find(self, alias: str) -> AsyncConnection | None:
+        """Return the connection of an alias if it is open, and this loop has used it before."""
+        pool, managed = find_loop_pool(), self._registry.pool.managed(alias)
+        if pool is None or managed is None or not managed.is_open:
+            return None
+        borrower = pool.kept.get(managed)
+        return borrower.connection if borrower else None
 
     async def _attempt(
         self, alias: str, wait: float | None, timeout_s: float | None
@@ -242,8 +258,37 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         self, alias: str, wait: float | None, timeout_s: float | None
     ) -> AsyncConnection:
         spec = self._registry.table.spec(alias)
-        budget = self._registry.budget(spec, wait, timeout_s)
-        return await self._loop_pools.home().open(spec, budget)
+        intent = self._registry.intent(spec, wait, timeout_s)
+        borrower = await self._borrower(spec)
+        if not borrower.managed.is_open:
+            connect = partial(borrower.managed.open, intent)
+            await borrower.open(connect, intent.budget, borrower)
+        borrower.dial()
+        return borrower.connection
+
+    async def _connect(self, spec: ConnectionSpec) -> AsyncConnection:
+        """Open what code gave, and configure it in the same step: no cancellation is between."""
+        intent = self._registry.intent(spec, in_code=True)
+        borrower = await self._borrower(spec)
+
+        def connect(waiter: Waiter) -> None:
+            borrower.managed.open(intent, waiter)
+            self._registry.add(spec)
+
+        await borrower.open(connect, intent.budget)
+        borrower.dial()
+        return borrower.connection
+
+    async def _borrower(self, spec: ConnectionSpec) -> BorrowedConnection:
+        """Return what this event loop has of the connection of an alias."""
+        pool, managed = loop_pool(), self._registry.pool.slot(spec).managed
+        await pool.begin()
+        known: BorrowedConnection | None = pool.kept.get(managed)
+        if known is None:
+            for each in [each for each in pool.kept if each.is_closed]:
+                del pool.kept[each]
+            known = pool.kept[managed] = BorrowedConnection(managed, pool)
+        return known
 
     async def _read(self) -> SpecTable:
         """Return what is configured; what only the network can tell is read in a thread."""

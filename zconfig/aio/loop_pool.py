@@ -1,4 +1,4 @@
-"""What one event loop has open, for one configuration."""
+"""What an event loop has of its own: channels, and waits for the process' connections."""
 
 from __future__ import annotations
 
@@ -6,70 +6,50 @@ import asyncio
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, TypeVar
 
-from zconfig import events
-from zconfig._connection.transport import Transport
-from zconfig._deadline import ConnectBudget
-from zconfig._registry.background import Retries, Retry
-from zconfig._registry.pool import RegistryState
-from zconfig._registry.registry import Registry
-from zconfig._spec import ConnectionSpec
-from zconfig.aio.channels import AsyncChannelPool
-from zconfig.aio.connection import AsyncConnection
+from zconfig._channel.channels import SharedChannel
+from zconfig.aio.channels import LoopChannel
 from zconfig.aio.forks import LONGEST_WAIT_S, PAUSE_S, guard
-from zconfig.aio.managed import AsyncManagedConnection
-from zconfig.aio.monitor import AsyncPeriodicTask, LoopScheduler
 from zconfig.aio.threads import in_thread
-from zconfig.errors import UnknownAliasError, ZConfigError
+
+T = TypeVar("T")
 
 
-class AsyncSlot(NamedTuple):
-    """What stands for an alias.
+@dataclass(slots=True)
+class _SharedWork:
+    """Work in a thread, and how many tasks of the event loop wait for it."""
 
-    Args:
-        managed: Opens, keeps and closes its connection.
-        connection: What is handed out.
-    """
-
-    managed: AsyncManagedConnection
-    connection: AsyncConnection
-
-
-class AsyncRetry(Retry):
-    """When an alias is tried again on an event loop."""
-
-    async def inspect(self) -> None:
-        """Try once more."""
-        await self._again(self)
+    task: asyncio.Task[Any]
+    give_up: Callable[[], object]
+    waiting: int = 0
 
 
 class LoopPool:
-    """The connections of the event loop that runs when it is made.
+    """The channels of the event loop that runs when it is made, and the tasks that wait there.
 
-    They end with it: `asyncio.run` closes them before it closes the loop. What a loop leaves that
-    was closed in another way is let go of.
+    They end with the loop: `asyncio.run` closes them before it closes the loop.
 
-    Args:
-        registry: Reads the configuration, and tells hooks of events.
-        registry_state: The configuration.
+    Attributes:
+        is_over: Whether the loop is over, or another process'.
+        kept: What is handed out on this loop, by connection.
     """
 
-    def __init__(self, registry: Registry, registry_state: RegistryState) -> None:
-        self._registry = registry
-        self._registry_state = registry_state
+    def __init__(self) -> None:
         self._loop = weakref.ref(asyncio.get_running_loop())
         self._thread = threading.get_ident()
-        self._places: dict[str, AsyncSlot] = {}
+        self._channels: weakref.WeakKeyDictionary[SharedChannel, LoopChannel] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._shared: dict[Hashable, _SharedWork] = {}
         self._tasks: set[asyncio.Future[None]] = set()
-        self._closing: set[asyncio.Future[None]] = set()
-        self.retries = Retries(partial(AsyncRetry, again=self._try_again))
-        self._rounds = LoopScheduler(self._chores)
         self._end: AsyncGenerator[None, None] | None = None
-        self.channel_pool = AsyncChannelPool(self._close_later)
+        self.kept: dict[Any, Any] = {}
         self.is_over = False
         guard(self)
 
@@ -78,148 +58,120 @@ class LoopPool:
         """Whether the event loop that runs now is its own."""
         return not self.is_over and asyncio.get_running_loop() is self._loop()
 
-    def find(self, alias: str) -> AsyncConnection | None:
-        """Return the connection of an alias if it is open with what is configured now."""
-        place = self._places.get(alias)
-        return place.connection if place and place.managed.is_current else None
-
-    async def open(
-        self, spec: ConnectionSpec, budget: ConnectBudget, *, in_code: bool = False
-    ) -> AsyncConnection:
-        """Return the open connection of an alias, opening it if there is none.
-
-        Args:
-            spec: What to connect to.
-            budget: How long to go on trying.
-            in_code: Whether just this is wanted, whatever is configured.
-
-        Raises:
-            ConflictError: The alias is live with another specification.
-            ConnectError: It cannot be opened; its class names the cause.
-            ClosedError: It was closed while it was opened.
-        """
+    async def begin(self) -> None:
+        """Have the channels closed when the event loop ends."""
         if self._end is None:
             self._end = self._until_shutdown()
             await anext(self._end)
-        place = self._place(spec)
-        await place.managed.open(budget, spec if in_code else None)
-        return place.connection
 
-    def keep_trying(self, failures: Mapping[str, ZConfigError | None]) -> None:
-        """Have aliases opened in the background, tried until they can be; return at once.
+    # --- channels ---------------------------------------------------------------------------
+
+    def channel(self, of: SharedChannel) -> LoopChannel:
+        """Return this loop's channels to the server of shared ones.
+
+        Raises:
+            ValueError: The shared channels are closed.
+        """
+        channel = self._channels.get(of)
+        if channel is None or not channel.is_open:
+            channel = self._channels[of] = LoopChannel(of, self._loop, self._spawn)
+        return channel
+
+    def dial_soon(self, of: SharedChannel, *, redial: bool) -> None:
+        """Have the loop dial a server; called in any thread, and returns at once."""
+        loop = self._loop()
+        if loop is not None and not self.is_over:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(partial(self.dial, of, redial=redial))
+
+    def dial(self, of: SharedChannel, *, redial: bool = False) -> None:
+        """Dial a server, unless the loop is connected to it.
 
         Args:
-            failures: By alias, why it could not be opened just now, if it was tried.
+            of: The process' channels to it.
+            redial: Whether to replace channels that wait before they dial again.
         """
-        for alias, error in failures.items():
-            self.retries.begin(alias, error)
-        if failures:
-            self._rounds.call()
+        with suppress(ValueError):  # they were closed meanwhile
+            channel = self.channel(of)
+            if redial:
+                channel.redial()
+            channel.connectivity(dial=True)
 
-    async def _try_again(self, retry: Retry) -> None:
-        alias = retry.alias
-        try:
-            spec = self._registry.table.spec(alias)
-            budget = self._registry.budget(spec, wait=0)._replace(in_background=True)
-            await self.open(spec, budget)
-        except UnknownAliasError:  # it was taken out, by a reload or on another face
-            self.retries.end(alias)
-        except ZConfigError as error:
-            if self.retries.find(alias) is retry:
-                event, managed = retry.put_off(error), self.managed(alias)
-                if event and managed:
-                    managed.publish_failure(event)
-        else:
-            self.retries.end(alias)
-
-    def _chores(self) -> Sequence[AsyncPeriodicTask]:
-        monitors = [each.monitor for each in self.live()]
-        return [*monitors, *self.retries.outstanding(self.find)]
-
-    def managed(self, alias: str) -> AsyncManagedConnection | None:
-        """Return what opens and closes the connection of an alias, if it ever was opened."""
-        place = self._places.get(alias)
-        return place.managed if place else None
-
-    def live(self) -> Sequence[AsyncManagedConnection]:
-        """Return everything that is open."""
-        places = tuple(self._places.values())
-        return [place.managed for place in places if place.managed.is_open]
-
-    async def close(self, *aliases: str) -> None:
-        """Close aliases, be they live or being opened; all of them if none is named."""
-        named = aliases or tuple(self._places)
-        for alias in aliases or self.retries.aliases():
-            if retry := self.retries.end(alias):
-                self._rounds.pass_over(retry)
-        closing = [self._places.pop(alias).managed for alias in named if alias in self._places]
-        for managed in closing:
-            self._rounds.pass_over(managed.monitor)
-            managed.close()
-        for managed in closing:
-            await managed.settle()
+    async def close(self) -> None:
+        """Close the channels of this loop, and wait until they are gone; connections stay."""
+        self.kept.clear()
+        for channel in tuple(self._channels.values()):
+            channel.close()
+        self._channels.clear()
+        await self.settle()
 
     async def settle(self) -> None:
-        """Wait until what was given back is gone."""
+        """Wait until what is being closed is gone."""
+        await asyncio.sleep(0)  # what another thread closed is begun
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def let_go(self) -> None:
-        """Forget all: the event loop is closed, and nothing that is awaited would end there."""
-        links = [place.managed.transport_if_open for place in self._places.values()]
-        self.abandon()
-        self.channel_pool.drop()
-        for lease in [transport.lease for transport in links if transport and transport.lease]:
-            threading.Thread(target=lease.release, name="zconfig-aio", daemon=True).start()
-
-    # --- what connections need --------------------------------------------------------------
-
-    def publish(self, event: events.Event) -> None:
-        """Hand an event to every hook."""
-        self._registry.publish(event)
-
-    def attend(self) -> None:
-        """Have what is open looked after from now on."""
-        self._rounds.call()
-
-    def configured(self, alias: str) -> ConnectionSpec | None:
-        """Return what an alias is configured with now, if with anything."""
-        return self._registry_state.table.find(alias)
-
-    async def newer(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Read the sources again; return a specification with newer credentials."""
-        return await in_thread(partial(self._registry.newer, spec))
-
-    async def reread(self, spec: ConnectionSpec) -> bool:
-        """Read the sources again, have newer credentials count; tell whether there were any."""
-        return await in_thread(partial(self._registry.reread, spec)) is not None
-
-    def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
-        """Take note of what a ping took, in milliseconds."""
-        self._registry.note_round_trip(alias, round_trip_ms)
-
-    def keep(self, spec: ConnectionSpec) -> None:
-        """Have this configured for its alias."""
-        self._registry_state.table.add(spec)
-
-    def release(self, transport: Transport) -> None:
-        """Give a link back, and not wait for that; stopping an embedded server takes long."""
-        if transport.lease is None or self._loop_is_over():
-            transport.release()
-            return
-        transport.channel_ref.release()
-        self._spawn(in_thread(transport.lease.release))
-
-    def _close_later(self, closing: Awaitable[None]) -> None:
-        task = self._spawn(closing)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-
-    def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
+    def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+
+    async def _until_shutdown(self) -> AsyncGenerator[None, None]:
+        """Close the channels when the event loop ends its asynchronous generators.
+
+        `asyncio.run` and its like do so before they close the loop, and nothing else tells of it.
+        """
+        try:
+            yield
+        finally:
+            await self.close()
+
+    # --- waiting ----------------------------------------------------------------------------
+
+    async def share(
+        self,
+        key: Hashable,
+        work: Callable[[], T],
+        timeout_s: float | None,
+        give_up: Callable[[], object] = lambda: None,
+        grace_s: float = 0.0,
+    ) -> tuple[asyncio.Task[T] | None, bool]:
+        """Wait for work that one thread does for all tasks of this loop that want the same.
+
+        Args:
+            key: Tells what is the same.
+            work: What to do, in a thread.
+            timeout_s: Seconds to wait.
+            give_up: Ends the work; called in a thread when nobody waits for it any more.
+            grace_s: Seconds that the task whose work it is waits longer, to hear how it ends.
+
+        Returns:
+            The work, done, or `None` where it takes longer; and whether it was this task's.
+        """
+        shared = self._shared.get(key)
+        is_ours = shared is None
+        if shared is None:
+            task = asyncio.get_running_loop().create_task(in_thread(work))
+            shared = self._shared[key] = _SharedWork(task, give_up)
+            task.add_done_callback(partial(self._unshare, key))
+        shared.waiting += 1
+        try:
+            more_s = grace_s if is_ours else 0.0
+            wait_s = None if timeout_s is None else timeout_s + more_s
+            await asyncio.wait([shared.task], timeout=wait_s)
+        finally:
+            shared.waiting -= 1
+            if not shared.waiting and not shared.task.done():
+                self._unshare(key, shared.task)
+                threading.Thread(target=shared.give_up, name="zconfig-aio", daemon=True).start()
+        is_done = shared.task.done() and not shared.task.cancelled()
+        return (shared.task if is_done else None), is_ours
+
+    def _unshare(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        if (shared := self._shared.get(key)) and shared.task is task:
+            del self._shared[key]
+        if task.done() and not task.cancelled():
+            task.exception()  # nobody may wait any more, of which asyncio would complain
 
     # --- forks ------------------------------------------------------------------------------
 
@@ -237,7 +189,7 @@ class LoopPool:
         if loop is None or loop.is_closed():
             return True
         if not loop.is_running() or self._thread == threading.get_ident():
-            return self.channel_pool.are_idle
+            return self._is_idle
         while not self._stands_still(loop, deadline, go_on):
             if time.monotonic() > deadline:
                 return False
@@ -253,7 +205,7 @@ class LoopPool:
             if not seen.set_running_or_notify_cancel():
                 return  # nobody waits for it any more
             # What is being closed is a channel still.
-            is_idle = self.channel_pool.are_idle and not self._closing
+            is_idle = self._is_idle and not self._tasks
             seen.set_result(is_idle)
             if is_idle:
                 go_on.wait(LONGEST_WAIT_S)
@@ -265,69 +217,43 @@ class LoopPool:
             seen.cancel()
             return False
 
+    @property
+    def _is_idle(self) -> bool:
+        return all(channel.is_idle for channel in self._channels.values())
+
     def drop_channels(self) -> None:
         """Let go of the channels; the next call makes new ones."""
-        self.channel_pool.drop()
+        for channel in self._channels.values():
+            channel.drop()
 
     def abandon(self) -> None:
         """Forget, in a child process, what belongs to the parent; the channels stay as they are."""
         self.is_over = True
-        for place in self._places.values():
-            place.managed.abandon()
-
-    # ----------------------------------------------------------------------------------------
-
-    def _place(self, spec: ConnectionSpec) -> AsyncSlot:
-        place = self._places.get(spec.alias)
-        if place is None or place.managed.is_closed:
-            managed = AsyncManagedConnection(spec, self)
-            place = self._places[spec.alias] = AsyncSlot(managed, AsyncConnection(managed))
-        return place
-
-    def _loop_is_over(self) -> bool:
-        loop = self._loop()
-        return loop is None or loop.is_closed()
-
-    async def _until_shutdown(self) -> AsyncGenerator[None, None]:
-        """Close everything when the event loop ends its asynchronous generators.
-
-        `asyncio.run` and its like do so before they close the loop, and nothing else tells of it.
-        """
-        try:
-            yield
-        finally:
-            await self.close()
 
 
-class LoopPools:
-    """The homes of all event loops, for the configurations of one registry.
+_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
-    Args:
-        registry: Reads the configuration.
+
+def find_loop_pool() -> LoopPool | None:
+    """Return what the running event loop has, if it has anything."""
+    pool = _pools.get(asyncio.get_running_loop())
+    return pool if pool and not pool.is_over else None
+
+
+def loop_pool() -> LoopPool:
+    """Return what the running event loop has; loops that were closed are forgotten.
+
+    Raises:
+        ConfigurationError: There can be nothing in this process.
     """
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-
-    def find(self) -> LoopPool | None:
-        """Return the home of the running event loop, if it has one."""
-        home = self._registry.registry_state.loops.get(asyncio.get_running_loop())
-        return home if isinstance(home, LoopPool) and not home.is_over else None
-
-    def home(self) -> LoopPool:
-        """Return the home of the running event loop.
-
-        Raises:
-            ConfigurationError: There can be none in this process.
-        """
-        return self.find() or self._make()
-
-    def _make(self) -> LoopPool:
-        registry_state = self._registry.registry_state
-        for loop, home in tuple(registry_state.loops.items()):
-            if loop.is_closed() and isinstance(home, LoopPool):
-                home.let_go()
-                del registry_state.loops[loop]
-        home = LoopPool(self._registry, registry_state)
-        registry_state.loops[asyncio.get_running_loop()] = home
-        return home
+    if pool := find_loop_pool():
+        return pool
+    with _lock:
+        for loop, pool in tuple(_pools.items()):
+            if loop.is_closed():
+                pool.abandon()
+                pool.drop_channels()
+                del _pools[loop]
+        pool = _pools[asyncio.get_running_loop()] = LoopPool()
+    return pool

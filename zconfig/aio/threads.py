@@ -6,52 +6,42 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T], unwanted: Callable[[T], object] | None = None) -> T:
+async def in_thread(work: Callable[[], T]) -> T:
     """Return what work comes to that blocks.
 
     Not `asyncio.to_thread`, whose few threads are the application's too: a connect has a deadline,
-    and would wait for its turn behind whatever else runs there.
+    and would wait for its turn behind whatever else runs there. An executor's threads, besides, are
+    joined at the end of the interpreter.
 
     Args:
-        work: What to do; it goes on to its end, also where it is not waited for any more.
-        unwanted: Takes what came of it then.
+        work: What to do; it goes on to its end, also where nobody waits for it any more.
     """
     loop = asyncio.get_running_loop()
     awaited: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
         outcome = _outcome(work)
-        try:
+        with suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(deliver, outcome)
-        except RuntimeError:  # the loop was closed
-            discard(outcome)
 
     def deliver(outcome: Future[T]) -> None:
         if awaited.done():
-            discard(outcome)
-        elif error := outcome.exception():
+            return
+        if error := outcome.exception():
             awaited.set_exception(error)
         else:
             awaited.set_result(outcome.result())
 
-    def discard(outcome: Future[T] | asyncio.Future[T]) -> None:
-        if unwanted and not outcome.exception():
-            unwanted(outcome.result())
-
     context = copy_context()
     threading.Thread(target=context.run, args=(run,), name="zconfig-aio", daemon=True).start()
-    try:
-        return await awaited
-    except asyncio.CancelledError:
-        if not awaited.cancelled():  # it was done already when the cancellation came
-            discard(awaited)
-        raise
+    return await awaited
 
 
 def _outcome(work: Callable[[], T]) -> Future[T]:

@@ -12,7 +12,7 @@ import grpc
 from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
 from zconfig._channel.multicallables import LineOwner, heeding, report_failure
 from zconfig.aio.calls import Reply, UnaryUnaryCall, outcome, through, with_reason
-from zconfig.aio.channels import core_of
+from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
 
 _RENEWALS = 3  # credentials may be replaced while a call is made again
@@ -20,6 +20,9 @@ _RENEWALS = 3  # credentials may be replaced while a call is made again
 
 class AsyncChannelOwner(LineOwner, Protocol):
     """Has the channels of an event loop."""
+
+    def report_success(self) -> None:
+        """Hear that a call has succeeded."""
 
     def at_once(self) -> BoundChannel:
         """Return the line for a call that cannot wait.
@@ -211,7 +214,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
 
     async def _once(self, bound: BoundChannel, asked: _Asked) -> Reply:
         await wait_for_fork()
-        shared = core_of(bound)
+        shared = loop_channel_of(bound)
         with shared.in_use():
             serialize, deserialize = self._serializers
             given = self._method, serialize, heeding(self._owner, deserialize)
@@ -219,11 +222,13 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             merged = bound.merge(asked.metadata)
             call = method(asked.request, timeout=asked.left_s, metadata=merged, **asked.rest)
             try:
-                return await outcome(call)
+                reply = await outcome(call)
             except grpc.aio.AioRpcError as error:
                 if why := report_failure(self._owner, bound, error.code(), error.details()):
                     raise with_reason(error, why) from None
                 raise
+        self._owner.report_success()
+        return reply
 
     async def _renewed(
         self, bound: BoundChannel, error: grpc.aio.AioRpcError, asked: _Asked
@@ -250,7 +255,7 @@ class _Stream:
 
     def __call__(self, *args: Any, metadata: Any = None, **kwargs: Any) -> Any:
         bound = self._owner.at_once()
-        shared = core_of(bound)
+        shared = loop_channel_of(bound)
         method = shared.take_turn(self._make)
         call = method(*args, metadata=bound.merge(metadata), **kwargs)
         shared.enter()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.base import is_setting
 from zconfig._sources.environment import process_environment
-from zconfig.aio.loop_pool import LoopPool, LoopPools
 
 # A proxy for the internet is none for a server on this machine; only gRPC reads this variable.
 _NO_PROXY = "no_grpc_proxy"
@@ -137,11 +135,9 @@ def _another_registry(environment: Environment) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for face in faces:
             patch.setattr(face, "_registry", inside)
-        patch.setattr(faces[1], "_loop_pools", LoopPools(inside))
         try:
             yield
         finally:
-            close_loops(inside.registry_state.loops)
             zconfig.connections.close()
 
 
@@ -153,36 +149,3 @@ def _forget_ours() -> None:
     """Take out what was set meanwhile, by whomever: importing pymilvus loads a `.env`, too."""
     for name in _ours():
         pytest.MonkeyPatch().delenv(name)  # never undone
-
-
-_LONGEST_S = 5.0
-
-
-def close_loops(loops: MutableMapping[asyncio.AbstractEventLoop, LoopPool]) -> None:
-    """Close the connections of event loops, be they running, waiting to go on, or closed.
-
-    `asyncio.run` has closed its own by then; test frameworks keep a loop for several tests.
-
-    Args:
-        loops: What is open, by loop.
-    """
-    for loop, home in tuple(loops.items()):
-        if not home.is_over:
-            _close(loop, home)
-    loops.clear()
-
-
-def _close(loop: asyncio.AbstractEventLoop, home: LoopPool) -> None:
-    if loop.is_closed() or loop is _running():
-        home.let_go()
-    elif not loop.is_running():
-        loop.run_until_complete(home.close())
-    else:  # in another thread, where it may be busy with something else, or about to end
-        with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(home.close(), loop).result(_LONGEST_S)
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    with suppress(RuntimeError):
-        return asyncio.get_running_loop()
-    return None
