@@ -230,7 +230,8 @@ class ManagedConnection:
     ) -> tuple[PendingConnect | None, bool]:
         """Return the connect under way and whether it is for us to make; none if it is open."""
         with self._lock:
-            if self.state is State.CLOSED or waiter.has_left:
+            # What is open by now stays open: who has it configured must not hear that it is not.
+            if self.state is State.CLOSED or (waiter.has_left and not self.is_open):
                 raise ClosedError(self.alias)
             if self._pending or self.is_open:
                 if intent.spec and intent.in_code:
