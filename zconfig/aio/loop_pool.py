@@ -161,7 +161,9 @@ class LoopPool:
             await asyncio.wait([shared.task], timeout=wait_s)
         finally:
             shared.waiting -= 1
-            if not shared.waiting and not shared.task.done():
+            # An event loop that ends cancels all tasks, this one maybe first; the thread goes on.
+            is_under_way = not shared.task.done() or shared.task.cancelled()
+            if not shared.waiting and is_under_way:
                 self._unshare(key, shared.task)
                 threading.Thread(target=shared.give_up, name="zconfig-aio", daemon=True).start()
         is_done = shared.task.done() and not shared.task.cancelled()
