@@ -363,9 +363,23 @@ class BreakableProxy:
     def __init__(self, upstream: int, latency_ms: float = 0.0) -> None:
         self._upstream = upstream
         self._latency_s = latency_ms / 1e3
+        self._connections: dict[str, socket.socket] = {}
         self._listener: Listener | None = Listener(self._carry)
         self._placeholder: socket.socket | None = None
         self.port = self._listener.port
+
+    @property
+    def peers(self) -> set[str]:
+        """The connections that are open, named as the server behind the proxy names them."""
+        return set(self._connections)
+
+    def close_connection(self, peer: str) -> None:
+        """Close one connection, and go on accepting.
+
+        Args:
+            peer: Its name at the server, e.g. `ipv4:127.0.0.1:50123`.
+        """
+        shut(self._connections[peer])
 
     def cut(self) -> None:
         """Break every connection, and refuse new ones."""
@@ -389,7 +403,12 @@ class BreakableProxy:
     def _carry(self, conn: socket.socket) -> None:
         time.sleep(2 * self._latency_s)
         with socket.create_connection((LOOPBACK, self._upstream)) as upstream:
-            forward(conn, upstream, self._latency_s)
+            host, port = upstream.getsockname()
+            self._connections[f"ipv4:{host}:{port}"] = conn
+            try:
+                forward(conn, upstream, self._latency_s)
+            finally:
+                del self._connections[f"ipv4:{host}:{port}"]
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tests.support.ears import Ears
 from tests.support.registries import registry
@@ -44,3 +46,38 @@ def faces_of(connections: Connections) -> Faces:
 async def aside(block: Callable[[], T]) -> T:
     """Do what blocks, e.g. wait for a server of ours, while the event loop goes on."""
     return await asyncio.to_thread(block)
+
+
+class LoopThread:
+    """An event loop that runs in a thread of its own.
+
+    Args:
+        loop: The event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+
+@contextmanager
+def loop_thread() -> Iterator[LoopThread]:
+    """Run an event loop in a thread, which ends as `asyncio.run` does."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), stop))
+        await stop.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), name="test loop")
+    thread.start()
+    loop, stop = started.result()
+    try:
+        yield LoopThread(loop)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
