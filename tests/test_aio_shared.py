@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import Faces, LoopThread, aside, faces, faces_of, loop_thread
 from tests.test_rotation import Source, sent
