@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -102,8 +102,10 @@ class LoopChannel(SharedChannel):
         with self._lock:
             self._is_open = False
             channels, self._channels = self._channels, ()
-        if channels:
-            self._spawn(_close(channels))
+        for channel in channels:
+            # Not in a task: the loop may run no longer. Without a grace gRPC waits for nothing.
+            with suppress(StopIteration):
+                channel.close().send(None)
 
     def close_soon(self) -> None:
         """Close the channels on their event loop; called in any thread."""
@@ -142,7 +144,7 @@ def loop_channel_of(bound: BoundChannel) -> LoopChannel:
     return cast("LoopChannel", bound.shared)
 
 
-async def _close(channels: Iterable[Any], grace_s: float | None = None) -> None:
+async def _close(channels: Iterable[Any], grace_s: float) -> None:
     for channel in channels:
         await channel.close(grace_s)
 
