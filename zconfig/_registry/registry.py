@@ -100,6 +100,11 @@ class Registry:
         """What is configured, as far as it has been read."""
         return self.registry_state.table
 
+    @property
+    def is_announced(self) -> bool:
+        """Whether what was read is reported, so that `announce` calls no hook."""
+        return self._is_announced
+
     def read_changes(self) -> None:
         """Read what has changed since the import, if nothing was used yet; not over the network."""
         if self._reloader.is_first and not self._set_aside:
