@@ -5,21 +5,44 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Awaitable, Iterator
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from fastapi import FastAPI
 
+from tests import test_global_cluster
+from tests.support import faults
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.loops import Faces, LoopThread, aside, faces, faces_of, loop_thread
+from tests.support.servers import CREDENTIALS
+from tests.test_aio_fork import CHILDREN, script
+from tests.test_fork import run
 from tests.test_rotation import Source, sent
 from zconfig import events
-from zconfig._connection import CHANNELS, State, managed
+from zconfig._connection import CHANNELS, State, managed, monitor
+from zconfig.errors import (
+    AutoconnectError,
+    ClosedError,
+    ConflictError,
+    ConnectError,
+    RefusedError,
+    ServerSilentError,
+    ZConfigError,
+)
 
+if TYPE_CHECKING:
+    from tests.support.certificates import Certificates
+    from tests.support.servers import RealMilvus
+
+cluster = test_global_cluster.cluster
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
@@ -367,3 +390,626 @@ def test_an_attempt_ends_with_the_event_loop_of_the_only_task_that_waits_for_it(
             join_threads("zconfig-aio")
             server.let_go()
             assert face.blocking["prod"].ping() > 0
+
+
+# --- load -----------------------------------------------------------------------------------
+
+
+class Load:
+    """Calls without a pause, in tasks of event loops and in threads, until it is ended.
+
+    Attributes:
+        made: How many calls succeeded.
+        failures: For each call that failed, when it was begun, and what it raised.
+    """
+
+    def __init__(self, face: Faces, alias: str = "prod") -> None:
+        self.made = 0
+        self.failures: list[tuple[float, Exception]] = []
+        self._face = face
+        self._alias = alias
+        self._over = threading.Event()
+        self._changed = threading.Condition()
+
+    async def on_loop(self, tasks: int, **options: Any) -> None:
+        """Call in tasks of the running event loop.
+
+        Args:
+            tasks: How many.
+            **options: Arguments of each call.
+        """
+        connection = await self._face.aio.get(self._alias)
+        method = connection.channel.unary_unary(GET_VERSION)
+        given = {"timeout": PATIENCE_S, **options}
+
+        async def call() -> None:
+            while not self._over.is_set():
+                begun = time.monotonic()
+                try:
+                    await method(b"", **given)
+                except (grpc.RpcError, ZConfigError) as error:
+                    self._note(begun, error)
+                    await asyncio.sleep(0.001)
+                else:
+                    self._note(begun)
+
+        await asyncio.gather(*(call() for _ in range(tasks)))
+
+    def in_thread(self) -> None:
+        """Call in this thread."""
+        stub: Any = self._face.blocking[self._alias].channel.unary_unary(GET_VERSION)
+        while not self._over.is_set():
+            begun = time.monotonic()
+            try:
+                stub(b"", timeout=PATIENCE_S)
+            except (grpc.RpcError, ZConfigError) as error:
+                self._note(begun, error)
+            else:
+                self._note(begun)
+
+    def wait_for_more(self, count: int) -> None:
+        """Wait until so many more calls succeeded."""
+        with self._changed:
+            wanted = self.made + count
+            assert self._changed.wait_for(lambda: self.made >= wanted, PATIENCE_S)
+
+    def end(self) -> None:
+        """Begin no more calls."""
+        self._over.set()
+
+    def _note(self, begun: float, error: Exception | None = None) -> None:
+        with self._changed:
+            if error:
+                self.failures.append((begun, error))
+            else:
+                self.made += 1
+            self._changed.notify_all()
+
+
+@contextmanager
+def under_load(face: Faces, loops: Sequence[LoopThread], *, threads: int = 0) -> Iterator[Load]:
+    """Have four tasks of each event loop call, and some threads; all of them end well."""
+    load = Load(face)
+    with ThreadPoolExecutor(max(threads, 1)) as pool:
+        work: list[Future[None]] = [loop.submit(load.on_loop(4)) for loop in loops]
+        work += [pool.submit(load.in_thread) for _ in range(threads)]
+        try:
+            load.wait_for_more(20)
+            yield load
+        finally:
+            load.end()
+        for each in work:
+            each.result(PATIENCE_S)
+
+
+# --- credentials ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_a_reload_with_new_credentials_loses_no_call_of_two_event_loops(
+    source: Source, server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+) -> None:
+    with source.connections() as connections:
+        face = faces_of(connections)
+        with under_load(face, two_loops, threads=1) as load:
+            for number in range(2, 6):
+                server.secrets = {f"key-{number - 1}", f"key-{number}"}
+                source.write(f"key-{number}")
+                connections.reload()
+                load.wait_for_more(100)
+        assert load.failures == []
+        assert face.ears.names().count("rotated") == 4
+        assert face.ears.names().count("connected") == 1
+    assert sent(server, "Connect") == [f"key-{number}" for number in range(1, 6)]
+
+
+@pytest.mark.usefixtures("unwatched")
+def test_refused_credentials_are_replaced_once_for_event_loops_and_threads(
+    source: Source, server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+) -> None:
+    with source.connections() as connections:
+        face = faces_of(connections)
+        with under_load(face, two_loops, threads=2) as load:
+            before = source.reads
+            source.write("key-2")
+            server.secrets = {"key-2"}
+            load.wait_for_more(200)
+        assert load.failures == []
+        assert source.reads == before + 1
+        assert face.ears.names().count("rotated") == 1
+    assert sent(server, "Connect") == ["key-1", "key-2"]
+
+
+# --- outages --------------------------------------------------------------------------------
+
+
+@contextmanager
+def fake_behind_proxy(
+    certificates: Certificates | None = None,
+) -> Iterator[tuple[FakeMilvus, faults.BreakableProxy, dict[str, str]]]:
+    """Serve a fake Milvus behind a proxy; also yield the variables of an alias `prod` there."""
+    tls = None
+    if certificates:
+        pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
+        tls = grpc.ssl_server_credentials([pair])
+    with fake_milvus(credentials=tls) as server, faults.breakable_proxy(server.port) as path:
+        environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{path.port}"}
+        if certificates:
+            environ["ZILLIZ_PROD_URI"] = f"https://localhost:{path.port}"
+            environ["ZILLIZ_PROD_TLS_CA"] = str(certificates.ca)
+        yield server, path, environ
+
+
+def recovered_at(face: Faces) -> list[float]:
+    """Return the instants at which `recovered` is heard, a list that grows."""
+    instants: list[float] = []
+    face.blocking.subscribe(lambda _: instants.append(time.monotonic()), events.ConnectionRecovered)
+    return instants
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_an_outage_is_reported_once_and_no_call_fails_after_recovered(
+    certificates: Certificates, two_loops: tuple[LoopThread, LoopThread], secure: bool
+) -> None:
+    with (
+        fake_behind_proxy(certificates if secure else None) as (_, path, environ),
+        faces(**environ) as face,
+        under_load(face, two_loops, threads=2) as load,
+    ):
+        recovered = recovered_at(face)
+        path.cut()
+        face.ears.wait_for(events.ConnectionLost)
+        threading.Event().wait(1.2)  # gRPC waits longer and longer before it dials again
+        path.heal()
+        face.ears.wait_for(events.ConnectionRecovered)
+        load.wait_for_more(200)
+        assert load.failures
+        assert [error for begun, error in load.failures if begun > recovered[0]] == []
+        assert (face.ears.names().count("lost"), face.ears.names().count("recovered")) == (1, 1)
+        stats = face.blocking.stats()["prod"]
+        assert (stats.state, stats.losses, stats.reconnects) == ("connected", 1, 1)
+
+
+def test_calls_that_wait_for_the_server_keep_no_event_loop_from_dialing_anew(
+    two_loops: tuple[LoopThread, LoopThread],
+) -> None:
+    with fake_behind_proxy() as (_, path, environ), faces(**environ) as face:
+        waiting = Load(face)
+        work = [loop.submit(waiting.on_loop(2, wait_for_ready=True)) for loop in two_loops]
+        with under_load(face, two_loops) as load:
+            recovered = recovered_at(face)
+            path.cut()
+            face.ears.wait_for(events.ConnectionLost)
+            threading.Event().wait(1.2)
+            path.heal()
+            face.ears.wait_for(events.ConnectionRecovered)
+            load.wait_for_more(200)
+            waiting.wait_for_more(50)
+        waiting.end()
+        for each in work:
+            each.result(PATIENCE_S)
+        assert [error for begun, error in load.failures if begun > recovered[0]] == []
+        # A call that was under way when the connection broke fails; none that has waited does.
+        assert len(waiting.failures) <= 4
+
+
+def test_a_restart_of_the_real_server_is_reported_once_and_no_call_fails_after_recovered(
+    own_milvus: RealMilvus, two_loops: tuple[LoopThread, LoopThread]
+) -> None:
+    environ = {"ZILLIZ_PROD_URI": own_milvus.uri, "ZILLIZ_PROD_TOKEN": CREDENTIALS}
+    with faces(**environ) as face, under_load(face, two_loops, threads=1) as load:
+        recovered = recovered_at(face)
+        own_milvus.stop()
+        face.ears.wait_for(events.ConnectionLost)
+        own_milvus.start()
+        face.ears.wait_for(events.ConnectionRecovered, budget_s=90.0)
+        load.wait_for_more(200)
+        assert [error for begun, error in load.failures if begun > recovered[0]] == []
+        assert (face.ears.names().count("lost"), face.ears.names().count("recovered")) == (1, 1)
+        assert face.ears.names().count("connected") == 1
+
+
+@pytest.mark.parametrize("whose", ["the event loop's", "the threads'"])
+def test_a_fault_of_one_channel_alone_is_mended_without_a_loss(
+    whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds, is_due = threading.Semaphore(0), monitor.Monitor.is_due
+
+    def counted(looked_after: monitor.Monitor) -> bool:
+        is_now = is_due(looked_after)
+        rounds.release()
+        return is_now
+
+    monkeypatch.setattr(monitor.Monitor, "is_due", counted)
+
+    async def main(server: FakeMilvus, path: faults.BreakableProxy) -> None:
+        connection = await face.aio.get("prod")
+        blocking = face.blocking["prod"]
+        await aside(blocking.ping)
+        threads_peer = server.of("GetVersion")[-1].peer
+        for number in range(5):
+            await connection.ping()
+            loops_peer = server.of("GetVersion")[-1].peer
+            assert loops_peer != threads_peer
+            path.close_connection(loops_peer if whose == "the event loop's" else threads_peer)
+            await until(connection.ping)
+            await until(lambda: aside(blocking.ping))
+            threads_peer = server.of("GetVersion")[-1].peer
+            assert connection.state is State.READY, number
+        for _ in range(rounds._value + 2):  # what is suspected by now is looked into
+            assert await aside(lambda: rounds.acquire(timeout=PATIENCE_S))
+        assert {"lost", "recovered", "closed"}.isdisjoint(face.ears.names())
+
+    async def until(ask: Callable[[], Awaitable[float]]) -> None:
+        """Ask until there is an answer, as gRPC may notice the end of a connection by a call."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    await ask()
+                except ConnectError:
+                    continue
+                return
+
+    with fake_behind_proxy() as (server, path, environ), faces(**environ) as face:
+        asyncio.run(main(server, path))
+
+
+# --- another server -------------------------------------------------------------------------
+
+
+def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server_at_once(
+    source: Source,
+    server: FakeMilvus,
+    joined: threading.Semaphore,
+    two_loops: tuple[LoopThread, LoopThread],
+) -> None:
+    async def on_loop() -> str:
+        got = await asyncio.gather(*(face.aio.get("prod") for _ in range(2)))
+        return str(got[0].endpoint)
+
+    with (
+        fake_milvus() as other,
+        source.connections() as connections,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        face = faces_of(connections)
+        server.hold()
+        work = [loop.submit(on_loop()) for loop in two_loops]
+        work += [pool.submit(lambda: str(connections["prod"].endpoint)) for _ in range(3)]
+        for _ in range(4):  # five threads want it, and one of them connects
+            assert joined.acquire(timeout=PATIENCE_S)
+        source.point_at(other.uri)
+        begun = time.monotonic()
+        connections.reload()
+        assert {each.result(PATIENCE_S) for each in work} == {other.uri}
+        assert time.monotonic() - begun < 5.0  # the TIMEOUT is 10 s
+        assert other.count("Connect") == 1
+        server.wait_until_cancelled()
+    assert server.count("Connect") == 1
+
+
+def test_event_loops_follow_the_primary_and_close_their_channels_to_the_old_one(
+    cluster: test_global_cluster.Cluster, two_loops: tuple[LoopThread, LoopThread]
+) -> None:
+    with faces(**cluster.environ) as face:
+        for loop in two_loops:
+            loop.submit(face.aio.ping("world")).result(PATIENCE_S)
+        assert face.blocking["world"].ping() > 0
+        old, new = cluster.paths
+        assert len(old.peers) == 3
+        cluster.promote(1)
+        cluster.members[0].demoted = "error"
+        with pytest.raises(ConnectError):
+            two_loops[0].submit(face.aio.ping("world")).result(PATIENCE_S)
+        face.ears.wait_for(events.ConnectionMoved)
+        for loop in two_loops:
+            assert loop.submit(face.aio.ping("world")).result(PATIENCE_S) > 0
+        old.wait_for_peers(0)
+        assert len(new.peers) == 3
+        assert face.ears.names().count("moved") == face.ears.names().count("connected") == 1
+        assert "lost" not in face.ears.names()
+
+
+# --- closing --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_ping_whose_alias_is_closed_meanwhile_looks_it_up_once_more(
+    server: FakeMilvus, times: int
+) -> None:
+    async def main() -> None:
+        await face.aio.get("prod")
+        server.hold()
+        pinging = asyncio.create_task(face.aio.ping("prod"))
+        await aside(lambda: server.wait_for(1, "GetVersion"))
+        await aside(lambda: face.blocking.disconnect("prod"))
+        await aside(lambda: server.wait_for(2, "Connect"))
+        if times == 2:
+            await face.aio.disconnect("prod")
+            with pytest.raises(ClosedError):
+                await pinging
+        server.let_go()
+        if times == 1:
+            assert await pinging > 0
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(main())
+
+
+def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
+    server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+) -> None:
+    over = threading.Event()
+
+    async def ping() -> tuple[int, int]:
+        answered = closed = 0
+        while not over.is_set():
+            try:
+                await face.aio.ping("prod")
+            except ClosedError:
+                closed += 1
+            else:
+                answered += 1
+        return answered, closed
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        work = [loop.submit(ping()) for loop in two_loops for _ in range(2)]
+        pause = threading.Event()
+        for number in range(100):
+            pause.wait(0.005)
+            if number % 2:
+                face.blocking.disconnect("prod")
+            else:
+                two_loops[0].submit(face.aio.disconnect("prod")).result(PATIENCE_S)
+        over.set()
+        answered = sum(each.result(PATIENCE_S)[0] for each in work)
+        closed = sum(each.result()[1] for each in work)
+        assert answered > closed, (answered, closed)
+        assert two_loops[1].submit(face.aio.ping("prod")).result(PATIENCE_S) > 0
+        face.blocking.disconnect("prod")
+        join_threads("zconfig-aio")
+        assert CHANNELS._channel_pool == {}
+
+
+@pytest.mark.parametrize("first", ["another event loop", "a thread"])
+def test_an_alias_that_is_being_connected_or_live_is_connected_nowhere_else(
+    server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread], first: str
+) -> None:
+    def connect(uri: str, in_loop: bool) -> Any:
+        if in_loop:
+            return two_loops[0].submit(face.aio.connect("prod", uri=uri)).result(PATIENCE_S)
+        return face.blocking.connect("prod", uri=uri)
+
+    def conflicts() -> None:
+        with pytest.raises(ConflictError, match="endpoint"):
+            two_loops[1].submit(face.aio.connect("prod", uri=other.uri)).result(PATIENCE_S)
+        with pytest.raises(ConflictError, match="endpoint"):
+            face.blocking.connect("prod", uri=other.uri)
+
+    with fake_milvus() as other, faces() as face, ThreadPoolExecutor(1) as pool:
+        server.hold()
+        connecting = pool.submit(connect, server.uri, first == "another event loop")
+        server.wait_for(1)
+        conflicts()
+        server.let_go()
+        assert str(connecting.result(PATIENCE_S).endpoint) == server.uri
+        conflicts()
+        assert two_loops[1].submit(face.aio.ping("prod")).result(PATIENCE_S) > 0
+        assert other.calls == []
+
+
+# --- event loops that end -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["in its last step", "after it", "after it is closed"])
+def test_a_close_leaves_nothing_of_an_event_loop_that_was_not_shut_down(
+    server: FakeMilvus, when: str
+) -> None:
+    async def main() -> None:
+        await face.aio.ping()
+        if when == "in its last step":
+            face.blocking.close()
+
+    with faces(ZILLIZ_URI=server.uri) as face, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        if when == "after it is closed":
+            loop.close()
+        if when != "in its last step":
+            face.blocking.close()
+        join_threads("(_poll_wrapper)")
+        assert asyncio.all_tasks(loop) == set()
+        loop.close()
+
+
+# --- hooks ----------------------------------------------------------------------------------
+
+
+def test_no_hook_runs_on_the_thread_of_an_event_loop(server: FakeMilvus) -> None:
+    heard: dict[str, list[bool]] = {}
+
+    def hook(event: events.Event) -> None:
+        heard.setdefault(event.name.rpartition(".")[2], []).append(runs_a_loop())
+
+    async def main(path: faults.BreakableProxy, other: FakeMilvus) -> None:
+        connection = await face.aio.get("prod")
+        await aside(lambda: face.blocking.connect("code", uri=server.uri))
+        await face.aio.connect("more", uri=server.uri, token="secret")
+        with pytest.raises(ConnectError):
+            await face.aio.connect("none", uri=f"{server.uri}/none")
+        await aside(path.cut)
+        with pytest.raises(ConnectError):
+            await connection.ping()
+        await aside(lambda: face.ears.wait_for(events.ConnectionLost))
+        await aside(path.heal)
+        await aside(lambda: face.ears.wait_for(events.ConnectionRecovered))
+        await aside(face.blocking.reload)
+        await aside(lambda: face.blocking.add_connection(last={"uri": other.uri}))
+        await face.aio.autoconnect("last", "prod")
+        await face.aio.keep_trying("last")
+        await connection.close()
+        await face.aio.disconnect("last")
+        async with face.aio.lifespan():
+            pass
+
+    with (
+        fake_behind_proxy() as (_, path, environ),
+        fake_milvus() as other,
+        faces(**environ) as face,
+    ):
+        face.blocking.subscribe(hook)
+        asyncio.run(main(path, other))
+    expected = {"connecting", "connected", "failed", "lost", "recovered", "closed"}
+    assert expected <= set(heard)
+    assert {name for name, where in heard.items() if any(where)} == set()
+
+
+def runs_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def test_a_hook_hands_an_event_over_to_an_event_loop(server: FakeMilvus) -> None:
+    async def main() -> None:
+        loop, heard = asyncio.get_running_loop(), asyncio.Queue[events.Event]()
+        face.blocking.subscribe(lambda event: loop.call_soon_threadsafe(heard.put_nowait, event))
+        connection = await face.aio.get("prod")
+        async with asyncio.timeout(PATIENCE_S):
+            while not isinstance(await heard.get(), events.ConnectionConnected):
+                pass
+        await connection.close()
+        async with asyncio.timeout(PATIENCE_S):
+            assert isinstance(await heard.get(), events.ConnectionClosed)
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(main())
+
+
+CHILD_HOOK = """
+async def main():
+    await aio.ping()
+
+def hook(event):
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        print("thread", event.name.rpartition(".")[2])
+    else:
+        print("loop", event.name)
+
+asyncio.run(main())
+connections.subscribe(hook)
+fork()
+"""
+
+
+def test_no_hook_of_a_forked_child_runs_on_the_thread_of_its_event_loop(
+    server: FakeMilvus,
+) -> None:
+    child = "on_a_new_loop(aio.ping)"
+    heard = run(script(CHILD_HOOK, child), ZILLIZ_URI=server.uri)
+    assert heard == ["thread forked", "thread connecting", "thread connected"]
+
+
+# --- forks ----------------------------------------------------------------------------------
+
+
+FORKS_UNDER_LOAD = """
+over = threading.Event()
+
+async def call():
+    connection = await aio.get()
+    while not over.is_set():
+        assert await connection.ping() > 0
+
+async def load():
+    await asyncio.gather(*(call() for _ in range(4)))
+
+threads = [threading.Thread(target=lambda: asyncio.run(load())) for _ in range(2)]
+for thread in threads:
+    thread.start()
+while not connected():
+    pass
+fork()
+over.set()
+for thread in threads:
+    thread.join()
+print(len(connected()))
+"""
+
+
+def test_thirty_children_work_that_are_forked_while_two_event_loops_call(
+    server: FakeMilvus,
+) -> None:
+    kinds = ("the blocking face", "an event loop of its own", "both, and one more event loop")
+    children = 10 * [CHILDREN[kind] for kind in kinds]
+    assert run(script(FORKS_UNDER_LOAD, *children), ZILLIZ_URI=server.uri) == ["1"]
+
+
+# --- deadlines ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["a task", "another event loop", "a thread"])
+def test_one_with_less_time_leaves_and_the_first_hears_what_its_connect_failed_of(
+    two_loops: tuple[LoopThread, LoopThread], where: str
+) -> None:
+    hears: dict[str, Callable[[], Future[Any]]] = {
+        "a task": lambda: two_loops[0].submit(face.aio.autoconnect("prod", timeout=0.2)),
+        "another event loop": lambda: two_loops[1].submit(
+            face.aio.autoconnect("prod", timeout=0.2)
+        ),
+        "a thread": lambda: pool.submit(face.blocking.autoconnect, "prod", timeout=0.2),
+    }
+    with (
+        faults.refused() as port,
+        faces(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as face,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        first = two_loops[0].submit(face.aio.autoconnect("prod", wait=1.0, timeout=1.0))
+        face.ears.wait_for(events.ConnectionConnecting)
+        with pytest.raises(AutoconnectError) as caught:
+            hears[where]().result(PATIENCE_S)
+        failure = caught.value.failures["prod"]
+        assert isinstance(failure, ServerSilentError)
+        assert "still connecting" in failure.detail
+        with pytest.raises(AutoconnectError) as caught:
+            first.result(PATIENCE_S)
+        failure = caught.value.failures["prod"]
+        assert isinstance(failure, RefusedError)
+        assert failure.attempts > 1
+    assert face.ears.names().count("failed") == 1
+
+
+def test_the_first_hears_of_a_silent_server_at_its_deadline(server: FakeMilvus) -> None:
+    async def main() -> None:
+        server.hold()
+        begun = time.monotonic()
+        first = asyncio.create_task(face.aio.ping("prod", timeout=0.5))
+        await aside(lambda: server.wait_for(1))
+        with pytest.raises(ServerSilentError, match="another task is still connecting"):
+            await face.aio.ping("prod", timeout=0.1)
+        with pytest.raises(ServerSilentError) as caught:
+            await first
+        assert "still connecting" not in str(caught.value)
+        assert 0.5 <= time.monotonic() - begun < 5.0
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(main())
+
+
+def test_a_timeout_of_asyncio_ends_a_get_and_the_attempt(server: FakeMilvus) -> None:
+    async def main() -> None:
+        server.hold()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await face.aio.get("prod")
+        await aside(server.wait_until_cancelled)
+        server.let_go()
+        assert await face.aio.ping("prod") > 0
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(main())

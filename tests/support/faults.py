@@ -364,6 +364,7 @@ class BreakableProxy:
         self._upstream = upstream
         self._latency_s = latency_ms / 1e3
         self._connections: dict[str, socket.socket] = {}
+        self._changed = threading.Condition()
         self._listener: Listener | None = Listener(self._carry)
         self._placeholder: socket.socket | None = None
         self.port = self._listener.port
@@ -371,7 +372,14 @@ class BreakableProxy:
     @property
     def peers(self) -> set[str]:
         """The connections that are open, named as the server behind the proxy names them."""
-        return set(self._connections)
+        with self._changed:
+            return set(self._connections)
+
+    def wait_for_peers(self, count: int, budget_s: float = 20.0) -> None:
+        """Wait until so many connections are open."""
+        with self._changed:
+            came = self._changed.wait_for(lambda: len(self._connections) == count, budget_s)
+        assert came, f"{self.peers} instead of {count} connections"
 
     def close_connection(self, peer: str) -> None:
         """Close one connection, and go on accepting.
@@ -403,12 +411,20 @@ class BreakableProxy:
     def _carry(self, conn: socket.socket) -> None:
         time.sleep(2 * self._latency_s)
         with socket.create_connection((LOOPBACK, self._upstream)) as upstream:
-            host, port = upstream.getsockname()
-            self._connections[f"ipv4:{host}:{port}"] = conn
+            peer = "ipv4:{}:{}".format(*upstream.getsockname())
+            self._note(peer, conn)
             try:
                 forward(conn, upstream, self._latency_s)
             finally:
-                del self._connections[f"ipv4:{host}:{port}"]
+                self._note(peer, None)
+
+    def _note(self, peer: str, conn: socket.socket | None) -> None:
+        with self._changed:
+            if conn:
+                self._connections[peer] = conn
+            else:
+                del self._connections[peer]
+            self._changed.notify_all()
 
 
 @contextlib.contextmanager
