@@ -23,6 +23,7 @@ T = TypeVar("T")
 Spawn = Callable[[Awaitable[None]], object]
 """Has something done on the event loop, later."""
 
+_generations = itertools.count()
 _GRACE_S = 5.0  # for calls on a channel that is replaced, all of which wait for a connection
 
 
@@ -41,7 +42,6 @@ class LoopChannel(SharedChannel):
         super().__init__(of.recipe, ())
         self._loop = loop
         self._spawn = spawn
-        self._generations = itertools.count()
         self._in_flight = 0
         self._turn = 0
         of.add_dependent(self)
@@ -123,8 +123,9 @@ class LoopChannel(SharedChannel):
     def _check(self) -> None:
         super()._check()
         if not self._channels:
-            # Equal arguments would get the subchannel that waits before it dials again.
-            generation = ("zconfig.generation", next(self._generations))
+            # Equal arguments would get the subchannel of another loop, or of a channel that was
+            # replaced, which waits before it dials again.
+            generation = ("zconfig.generation", next(_generations))
             self._channels = self.recipe.dial(grpc.aio, generation)
 
 
