@@ -55,6 +55,9 @@ class Borrower(Protocol):
             redial: Whether to replace channels that wait before they dial again.
         """
 
+    def forget(self) -> None:
+        """Let go of the connection, which is closed for good; called in any thread."""
+
 
 class ManagedConnection:
     """One alias' connection, from the first attempt to the close.
@@ -354,6 +357,8 @@ class ManagedConnection:
             self._has_changed()
             if state is State.CLOSED:
                 self.on_change = None  # it has the connection, and clients keep what is closed
+                for each in self._borrowers:
+                    each.forget()
             if was_open:
                 self._publisher.enqueue(event_factories.closed(before))
         if pending:

@@ -191,6 +191,10 @@ class BorrowedConnection:
         """Wait until what is being closed on this event loop is gone."""
         await self._pool.settle()
 
+    def forget(self) -> None:
+        """Hand it out no longer: the connection is closed for good."""
+        self._pool.kept.pop(self.managed, None)
+
     def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
         """Have the event loop dial a server; called in any thread, and returns at once."""
         self._pool.dial_soon(shared, redial=redial)

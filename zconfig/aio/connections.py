@@ -285,8 +285,6 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         await pool.begin()
         known: BorrowedConnection | None = pool.kept.get(managed)
         if known is None:
-            for each in [each for each in pool.kept if each.is_closed]:
-                del pool.kept[each]
             known = pool.kept[managed] = BorrowedConnection(managed, pool)
         return known
 
