@@ -186,33 +186,6 @@ os._exit(0)  # as the loop goes on
     run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
 
 
-def test_a_fork_waits_for_a_channel_that_is_being_closed(server: FakeMilvus) -> None:
-    parent = """
-from zconfig.aio import channels as core
-
-close = core._close
-
-async def close_slowly(channels):
-    for _ in range(2):  # not in one go once the event loop goes on
-        await asyncio.sleep(0.2)
-    await close(channels)
-
-async def reopen():
-    await aio.ping()
-    closing = asyncio.ensure_future(aio.disconnect("default"))
-    await asyncio.sleep(0.05)
-    await aio.ping()
-
-core._close = close_slowly
-loop = asyncio.new_event_loop()
-threading.Thread(target=loop.run_forever, daemon=True).start()
-asyncio.run_coroutine_threadsafe(reopen(), loop).result(15)
-fork()
-os._exit(0)  # as the loop goes on
-"""
-    run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
-
-
 def test_what_a_child_inherited_is_closed_there(server: FakeMilvus) -> None:
     child = """
 from zconfig.errors import ClosedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
 import threading
@@ -22,6 +23,7 @@ from tests.support.registries import registry
 from zconfig import events
 from zconfig._connection import CHANNELS, Connection, ManagedConnection, State
 from zconfig._connection.connector import Connector, ConnectResult
+from zconfig.aio import AsyncConnections
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -194,6 +196,35 @@ def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
 
 
 # --- two configurations of one alias -------------------------------------------------------
+
+
+@pytest.mark.parametrize("face", ["threads", "event loop"])
+def test_who_has_more_time_than_the_connect_it_waited_for_makes_one_more(
+    server: FakeMilvus, face: str
+) -> None:
+    async def on_a_loop(connections: Connections) -> None:
+        both = AsyncConnections(connections)
+        short = asyncio.create_task(both.autoconnect("default", timeout=0.3))
+        await asyncio.to_thread(server.wait_for, 1)
+        long = asyncio.create_task(both.get())
+        with pytest.raises(AutoconnectError):
+            await short
+        server.let_go()
+        assert (await long).is_open
+
+    server.hold()
+    with registry(ZILLIZ_URI=server.uri) as connections:
+        if face == "event loop":
+            asyncio.run(on_a_loop(connections))
+            return
+        with ThreadPoolExecutor(2) as threads:
+            short = threads.submit(connections.autoconnect, "default", timeout=0.3)
+            server.wait_for(1)
+            long = threads.submit(lambda: connections["default"])
+            with pytest.raises(AutoconnectError):
+                short.result(PATIENCE_S)
+            server.let_go()
+            assert long.result(PATIENCE_S).is_open
 
 
 def test_two_threads_with_two_configurations_are_one_connection_and_one_conflict(

@@ -107,6 +107,20 @@ def test_another_endpoint_is_followed_at_once_by_those_whose_connect_is_under_wa
         silent.let_go()
 
 
+def test_a_lookup_that_a_reload_overtakes_connects_to_the_new_endpoint(
+    connections: Connections, write: Write
+) -> None:
+    with fake_milvus() as old, fake_milvus() as new:
+        write(PROD_URI=old.uri)
+        connections.reload()
+        registry, looked_up = connections._registry, connections.spec("prod")
+        intent = registry.intent(looked_up)
+        write(PROD_URI=new.uri)
+        connections.reload()
+        assert str(registry.open(looked_up, intent).endpoint) == new.uri
+        assert old.count("Connect") == 0
+
+
 def test_a_field_that_concerns_no_channel_is_taken_up_at_once(
     connections: Connections, write: Write, lite_uri: str
 ) -> None:

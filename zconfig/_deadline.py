@@ -48,6 +48,17 @@ class ConnectBudget(NamedTuple):
         """Tell whether a transient failure is worth another try after a pause of seconds."""
         return time.monotonic() + pause_s < min(self.retry_until, self.deadline)
 
+    def outlives(self, deadline: float) -> bool:
+        """Tell whether one more try is worth it after that of another one failed.
+
+        Transient failures are retried; and the other one may have had less time.
+
+        Args:
+            deadline: The instant at which the other one had to end.
+        """
+        had_less_time = deadline <= time.monotonic() < self.deadline
+        return had_less_time or self.allows_retry_after(0.0)
+
 
 def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:
     """Return a pause after an attempt, in seconds: exponential, with full jitter.

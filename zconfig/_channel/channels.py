@@ -173,17 +173,23 @@ class SharedChannel:
             self._check()
             return do(self._channels[0])
 
-    def is_failing(self, *, dial: bool = True) -> bool | None:
+    def is_failing(self) -> bool | None:
         """Tell whether a channel has lost its server; `None` where gRPC does not let us see it.
 
+        A channel that is idle dials again.
+        """
+        states = self.states(dial=True)
+        return None if None in states else grpc.ChannelConnectivity.TRANSIENT_FAILURE in states
+
+    def states(self, *, dial: bool) -> Sequence[grpc.ChannelConnectivity | None]:
+        """Return the state of each channel; `None` where gRPC does not let us see it.
+
         Args:
-            dial: Have a channel that is idle dial again.
+            dial: Have channels that are idle dial.
         """
         with GATE, self._lock:
-            states = [_state(channel, dial) for channel in self._channels if self._is_open]
-        if None in states:
-            return None
-        return grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0] in states
+            numbers = [_state(channel, dial) for channel in self._channels if self._is_open]
+        return [_CONNECTIVITIES.get(each) for each in numbers]
 
     def connectivity(self, *, dial: bool) -> grpc.ChannelConnectivity:
         """Return the state of the first channel; ready where gRPC does not let us see it.

@@ -54,6 +54,7 @@ class Connector:
     ) -> None:
         self.spec = spec
         self.started = time.monotonic()
+        self.deadline = budget.deadline
         self._budget = budget
         self._on_transport = on_transport
         self._lock = threading.Lock()

@@ -240,11 +240,16 @@ class ManagedConnection:
                 if intent.spec and intent.in_code:
                     require_same(self.spec, intent.spec)
                 return self._pending, False
-            self.spec, self.state = intent.spec or self.spec, State.CONNECTING
+            self.spec, self.state = self._wanted(intent), State.CONNECTING
             connector = Connector(self.spec, intent.budget, self._dial_borrowers)
             self._pending = waiter.pending = PendingConnect(connector, intent.in_background)
             self._publisher.enqueue(event_factories.connecting(self.spec))
             return self._pending, True
+
+    def _wanted(self, intent: ConnectIntent) -> ConnectionSpec:
+        """Return what to connect to: a reload may have changed it since it was looked up."""
+        configured = None if intent.in_code else self._services.configured(self.alias)
+        return configured or intent.spec or self.spec
 
     def leave(self, waiter: Waiter) -> None:
         """End the connect that a waiter has begun, unless it has ended; no other is begun."""

@@ -78,7 +78,7 @@ class PendingConnect:
         except TimeoutError:
             pass
         except ConnectError as error:
-            if error.permanent or not budget.allows_retry_after(0.0):
+            if error.permanent or not budget.outlives(self.connector.deadline):
                 raise
             return
         else:

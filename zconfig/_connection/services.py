@@ -78,9 +78,11 @@ class ConnectionServices(NamedTuple):
         credentials: Reads its credentials again.
         monitor_soon: Has connections monitored in the background; at once where it is true.
         note_round_trip: Takes what a ping of an alias took, in milliseconds.
+        configured: Returns what an alias is configured with now, if anything configures it.
     """
 
     publisher: EventPublisher
     credentials: CredentialSource
     monitor_soon: Callable[[bool], object]
     note_round_trip: Callable[[str, float], object]
+    configured: Callable[[str], ConnectionSpec | None]

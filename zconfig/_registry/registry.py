@@ -324,12 +324,20 @@ class Registry:
             self._unannounced.append(partial(forked, tuple(abandoned)))
             self._is_announced = False
 
-    def _make(self, spec: ConnectionSpec, ready: dict[str, Connection]) -> Slot:
+    def _make(
+        self, state: RegistryState, spec: ConnectionSpec, ready: dict[str, Connection]
+    ) -> Slot:
         # It needs grpc, which importing us must not.
         from zconfig._connection import Connection, ConnectionServices, ManagedConnection
 
         notice = self._collector.note_round_trip
-        services = ConnectionServices(self, self._reloader, self._worker.call, notice)
+        services = ConnectionServices(
+            self,
+            self._reloader,
+            self._worker.call,
+            notice,
+            lambda alias: state.table.find(alias),  # noqa: PLW0108 - a reload replaces the table
+        )
         managed = ManagedConnection(spec, services)
         connection = Connection(managed)
 
@@ -345,7 +353,9 @@ class Registry:
     def _make_scene(self, configuration: Configuration) -> RegistryState:
         retries = Retries(partial(Retry, again=self._try_again))
         table = SpecTable(configuration, is_outdated=self._has_changed)
-        return RegistryState(table, Pool(self._make), retries)
+        pool = Pool(lambda spec, ready: self._make(state, spec, ready))
+        state = RegistryState(table, pool, retries)
+        return state
 
 
 class Reloader:

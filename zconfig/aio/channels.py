@@ -80,8 +80,8 @@ class LoopChannel(SharedChannel):
         self._channels = ()
 
     def redial(self) -> None:
-        """Replace channels that have lost their server: they wait before they dial again."""
-        if self.is_failing(dial=False):
+        """Replace channels that are not connected: they may wait before they dial again."""
+        if not {None, grpc.ChannelConnectivity.READY}.issuperset(self.states(dial=False)):
             with self._lock:
                 failing, self._channels = self._channels, ()
             self._spawn(_close(failing, _GRACE_S))

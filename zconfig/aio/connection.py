@@ -139,7 +139,7 @@ class BorrowedConnection:
         work = partial(connect, waiter=waiter)
         leave = partial(self.managed.leave, waiter)
         while True:
-            task, is_ours = await self._pool.share(
+            task, deadline = await self._pool.share(
                 key or waiter, work, budget.left_s, leave, _GRACE_S
             )
             if task is None:
@@ -149,8 +149,8 @@ class BorrowedConnection:
                 task.result()
             except ClosedError:
                 raise self.closed_error() from None
-            except ConnectError as error:  # others may have had less time
-                if is_ours or error.permanent or not budget.allows_retry_after(0.0):
+            except ConnectError as error:
+                if deadline is None or error.permanent or not budget.outlives(deadline):
                     raise
             else:
                 return

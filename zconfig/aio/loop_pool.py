@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 import weakref
@@ -27,6 +28,7 @@ class _SharedWork:
 
     task: asyncio.Task[Any]
     give_up: Callable[[], object]
+    deadline: float
     waiting: int = 0
 
 
@@ -135,7 +137,7 @@ class LoopPool:
         timeout_s: float | None,
         give_up: Callable[[], object] = lambda: None,
         grace_s: float = 0.0,
-    ) -> tuple[asyncio.Task[T] | None, bool]:
+    ) -> tuple[asyncio.Task[T] | None, float | None]:
         """Wait for work that one thread does for all tasks of this loop that want the same.
 
         Args:
@@ -146,13 +148,15 @@ class LoopPool:
             grace_s: Seconds that the task whose work it is waits longer, to hear how it ends.
 
         Returns:
-            The work, done, or `None` where it takes longer; and whether it was this task's.
+            The work, done, or `None` where it takes longer; and, where it is another task's work,
+            the monotonic instant until which that one waits.
         """
         shared = self._shared.get(key)
         is_ours = shared is None
         if shared is None:
             task = asyncio.get_running_loop().create_task(in_thread(work))
-            shared = self._shared[key] = _SharedWork(task, give_up)
+            deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+            shared = self._shared[key] = _SharedWork(task, give_up, deadline)
             task.add_done_callback(partial(self._unshare, key))
         shared.waiting += 1
         try:
@@ -167,7 +171,7 @@ class LoopPool:
                 self._unshare(key, shared.task)
                 threading.Thread(target=shared.give_up, name="zconfig-aio", daemon=True).start()
         is_done = shared.task.done() and not shared.task.cancelled()
-        return (shared.task if is_done else None), is_ours
+        return (shared.task if is_done else None), (None if is_ours else shared.deadline)
 
     def _unshare(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         if (shared := self._shared.get(key)) and shared.task is task:
