@@ -971,8 +971,9 @@ def test_thirty_children_work_that_are_forked_while_two_event_loops_call(
 
 @pytest.mark.parametrize("where", ["a task", "another event loop", "a thread"])
 def test_one_with_less_time_leaves_and_the_first_hears_what_its_connect_failed_of(
-    two_loops: tuple[LoopThread, LoopThread], where: str
+    two_loops: tuple[LoopThread, LoopThread], where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 0.05)
     hears: dict[str, Callable[[], Future[Any]]] = {
         "a task": lambda: two_loops[0].submit(face.aio.autoconnect("prod", timeout=0.2)),
         "another event loop": lambda: two_loops[1].submit(
@@ -985,7 +986,7 @@ def test_one_with_less_time_leaves_and_the_first_hears_what_its_connect_failed_o
         faces(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as face,
         ThreadPoolExecutor(1) as pool,
     ):
-        first = two_loops[0].submit(face.aio.autoconnect("prod", wait=1.0, timeout=1.0))
+        first = two_loops[0].submit(face.aio.autoconnect("prod", wait=2.0, timeout=2.0))
         face.ears.wait_for(events.ConnectionConnecting)
         with pytest.raises(AutoconnectError) as caught:
             hears[where]().result(PATIENCE_S)

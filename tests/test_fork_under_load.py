@@ -267,10 +267,10 @@ def test_a_fork_while_another_thread_reads_what_was_put_off_until_the_first_use(
     script = """
 import threading
 
-from zconfig._registry import reload
+from zconfig._registry import registry
 
 reading, go_on, parent = threading.Event(), threading.Event(), os.getpid()
-has_remote = reload.has_remote
+has_remote = registry.has_remote
 
 def slowly(options):
     if os.getpid() == parent:
@@ -278,7 +278,7 @@ def slowly(options):
         assert go_on.wait(10)
     return has_remote(options)
 
-reload.has_remote = slowly
+registry.has_remote = slowly
 first = threading.Thread(target=lambda: connections.default.ping())
 first.start()
 assert reading.wait(10)
