@@ -156,7 +156,7 @@ def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatc
     start, refused = threading.Thread.start, []
 
     def start_the_second_time(thread: threading.Thread) -> None:
-        if thread.name == "zconfig-look" and not refused:
+        if thread.name == "zconfig-check" and not refused:
             refused.append(thread)
             raise RuntimeError("can't start new thread")
         start(thread)
@@ -171,7 +171,7 @@ def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatc
 def threads_end() -> None:
     """Wait until nothing is being looked after."""
     for thread in threading.enumerate():
-        if thread.name == "zconfig-look":
+        if thread.name == "zconfig-check":
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
 
@@ -190,10 +190,10 @@ def test_who_needs_it_meanwhile_need_not_wait_for_the_next_try(
 def test_a_failure_is_not_told_after_the_connect_that_came_next(
     server: FakeMilvus, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_off, put_off_once = Retry.put_off, threading.Event()
+    postpone, put_off_once = Retry.postpone, threading.Event()
 
     def connected_meanwhile(retry: Retry, error: ZConfigError) -> object:
-        event = put_off(retry, error)
+        event = postpone(retry, error)
         if error is not known:
             path.heal()
             connections.connect("extra")
@@ -205,7 +205,7 @@ def test_a_failure_is_not_told_after_the_connect_that_came_next(
         with pytest.raises(RefusedError) as caught:
             connections.connect("extra")
         known = caught.value
-        monkeypatch.setattr(Retry, "put_off", connected_meanwhile)
+        monkeypatch.setattr(Retry, "postpone", connected_meanwhile)
         connections._registry.keep_trying({"extra": known})
         assert put_off_once.wait(PATIENCE_S)
         connections["extra"].ping()
@@ -287,7 +287,7 @@ def test_the_pauses_grow_to_thirty_seconds_and_are_that_long_for_what_does_not_p
     assert retry.is_due()
     delays_s = []
     for _ in range(200):
-        told = retry.put_off(error("prod", endpoint="http://db:19530", origin="", detail=""))
+        told = retry.postpone(error("prod", endpoint="http://db:19530", origin="", detail=""))
         assert told is not None
         delays_s.append(told.delay_ms / 1e3)
     assert not retry.is_due()
@@ -298,5 +298,5 @@ def test_the_pauses_grow_to_thirty_seconds_and_are_that_long_for_what_does_not_p
 
 def test_a_wrong_configuration_is_put_off_without_a_word_about_a_server() -> None:
     retry = Retry("prod", lambda _: None)
-    assert retry.put_off(ConfigurationError([])) is None
+    assert retry.postpone(ConfigurationError([])) is None
     assert not retry.is_due()

@@ -227,7 +227,7 @@ def test_a_call_carries_it_once_however_often_it_is_asked_for(
     with registry(ZILLIZ_URI=server.uri) as connections:
         ends = [telemetry.watch(connections) for _ in range(2)]
         with telemetry.tracers.get_tracer("app").start_as_current_span("request"):
-            (pair,) = bound_channel.carried()
+            (pair,) = bound_channel.provided_metadata()
         assert pair[0] == "traceparent"
         ends[0]()
         assert len(bound_channel.metadata_providers) == 1

@@ -140,7 +140,7 @@ class Readiness:
         """Have read what only the network can tell: which aliases there are."""
         if self._reader is None or not self._reader.is_alive():
             self._reader = threading.Thread(
-                target=registry.announce, name="zconfig-readiness", daemon=True
+                target=registry.publish_config, name="zconfig-readiness", daemon=True
             )
             self._reader.start()
 

@@ -17,13 +17,13 @@ from zconfig._channel.fork_gate import GATE
 from zconfig._channel.interruptible import run_interruptibly
 from zconfig.errors import ClosedError
 
-Carrier = Callable[[], tuple[tuple[str, str], ...]]
+MetadataProvider = Callable[[], tuple[tuple[str, str], ...]]
 
-metadata_providers: tuple[Carrier, ...] = ()
+metadata_providers: tuple[MetadataProvider, ...] = ()
 """What is asked, for each call of an application, for more metadata of it; nothing by default."""
 
 
-def carried() -> tuple[tuple[str, str], ...]:
+def provided_metadata() -> tuple[tuple[str, str], ...]:
     """Return what the call that is being made carries of its context; each key once."""
     return tuple({key: value for carrier in metadata_providers for key, value in carrier()}.items())
 
@@ -101,7 +101,7 @@ class BoundChannel:
 
     def merge(self, metadata: Any) -> Any:
         """Return a call's own metadata with the line's added, but for keys that it has itself."""
-        own = (*self.metadata, *carried()) if metadata_providers else self.metadata
+        own = (*self.metadata, *provided_metadata()) if metadata_providers else self.metadata
         if not metadata:
             return own
         given = tuple(metadata)

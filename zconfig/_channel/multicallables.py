@@ -79,7 +79,7 @@ def report_failure(
     return ""
 
 
-def heeding(owner: LineOwner, deserialize: Callable[[bytes], Any] | None) -> Any:
+def reporting_demotion(owner: LineOwner, deserialize: Callable[[bytes], Any] | None) -> Any:
     """Return a deserializer that tells the owner where a server is the primary no longer.
 
     Milvus says so in the status inside of a reply. Where there is one server only, it is the same
@@ -243,9 +243,9 @@ class _Method:
 
     def _done(self, bound: BoundChannel, future: Any) -> None:
         GATE.leave()
-        self._heed(bound, future)
+        self._report(bound, future)
 
-    def _heed(self, bound: BoundChannel, call: Any) -> None:
+    def _report(self, bound: BoundChannel, call: Any) -> None:
         """Tell the owner of a call that got no answer, and the caller what is known of that."""
         if why := report_failure(self._owner, bound, call.code(), call.details()):
             _add_to_details(call, why)
@@ -262,8 +262,8 @@ class StreamResponse(_Method):
         def begin(bound: BoundChannel, given: _Given) -> Any:
             with GATE:  # for the start alone: a stream may go on for hours
                 call = self._start(bound, _blocking, request, given)
-            if not call.add_callback(lambda: self._heed(bound, call)):
-                self._heed(bound, call)  # it has ended already
+            if not call.add_callback(lambda: self._report(bound, call)):
+                self._report(bound, call)  # it has ended already
             return call
 
         return self._on_current(_arguments(timeout, metadata, kwargs), begin)
@@ -301,7 +301,7 @@ class UnaryResponse(_Method):
             with GATE:
                 return self._start(bound, how, request, given)
         except grpc.RpcError as error:
-            self._heed(bound, error)
+            self._report(bound, error)
             raise
 
 
@@ -324,7 +324,7 @@ class UnaryUnary(UnaryResponse):
             finally:
                 GATE.leave()
         except grpc.RpcError as error:
-            self._heed(bound, error)
+            self._report(bound, error)
             given = _later(_arguments(timeout, metadata, kwargs), deadline)
             if self._renewed(bound, error, given) is None:
                 raise

@@ -16,7 +16,7 @@ from zconfig._channel.multicallables import (
     StreamResponse,
     UnaryResponse,
     UnaryUnary,
-    heeding,
+    reporting_demotion,
 )
 
 
@@ -67,7 +67,7 @@ class ConnectivityWatcher:
 
     def start(self) -> None:
         """Begin to tell."""
-        threading.Thread(target=self._follow, name="zconfig-subscription", daemon=True).start()
+        threading.Thread(target=self._follow, name="zconfig-connectivity", daemon=True).start()
 
     def end(self) -> None:
         """Tell no more; the callback itself may call this."""
@@ -122,7 +122,7 @@ class ChannelView(grpc.Channel):
             return CachedUnary((response_deserializer or bytes)(response))
 
         def make(channel: grpc.Channel) -> Any:
-            deserializer = heeding(self._owner, response_deserializer)
+            deserializer = reporting_demotion(self._owner, response_deserializer)
             return channel.unary_unary(method, request_serializer, deserializer, *args, **kwargs)
 
         return UnaryUnary(self._owner, make)

@@ -183,7 +183,7 @@ class Connection:
                 return self._timed(attempt, bound, exchange())
             except (ClosedError, ConnectError) as error:
                 failure = error
-            bound = self._line_after(bound, failure, attempt.left_s)
+            bound = self._channel_after(bound, failure, attempt.left_s)
         raise failure
 
     def _timed(
@@ -193,7 +193,7 @@ class Connection:
         result = attempt.run(lambda left_s: run_exchange(bound.ask, exchange, left_s))
         return result, (time.perf_counter() - begun) * 1e3
 
-    def _line_after(
+    def _channel_after(
         self, bound: BoundChannel, failure: ZConfigError, left_s: float
     ) -> BoundChannel | None:
         """Return what to ask on after a failure, or `None` if there is no use in that."""

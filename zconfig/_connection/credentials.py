@@ -99,12 +99,12 @@ class CredentialRefresher:
     def _renew(self) -> None:
         self._is_unsettled, before = False, self._connection.bound
         try:
-            self._is_unsettled = is_transient(self._take_up_newer())
+            self._is_unsettled = is_transient(self._apply_newer())
         finally:
             if self._connection.bound is before:
                 self._renewed_at = time.monotonic()
 
-    def _take_up_newer(self) -> ZConfigError | None:
+    def _apply_newer(self) -> ZConfigError | None:
         """Take them up; return why that was not possible."""
         for pause_s in PAUSES_S:
             failure = self._credentials.renew(self._connection, is_last=False)

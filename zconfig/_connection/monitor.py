@@ -104,25 +104,25 @@ class Monitor:
     def check(self) -> None:
         """Find out, and take up what is found."""
         is_doubted, self._is_doubted = self._is_doubted, False
-        self._take_up_new_files()
+        self._apply_new_files()
         transport, bound = self._connection.transport_if_open, self._connection.bound
         if transport is None or bound is None:
             return
         spec = self._connection.spec
         timeout_s = min(spec.timeout_s, CHECK_TIMEOUT_S)
         try:
-            transport = self._followed(transport, is_doubted=is_doubted)
+            transport = self._transport_to_primary(transport, is_doubted=is_doubted)
             server = verify(transport, spec, timeout_s)
         except ConnectError as error:
             is_refused = isinstance(error, RejectedCredentialsError)
             if not (is_refused and self._connection.refresher.renew(bound)):
-                self._lose(transport, error)
+                self._mark_lost(transport, error)
         except ClosedError:
             return
         else:
             self._connection.mark_recovered(transport, server)
 
-    def _take_up_new_files(self) -> None:
+    def _apply_new_files(self) -> None:
         if not self._has_new_files():
             return
         signature = credentials_stamp(self._connection.spec)
@@ -135,7 +135,7 @@ class Monitor:
         signature = credentials_stamp(self._connection.spec)
         return any(self._signature.get(path) != seen for path, seen in signature.items())
 
-    def _followed(self, transport: Transport, *, is_doubted: bool) -> Transport:
+    def _transport_to_primary(self, transport: Transport, *, is_doubted: bool) -> Transport:
         """Return a link to the server that is the primary now, which may be the same."""
         spec, started = self._connection.spec, time.monotonic()
         attempt = Attempt(spec, started, started + min(spec.timeout_s, CHECK_TIMEOUT_S))
@@ -151,7 +151,7 @@ class Monitor:
             raise ClosedError(spec.alias)
         return new
 
-    def _lose(self, transport: Transport, failure: ConnectError) -> None:
+    def _mark_lost(self, transport: Transport, failure: ConnectError) -> None:
         pause_s = _BETWEEN_LOOKS_AT_THE_PERMANENT_S if failure.permanent else _BETWEEN_LOOKS_S
         self._next_look_at = time.monotonic() + pause_s
         self._connection.mark_lost(transport, failure)

@@ -64,7 +64,7 @@ class BackgroundWorker:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
-                    target=self._make_rounds, name="zconfig-keeper", daemon=True
+                    target=self._make_rounds, name="zconfig-background", daemon=True
                 )
                 self._thread.start()
 
@@ -75,45 +75,45 @@ class BackgroundWorker:
     def _begin(self) -> None:
         self._lock, self._called = threading.Lock(), threading.Event()
         self._thread = None
-        self._doing: set[PeriodicTask] = set()
+        self._running: set[PeriodicTask] = set()
 
     def _make_rounds(self) -> None:
         in_background = True
         while in_background:
             self._called.wait(_BETWEEN_ROUNDS_S)
             self._called.clear()
-            for task in self._everything():
-                if task not in self._doing and len(self._doing) < _AT_ONCE and task.is_due():
-                    self._begin_to_do(task)
-            in_background = self._goes_on()
+            for task in self._all_tasks():
+                if task not in self._running and len(self._running) < _AT_ONCE and task.is_due():
+                    self._start(task)
+            in_background = self._has_more()
 
-    def _goes_on(self) -> bool:
+    def _has_more(self) -> bool:
         """Tell whether there is anything to look after; if not, the thread is done."""
         with self._lock:
-            if self._called.is_set() or self._everything():
+            if self._called.is_set() or self._all_tasks():
                 return True
             self._thread = None
             return False
 
-    def _everything(self) -> Sequence[PeriodicTask]:
+    def _all_tasks(self) -> Sequence[PeriodicTask]:
         tasks = self._tasks()
         return tasks() if tasks else ()
 
-    def _begin_to_do(self, task: PeriodicTask) -> None:
-        self._doing.add(task)
-        thread = threading.Thread(target=self._do, args=(task,), name="zconfig-look", daemon=True)
+    def _start(self, task: PeriodicTask) -> None:
+        self._running.add(task)
+        thread = threading.Thread(target=self._run, args=(task,), name="zconfig-check", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # there can be no more threads just now; it is due still
-            self._doing.discard(task)
+            self._running.discard(task)
 
-    def _do(self, task: PeriodicTask) -> None:
+    def _run(self, task: PeriodicTask) -> None:
         try:
             task.check()
         except Exception:  # sources of third parties are read in it; it is looked after still
             logging.getLogger("zconfig").exception("looking after %s failed", task.alias)
         finally:
-            self._doing.discard(task)
+            self._running.discard(task)
 
 
 _LONGEST_PAUSE_S = 30.0
@@ -147,7 +147,7 @@ class Retry:
         """Try once more."""
         return self._again(self)
 
-    def put_off(self, error: ZConfigError) -> events.ConnectionRetrying | None:
+    def postpone(self, error: ZConfigError) -> events.ConnectionRetrying | None:
         """Try again later; return the event that says so, where a server is the trouble.
 
         What does not pass by itself may be mended by somebody: it is tried again too, less often.
@@ -191,7 +191,7 @@ class Retries(Generic[R]):
         """
         retry = self._by_alias.setdefault(alias, self._make(alias))
         if error:
-            retry.put_off(error)
+            retry.postpone(error)
 
     def end(self, alias: str) -> R | None:
         """Have an alias tried no longer; return how it went, if it was."""

@@ -40,7 +40,7 @@ def events_of(table: SpecTable, only: Collection[str] | None = None) -> tuple[ev
     return (loaded, *problems, *(configured(table.spec(alias)) for alias in told))
 
 
-def given_in_code(spec: ConnectionSpec) -> Iterator[events.Event]:
+def warnings_of(spec: ConnectionSpec) -> Iterator[events.Event]:
     """Yield the warnings of a specification that code gave."""
     if spec.credentials and spec.endpoint.is_exposed:
         yield _problem(sent_in_the_clear(spec.alias, spec.endpoint.host, spec.origin("endpoint")))

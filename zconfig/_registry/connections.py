@@ -251,7 +251,7 @@ class Connections:
         name = None if alias is None else wanted_alias(alias)
         explanation = explain(self.configuration, name)
         if name is not None and not explanation.aliases:
-            raise self._table.complaint(name)
+            raise self._table.error_for(name)
         return explanation
 
     def spec(self, alias: str | None = None) -> ConnectionSpec:
@@ -287,7 +287,7 @@ class Connections:
         """
         aliases = hide_aliases(aliases)
         wait, timeout = hide_seconds(wait), hide_seconds(timeout)
-        self._registry.announce()
+        self._registry.publish_config()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
         names, optional = select_aliases(self._table, aliases)
@@ -340,7 +340,7 @@ class Connections:
             'retrying'
         """
         aliases = hide_aliases(aliases)
-        self._registry.announce()
+        self._registry.publish_config()
         names, _ = select_aliases(self._table, aliases)
         self._registry.keep_trying(dict.fromkeys(names))
 
@@ -424,7 +424,7 @@ class Connections:
         """
         hidden = hide_each(connections)
         del connections  # as in `add_connection`
-        with self._registry.set_aside():
+        with self._registry.overridden():
             self._add(hidden)
             yield self
 

@@ -16,9 +16,9 @@ from zconfig._registry.background import BackgroundWorker, PeriodicTask, Retries
 from zconfig._registry.config_events import (
     events_of,
     forked,
-    given_in_code,
     removed,
     rotation_refused,
+    warnings_of,
 )
 from zconfig._registry.forks import guard_forks, import_grpc
 from zconfig._registry.pool import Pool, RegistryState, Slot, slot_status
@@ -71,15 +71,15 @@ class Registry:
         self._collector = StatsCollector()
         self._dispatcher.subscribe(self._collector)
         self._has_changed = has_changed
-        self.registry_state = self._make_scene((local_loader or load)())
-        self._set_aside: list[RegistryState] = []
+        self.registry_state = self._new_state((local_loader or load)())
+        self._overridden: list[RegistryState] = []
         load_beside = load_beside or (lambda _: load())
         self._reloader = Reloader(self, load, local_loader, has_changed, load_beside)
         self._worker = BackgroundWorker(self._tasks)
         self._recent = RecentSecrets()
-        self._announcing = threading.RLock()
-        self._unannounced: deque[Callable[[], Iterable[events.Event]]] = deque()
-        self._is_announced = False
+        self._publishing = threading.RLock()
+        self._unpublished: deque[Callable[[], Iterable[events.Event]]] = deque()
+        self._is_published = False
         self.queue_config_events(self.known.snapshot())
 
     @property
@@ -90,7 +90,7 @@ class Registry:
     @property
     def table(self) -> SpecTable:
         """What is configured; the first use reads what was not read on import, or has changed."""
-        if self._reloader.is_first and not self._set_aside:
+        if self._reloader.is_first and not self._overridden:
             guard_forks(self)
             self._reloader.read_on_first_use()
         return self.registry_state.table
@@ -101,13 +101,13 @@ class Registry:
         return self.registry_state.table
 
     @property
-    def is_announced(self) -> bool:
-        """Whether what was read is reported, so that `announce` calls no hook."""
-        return self._is_announced
+    def is_config_published(self) -> bool:
+        """Whether what was read is reported, so that `publish_config` calls no hook."""
+        return self._is_published
 
     def read_changes(self) -> None:
         """Read what has changed since the import, if nothing was used yet; not over the network."""
-        if self._reloader.is_first and not self._set_aside:
+        if self._reloader.is_first and not self._overridden:
             guard_forks(self)
             self._reloader.read_changes()
 
@@ -161,7 +161,7 @@ class Registry:
             in_code: Whether just this is wanted, whatever is configured.
             in_background: Whether it is tried again later.
         """
-        self.announce()
+        self.publish_config()
         import_grpc()
         from zconfig._connection import ConnectIntent
 
@@ -184,7 +184,7 @@ class Registry:
         is_new = self.registry_state.added.get(spec.alias) != spec
         self.registry_state.added[spec.alias] = spec
         self.table.add(spec)
-        for event in given_in_code(spec) if is_new else ():
+        for event in warnings_of(spec) if is_new else ():
             self.publish(event)
 
     def close(self, alias: str) -> None:
@@ -206,16 +206,16 @@ class Registry:
             self.publish(removed(spec))
 
     @contextmanager
-    def set_aside(self) -> Iterator[None]:
+    def overridden(self) -> Iterator[None]:
         """For the time of a `with` block, have nothing configured and nothing open."""
         self.remember(self.secrets())
-        self._set_aside.append(self.registry_state)
-        self.registry_state = self._make_scene(Configuration())
+        self._overridden.append(self.registry_state)
+        self.registry_state = self._new_state(Configuration())
         try:
             yield
         finally:
             self.close_all()
-            self.registry_state = self._set_aside.pop()
+            self.registry_state = self._overridden.pop()
 
     # --- in the background ------------------------------------------------------------------
 
@@ -240,16 +240,16 @@ class Registry:
         except ZConfigError as error:
             managed = registry_state.pool.managed(alias)
             if registry_state.retries.find(alias) is retry:
-                event = retry.put_off(error)
+                event = retry.postpone(error)
                 if event and managed:
                     managed.publish_failure(event)
         else:
             registry_state.retries.end(alias)
 
     def _tasks(self) -> Sequence[PeriodicTask]:
-        scenes = (*self._set_aside, self.registry_state)
+        states = (*self._overridden, self.registry_state)
         monitors = [
-            each.monitor for registry_state in scenes for each in registry_state.pool.live()
+            each.monitor for registry_state in states for each in registry_state.pool.live()
         ]
         return [*monitors, *self.registry_state.retries.outstanding(self.pool.find)]
 
@@ -275,7 +275,7 @@ class Registry:
 
     def publish(self, event: events.Event) -> None:
         """Hand an event to every hook, after those that came before."""
-        self.announce()
+        self.publish_config()
         self._dispatcher.publish(event)
 
     def enqueue(self, event: events.Event) -> None:
@@ -284,45 +284,45 @@ class Registry:
 
     def flush(self, *aliases: str) -> None:
         """Have hooks told of what was put, and before it of what was read."""
-        self.announce()
+        self.publish_config()
         self._dispatcher.flush(*aliases)
 
-    def announce(self) -> None:
+    def publish_config(self) -> None:
         """Report what was read, once, on first use.
 
         Not on import: the application has not yet set up its logging then.
         """
         guard_forks(self)
         _ = self.table
-        if self._is_announced:
+        if self._is_published:
             return
         told: dict[str | None, None] = {}
-        with self._announcing:  # nobody goes on before all of it is put
-            while self._unannounced:
-                for event in self._unannounced.popleft()():
+        with self._publishing:  # nobody goes on before all of it is put
+            while self._unpublished:
+                for event in self._unpublished.popleft()():
                     told[self._dispatcher.enqueue(event)] = None
-            self._is_announced = True
+            self._is_published = True
         self._dispatcher.flush(*told)
 
     def queue_config_events(self, table: SpecTable) -> None:
         """Have the next use report what was read now, and no more what was read before."""
-        self._unannounced = deque([partial(events_of, table)])
-        self._is_announced = False
+        self._unpublished = deque([partial(events_of, table)])
+        self._is_published = False
 
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
-        self._announcing = threading.RLock()
+        self._publishing = threading.RLock()
         self._reloader.after_fork()
         self._dispatcher.after_fork()
         self._worker.after_fork()
         self._collector.after_fork()
         abandoned: list[str] = []
-        for registry_state in (*self._set_aside, self.registry_state):
+        for registry_state in (*self._overridden, self.registry_state):
             abandoned += registry_state.pool.abandon()
             registry_state.table.after_fork()
         if abandoned:
-            self._unannounced.append(partial(forked, tuple(abandoned)))
-            self._is_announced = False
+            self._unpublished.append(partial(forked, tuple(abandoned)))
+            self._is_published = False
 
     def _make(
         self, state: RegistryState, spec: ConnectionSpec, ready: dict[str, Connection]
@@ -350,7 +350,7 @@ class Registry:
         managed.on_change = show
         return Slot(managed, connection)
 
-    def _make_scene(self, configuration: Configuration) -> RegistryState:
+    def _new_state(self, configuration: Configuration) -> RegistryState:
         retries = Retries(partial(Retry, again=self._try_again))
         table = SpecTable(configuration, is_outdated=self._has_changed)
         pool = Pool(lambda spec, ready: self._make(state, spec, ready))
@@ -421,7 +421,7 @@ class Reloader:
     def reload(self) -> Changes:
         """Read the configuration again, apply what changed, and return that."""
         registry = self._registry
-        registry.announce()
+        registry.publish_config()
         with self.lock:
             registry.remember(registry.secrets())
             old, registry_state = registry.table, registry.registry_state
@@ -432,8 +432,8 @@ class Reloader:
             with self._table_lock:
                 # What was refused stays, and what took up newer credentials meanwhile.
                 kept |= {alias: each.spec for alias, each in differing(new, registry_state.pool)}
-                besides = {**kept, **registry_state.added}
-                registry_state.table = SpecTable(read.configuration, besides, self._is_outdated)
+                overrides = {**kept, **registry_state.added}
+                registry_state.table = SpecTable(read.configuration, overrides, self._is_outdated)
             reopen(registry_state.table, registry_state.pool)
             changes = compare(old, registry_state.table, tuple(kept))
         registry.flush(*new)

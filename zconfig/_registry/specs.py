@@ -30,20 +30,20 @@ class SpecTable:
 
     Args:
         configuration: What was read.
-        besides: What takes precedence over it: what was added in code, or is kept.
+        overrides: What takes precedence over it: what was added in code, or is kept.
         is_outdated: Whether the variables have changed since it was read.
     """
 
     def __init__(
         self,
         configuration: Configuration,
-        besides: Mapping[str, ConnectionSpec] | None = None,
+        overrides: Mapping[str, ConnectionSpec] | None = None,
         is_outdated: Callable[[], bool] | None = None,
     ) -> None:
         self.configuration = configuration
         self._is_outdated = is_outdated
         read: dict[str, ConnectionSpec | None] = dict.fromkeys(configuration.aliases)
-        self._specs = {**read, **(besides or {})}  # `None` until it is converted
+        self._specs = {**read, **(overrides or {})}  # `None` until it is converted
         self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
 
     def __iter__(self) -> Iterator[str]:
@@ -64,7 +64,7 @@ class SpecTable:
         """
         specs = self._specs  # a writer replaces it, and what is converted here is then forgotten
         if alias not in specs:
-            raise self.complaint(alias)
+            raise self.error_for(alias)
         spec = specs[alias] or spec_of(alias, self.configuration)
         specs[alias] = spec
         return spec
@@ -95,7 +95,7 @@ class SpecTable:
         """Renew the lock, in a child process: a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
-    def complaint(self, alias: str) -> ConfigurationError:
+    def error_for(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
         others = meant_for(alias, self.configuration)
         if problems := self.configuration.why_not(alias):
@@ -148,7 +148,7 @@ class SpecTable:
             ConfigurationError: With every error of any of them.
             UnknownAliasError: If being unknown is all that is wrong.
         """
-        complaints = [self.complaint(alias) for alias in aliases if alias not in self._specs]
+        complaints = [self.error_for(alias) for alias in aliases if alias not in self._specs]
         problems = [problem for each in complaints for problem in each.problems]
         if problems:
             unknown = all(isinstance(each, UnknownAliasError) for each in complaints)

@@ -52,7 +52,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
     def __init__(self, responding: Coroutine[Any, Any, Reply], deadline: float | None) -> None:
         self._deadline = deadline
         self._task = asyncio.get_running_loop().create_task(responding)
-        self._task.add_done_callback(_notice)
+        self._task.add_done_callback(_retrieve_exception)
 
     def __await__(self) -> Generator[Any, None, Any]:
         reply = yield from self._task.__await__()
@@ -123,7 +123,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         return cancelled_error("cancelled by the caller")
 
 
-def _notice(task: asyncio.Task[Any]) -> None:
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
     """Look at a failure, lest asyncio complain where nobody awaits the call."""
     if not task.cancelled():
         task.exception()
@@ -134,7 +134,7 @@ def _plain(metadata: Any) -> grpc.aio.Metadata:
     return grpc.aio.Metadata() if metadata is None else metadata
 
 
-async def outcome(call: Any) -> Reply:
+async def await_call(call: Any) -> Reply:
     """Wait for a call of gRPC's.
 
     Raises:
@@ -150,7 +150,7 @@ async def outcome(call: Any) -> Reply:
     raise cancelled_error("the channel was closed")
 
 
-async def through(
+async def run_interceptors(
     interceptors: tuple[Any, ...],
     details: grpc.aio.ClientCallDetails,
     request: Any,

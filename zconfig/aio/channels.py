@@ -14,7 +14,7 @@ import grpc
 
 from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.channels import SharedChannel
-from zconfig.aio.calls import outcome
+from zconfig.aio.calls import await_call
 from zconfig.aio.forks import wait_for_fork
 from zconfig.errors import ClosedError
 
@@ -165,7 +165,7 @@ async def ask(bound: BoundChannel, method: str, request: bytes, timeout_s: float
         except ValueError:
             call = None
         if call is not None:
-            reply = await outcome(call(request, timeout=timeout_s, metadata=bound.metadata))
+            reply = await await_call(call(request, timeout=timeout_s, metadata=bound.metadata))
             response: bytes = reply.response
             return response
     raise ClosedError(bound.alias)

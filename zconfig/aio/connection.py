@@ -352,10 +352,10 @@ class AsyncConnection:
                 return await _timed(attempt, bound, exchange())
             except (ClosedError, ConnectError) as error:
                 failure = error
-            bound = await self._line_after(bound, failure, attempt.left_s)
+            bound = await self._channel_after(bound, failure, attempt.left_s)
         raise failure
 
-    async def _line_after(
+    async def _channel_after(
         self, bound: BoundChannel, failure: ZConfigError, left_s: float
     ) -> BoundChannel | None:
         """Return what to ask on after a failure, or `None` if there is no use in that."""

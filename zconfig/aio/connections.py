@@ -290,8 +290,8 @@ set ZILLIZ_URI in the environment or in a .env file in ...
 
     async def _read(self) -> SpecTable:
         """Return what is configured; what only the network can tell is read in a thread."""
-        if not (self._is_read and self._registry.is_announced):  # hooks may run
+        if not (self._is_read and self._registry.is_config_published):  # hooks may run
             import_grpc()
-            await in_thread(self._registry.announce)
+            await in_thread(self._registry.publish_config)
             self._is_read = True
         return self._registry.table

@@ -196,18 +196,18 @@ class LoopPool:
             return True
         if not loop.is_running() or self._thread == threading.get_ident():
             return self._is_idle
-        while not self._stands_still(loop, deadline, go_on):
+        while not self._is_paused(loop, deadline, go_on):
             if time.monotonic() > deadline:
                 return False
             time.sleep(PAUSE_S)
         return True
 
-    def _stands_still(
+    def _is_paused(
         self, loop: asyncio.AbstractEventLoop, deadline: float, go_on: threading.Event
     ) -> bool:
         seen: Future[bool] = Future()
 
-        def stand() -> None:
+        def pause_here() -> None:
             if not seen.set_running_or_notify_cancel():
                 return  # nobody waits for it any more
             # What is being closed is a channel still.
@@ -217,7 +217,7 @@ class LoopPool:
                 go_on.wait(LONGEST_WAIT_S)
 
         try:
-            loop.call_soon_threadsafe(stand)
+            loop.call_soon_threadsafe(pause_here)
             return seen.result(max(deadline - time.monotonic(), 0.0))
         except (RuntimeError, TimeoutError):  # it was closed, or is busy with something else
             seen.cancel()

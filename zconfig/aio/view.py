@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self
 import grpc
 
 from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
-from zconfig._channel.multicallables import LineOwner, heeding, report_failure
-from zconfig.aio.calls import Reply, UnaryUnaryCall, outcome, through, with_reason
+from zconfig._channel.multicallables import LineOwner, report_failure, reporting_demotion
+from zconfig.aio.calls import Reply, UnaryUnaryCall, await_call, run_interceptors, with_reason
 from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
 
@@ -183,7 +183,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
             kwargs.get("credentials"),
             kwargs.get("wait_for_ready"),
         )
-        passing = through(tuple(self._interceptors), details, request, behind)
+        passing = run_interceptors(tuple(self._interceptors), details, request, behind)
         return UnaryUnaryCall(passing, deadline)
 
     def _make(self, asked: _Asked) -> UnaryUnaryCall:
@@ -217,12 +217,12 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         shared = loop_channel_of(bound)
         with shared.in_use():
             serialize, deserialize = self._serializers
-            given = self._method, serialize, heeding(self._owner, deserialize)
+            given = self._method, serialize, reporting_demotion(self._owner, deserialize)
             method = shared.take_turn(lambda it: it.unary_unary(*given))
             merged = bound.merge(asked.metadata)
             call = method(asked.request, timeout=asked.left_s, metadata=merged, **asked.rest)
             try:
-                reply = await outcome(call)
+                reply = await await_call(call)
             except grpc.aio.AioRpcError as error:
                 if why := report_failure(self._owner, bound, error.code(), error.details()):
                     raise with_reason(error, why) from None
