@@ -1074,13 +1074,67 @@ def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
 def test_where_nothing_is_configured_variables_of_others_are_named(
     environ: dict[str, str], dotenv: str, told: str, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text(dotenv)
+    if dotenv:
+        (tmp_path / ".env").write_text(dotenv)
     connections = Connections(lambda: load(environ, tmp_path, system_secrets="nowhere"))
     for use in (connections.autoconnect, connections.connect, lambda: connections.default):
         with pytest.raises(ConfigurationError) as caught:
             use()
         expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
         assert str(caught.value) == f"configuration: {expected.replace('{}', str(tmp_path))}"
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ({"MILVUS_ENDPOINT": "http://db:1"}, "write MILVUS_URI=http://db:1"),
+        ({"MILVUS_HOST": "db", "MILVUS_PORT": "1"}, "write MILVUS_URI=http://db:1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "credentials", [{"MILVUS_TOKEN": "key"}, {"MILVUS_USER": "root", "MILVUS_PASSWORD": "pw"}]
+)
+def test_beside_credentials_of_milvus_variables_their_uri_is_the_one_to_write(
+    place: dict[str, str], credentials: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    remedy = nothing_configured(load({**place, **credentials}, tmp_path)).remedy
+    assert remedy.startswith("set MILVUS_URI in the environment or")
+    assert remedy.endswith(f"{told})")
+    variable, _, uri = told.removeprefix("write ").partition("=")
+    settings = load({**place, **credentials, variable: uri}, tmp_path).aliases["default"]
+    assert settings.token or settings.password
+
+
+def test_a_default_alias_that_nothing_configures_is_named_where_it_is_asked_for() -> None:
+    with registry(ZILLIZ_PROD_URI=ELSEWHERE, ZCONFIG_DEFAULT_ALIAS="prdo") as connections:
+        for ask in (lambda: connections.default, connections.spec):
+            with pytest.raises(UnknownAliasError) as caught:
+                ask()
+            assert [str(e) for e in caught.value.problems][1:] == [
+                (
+                    "ZCONFIG_DEFAULT_ALIAS (environment): names `prdo`, which nothing configures; "
+                    "use one of prod"
+                )
+            ]
+
+
+def test_an_error_of_an_alias_brings_what_else_is_wrong_with_its_values(tmp_path: Path) -> None:
+    environ = {"ZILLIZ_URI": "ftp://db", "ZILLIZ_TOKEN": "'key'", "ZILLIZ_B_URI": "http://b "}
+    connections = Connections(lambda: load(environ, tmp_path, system_secrets="nowhere"))
+    with pytest.raises(ConfigurationError) as caught:
+        connections.connect()
+    assert [e.code for e in caught.value.problems] == ["bad_scheme", "quoted_value"]
+
+
+def test_a_dotenv_file_that_is_not_read_is_told_of_where_nothing_is_configured(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / ".env").write_text("ZILLIZ_URI=http://db\n")
+    (tmp_path / "x.env").touch(mode=0o600)
+    for option in ("off", "x.env"):
+        remedy = nothing_configured(load({"ZCONFIG_ENV_FILE": option}, tmp_path)).remedy
+        assert remedy.endswith("; .env is not read, since ZCONFIG_ENV_FILE is set")
+    assert "not read" not in nothing_configured(load({}, tmp_path)).remedy
 
 
 def test_a_device_in_place_of_a_dotenv_file_is_told_with_how_to_read_none(tmp_path: Path) -> None:

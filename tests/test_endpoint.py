@@ -100,6 +100,8 @@ REFUSED = [
     ("\u201chttps://db.example\u201d", "quoted_uri"),
     ("https://db.example'", "quoted_uri"),
     ("https://db\x00.example", "control_character"),
+    ("<your-uri>", "placeholder"),
+    ("https://<your-cluster>.zillizcloud.com", "placeholder"),
     ("\ufeffhttps://db.example", "control_character"),
     ("https://db.example\u200b", "control_character"),
     ("./\udcff.db", "control_character"),

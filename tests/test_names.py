@@ -377,6 +377,34 @@ def test_a_milvus_variable_that_is_not_read_gets_the_name_to_use(
         assert told({uri: environ[uri], "ZCONFIG_ENV_FILE": "x.env"}) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "meant"),
+    [
+        ("DB", {}, "ZILLIZ_DB_NAME"),
+        ("DATABASE_NAME", {}, "ZILLIZ_DB_NAME"),
+        ("PROD_DB", {"PROD_URI": "http://db"}, "ZILLIZ_PROD_DB_NAME"),
+        ("PROD_DB", {}, None),
+        ("VECTOR_DB", {}, None),
+        ("DB", {"DB_NAME": "sales"}, None),
+        ("KEY", {}, "ZILLIZ_TOKEN"),
+        ("PWD", {}, "ZILLIZ_PASSWORD"),
+        ("KEY", {"TOKEN": "key"}, None),
+        ("KEY", {"URI": "./x.db"}, None),
+    ],
+)
+def test_another_word_for_a_field_that_its_alias_lacks_gets_the_name_to_use(
+    name: str, beside: dict[str, str], meant: str | None, tmp_path: Path
+) -> None:
+    def told(**more: str) -> list[tuple[str, str]]:
+        given = {"URI": "http://db", **beside, name: "sales"}
+        environ = {f"ZILLIZ_{key}": value for key, value in given.items()} | more
+        found = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+        return [(e.remedy, e.severity) for e in found if e.code == "unknown_name"]
+
+    assert told() == ([(f"did you mean {meant}?", "warning")] if meant else [])
+    assert told(ZCONFIG_STRICT="1") == ([(f"did you mean {meant}?", "error")] if meant else [])
+
+
 # --- what applications really use ---------------------------------------------------------------
 
 # Names of applications' own settings, most of them from public repositories.

@@ -587,6 +587,7 @@ QUESTIONABLE = {
     "${TOKEN:-key}": "placeholder",
     "$(cat /run/token)": "placeholder",
     "${{ secrets.TOKEN }}": "placeholder",
+    "<your-token>": "placeholder",
 }
 
 
@@ -616,6 +617,16 @@ def test_what_was_not_meant_to_be_in_a_value_is_kept_and_reported_from_every_sou
     assert token is not None
     assert token.get_secret_value() == value
     assert value not in str(problem)
+
+
+def test_a_placeholder_in_single_quotes_of_a_dotenv_file_is_told_to_be_without(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / ".env", b"ZILLIZ_BAD_TOKEN='${TOKEN}'\n")
+    [problem] = read({**URIS, "TOKEN": TOKEN}, tmp_path).problems
+    assert problem.remedy == "remove the single quotes, or write the value itself"
+    write(tmp_path / ".env", b"ZILLIZ_BAD_TOKEN=${TOKEN}\n")
+    assert read({**URIS, "TOKEN": TOKEN}, tmp_path).problems == ()
 
 
 @pytest.mark.parametrize("value", ["key#1", "a${b}", "pa$$word", "it's", '"', "#key", "a b", "$(x"])

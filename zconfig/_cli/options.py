@@ -114,7 +114,10 @@ def global_options(*, hidden: bool = False) -> list[click.Parameter]:
         click.Option(["--profile"], metavar="NAME", help="Read .env.NAME as well.", **common),
         click.Option(["--secrets-dir"], help="Read secret files there, too.", **path, **common),
         click.Option(
-            ["--strict"], is_flag=True, help="Take unknown ZILLIZ_* names for errors.", **common
+            ["--strict"],
+            is_flag=True,
+            help="Take ZILLIZ_* names near known ones for errors.",
+            **common,
         ),
         click.Option(
             ["--format"],

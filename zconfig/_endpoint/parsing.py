@@ -26,6 +26,7 @@ _CLOUD_DOMAINS = (
 _WHITE_SPACE = r"[^\S ]"
 _QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
 _PLACEHOLDER = r"\$(?:\{.*\}|\(.*\))"
+_TO_FILL_IN = r"<[^<>]+>"  # as in documentation
 _NETWORK = (
     r"(?s:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
     r"(?:(?P<userinfo>[^/?#]*)@)?(?P<address>[^/?#@]*)(?P<rest>.*))"
@@ -132,7 +133,8 @@ def parse_uri(text: str) -> Endpoint:
 
 
 def _check_characters(text: str) -> None:
-    if any(begin in text.rpartition("@")[2] for begin in ("${", "$(")):
+    place = text.rpartition("@")[2]
+    if any(begin in place for begin in ("${", "$(")) or re.search(_TO_FILL_IN, place):
         raise EndpointError("placeholder")
     stripped, is_printable = text.strip(), text.isprintable()
     if not stripped:

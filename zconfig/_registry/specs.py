@@ -17,7 +17,7 @@ from zconfig._settings.arguments import (
 )
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._settings.fields import ConnectionSettings
-from zconfig._settings.lacking import hints, meant_for, unread_places
+from zconfig._settings.lacking import doubtful_values, hints, meant_for, unread_places
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._spec import ConnectionSpec, differences, override, to_spec
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
@@ -99,7 +99,7 @@ class SpecTable:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""
         others = meant_for(alias, self.configuration)
         if problems := self.configuration.why_not(alias):
-            told = dict.fromkeys((*problems, *others))
+            told = dict.fromkeys((*problems, *others, *doubtful_values(alias, self.configuration)))
             return ConfigurationError(map(self._or_reload, told))
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
@@ -107,7 +107,14 @@ class SpecTable:
         if not known:
             return UnknownAliasError(self._nothing(alias))
         problem = self._or_reload(_unknown(alias, known))
-        return UnknownAliasError([problem, *others, *unread_places(alias, self.configuration)])
+        places = unread_places(alias, self.configuration)
+        return UnknownAliasError([problem, *others, *places, *self._chosen(alias)])
+
+    def _chosen(self, alias: str) -> Iterator[Problem]:
+        """Yield what is wrong with the option that makes an alias the default one."""
+        if alias == self.configuration.options.default_alias:
+            problems = self.configuration.problems
+            yield from (each for each in problems if each.code == "unknown_default_alias")
 
     def default(self) -> str:
         """Return the alias that is meant where none is named.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +17,7 @@ from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._settings.options import LoaderOptions
 from zconfig._settings.precedence import Setting, Slot
 from zconfig._sources.base import Entry, FileStatus, SourceResult, oddities, plain
+from zconfig._sources.environment import is_milvus
 from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
@@ -114,12 +116,23 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
         configuration: What was read.
         alias: The alias that was asked for.
     """
-    variable = variable_name(alias, "uri")
+    has_pair = any(is_milvus(note.origin.key) and not note.slot for note in configuration.notes)
+    is_pair = has_pair and alias == DEFAULT_ALIAS  # which goes to no other endpoint
+    variable = "MILVUS_URI" if is_pair else variable_name(alias, "uri")
     return Problem(
         "nothing_configured",
         f"no connection is configured{_empty(configuration)}",
-        f"set {variable} {_where_to_set(configuration)}{_unread(configuration, alias)}",
+        f"set {variable} {_where_to_set(configuration)}"
+        f"{_unread(configuration, variable)}{_passed_over(configuration)}",
     )
+
+
+def _passed_over(configuration: Configuration) -> str:
+    """Name the customary dotenv file where it is there, and not read for an option."""
+    options, directory = configuration.options, configuration.directory
+    is_read = options.env_file is None or ".env" in options.dotenv_files
+    is_there = not is_read and os.path.lexists(directory / ".env")
+    return "; .env is not read, since ZCONFIG_ENV_FILE is set" if is_there else ""
 
 
 def _empty(configuration: Configuration) -> str:
@@ -129,12 +142,12 @@ def _empty(configuration: Configuration) -> str:
     return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
 
 
-def _unread(configuration: Configuration, alias: str) -> str:
+def _unread(configuration: Configuration, variable: str) -> str:
     """Name variables that are there and not read, and the URI that they amount to."""
     values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
     are = "is" if len(values) == 1 else "are"
     keys = " and ".join(map(_named, dict.fromkeys(entry.key for entry in configuration.unread)))
-    return f" ({keys} {are} not read{_instead(values, alias)})" if keys else ""
+    return f" ({keys} {are} not read{_instead(values, variable)})" if keys else ""
 
 
 def _named(key: str) -> str:
@@ -142,18 +155,25 @@ def _named(key: str) -> str:
     return f"{printable(key)}, whose name has {odd} in it," if odd else key
 
 
-def _instead(values: Mapping[str, str], alias: str) -> str:
+def _instead(values: Mapping[str, str], variable: str) -> str:
     """Return what to write in place of variables that are not read; no credentials are shown."""
     parts = {plain(key).lower().rpartition("_")[2]: value for key, value in values.items()}
-    variable, uri = variable_name(alias, "uri"), _uri(parts)
+    uri = _uri(parts)
     userinfo = split_userinfo(uri)
     if "@" in uri and (whole := next((k for k, v in values.items() if v == uri), None)):
         return f": set {variable} to the value of {printable(whole)}"
     if uri:
         fields = ("user", "password") if userinfo.password else ("token",) if userinfo.user else ()
-        besides = " and ".join(variable_name(alias, each) for each in fields)
+        besides = " and ".join(variable.removesuffix("URI") + each.upper() for each in fields)
         return f": write {variable}={userinfo.uri}" + f", and set {besides}" * bool(fields)
-    return f": set {variable}_FILE to its value" if [*parts] == ["file"] else ""
+    if [*parts] != ["file"]:
+        return ""
+    is_milvus_uri = is_milvus(variable)  # which has no such form
+    return (
+        f": set {variable} to what the file has"
+        if is_milvus_uri
+        else f": set {variable}_FILE to its value"
+    )
 
 
 def _uri(values: Mapping[str, str]) -> str:

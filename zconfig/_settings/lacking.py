@@ -21,7 +21,7 @@ from zconfig._settings.names import (
 )
 from zconfig._settings.options import OFF, LoaderOptions
 from zconfig._settings.precedence import PAIRED, Resolution
-from zconfig._sources.base import not_read
+from zconfig._sources.base import DOUBTFUL, not_read
 from zconfig.errors import Problem, Severity
 
 # The last word of a file's name that is none of ours, and the field that it stands for.
@@ -143,16 +143,65 @@ def unread_milvus(
             yield _unread(origin, word.field, name, "error" if strict else "warning")
 
 
-def _unread(origin: Origin, field: str, meant: str, severity: Severity) -> Problem:
+# What people call a field, where no other field is near.
+_OTHER_WORDS = {
+    **dict.fromkeys(("database_name", "db"), "db_name"),
+    **dict.fromkeys(("key", "secret"), "token"),
+    **dict.fromkeys(("pass", "pwd"), "password"),
+}
+
+
+def other_words(
+    origins: Iterable[Origin], resolution: Resolution, *, strict: bool
+) -> Iterator[Problem]:
+    """Name variables with another word for a field that their alias lacks; Milvus Lite has none.
+
+    Args:
+        origins: Where names stand that are no field's.
+        resolution: What is set.
+        strict: Whether it is an error rather than a warning.
+    """
+    remote = {
+        alias
+        for (alias, field), each in resolution.provenance.items()
+        if field == "uri" and not each.entry.value.reveal().endswith(".db")
+    }
+    for origin in origins if remote else ():
+        for alias, field in _worded(origin.key):
+            rivals = CREDENTIALS if field in CREDENTIALS else (field,)
+            slots = {(alias, each) for each in rivals}
+            if alias in remote and slots.isdisjoint({*resolution.provenance, *resolution.broken}):
+                meant = variable_name(alias, field)
+                yield _unread(origin, field, meant, "error" if strict else "warning", alias)
+
+
+def _worded(key: str) -> Iterator[tuple[str, str]]:
+    """Yield the alias and the field that a name may have been meant for."""
+    name = normalize_alias(key)
+    for word, field in _OTHER_WORDS.items():
+        alias, is_it, _ = name.rpartition(f"_{word}")
+        if is_it and name.endswith(f"_{word}"):
+            yield alias.removeprefix("zilliz").removeprefix("_") or DEFAULT_ALIAS, field
+
+
+def _unread(
+    origin: Origin, field: str, meant: str, severity: Severity, alias: str = DEFAULT_ALIAS
+) -> Problem:
     message = not_read(origin.key)
     origin = replace(origin, key=printable(origin.key))
     remedy = f"did you mean {meant}?"
-    return Problem("unknown_name", message, remedy, DEFAULT_ALIAS, field, origin, severity)
+    return Problem("unknown_name", message, remedy, alias, field, origin, severity)
 
 
 def meant_for(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
     """Return what is wrong with variables that were probably meant for an alias."""
     return tuple(e for e in configuration.problems if (n := _meant(e)) and n.alias == alias)
+
+
+def doubtful_values(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
+    """Return the warnings of values of an alias that hold what was probably not meant."""
+    own = (each for each in configuration.problems if each.alias == alias)
+    return tuple(each for each in own if each.severity == "warning" and each.code in DOUBTFUL)
 
 
 def unread_places(alias: str, configuration: Configuration) -> tuple[Problem, ...]:

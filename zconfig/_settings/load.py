@@ -21,7 +21,13 @@ from zconfig._paths import anchored
 from zconfig._redaction import Hidden, Secret
 from zconfig._settings.configuration import EMPTY, Configuration, Note
 from zconfig._settings.fields import ConnectionSettings
-from zconfig._settings.lacking import judge_places, lacking, misnamed_secrets, unread_milvus
+from zconfig._settings.lacking import (
+    judge_places,
+    lacking,
+    misnamed_secrets,
+    other_words,
+    unread_milvus,
+)
 from zconfig._settings.names import (
     DEFAULT_ALIAS,
     VOCABULARY,
@@ -276,12 +282,13 @@ def _assemble(
     found += _check_default(read, known)
     found += _in_the_clear(settings, resolution)
     foreign = (origin for result in results for origin in result.foreign)
-    unread = (origin for _, layer, _ in grouped for origin, _ in layer.passed_over)
+    unread = [origin for _, layer, _ in grouped for origin, _ in layer.passed_over]
     found += misnamed_secrets(chain(foreign, unread), lacking_credentials(resolution))
     unknown = chain(
         (Origin("environment", key) for key, value in environ.items() if value),
         (origin for r in results for origin in r.foreign if origin.source == "dotenv"),
     )
+    found += other_words(unread, resolution, strict=strict)
     found += unread_milvus(unknown, resolution, strict=strict)
     found += _exempt_proxies(settings, resolution, environ)
     return Configuration(

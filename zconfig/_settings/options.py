@@ -119,7 +119,8 @@ class LoaderOptions(BaseModel):
     strict: Annotated[
         bool,
         Variable(
-            meaning="makes unknown ZILLIZ_* and ZCONFIG_* names an error",
+            meaning="makes ZILLIZ_* names that resemble known ones, and unknown ZCONFIG_* ones, "
+            "an error",
             expected="true or false",
             example="true",
         ),

@@ -200,6 +200,11 @@ _PLACEHOLDER = Problem(
     severity="warning",
 )
 
+_LITERAL = replace(_PLACEHOLDER, remedy="remove the single quotes, or write the value itself")
+
+DOUBTFUL = frozenset({"surrounding_space", "quoted_value", "comment_in_value", "placeholder"})
+"""The codes of what `questionable` returns."""
+
 _NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when there is a value to look at
 
 
@@ -324,10 +329,13 @@ def questionable(value: Hidden, origin: Origin) -> tuple[Problem, ...]:
     bare = Hidden(value.strip())
     spaced = any(end.isspace() and end not in "\r\n" for end in (value[:1], value[-1:]))
     quoted = len(value) > 1 and value[0] in "\"'" and value[0] == value[-1]
+    # In a dotenv file `${NAME}` is replaced, unless it is in single quotes.
+    is_literal = origin.source == "dotenv" and bare[:2] == "${" and bare[:3] != "${{"
     found = {
         _SURROUNDING_SPACE: spaced,
         _QUOTED: quoted,
         _COMMENT: " #" in value or "\t#" in value,
-        _PLACEHOLDER: bare.startswith(("${", "$(")) and bare.endswith(("}", ")")),
+        _LITERAL if is_literal else _PLACEHOLDER: bare.startswith(("${", "$(", "<"))
+        and bare.endswith(("}", ")", ">")),
     }
     return tuple(replace(problem, origin=origin) for problem, is_so in found.items() if is_so)
