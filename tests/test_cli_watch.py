@@ -21,10 +21,10 @@ from tests.support.faults import breakable_proxy, refused
 from tests.support.registries import registry
 from tests.test_cli_terminal import CONTROL_C, SEQUENCE, terminal
 from zconfig._cli.app import zconfig
+from zconfig._cli.check import rounds, show_each
 from zconfig._cli.options import Session
 from zconfig._cli.render import watch_parts
 from zconfig._cli.report import Failure, Report, Row, checked
-from zconfig._cli.watch import rounds, watch
 from zconfig._registry import Connections
 from zconfig._registry.stats import AliasStats, RoundTrips
 from zconfig.errors import ExitCode
@@ -219,7 +219,7 @@ def test_ctrl_c_is_an_end_like_another_and_belongs_to_others_afterwards() -> Non
         signal.raise_signal(signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    assert watch(session, reports(), first, "json") is second
+    assert show_each(session, reports(), first, "json") is second
     assert signal.getsignal(signal.SIGINT) is before
 
 

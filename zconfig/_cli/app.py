@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
-from zconfig._cli.check import check, doctor, wait
+from zconfig._cli.check import check, wait
+from zconfig._cli.doctor import doctor
 from zconfig._cli.exec import exec_
 from zconfig._cli.exit import fail
 from zconfig._cli.generate import completion, env_example_, init, schema
-from zconfig._cli.inspect import explain, list_, version
+from zconfig._cli.inspect import explain_, list_, version
 from zconfig._cli.options import EXIT_CODES, global_options
 from zconfig._version import __version__
 from zconfig.errors import ZConfigError
@@ -47,7 +48,7 @@ for _command in (
     check,
     wait,
     list_,
-    explain,
+    explain_,
     doctor,
     exec_,
     init,

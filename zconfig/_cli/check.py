@@ -1,23 +1,22 @@
-"""Waiting until servers are there, as an init container does."""
+"""`zconfig check`, once or again and again, and `zconfig wait`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
+from itertools import count
 
 import click
+from rich.console import Console, Group
+from rich.live import Live
 
-from zconfig._cli.doctor import (
-    Findings,
-    examined,
-    findings_github,
-    findings_junit,
-    findings_table,
-)
-from zconfig._cli.exit import finish
+from zconfig._cli.exit import catch_sigint, finish, tell
 from zconfig._cli.options import (
     Session,
     epilog,
@@ -27,11 +26,9 @@ from zconfig._cli.options import (
     with_quiet,
     with_timeout,
 )
-from zconfig._cli.progress import shown
-from zconfig._cli.render import Format, render_github, render_json, render_junit, render_table
+from zconfig._cli.progress import is_wanted, shown
+from zconfig._cli.render import Format, render_json, render_watch, rendered, watch_parts
 from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
-from zconfig._cli.watch import rounds
-from zconfig._cli.watch import watch as watched
 from zconfig._registry import Connections
 from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.fields import LONGEST_S
@@ -173,7 +170,7 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
         report = once() if watch is None else next(reports)
     if watch is None:
         finish(session, report, rendered(report, format_, "check"))
-    sys.exit(watched(session, reports, report, format_).exit_code)
+    sys.exit(show_each(session, reports, report, format_).exit_code)
 
 
 def _check_watch(watch: float | None, iterations: int | None, format_: Format) -> None:
@@ -186,6 +183,70 @@ def _check_watch(watch: float | None, iterations: int | None, format_: Format) -
         raise click.UsageError(f"--watch takes {_SHORTEST_S} to {LONGEST_S} seconds")
     if format_ not in {"table", "json"}:
         raise click.UsageError(f"`check --watch` has no {format_}; it has table and json")
+
+
+def rounds(
+    connections: Connections, check: Callable[[], Report], pause_s: float, iterations: int | None
+) -> Iterator[Report]:
+    """Check again and again, and yield each report with what has happened to each alias so far.
+
+    Args:
+        connections: The registry.
+        check: Checks once.
+        pause_s: Seconds from the end of one check to the next.
+        iterations: How many checks; by default without end. One if there is nothing to connect.
+    """
+    for number in count(1):
+        report = check()
+        stats = connections.stats()
+        rows = (replace(row, stats=stats.get(row.alias)) for row in report.aliases)
+        yield replace(report, aliases=tuple(rows))
+        if number == iterations or not any(row.endpoint for row in report.aliases):
+            return
+        time.sleep(pause_s)
+
+
+def show_each(
+    session: Session, reports: Iterable[Report], first: Report, format_: Format
+) -> Report:
+    """Show reports until Ctrl-C or the last of them, and return the last that there was.
+
+    Args:
+        session: What was chosen.
+        reports: Those after the first.
+        first: The first report.
+        format_: How they are written.
+    """
+
+    def write(report: Report) -> None:
+        one_line = render_json(report, indent=None)
+        tell(session, report, one_line if format_ == "json" else render_watch(report))
+
+    is_live = format_ == "table" and is_wanted(session, Console())
+    last = first
+    with _drawn() if is_live else nullcontext(write) as show, catch_sigint():
+        show(first)
+        for last in reports:
+            show(last)
+    if is_live:
+        write(last)
+    return last
+
+
+@contextmanager
+def _drawn() -> Iterator[Callable[[Report], None]]:
+    """For the time of a `with` block, draw reports on a screen of its own."""
+    live = Live(
+        console=Console(highlight=False),
+        screen=True,
+        auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with live:
+        yield lambda report: live.update(
+            Group(*watch_parts(report, "; Ctrl-C ends it")), refresh=True
+        )
 
 
 @click.command(
@@ -220,61 +281,3 @@ def wait(
     with shown(session, named, total_s=total_s):
         report = waited(session.connections, named, total_s)
     finish(session, report, rendered(report, format_, "wait"))
-
-
-@click.command(
-    epilog=epilog(
-        "zconfig doctor", "zconfig doctor prod --timeout 3", "zconfig doctor --format json"
-    )
-)
-@which_aliases
-@with_timeout
-@output("table", "json", "github", "junit")
-@with_quiet
-@pass_session
-def doctor(
-    session: Session,
-    aliases: tuple[str, ...],
-    more: tuple[str, ...],
-    timeout: float | None,
-    format_: Format,
-) -> None:
-    """Look at each stage of connecting ALIASES, by default all.
-
-    Configuration, file material, DNS, TCP, TLS, HTTP/2, Milvus, credentials, database: what was
-    seen in each and how long it took, up to the first that fails, and what to do then. Warns of
-    certificates that expire within 30 days, and of what is unwise in the surroundings.
-    """
-    named = (*aliases, *more)
-    with shown(session, named):
-        findings = examined(session.connections, named, timeout=timeout)
-    finish(session, findings, _rendered_findings(findings, format_))
-
-
-def rendered(report: Report, format_: Format, command: str) -> str:
-    """Return a report as it is written.
-
-    Args:
-        report: What was found out.
-        format_: How it is written.
-        command: Which command found it out.
-    """
-    match format_:
-        case "json":
-            return render_json(report)
-        case "github":
-            return render_github(report)
-        case "junit":
-            return render_junit(report, command)
-    return render_table(report)
-
-
-def _rendered_findings(findings: Findings, format_: Format) -> str:
-    match format_:
-        case "json":
-            return render_json(findings)
-        case "github":
-            return findings_github(findings)
-        case "junit":
-            return findings_junit(findings)
-    return findings_table(findings)

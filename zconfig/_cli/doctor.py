@@ -1,4 +1,4 @@
-"""What the doctor finds, as values: the stages of each connection, one by one."""
+"""`zconfig doctor`: the stages of each connection, one by one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+import click
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.console import Part, draw, new_table
+from zconfig._cli.exit import finish
+from zconfig._cli.options import (
+    Session,
+    epilog,
+    output,
+    pass_session,
+    which_aliases,
+    with_quiet,
+    with_timeout,
+)
+from zconfig._cli.progress import shown
 from zconfig._cli.render import (
+    Format,
+    Part,
     annotation,
+    draw,
     github_lines,
+    new_table,
+    render_json,
     render_junit,
     unreported,
 )
@@ -231,25 +247,22 @@ _STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
 _SHORTEST_MS = 0.1
 
 
-def findings_table(findings: Findings) -> str:
-    """Return for each connection its stages, what went wrong and what to look after."""
+def _rendered(findings: Findings, format_: Format) -> str:
+    match format_:
+        case "json":
+            return render_json(findings)
+        case "github":
+            return "\n".join((*github_lines(findings), *_annotations(findings)))
+        case "junit":
+            outputs = {each.alias: "\n".join(_lines(each)) for each in findings.aliases}
+            return render_junit(findings, "doctor", outputs)
     return draw(_parts(findings))
 
 
-def findings_github(findings: Findings) -> str:
-    """Return the annotations of `check`, and one for each warning."""
-    advisories = (
-        annotation("warning", f"{each.alias}: {warning}")
-        for each in findings.aliases
-        for warning in each.warnings
-    )
-    return "\n".join((*github_lines(findings), *advisories))
-
-
-def findings_junit(findings: Findings) -> str:
-    """Return the test cases of `check`, with the stages and warnings as their output."""
-    outputs = {each.alias: "\n".join(_lines(each)) for each in findings.aliases}
-    return render_junit(findings, "doctor", outputs)
+def _annotations(findings: Findings) -> Iterator[str]:
+    for each in findings.aliases:
+        for warning in each.warnings:
+            yield annotation("warning", f"{each.alias}: {warning}")
 
 
 def _lines(examination: Examination) -> Iterator[str]:
@@ -329,3 +342,32 @@ def _said_of(row: Row, report: Report) -> Iterator[tuple[str, str]]:
 def _summary(findings: Findings) -> str:
     fine = sum(not each.failure for each in findings.aliases)
     return f"{fine} of {len(findings.aliases)} connections are fine"
+
+
+@click.command(
+    epilog=epilog(
+        "zconfig doctor", "zconfig doctor prod --timeout 3", "zconfig doctor --format json"
+    )
+)
+@which_aliases
+@with_timeout
+@output("table", "json", "github", "junit")
+@with_quiet
+@pass_session
+def doctor(
+    session: Session,
+    aliases: tuple[str, ...],
+    more: tuple[str, ...],
+    timeout: float | None,
+    format_: Format,
+) -> None:
+    """Look at each stage of connecting ALIASES, by default all.
+
+    Configuration, file material, DNS, TCP, TLS, HTTP/2, Milvus, credentials, database: what was
+    seen in each and how long it took, up to the first that fails, and what to do then. Warns of
+    certificates that expire within 30 days, and of what is unwise in the surroundings.
+    """
+    named = (*aliases, *more)
+    with shown(session, named):
+        findings = examined(session.connections, named, timeout=timeout)
+    finish(session, findings, _rendered(findings, format_))

@@ -1,4 +1,4 @@
-"""The versions of zconfig and of what it works with."""
+"""`zconfig list`, `explain` and `version`: nothing is connected."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.check import rendered
-from zconfig._cli.console import Part, as_json, draw
 from zconfig._cli.exit import finish, write
 from zconfig._cli.options import Session, complete_alias, epilog, output, pass_session, with_quiet
-from zconfig._cli.render import Format
+from zconfig._cli.render import Format, Part, as_json, draw, rendered
 from zconfig._cli.report import listed
 from zconfig._cli.schemas import json_value
 from zconfig._origin import printable
@@ -146,11 +144,11 @@ def list_(session: Session, format_: Format) -> None:
     finish(session, report, rendered(report, format_, "list"))
 
 
-@click.command(epilog=epilog("zconfig explain prod", "zconfig explain --format json"))
+@click.command("explain", epilog=epilog("zconfig explain prod", "zconfig explain --format json"))
 @click.argument("alias", required=False, shell_complete=complete_alias)
 @output("table", "json")
 @pass_session
-def explain(session: Session, alias: str | None, format_: Format) -> None:
+def explain_(session: Session, alias: str | None, format_: Format) -> None:
     """Show where each value of ALIAS, by default of all, comes from.
 
     For each field its value, without secrets; the variable, or the file and line, that set it;

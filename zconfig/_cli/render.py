@@ -1,30 +1,117 @@
-"""A report → JUnit XML: a CI shows each alias as a test case.
-
-There is no one standard. What all readers know is used, with a `classname` for each case: by it
-and the name GitLab tells cases apart (gitlab-org/gitlab-foss#50964).
-"""
+"""Results → text: tables with colour on a terminal, a row a line in a log; JSON and JUnit XML."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.console import Part, as_json, draw, in_workspace, new_table, place
-from zconfig._cli.report import Failure, Report, Row
+from zconfig._cli.report import Failure, Report, Row, place
 from zconfig._cli.schemas import json_value
 from zconfig._redaction import without_commands
 from zconfig._registry.stats import AliasStats
+from zconfig._sources.environment import process_environment
+
+Format = Literal["table", "json", "github", "junit"]
+Part = Table | Text
+
+# Wide enough for a row to be a line: a log is searched by lines.
+_LOG_WIDTH = 1000
+
+
+def new_table(*headers: str, wraps: Collection[str]) -> Table:
+    """Return an empty table.
+
+    Args:
+        *headers: Its columns.
+        wraps: The columns that give way where the terminal is narrow.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, overflow="fold", no_wrap=header not in wraps)
+    return table
+
+
+def as_json(value: Any, indent: int | None = 2) -> str:
+    r"""Return a value as JSON, in which no runner of a pipeline finds a command: it looks for `##`.
+
+    Example:
+        >>> print(as_json("##[error]forged"))
+        "\u0023\u0023[error]forged"
+    """
+    return json.dumps(value, indent=indent).replace("##", r"\u0023\u0023")
+
+
+def draw(parts: Iterable[Part]) -> str:
+    """Draw for the terminal there is, and without colour or wrapping for none."""
+    terminal = Console(stderr=False)
+    stream = StringIO()
+    console = Console(
+        file=stream,
+        force_terminal=terminal.is_terminal,
+        no_color=terminal.no_color,
+        width=terminal.width if terminal.is_terminal else _LOG_WIDTH,
+        highlight=False,
+    )
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, Text))
+    drawn = click.unstyle(stream.getvalue()) if terminal.no_color else stream.getvalue()
+    drawn = without_commands(drawn)
+    return "\n".join(line.rstrip() for line in drawn.splitlines()).strip("\n")
+
+
+def in_workspace(file: str) -> str:
+    """Return a path as a job of GitHub Actions knows it: its steps may run in another directory.
+
+    Args:
+        file: As it was named, from the working directory.
+    """
+    workspace = process_environment().get("GITHUB_WORKSPACE")
+    path = Path(os.path.abspath(file))  # noqa: PTH100 - pathlib's does not take `..` away
+    if workspace and path.is_relative_to(workspace):
+        return str(path.relative_to(workspace))
+    return file
+
+
+def rendered(report: Report, format_: Format, command: str) -> str:
+    """Return a report as it is written.
+
+    Args:
+        report: What was found out.
+        format_: How it is written.
+        command: Which command found it out.
+    """
+    match format_:
+        case "json":
+            return render_json(report)
+        case "github":
+            return render_github(report)
+        case "junit":
+            return render_junit(report, command)
+    return render_table(report)
+
 
 # All that XML 1.0 cannot hold, not even escaped.
 _UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(report: Report, name: str, besides: Mapping[str, str] | None = None) -> str:
-    """Return a test suite with a test case for each alias.
+    """Return JUnit XML: a test suite with a test case for each alias.
+
+    There is no one standard. The elements and attributes that all readers know are used, with a
+    `classname` for each case: by it and the name GitLab tells cases apart
+    (gitlab-org/gitlab-foss#50964).
 
     Args:
         report: What was found out.
@@ -91,8 +178,6 @@ def _seconds(milliseconds: float) -> str:
 def _fit(text: str) -> str:
     return without_commands(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text))
 
-
-Format = Literal["table", "json", "github", "junit"]
 
 _LONG = {"endpoint", "state", "configured by"}
 _STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": "yellow"}

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Literal
 
 from zconfig._channel.interruptible import run_concurrently, run_interruptibly
-from zconfig._cli.console import place
 from zconfig._connection import Connection
+from zconfig._origin import Origin, printable
 from zconfig._registry import Connections
 from zconfig._registry.stats import AliasStats
 from zconfig._settings.arguments import wanted_alias
@@ -31,6 +31,24 @@ from zconfig.errors import (
 Outcome = Connection | ZConfigError | None
 """What became of an alias; `None` if it was not dialed."""
 Outcomes = Mapping[str, Outcome]
+
+
+# Of the other sources the path is no file's.
+_FILES = frozenset({"dotenv", "secrets directory", "service binding"})
+
+
+def place(origin: Origin | None) -> tuple[str | None, int | None]:
+    """Return the file, and the line in it, that a value stood in; none if it stood elsewhere.
+
+    Example:
+        >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
+        ('.env', 3)
+        >>> place(Origin("AWS Secrets Manager", "ZILLIZ_URI", "prod/zilliz"))
+        (None, None)
+    """
+    if origin is None or origin.source not in _FILES:
+        return None, None
+    return origin.path and printable(origin.path), origin.line
 
 
 @dataclass(frozen=True, slots=True)

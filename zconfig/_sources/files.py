@@ -402,7 +402,7 @@ def _too_large(limit_bytes: int) -> Problem:
     )
 
 
-def explain(error: OSError) -> FileError:
+def file_error(error: OSError) -> FileError:
     """Return why a file could not be opened or read."""
     return _error(_explain(error))
 

@@ -27,7 +27,7 @@ from zconfig._sources.base import (
     plain,
     spellings,
 )
-from zconfig._sources.files import FileError, explain, located, read_secret
+from zconfig._sources.files import FileError, file_error, located, read_secret
 from zconfig.errors import Problem
 
 ATTEMPTS = 50
@@ -87,9 +87,9 @@ def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
     except OSError as reason:
         if wanted and isinstance(reason, PermissionError) and _may_enter(directory):
             return [name for name in wanted if os.path.lexists(directory / name)]
-        error = explain(reason)
+        error = file_error(reason)
     except ValueError:  # a NUL byte, or what the file system's encoding cannot say
-        error = explain(FileNotFoundError(errno.ENOENT, ""))
+        error = file_error(FileNotFoundError(errno.ENOENT, ""))
     else:
         return sorted(name for name in names if not name.startswith("."))
     raise error
