@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from zconfig._deadline import backoff_s
 from zconfig._diagnosis.model import Diagnosis, StageError
-from zconfig._diagnosis.network import dial, resolve_target
+from zconfig._diagnosis.network import open_stream, resolve_target
 from zconfig._diagnosis.tls import TLSStream, start_tls, tls_failure
 from zconfig._diagnosis.tls_files import client_context
 from zconfig._endpoint import Endpoint, EndpointError, parse_uri
@@ -198,7 +198,7 @@ def _get(target: ProbeTarget, token: Hidden | None, end: float) -> _Answer:
     context = client_context(target, as_grpc=False)
     context.set_alpn_protocols(["http/1.1"])
     with contextlib.ExitStack() as opened:
-        _, stream = dial(target, resolve_target(target, end), end, opened)
+        _, stream = open_stream(target, resolve_target(target, end), end, opened)
         try:
             tls = start_tls(stream, context, target.certified_name)
         except StageError as failed:

@@ -188,7 +188,7 @@ def resolve_target(target: ProbeTarget, end: float) -> tuple[Address, ...]:
         return resolve_host(*proxy_address(url), remaining(end))
 
 
-def dial(
+def open_stream(
     target: ProbeTarget, addresses: Sequence[Address], end: float, opened: contextlib.ExitStack
 ) -> tuple[Address, Stream]:
     """Connect to a target, through a tunnel of the proxy in force.

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig._diagnosis.model import StageError
-from zconfig._diagnosis.network import Address, Stream, dial, resolve_target
+from zconfig._diagnosis.network import Address, Stream, open_stream, resolve_target
 from zconfig._diagnosis.tls import (
     TLSStream,
     Validity,
@@ -202,7 +202,7 @@ class Probe:
         raise StageError(ClosedByPeerError, f"{ending} after the TCP handshake")
 
     def _dial(self) -> tuple[Address, Stream]:
-        return dial(self._target, self._addresses, self._end, self._opened)
+        return open_stream(self._target, self._addresses, self._end, self._opened)
 
     def _refined(self, failed: StageError) -> StageError:
         """Return the failure of a handshake with what a second connection tells about it."""

@@ -168,14 +168,14 @@ def _decoded(authorization: str) -> Secret:
         return Secret(authorization)
 
 
-class Message(Protocol):
+class ProtobufMessage(Protocol):
     """A protobuf message."""
 
     def SerializeToString(self) -> bytes:  # noqa: N802 - protobuf's name
         """Return it encoded."""
 
 
-Reply = bytes | Message | Callable[[Any], bytes | Message]
+Reply = bytes | ProtobufMessage | Callable[[Any], bytes | ProtobufMessage]
 """An answer: bytes, a message, or what makes one of these of the request."""
 
 
