@@ -247,6 +247,18 @@ def test_a_terminal_shows_it_live_and_keeps_the_last_table_after_ctrl_c(fake: Fa
     assert max(len(SEQUENCE.sub("", line)) for line in frames) <= 80
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(fake: FakeMilvus) -> None:
+    environ = {"ZILLIZ_URI": fake.uri, "ZILLIZ_TIMEOUT": "600"}
+    with terminal("check", "--watch", "0.1", environ=environ) as shown:
+        shown.read_until("1 of 1 connected")
+        pings = fake.count("GetVersion")
+        fake.hold()
+        fake.wait_for(pings + 1, "GetVersion")
+        shown.type(CONTROL_C)
+        assert shown.wait() == 0, "as the last check that ended said"
+    assert "Traceback" not in shown.text
+
+
 def test_a_row_has_the_last_round_trip_their_median_and_what_happened() -> None:
     trips = RoundTrips(3, 2.25, 2.0, 3.0, 1234.5)
     counts = {"failures": {"refused": 3}, "losses": 2, "reconnects": 1, "rotations": 1}
