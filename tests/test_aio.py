@@ -454,7 +454,7 @@ def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeMilvus) -> No
         await asyncio.gather(*asking, return_exceptions=True)
         await aside(server.wait_until_cancelled)
         await face.aio.disconnect("prod")
-        assert CHANNELS._channel_pool == {}
+        await aside(lambda: eventually(lambda: CHANNELS._channel_pool == {}))
         server.let_go()
         assert await face.aio.ping("prod") > 0
 

@@ -23,7 +23,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import zconfig
-from zconfig._registry import Connections
+from zconfig._registry import Connections, registry_of
 from zconfig._registry.pool import slot_status
 from zconfig._registry.registry import Registry
 from zconfig._registry.stats import AliasState
@@ -124,7 +124,7 @@ class Readiness:
             >>> health.Readiness().status()
             Status(aliases={})
         """
-        registry = self._connections._registry  # noqa: SLF001 - one registry with several faces
+        registry = registry_of(self._connections)
         registry.read_changes()
         status = _observe(registry)
         wanting = {alias: each.state for alias, each in status.aliases.items() if each.is_wanting}

@@ -1,5 +1,5 @@
 """The room of the registry: alias → connection."""
 
-from zconfig._registry.connections import Connections
+from zconfig._registry.connections import Connections, registry_of
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "registry_of"]

@@ -453,6 +453,11 @@ class Connections:
         return self._registry.pool
 
 
+def registry_of(connections: Connections) -> Registry:
+    """Return the registry behind `connections`, for the other faces of the package."""
+    return connections._registry  # noqa: SLF001 - what users see has no way to it
+
+
 def _check_kinds(spec_from_arguments: Any) -> None:
     """Make sure that what is wanted are types of events.
 

@@ -278,6 +278,10 @@ class Registry:
         self.publish_config()
         self._dispatcher.publish(event)
 
+    def relay(self, event: events.Event) -> None:
+        """Hand an event of another registry to every hook."""
+        self._dispatcher.publish(event)
+
     def enqueue(self, event: events.Event) -> None:
         """Take an event that is to be delivered; no hook is called."""
         self._dispatcher.enqueue(event)

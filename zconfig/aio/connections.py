@@ -11,9 +11,10 @@ from typing import Any
 
 from zconfig._connection import Waiter
 from zconfig._redaction import secrets_in
-from zconfig._registry import Connections
+from zconfig._registry import Connections, registry_of
 from zconfig._registry.autoconnect import failures, raise_for_failures, select_aliases
 from zconfig._registry.forks import import_grpc
+from zconfig._registry.registry import Registry
 from zconfig._registry.specs import SpecTable, check_place, spec_from_arguments
 from zconfig._settings.arguments import (
     SecretText,
@@ -45,7 +46,7 @@ class AsyncConnections:
     """
 
     def __init__(self, connections: Connections) -> None:
-        self._registry = connections._registry  # noqa: SLF001 - one registry with two faces
+        self._connections = connections
         self._is_read = False
 
     async def autoconnect(
@@ -228,6 +229,10 @@ set ZILLIZ_URI in the environment or in a .env file in ...
 
         connection = await self._get(alias, left_s())
         return await connection.ping(left_s())
+
+    @property
+    def _registry(self) -> Registry:
+        return registry_of(self._connections)
 
     async def _get(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import zconfig
-from zconfig import aio
+from zconfig._registry import registry_of
 from zconfig._registry.registry import Registry
 from zconfig._registry.reload import Changes
 from zconfig._settings.configuration import Configuration
@@ -127,14 +127,10 @@ def _another_registry(environment: Environment) -> Iterator[None]:
     Not only other connections, as in an override: what is read again, what is counted, and who is
     told of events is a test's own, too. Hooks of the application's are told of them as well.
     """
-    # The faces have no public way for it: nothing but tests wants it.
-    faces = zconfig.connections, aio._connections  # noqa: SLF001 - see above
-    outside = zconfig.connections._registry  # noqa: SLF001
     inside = Registry(environment.load)
-    inside.subscribe(outside._dispatcher.publish)  # noqa: SLF001
+    inside.subscribe(registry_of(zconfig.connections).relay)
     with pytest.MonkeyPatch.context() as patch:
-        for face in faces:
-            patch.setattr(face, "_registry", inside)
+        patch.setattr(zconfig.connections, "_registry", inside)
         try:
             yield
         finally:
