@@ -19,6 +19,7 @@ import pytest
 import zconfig
 from tests import test_global_cluster
 from tests.support import faults
+from tests.support.applications import eventually
 from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces
 from tests.support.processes import run_python

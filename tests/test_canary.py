@@ -1348,6 +1348,8 @@ WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
     "a list in override": lambda: in_override([URI_OF_CANARY]),
     "the wait of autoconnect": lambda: zconfig.autoconnect(wait=A_TEXT),
     "the timeout of autoconnect": lambda: zconfig.autoconnect(timeout=A_TEXT),
+    "the timeout of a ping on asyncio": lambda: asyncio.run(zconfig.aio.ping(timeout=A_TEXT)),
+    "the wait of autoconnect on asyncio": lambda: asyncio.run(zconfig.aio.autoconnect(wait=A_TEXT)),
     "the wait of attempt": lambda: zconfig.connections.attempt("x", wait=A_TEXT),
     "the format of a log": lambda: zconfig.configure_logging(A_TEXT),
     "the level of a log": lambda: zconfig.configure_logging(level=A_TEXT),

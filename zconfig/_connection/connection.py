@@ -15,7 +15,7 @@ from zconfig._channel.view import ChannelView
 from zconfig._connection.attempt import Attempt
 from zconfig._connection.managed import ManagedConnection, State
 from zconfig._endpoint import Endpoint
-from zconfig._settings.arguments import check_seconds
+from zconfig._settings.arguments import check_seconds, hide_seconds
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, ZConfigError
 
@@ -120,6 +120,7 @@ class Connection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
+        timeout = hide_seconds(timeout)
         _, self._round_trip_ms = self._ask(milvus.get_version, timeout)
         self._managed.note_round_trip(self._round_trip_ms)
         return self._round_trip_ms
@@ -134,6 +135,7 @@ class Connection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
+        timeout = hide_seconds(timeout)
         health, _ = self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 

@@ -18,7 +18,7 @@ from zconfig._connection import ConnectIntent, ManagedConnection, State, Waiter
 from zconfig._connection.attempt import FAILURES, Attempt, error_of
 from zconfig._deadline import ConnectBudget
 from zconfig._endpoint import Endpoint
-from zconfig._settings.arguments import check_seconds
+from zconfig._settings.arguments import check_seconds, hide_seconds
 from zconfig._spec import ConnectionSpec
 from zconfig.aio.channels import LoopBoundChannel, ask
 from zconfig.aio.loop_pool import LoopPool
@@ -290,6 +290,7 @@ class AsyncConnection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
+        timeout = hide_seconds(timeout)
         _, round_trip_ms = await self._ask(milvus.get_version, timeout)
         self._managed.note_round_trip(round_trip_ms)
         return round_trip_ms
@@ -304,6 +305,7 @@ class AsyncConnection:
             ConnectError: If the server does not answer; its class names the cause.
             ClosedError: If the connection was closed.
         """
+        timeout = hide_seconds(timeout)
         health, _ = await self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 

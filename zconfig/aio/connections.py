@@ -25,6 +25,7 @@ from zconfig._settings.arguments import (
     hide,
     hide_alias,
     hide_aliases,
+    hide_seconds,
     wanted_alias,
 )
 from zconfig._spec import ConnectionSpec
@@ -80,6 +81,7 @@ class AsyncConnections:
 set ZILLIZ_URI in the environment or in a .env file in ...
         """
         aliases = hide_aliases(aliases)
+        wait, timeout = hide_seconds(wait), hide_seconds(timeout)
         table = await self._read()
         durations = {"wait": wait, "timeout": timeout}
         check_seconds(None, **{name: each for name, each in durations.items() if each is not None})
@@ -161,6 +163,9 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConnectError: The server does not answer; its class names the cause.
         """
         alias = hide_alias(alias)
+        timeout = hide_seconds(timeout)
+        if timeout is not None:
+            check_seconds(None, timeout=timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             return await self._ping(alias, deadline)
