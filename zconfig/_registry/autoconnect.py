@@ -33,7 +33,7 @@ def open_all(
     Returns:
         A connection or an error for each alias, in the order given.
     """
-    spec_from_arguments = tuple(aliases)
+    names = tuple(aliases)
     left = threading.Event()
 
     def attempt(alias: str) -> Connection | ZConfigError:
@@ -43,16 +43,16 @@ def open_all(
             return error
 
     def work() -> dict[str, Connection | ZConfigError]:
-        outcomes = run_concurrently(partial(attempt, alias) for alias in spec_from_arguments)
-        return dict(zip(spec_from_arguments, outcomes, strict=True))
+        outcomes = run_concurrently(partial(attempt, alias) for alias in names)
+        return dict(zip(names, outcomes, strict=True))
 
     def abandon() -> None:
         left.set()
-        for alias in spec_from_arguments:
+        for alias in names:
             give_up(alias)
 
-    if len(spec_from_arguments) <= 1:
-        return {alias: attempt(alias) for alias in spec_from_arguments}
+    if len(names) <= 1:
+        return {alias: attempt(alias) for alias in names}
     return run_interruptibly(work, abandon)
 
 

@@ -245,11 +245,11 @@ class Connections:
         Raises:
             UnknownAliasError: Nothing configures the alias.
         """
-        from zconfig._settings.explain import explain
+        from zconfig._settings.explain import explanation_of
 
         alias = hide_alias(alias)
         name = None if alias is None else wanted_alias(alias)
-        explanation = explain(self.configuration, name)
+        explanation = explanation_of(self.configuration, name)
         if name is not None and not explanation.aliases:
             raise self._table.error_for(name)
         return explanation
@@ -458,7 +458,7 @@ def registry_of(connections: Connections) -> Registry:
     return connections._registry  # noqa: SLF001 - what users see has no way to it
 
 
-def _check_kinds(spec_from_arguments: Any) -> None:
+def _check_kinds(wanted: Any) -> None:
     """Make sure that what is wanted are types of events.
 
     Raises:
@@ -466,8 +466,6 @@ def _check_kinds(spec_from_arguments: Any) -> None:
     """
     from zconfig.events import Event
 
-    kinds = (
-        spec_from_arguments if isinstance(spec_from_arguments, tuple) else (spec_from_arguments,)
-    )
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
     if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
         raise TypeError("events: give types of zconfig.events, such as ConnectionLost")

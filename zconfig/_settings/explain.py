@@ -132,7 +132,7 @@ class Explanation:
     problems: tuple[Problem, ...]
 
 
-def explain(configuration: Configuration, alias: str | None = None) -> Explanation:
+def explanation_of(configuration: Configuration, alias: str | None = None) -> Explanation:
     """Explain one alias, or all of them.
 
     Args:
