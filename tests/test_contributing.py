@@ -24,7 +24,8 @@ LATER = ("zconfig/aio/", "zconfig/_connection/", "zconfig/_registry/")
 
 
 def is_path(text):
-    return re.fullmatch(r"[\w.]+(/[\w.]+)*/[\w.]*", text) is not None
+    """Tell whether something is a path of the repository; what `make` sets up is none."""
+    return re.fullmatch(r"(?!\.venv)[\w.]+(/[\w.]+)*/[\w.]*", text) is not None
 
 
 def paths_in(text):
@@ -324,9 +325,10 @@ def test_a_command_is_added_as_the_page_says(tmp_path):
     copy = Copy(tmp_path, "Add a command")
     copy.after("zconfig/_cli/inspect.py", "list_", f"\n{COMMAND}")
     app, generate = "zconfig/_cli/app.py", "zconfig/_cli/generate.py"
-    copy.replace(app, "import explain, list_,", "import explain, hosts, list_,")
+    imports = "from zconfig._cli.inspect import "
+    copy.replace(app, imports, f"{imports}hosts, ")
     copy.replace(app, "\n    list_,\n", "\n    list_,\n    hosts,\n")
-    copy.replace(generate, "import Versions\n", "import Hosts, Versions\n")
+    copy.replace(generate, imports, f"{imports}Hosts, ")
     copy.into(generate, "OF_COMMANDS", '    "hosts": Hosts,\n')
     help_, printed, schema = copy.run("""
 import json, os
