@@ -19,8 +19,6 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PARAGRAPHS = [" ".join(each.split()) for each in re.split(r"\n\n|\n(?=\d\. |- |\| )", PAGE)]
 TICKED = re.compile(r"`([^`]+)`")
 DEFINED = re.compile(r"`([\w/]+\.py)`: `([\w.]+)`")
-# These rooms are being replaced, and are asserted when they are there.
-LATER = ("zconfig/aio/", "zconfig/_connection/", "zconfig/_registry/")
 
 
 def is_path(text):
@@ -48,7 +46,7 @@ def definitions_in(path):
     return dict(definitions(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-@pytest.mark.parametrize("path", sorted({p for p in paths_in(PAGE) if not p.startswith(LATER)}))
+@pytest.mark.parametrize("path", sorted(set(paths_in(PAGE))))
 def test_every_path_of_the_page_exists(path):
     assert (ROOT / path).exists()
 
@@ -58,8 +56,7 @@ def test_every_path_of_the_page_exists(path):
     sorted({(p, n) for text in PARAGRAPHS for p, n in DEFINED.findall(text)}),
 )
 def test_every_name_of_the_page_is_defined_where_it_says(path, name):
-    if not path.startswith(LATER):
-        assert name in definitions_in(ROOT / path)
+    assert name in definitions_in(ROOT / path)
 
 
 @pytest.mark.parametrize("text", [text for text in PARAGRAPHS if DEFINED.search(text)])
@@ -69,7 +66,7 @@ def test_the_other_names_occur_in_the_file_before_them(text):
     for each in ticked:
         path = each if is_path(each) else path
         is_name = re.fullmatch(r"[A-Za-z_]\w+(\.[A-Za-z_]\w+)?", each)
-        if path.endswith(".py") and is_name and not path.startswith(LATER):
+        if path.endswith(".py") and is_name:
             source = (ROOT / path).read_text(encoding="utf-8")
             assert re.search(rf"\b{each.rpartition('.')[2]}\b", source), (each, path)
 

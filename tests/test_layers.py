@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
-
-import pytest
 
 from zconfig._registry.forks import LATE, LATE_WITH_GRPC
 
-PACKAGE = Path(__file__).resolve().parents[1] / "zconfig"
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
@@ -34,18 +38,12 @@ ROOMS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
-# What a room may import besides the standard library and the rooms above it.
+# What a room imports besides the standard library and the rooms above it.
 OUTSIDE = {
     "_sources": {"dotenv", "pydantic_settings", "azure", "google"},
     "_settings": {"pydantic", "pydantic_core", "pydantic_settings"},
-    "_channel": {
-        "grpc",
-        "milvus_lite",
-        "pymilvus",
-        "dotenv",
-    },  # dotenv: shielded while pymilvus loads
+    "_channel": {"grpc", "milvus_lite", "dotenv"},  # dotenv: shielded while pymilvus loads
     "_diagnosis": {"grpc"},
-    "_topology": {"grpc"},
     "_connection": {"grpc"},
     "aio": {"grpc"},
     "_log": {"structlog"},
@@ -55,81 +53,104 @@ OUTSIDE = {
     "testing": {"pytest", "grpc"},
     "otel": {"opentelemetry"},
 }
-STANDARD_LIBRARY = __import__("sys").stdlib_module_names
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+TREES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
+        path.read_text(encoding="utf-8")
+    )
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+"""The code of each module, by the module's name."""
 
 
-def room_of(module: Path) -> str:
-    first = module.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if first == "__init__" else first
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
 
 
-def imports_of(module: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+def imports_in(tree: ast.AST) -> Iterator[str]:
+    """Yield what is imported, also for types or inside functions; of us, the module."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
-            if node.module == "zconfig":
-                found |= {f"zconfig.{alias.name}" for alias in node.names}
-            else:
-                found.add(node.module or "")
-    return found
+            assert node.level == 0, "a relative import"
+            source = node.module or ""
+            names = {f"{source}.{alias.name}" for alias in node.names}
+            yield from (name if name in TREES else source for name in names)
+
+
+IMPORTS = {module: set(imports_in(tree)) - {module} for module, tree in TREES.items()}
+OWN = {module: names & TREES.keys() for module, names in IMPORTS.items()}
 
 
 def test_every_module_stands_in_a_room() -> None:
-    assert {room_of(module) for module in MODULES} <= FLOOR.keys()
+    assert set(map(room_of, TREES)) == FLOOR.keys()
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_rooms_above_it(module: Path) -> None:
-    own = room_of(module)
-    own_rooms = {name.split(".")[1] for name in imports_of(module) if name.startswith("zconfig.")}
-    wrong = {room for room in own_rooms if room != own and FLOOR[room] >= FLOOR[own]}
+def test_a_room_imports_only_from_rooms_above_it() -> None:
+    wrong = {
+        (module, name)
+        for module, names in OWN.items()
+        for name in names - {"zconfig"}
+        if room_of(name) != room_of(module) and FLOOR[room_of(name)] >= FLOOR[room_of(module)]
+    }
     assert not wrong
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_a_room_imports_no_library_but_its_own(module: Path) -> None:
-    outside = {name.split(".")[0] for name in imports_of(module)} - {"zconfig"}
-    assert outside <= STANDARD_LIBRARY | OUTSIDE.get(room_of(module), set())
+def test_no_modules_import_each_other() -> None:
+    # The package itself is what applications import: the fixtures for their tests do so, too.
+    TopologicalSorter({m: names - {"zconfig"} for m, names in OWN.items()}).prepare()
+
+
+def test_a_room_imports_no_library_but_its_own() -> None:
+    outside = defaultdict(set)
+    for module, names in IMPORTS.items():
+        outside[room_of(module)] |= {name.split(".")[0] for name in names} - {"zconfig"}
+    libraries = {room: names - sys.stdlib_module_names for room, names in outside.items()}
+    assert {room: names for room, names in libraries.items() if names} == OUTSIDE
+
+
+def test_no_public_name_is_defined_twice() -> None:
+    places = defaultdict(list)
+    for module, tree in TREES.items():
+        for node in tree.body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+                places[node.name].append(module)
+    twice = {name: found for name, found in places.items() if len(set(found)) > 1}
+    assert not {name: found for name, found in twice.items() if name[0] != "_"}
+
+
+def test_the_reference_names_no_internal_path() -> None:
+    pages = [*(ROOT / "docs" / "api").glob("*.md")]
+    assert pages
+    for page in pages:
+        assert not re.findall(r"zconfig[\w.]*\._\w+", page.read_text(encoding="utf-8"))
 
 
 def test_the_environment_of_the_process_is_read_in_one_place() -> None:
-    readers = [m.name for m in MODULES if {"os.environ", "os.getenv"} & attributes_of(m)]
-    assert readers == ["environment.py"]
+    readers = [m for m, tree in TREES.items() if {"os.environ", "os.getenv"} & attributes_in(tree)]
+    assert readers == ["zconfig._sources.environment"]
 
 
-def attributes_of(module: Path) -> set[str]:
-    tree = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
-    return {ast.unparse(node) for node in tree if isinstance(node, ast.Attribute)}
+def attributes_in(tree: ast.AST) -> set[str]:
+    return {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
-def test_the_check_of_the_rooms_sees_imports_inside_functions(tmp_path: Path) -> None:
-    module = tmp_path / "x.py"
-    module.write_text("def f():\n    from zconfig._cli import main\n", encoding="utf-8")
-    assert imports_of(module) == {"zconfig._cli"}
+def test_the_check_of_the_rooms_sees_imports_inside_functions() -> None:
+    tree = ast.parse("def f():\n    from zconfig._cli import app\n    from zconfig import State\n")
+    assert set(imports_in(tree)) == {"zconfig._cli.app", "zconfig"}
 
 
-def imported_late(path: Path) -> set[str]:
+def imported_late(tree: ast.AST) -> set[str]:
     """Return the modules of ours that functions import."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
-    found = set()
-    for each in (inner for function in functions for inner in ast.walk(function)):
-        if isinstance(each, ast.ImportFrom) and each.module == "zconfig":
-            found |= {f"zconfig.{alias.name}" for alias in each.names}
-        elif isinstance(each, ast.ImportFrom) and (each.module or "").startswith("zconfig."):
-            found.add(each.module or "")
-    return found
+    return {name for each in functions for name in imports_in(each) if name in TREES}
 
 
 def test_what_is_imported_late_is_imported_before_a_fork() -> None:
-    rooms = ("_sources", "_settings", "_connection", "_registry")
-    paths = [path for room in rooms for path in (PACKAGE / room).rglob("*.py")]
-    late = {name for path in (*paths, PACKAGE / "_log.py") for name in imported_late(path)}
+    rooms = {"_sources", "_settings", "_connection", "_registry", "_log"}
+    trees = [tree for module, tree in TREES.items() if room_of(module) in rooms]
+    late = {name for tree in trees for name in imported_late(tree)}
     # By `import_grpc`, which a fork waits for.
     by_another_way = {"zconfig._connection", "zconfig._connection.event_factories"}
     assert late - by_another_way == {

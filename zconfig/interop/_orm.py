@@ -1,10 +1,11 @@
-"""Our connections in pymilvus' own registry, for code on its ORM: `Collection("docs", using=…)`.
+"""pymilvus, and our connections in its own registry, for code on its ORM.
 
 The registry is in pymilvus up to 3.0, which warns that 3.1 removes it.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 import weakref
@@ -12,18 +13,61 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from zconfig._channel.messages import CONNECT
 from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._channel.view import ChannelView
 from zconfig._connection import Connection, State
+from zconfig._endpoint import TransportType
 from zconfig._registry import Connections
 from zconfig._registry.forks import guard_forks
 from zconfig.errors import ConfigurationError, MissingExtraError, Problem
 from zconfig.events import ConnectionClosed, ConnectionRemoved
-from zconfig.interop.pymilvus import uri_of, with_cached_connect
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from zconfig.aio import AsyncConnection
+
 _MARK = "_zconfig_connection"  # the attribute of a handler that says which connection it is on
+
+
+def import_pymilvus() -> ModuleType:
+    """Import pymilvus without its side effects.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        with import_without_side_effects():
+            import pymilvus
+    except ModuleNotFoundError as error:
+        if error.name != "pymilvus":
+            raise
+    else:
+        return pymilvus  # type: ignore[no-any-return] # it is untyped
+    raise MissingExtraError("pymilvus", "pymilvus")
+
+
+def uri_of(connection: Connection | AsyncConnection) -> str:
+    """Return an address that pymilvus can parse and show; it dials none beside a channel."""
+    endpoint = connection.endpoint
+    if endpoint.transport is TransportType.UNIX:
+        return endpoint.target
+    scheme = "https" if endpoint.secure else "http"
+    # pymilvus' registry takes no IPv6 address, and in older versions no client does.
+    address = re.sub(r"\[.*\]", "ipv6", connection.target.removeprefix("dns:///"))
+    return f"{scheme}://{address}"
+
+
+def with_cached_connect(connection: Connection) -> ChannelView:
+    """Return a channel on which a client need not introduce itself: we have done so already."""
+    known = weakref.ref(connection)  # pymilvus' registry may have the channel for longer
+
+    def reply() -> bytes:
+        found = known()
+        return found.server.reply if found else b""
+
+    return connection.channel.with_cached_replies({CONNECT: reply})
 
 
 def find_registry() -> Any:
@@ -33,7 +77,7 @@ def find_registry() -> Any:
         MissingExtraError: pymilvus is not installed.
         ConfigurationError: This version of it has none.
     """
-    pymilvus = _pymilvus()
+    pymilvus = import_pymilvus()
     registry = getattr(pymilvus, "connections", None)
     if hasattr(registry, "connect"):
         return registry
@@ -143,15 +187,3 @@ def _is_closed(handler: Any) -> bool:
         return False  # it is not ours
     connection = known()
     return connection is None or connection.state is State.CLOSED
-
-
-def _pymilvus() -> ModuleType:
-    try:
-        with import_without_side_effects():
-            import pymilvus
-    except ModuleNotFoundError as error:
-        if error.name != "pymilvus":
-            raise
-    else:
-        return pymilvus  # type: ignore[no-any-return] # it is untyped
-    raise MissingExtraError("pymilvus", "pymilvus")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 from weakref import WeakSet
 
-from zconfig._channel.messages import CONNECT
-from zconfig._channel.pymilvus_import import import_without_side_effects
-from zconfig._channel.view import ChannelView
 from zconfig._connection import Connection
-from zconfig._endpoint import TransportType
 from zconfig._redaction import sealed
 from zconfig._registry.forks import guard_forks
 from zconfig._settings.arguments import as_alias, hide_aliases
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig.errors import MissingExtraError
+from zconfig.interop._orm import (
+    REGISTRATIONS,
+    find_registry,
+    import_pymilvus,
+    uri_of,
+    with_cached_connect,
+)
 
 if TYPE_CHECKING:
     from pymilvus import AsyncMilvusClient, MilvusClient
@@ -79,7 +81,6 @@ def install(*aliases: str) -> dict[str, Connection]:
         >>> Collection("docs", using="prod").num_entities  # doctest: +SKIP
     """
     import zconfig
-    from zconfig.interop._orm import REGISTRATIONS, find_registry
 
     aliases = hide_aliases(aliases)
     registry = find_registry()
@@ -182,40 +183,10 @@ def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
     }
 
 
-def with_cached_connect(connection: Connection) -> ChannelView:
-    """Return a channel on which a client need not introduce itself: we have done so already."""
-    known = weakref.ref(connection)  # pymilvus' registry may have the channel for longer
-
-    def reply() -> bytes:
-        found = known()
-        return found.server.reply if found else b""
-
-    return connection.channel.with_cached_replies({CONNECT: reply})
-
-
 def _class(name: str) -> Any:
-    try:
-        with import_without_side_effects():
-            import pymilvus
-    except ModuleNotFoundError as error:
-        if error.name != "pymilvus":
-            raise
-    else:
-        if found := getattr(pymilvus, name, None):
-            return found
-        raise MissingExtraError(f"a pymilvus that has {name}", "pymilvus>=2.6")
-    raise MissingExtraError("pymilvus", "pymilvus")
-
-
-def uri_of(connection: Connection | AsyncConnection) -> str:
-    """Return an address that pymilvus can parse and show; it dials none beside a channel."""
-    endpoint = connection.endpoint
-    if endpoint.transport is TransportType.UNIX:
-        return endpoint.target
-    scheme = "https" if endpoint.secure else "http"
-    # pymilvus' registry takes no IPv6 address, and in older versions no client does.
-    address = re.sub(r"\[.*\]", "ipv6", connection.target.removeprefix("dns:///"))
-    return f"{scheme}://{address}"
+    if found := getattr(import_pymilvus(), name, None):
+        return found
+    raise MissingExtraError(f"a pymilvus that has {name}", "pymilvus>=2.6")
 
 
 # --- their handlers ------------------------------------------------------------------------
