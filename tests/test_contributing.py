@@ -71,10 +71,11 @@ def test_the_other_names_occur_in_the_file_before_them(text):
             assert re.search(rf"\b{each.rpartition('.')[2]}\b", source), (each, path)
 
 
-def test_the_map_has_every_room():
-    parts = (path.split("/") for path in paths_in(PAGE))
-    rooms = {part[1].removesuffix(".py") for part in parts if part[0] == "zconfig"}
-    assert rooms - {"__init__"} >= FLOOR.keys() - {"", "_version", "__main__"}
+def test_the_map_has_every_room_from_top_to_bottom():
+    paths = [path for text in PARAGRAPHS if text.startswith("| `") for path in paths_in(text)]
+    rooms = [path.split("/")[1].removesuffix(".py").replace("__init__", "") for path in paths]
+    assert sorted(rooms) == sorted(FLOOR.keys() - {"_version", "__main__"})
+    assert [FLOOR[room] for room in rooms] == sorted(FLOOR[room] for room in rooms)
 
 
 def test_the_refresh_and_the_loss_of_an_alias_are_found_at_a_glance():
