@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from zconfig._log import configure_logging, log_as_configured
 from zconfig._log_masking import MaskingFilter, MaskingProcessor
-from zconfig._paths import working_directory
+from zconfig._origin import working_directory
 from zconfig._redaction import Masker, sealed
 from zconfig._registry import Connections
 from zconfig._settings.arguments import (
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from zconfig import interop as interop
     from zconfig._channel.milvus import Health, Server
     from zconfig._connection import Connection, State
-    from zconfig._registry.reload import Changes
+    from zconfig._registry.specs import Changes
     from zconfig._registry.stats import AliasStats, RoundTrips
     from zconfig._settings.explain import Explanation
 
@@ -110,7 +110,7 @@ __all__ = [
 _MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
     "AliasStats": "zconfig._registry.stats",
-    "Changes": "zconfig._registry.reload",
+    "Changes": "zconfig._registry.specs",
     "Connection": "zconfig._connection",
     "Explanation": "zconfig._settings.explain",
     "Health": "zconfig._channel.milvus",

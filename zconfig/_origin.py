@@ -1,8 +1,10 @@
-"""Where a value stood: the variable, the file and the line."""
+"""Where a value was set: the variable, the file and the line; and where its paths start."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from zconfig._redaction import without_commands
 
@@ -86,3 +88,26 @@ def printable(name: str) -> str:
         ('ZILLIZ_URI', 'two\\nlines')
     """
     return without_commands(str(name) if name.isprintable() else repr(str(name))[1:-1])
+
+
+def working_directory() -> Path:
+    """Return the working directory; a relative path that leads nowhere if it was deleted."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path()
+
+
+def anchored(path: str, directory: Path) -> str:
+    """Return a path as it is from a directory, whatever the working directory becomes.
+
+    Args:
+        path: As the user wrote it; a `~` in front is somebody's home.
+        directory: Where a relative path starts.
+
+    Example:
+        >>> anchored("./tls/ca.pem", Path("/srv/app"))
+        '/srv/app/tls/ca.pem'
+    """
+    # pathlib's own raises where there is no such user, and then `~name` is a directory's name.
+    return str(Path(directory, os.path.expanduser(path)))  # noqa: PTH111 - see above

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from zconfig._endpoint import Endpoint, TransportType
-from zconfig._origin import Origin
-from zconfig._paths import anchored, working_directory
+from zconfig._origin import Origin, anchored, working_directory
 from zconfig._redaction import Hidden, Secret, redact_uri, secrets_in
 from zconfig._settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
 from zconfig._settings.names import unset_name

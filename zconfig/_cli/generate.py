@@ -23,8 +23,7 @@ from zconfig._cli.inspect import Versions
 from zconfig._cli.options import Session, epilog, pass_session
 from zconfig._cli.report import Report
 from zconfig._cli.schemas import json_schema_of
-from zconfig._origin import Origin, printable
-from zconfig._paths import anchored
+from zconfig._origin import Origin, anchored, printable
 from zconfig._settings.arguments import fold_alias, from_arguments, hide
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.explain import Explanation

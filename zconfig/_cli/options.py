@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from zconfig._log import configure_logging, log_as_configured
-from zconfig._paths import working_directory
+from zconfig._origin import working_directory
 from zconfig._registry import Connections
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load

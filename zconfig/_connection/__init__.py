@@ -1,9 +1,9 @@
 """The room of one alias' connection."""
 
 from zconfig._connection.connection import Connection
+from zconfig._connection.connector import ConnectIntent, Waiter
+from zconfig._connection.credentials import ConnectionServices, Refreshable
 from zconfig._connection.managed import ManagedConnection, State
-from zconfig._connection.pending import ConnectIntent, Waiter
-from zconfig._connection.services import ConnectionServices, Refreshable
 from zconfig._connection.transport import CHANNELS
 
 __all__ = [

@@ -18,11 +18,15 @@ from zconfig._channel.milvus import Server
 from zconfig._channel.view import ChannelView
 from zconfig._connection import event_factories
 from zconfig._connection.attempt import Attempt
-from zconfig._connection.connector import Connector, ConnectResult
-from zconfig._connection.credentials import CredentialRefresher
+from zconfig._connection.connector import (
+    ConnectIntent,
+    Connector,
+    ConnectResult,
+    PendingConnect,
+    Waiter,
+)
+from zconfig._connection.credentials import ConnectionServices, CredentialRefresher
 from zconfig._connection.monitor import Monitor, verify
-from zconfig._connection.pending import ConnectIntent, PendingConnect, Waiter
-from zconfig._connection.services import ConnectionServices
 from zconfig._connection.transport import Transport
 from zconfig._deadline import ConnectBudget
 from zconfig._spec import ConnectionSpec, require_same

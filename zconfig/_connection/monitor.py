@@ -9,10 +9,9 @@ from typing import Protocol
 
 from zconfig._channel.milvus import Server, handshake, run_exchange
 from zconfig._connection.attempt import Attempt
-from zconfig._connection.credentials import CredentialRefresher
-from zconfig._connection.services import ConnectionServices, Refreshable
+from zconfig._connection.credentials import ConnectionServices, CredentialRefresher, Refreshable
 from zconfig._connection.transport import Transport, acquire_transport
-from zconfig._paths import anchored
+from zconfig._origin import anchored
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 

@@ -39,7 +39,7 @@ from zconfig.errors import ZConfigError
 
 if TYPE_CHECKING:
     from zconfig._connection import Connection
-    from zconfig._registry.reload import Changes
+    from zconfig._registry.specs import Changes
     from zconfig._registry.stats import AliasStats
     from zconfig._settings.explain import Explanation
     from zconfig.events import E, Hook, Kinds

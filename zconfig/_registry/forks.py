@@ -14,8 +14,7 @@ import weakref
 from importlib import import_module
 from typing import Protocol
 
-from zconfig._channel.fork_gate import GATE
-from zconfig._channel.unsupported import refuse_where_grpc_hangs
+from zconfig._channel.fork_gate import GATE, refuse_where_grpc_hangs
 
 _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig._registry.background import Retries, Retry
-from zconfig._registry.specs import SpecTable
+from zconfig._registry.specs import SpecTable, reopens
 from zconfig._spec import ConnectionSpec
 
 if TYPE_CHECKING:
@@ -71,6 +71,21 @@ class Pool:
         """End the connect of an alias that is under way; leave it alone if it is live."""
         if slot := self._slots.get(alias):
             slot.managed.cancel()
+
+    def differing(self, new: SpecTable) -> Iterator[tuple[str, ManagedConnection]]:
+        """Yield what is open with another specification that it can apply without a reconnect."""
+        for alias in new:
+            managed, spec = self.managed(alias), new.spec(alias)
+            is_open = managed and managed.is_open and managed.spec != spec
+            if managed and is_open and not reopens(managed.spec, spec):
+                yield alias, managed
+
+    def reopen(self, new: SpecTable) -> None:
+        """Have everything else that differs open with the new specification on its next use."""
+        for alias in new:
+            managed, spec = self.managed(alias), new.spec(alias)
+            if managed and managed.spec != spec:
+                managed.replace_spec(spec)
 
     def close(self, alias: str) -> None:
         """Close an alias, be it live or being opened; nothing happens if it is neither."""

@@ -22,15 +22,13 @@ from zconfig._registry.config_events import (
 )
 from zconfig._registry.forks import guard_forks, import_grpc
 from zconfig._registry.pool import Pool, RegistryState, Slot, slot_status
-from zconfig._registry.reload import (
+from zconfig._registry.specs import (
     Changes,
+    SpecTable,
     compare,
-    differing,
-    reopen,
     with_newer_credentials,
     wrong_but_known,
 )
-from zconfig._registry.specs import SpecTable
 from zconfig._registry.stats import StatsCollector
 from zconfig._settings.arguments import check_seconds
 from zconfig._settings.configuration import Configuration
@@ -435,10 +433,10 @@ class Reloader:
             self._rotate(new, registry_state.pool)
             with self._table_lock:
                 # What was refused stays, and what took up newer credentials meanwhile.
-                kept |= {alias: each.spec for alias, each in differing(new, registry_state.pool)}
+                kept |= {alias: each.spec for alias, each in registry_state.pool.differing(new)}
                 overrides = {**kept, **registry_state.added}
                 registry_state.table = SpecTable(read.configuration, overrides, self._is_outdated)
-            reopen(registry_state.table, registry_state.pool)
+            registry_state.pool.reopen(registry_state.table)
             changes = compare(old, registry_state.table, tuple(kept))
         registry.flush(*new)
         for alias in changes.removed:
@@ -451,7 +449,7 @@ class Reloader:
 
     def _rotate(self, new: SpecTable, pool: Pool) -> None:
         """Have open connections take up what they can without being opened anew."""
-        for alias, managed in differing(new, pool):
+        for alias, managed in pool.differing(new):
             try:
                 with managed.rotating:
                     managed.apply(new.spec(alias))

@@ -16,8 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from zconfig._endpoint import exempting
-from zconfig._origin import Origin, printable
-from zconfig._paths import anchored
+from zconfig._origin import Origin, anchored, printable
 from zconfig._redaction import Hidden, Secret
 from zconfig._settings.configuration import EMPTY, Configuration, Note
 from zconfig._settings.fields import ConnectionSettings

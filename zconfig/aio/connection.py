@@ -21,8 +21,7 @@ from zconfig._endpoint import Endpoint
 from zconfig._settings.arguments import check_seconds, hide_seconds
 from zconfig._spec import ConnectionSpec
 from zconfig.aio.channels import LoopBoundChannel, ask
-from zconfig.aio.loop_pool import LoopPool
-from zconfig.aio.threads import in_thread
+from zconfig.aio.loop_pool import LoopPool, in_thread
 from zconfig.aio.view import AsyncChannelView
 from zconfig.errors import (
     ClosedError,

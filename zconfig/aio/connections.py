@@ -30,8 +30,7 @@ from zconfig._settings.arguments import (
 )
 from zconfig._spec import ConnectionSpec
 from zconfig.aio.connection import AsyncConnection, BorrowedConnection
-from zconfig.aio.loop_pool import find_loop_pool, loop_pool
-from zconfig.aio.threads import in_thread
+from zconfig.aio.loop_pool import find_loop_pool, in_thread, loop_pool
 from zconfig.errors import ClosedError, ZConfigError
 
 

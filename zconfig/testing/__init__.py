@@ -17,8 +17,9 @@ from zconfig.testing.fake_server import Call, FakeServer, Fault, fake_server
 from zconfig.testing.recorder import Recorder
 
 try:
-    from zconfig.testing.isolation import Environment, isolated
     from zconfig.testing.plugin import (
+        Environment,
+        isolated,
         zconfig_env,
         zconfig_events,
         zconfig_fake_server,
