@@ -55,8 +55,7 @@ def test_a_value_that_is_not_text_is_a_problem_and_the_others_are_read(value):
 def test_a_name_that_is_not_text_can_be_shown():
     reading = read_environment({"ZILLIZ_\udcff_URI": "x"})
 
-    assert reading.entries[0].key.encode() == rb"ZILLIZ_\udcff_URI"
-    assert str(reading.entries[0].origin).encode()
+    assert str(reading.entries[0].origin).encode() == rb"ZILLIZ_\udcff_URI (environment)"
 
 
 def test_a_mapping_is_asked_for_our_values_only():
