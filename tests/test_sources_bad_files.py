@@ -291,7 +291,7 @@ def test_a_dotenv_file_that_somebody_named_must_be_readable(open_directory: Path
     assert told(named) == [("world_writable", "error", None)]
 
 
-def test_where_nothing_is_configured_the_file_that_was_passed_over_is_told_of(
+def test_where_nothing_is_configured_the_file_that_was_passed_over_is_told_of_first(
     tmp_path: Path,
 ) -> None:
     world_writable(tmp_path / ".env", b"ZILLIZ_URI=http://db")
@@ -301,7 +301,8 @@ def test_where_nothing_is_configured_the_file_that_was_passed_over_is_told_of(
             with pytest.raises(ConfigurationError) as caught:
                 use()
             codes = [each.code for each in caught.value.problems]
-            assert codes == ["nothing_configured", "world_writable"]
+            assert codes == ["world_writable", "nothing_configured"]
+            assert caught.value.problems[0].remedy.startswith("run chmod go-w on it")
 
 
 @pytest.mark.parametrize("other", ["http://db", "https://in01-ab.cloud.zilliz.com"])

@@ -17,7 +17,13 @@ from zconfig._settings.arguments import (
 )
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._settings.fields import ConnectionSettings
-from zconfig._settings.lacking import doubtful_values, hints, meant_for, unread_places
+from zconfig._settings.lacking import (
+    doubtful_values,
+    hints,
+    is_of_place,
+    meant_for,
+    unread_places,
+)
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._spec import ConnectionSpec, differences, override, to_spec
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
@@ -168,9 +174,10 @@ class SpecTable:
         return tuple(dict.fromkeys((*self._specs, *wrong)))
 
     def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
-        """Return that nothing is configured, and the problems that may be why."""
+        """Return that nothing is configured, after the files not read: they may be the cause."""
         nothing = self._or_reload(nothing_configured(self.configuration, alias))
-        return [nothing, *self.configuration.problems]
+        problems = self.configuration.problems
+        return sorted((nothing, *problems), key=lambda each: not is_of_place(each))
 
     def _or_reload(self, problem: Problem) -> Problem:
         """Return a problem with the remedy of variables that were set after they were read."""

@@ -149,7 +149,7 @@ def explanation_of(configuration: Configuration, alias: str | None = None) -> Ex
         aliases=tuple(_alias(configuration, each) for each in wanted),
         files=(*configuration.files, *_named_files(configuration)),
         notes=tuple(note for note in configuration.notes if note.slot is None),
-        problems=(*nothing, *(each for each in configuration.problems if each.alias is None)),
+        problems=(*(each for each in configuration.problems if each.alias is None), *nothing),
     )
 
 

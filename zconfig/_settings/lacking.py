@@ -209,7 +209,7 @@ def unread_places(alias: str, configuration: Configuration) -> tuple[Problem, ..
 
     It lacks everything: what is a warning of nobody, or an error of other aliases, is one of its.
     """
-    places = filter(_is_of_place, configuration.problems)
+    places = filter(is_of_place, configuration.problems)
     return tuple(dict.fromkeys(replace(e, alias=alias, severity="error") for e in places))
 
 
@@ -223,7 +223,7 @@ def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]
             yield name.word.field, text
         elif each.alias == alias and each.field and each.code not in _HARMLESS:
             yield each.field, text
-        elif is_lacking and _is_of_place(each):
+        elif is_lacking and is_of_place(each):
             yield "token", text
     unpaired = (
         e for e in configuration.notes if normalize_alias(e.origin.key) in PAIRED and not e.slot
@@ -239,7 +239,7 @@ def _meant(problem: Problem) -> Name | None:
     return name if isinstance(name, Name) else None
 
 
-def _is_of_place(problem: Problem) -> bool:
+def is_of_place(problem: Problem) -> bool:
     """Tell whether a problem is of a file or directory as a whole, which may hold anything."""
     if problem.origin is None or problem.code in {"is_directory", *_HARMLESS}:
         return False

@@ -22,7 +22,7 @@ _WRITABLE_BY_OTHERS = Problem(
     "world_writable", "others than its owner may write to the file", "run chmod go-w on it"
 )
 _WRITABLE_BY_ALL = Problem(
-    "world_writable", "everybody may write to the file", "run chmod o-w on it"
+    "world_writable", "everybody may write to the file", "run chmod go-w on it"
 )
 _WRITABLE_BY_GROUP = Problem(
     "group_writable",
