@@ -406,3 +406,16 @@ def test_no_format_shows_a_control_character_or_a_command_of_the_configuration(
 def test_a_report_with_nothing_wrong_has_no_annotation() -> None:
     row = Row("a", "http://db:19530", "default", state="connected", server_version="2.6")
     assert render_github(Report((row,), (), 1.0)) == "a: connected to http://db:19530 (2.6)"
+
+
+@pytest.mark.parametrize("command", ["check", "wait", "doctor"])
+@pytest.mark.parametrize(("format_", "times"), [("table", 1), ("github", 1), ("json", 3)])
+def test_a_warning_that_a_failure_quotes_is_told_once(
+    command: str, format_: str, times: int
+) -> None:
+    with fake_milvus() as strict:
+        strict.secrets = {"root:right"}
+        environ = {"ZILLIZ_URI": strict.uri, "ZILLIZ_TOKNE": "root:right", "COLUMNS": "300"}
+        done = run(command, "--format", format_, environ=environ)
+    assert done.exit_code not in {0, 3}
+    assert done.stdout.count("ZILLIZ_TOKNE (environment)") == times

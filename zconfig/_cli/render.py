@@ -240,7 +240,7 @@ def render_github(report: Report) -> str:
 def github_lines(report: Report) -> Iterator[str]:
     """Yield an annotation for each thing that is wrong, and a line for each that is connected."""
     told = {problem.alias for problem in report.problems if problem.severity == "error"}
-    for problem in report.problems:
+    for problem in report.unquoted():
         yield annotation(problem.severity, str(problem), *place(problem.origin))
     for row in report.aliases:
         failure = row.failure
@@ -324,5 +324,5 @@ def _milliseconds(duration_ms: float | None) -> Text:
 def unreported(report: Report) -> list[str]:
     """Return the problems that no row's failure repeats, a line each."""
     failed = {row.alias for row in report.aliases if row.failure and not row.endpoint}
-    left = (p for p in report.problems if p.severity == "warning" or p.alias not in failed)
+    left = (p for p in report.unquoted() if p.severity == "warning" or p.alias not in failed)
     return [f"{problem.severity}: {problem}" for problem in left]

@@ -192,6 +192,14 @@ class Report:
             codes.append(ExitCode.CONFIGURATION)
         return worst(codes)
 
+    def unquoted(self) -> Iterator[Problem]:
+        """Yield the problems, but for the warnings that the hint of a failure quotes."""
+        hints = [row.failure.hint for row in self.aliases if row.failure]
+        for each in self.problems:
+            text = str(replace(each, alias=None))
+            if each.severity == "error" or not any(text in hint for hint in hints):
+                yield each
+
     def summary(self) -> str:
         """Return what is wrong, a line each."""
         failures = [row.failure.message for row in self.aliases if row.failure]
