@@ -14,14 +14,15 @@ docs.zilliz.com, and for China on docs.zilliz.com.cn.
 """
 
 from zconfig._endpoint.model import Endpoint, EndpointError, Family, TransportType, Userinfo
-from zconfig._endpoint.parsing import parse_uri, split_userinfo
-from zconfig._endpoint.proxy import (
+from zconfig._endpoint.parsing import (
     PROXY_VARIABLES,
     exempting,
     is_proxy_url,
+    parse_uri,
     proxy_address,
     proxy_in_force,
     proxy_name,
+    split_userinfo,
     unused_proxy,
 )
 
