@@ -18,7 +18,6 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._event_bus import Dispatcher
-from zconfig._per_process import renew
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import ClosedError
@@ -153,7 +152,7 @@ def test_a_child_delivers_nothing_of_its_parent() -> None:
     dispatcher, heard = Dispatcher(), list[events.Event]()
     dispatcher.subscribe(heard.append)
     dispatcher.enqueue(event(1))
-    renew(dispatcher)
+    dispatcher.after_fork()
     dispatcher.publish(event(2))
     assert heard == [event(2)]
 

@@ -428,23 +428,3 @@ for name in (*LATE, *LATE_WITH_GRPC):
 print(hooks)
 """
     assert run(script) == ["[]"]
-
-
-def test_a_child_has_a_new_lock_where_a_thread_that_is_gone_held_the_old_one() -> None:
-    script = """
-import threading
-from zconfig._per_process import per_process
-from zconfig._registry.forks import guard_forks
-
-class Owner:
-    def __init__(self):
-        self.lock = per_process(self, "lock", threading.Lock)
-
-guard_forks(connections._registry)
-gone, own = Owner(), Owner()
-threading.Thread(target=gone.lock.acquire).start()
-with own.lock:
-    forked(lambda: [each.lock.acquire() for each in (gone, own)])
-assert gone.lock.locked() and not own.lock.locked()
-"""
-    run(script, CHILD_ALARM_S="3")

@@ -35,7 +35,6 @@ from zconfig._channel.channels import (
 from zconfig._channel.fork_gate import GATE, ForkGate
 from zconfig._channel.view import ChannelView
 from zconfig._endpoint import parse_uri
-from zconfig._per_process import renew
 from zconfig._redaction import Secret
 from zconfig._spec import ConnectionSpec, TLSFiles
 from zconfig.errors import ClosedError
@@ -786,7 +785,6 @@ def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) ->
 def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address: str) -> None:
     pool = ChannelPool()
     pool._lock.acquire()
-    renew(pool)
     ends_soon(pool.after_fork)
     ends_soon(lambda: pool.acquire(address, PLAIN, None).release())
 

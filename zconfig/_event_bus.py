@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
-from zconfig._per_process import per_process
-
 if TYPE_CHECKING:
     from zconfig.events import E, Event, Kinds
 
@@ -36,8 +34,7 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any] | None], ...] = ()
-        # What the parent has still to deliver, a child forgets.
-        self._outboxes: dict[str | None, _Outbox] = per_process(self, "_outboxes", dict)
+        self._outboxes: dict[str | None, _Outbox] = {}
 
     def subscribe(
         self, hook: Callable[[E], object], kinds: Kinds[E] | None = None
@@ -79,6 +76,10 @@ class Dispatcher:
     def publish(self, event: Event) -> None:
         """Take an event, and deliver it after those of its alias that came before."""
         self.flush(self.enqueue(event))
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, what the parent has still to deliver."""
+        self._outboxes = {}
 
     def _hand_out(self, event: Event) -> None:
         for hook, kinds in self._hooks:

@@ -18,7 +18,6 @@ import grpc
 
 from zconfig._channel.fork_gate import GATE
 from zconfig._endpoint import TransportType
-from zconfig._per_process import per_process
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities, read_pem
 from zconfig._spec import ConnectionSpec, TLSFiles
@@ -244,7 +243,7 @@ class ChannelPool:
     """The cores of this process, by what makes them different."""
 
     def __init__(self) -> None:
-        self._lock = per_process(self, "_lock", threading.Lock)
+        self._lock = threading.Lock()
         self._channel_pool: dict[tuple[Any, ...], tuple[SharedChannel, int]] = {}
         self._inherited: list[SharedChannel] = []
 
@@ -274,6 +273,7 @@ class ChannelPool:
         They are neither closed, which may hang, nor dropped, which would shut the parent's
         sockets down.
         """
+        self._lock = threading.Lock()
         self._inherited += [shared for shared, _ in self._channel_pool.values()]
         self._channel_pool = {}
 

@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol, TypeVar
 from zconfig import events
 from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.interruptible import begin
-from zconfig._per_process import per_process
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ConnectError, ZConfigError
 
@@ -126,11 +125,13 @@ class CredentialRefresher:
         self._publisher = services.publisher
         self._renewed_at = float("-inf")
         self._is_unsettled = False
-        self._lock = per_process(self, "_lock", threading.Lock)
-        self._renewing: Future[None] | None = per_process(self, "_renewing", lambda: None)
-        self._reading: Future[ConnectionSpec | None] | None = per_process(
-            self, "_reading", lambda: None
-        )
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child process: who renews is a thread of the parent."""
+        self._lock = threading.Lock()
+        self._renewing: Future[None] | None = None
+        self._reading: Future[ConnectionSpec | None] | None = None
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
         """Return a line to make a call on again whose credentials were refused on this one.

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from zconfig._deadline import backoff_s
-from zconfig._per_process import per_process
 from zconfig.errors import ConnectError, ZConfigError
 
 if TYPE_CHECKING:
@@ -51,11 +50,8 @@ class BackgroundWorker:
 
     def __init__(self, tasks: Callable[[], Sequence[PeriodicTask]]) -> None:
         self._tasks = weakref.WeakMethod(tasks)
-        # A child has no thread but the one that forked.
-        self._thread: threading.Thread | None = per_process(self, "_thread", lambda: None)
-        self._lock = per_process(self, "_lock", threading.Lock)
-        self._called = per_process(self, "_called", threading.Event)
-        self._running: set[PeriodicTask] = per_process(self, "_running", set)
+        self._thread: threading.Thread | None = None
+        self._begin()
 
     def call(self, at_once: bool = True) -> None:  # noqa: FBT001, FBT002 - passed on as it is
         """Have rounds made, while there is anything to look after.
@@ -71,6 +67,15 @@ class BackgroundWorker:
                     target=self._make_rounds, name="zconfig-background", daemon=True
                 )
                 self._thread.start()
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child process, which has no thread but the one that forked."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock, self._called = threading.Lock(), threading.Event()
+        self._thread = None
+        self._running: set[PeriodicTask] = set()
 
     def _make_rounds(self) -> None:
         in_background = True

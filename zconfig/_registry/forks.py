@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import Protocol
 
 from zconfig._channel.fork_gate import GATE, refuse_where_grpc_hangs
-from zconfig._per_process import per_process, renew_all
 
 _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0
@@ -47,7 +46,7 @@ class Forkable(Protocol):
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _hooked = False
-_importing = per_process(sys.modules[__name__], "_importing", threading.Lock)
+_importing = threading.Lock()
 
 
 def guard_forks(forkable: Forkable) -> None:
@@ -89,7 +88,8 @@ def _hold() -> None:
 
 
 def _renew() -> None:
-    renew_all()
+    global _importing  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    _importing = threading.Lock()
     GATE.renew()
     for each in _guarded:
         each.after_fork()

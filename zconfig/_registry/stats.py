@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from zconfig._per_process import per_process
-
 AliasState = Literal["idle", "connecting", "connected", "lost", "retrying"]
 
 
@@ -81,8 +79,15 @@ class StatsCollector:
     """Counts what happens; a hook like any other, and the first."""
 
     def __init__(self) -> None:
-        self._lock = per_process(self, "_lock", threading.Lock)
-        self._tallies: dict[str, _Counters] = per_process(self, "_tallies", dict)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._tallies: dict[str, _Counters] = {}
+
+    def after_fork(self) -> None:
+        """Begin anew, in a child process."""
+        self._begin()
 
     def __call__(self, event: Any) -> None:
         """Take one event."""

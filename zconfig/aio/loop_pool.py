@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import threading
 import time
 import weakref
@@ -17,7 +16,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from zconfig._channel.channels import SharedChannel
-from zconfig._per_process import per_process
 from zconfig.aio.channels import LoopChannel
 from zconfig.aio.forks import LONGEST_WAIT_S, PAUSE_S, guard
 
@@ -280,7 +278,7 @@ class LoopPool:
 
 
 _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref.WeakKeyDictionary()
-_lock = per_process(sys.modules[__name__], "_lock", threading.Lock)
+_lock = threading.Lock()
 
 
 def find_loop_pool() -> LoopPool | None:

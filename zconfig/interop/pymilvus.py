@@ -13,7 +13,6 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from zconfig._connection import Connection
-from zconfig._per_process import per_process
 from zconfig._redaction import sealed
 from zconfig._registry.forks import guard_forks
 from zconfig._settings.arguments import as_alias, hide_aliases
@@ -118,10 +117,11 @@ class _Clients(Generic[C, M]):
     def __init__(self, make: Callable[[C], M]) -> None:
         self._make = make
         self._connections: WeakSet[C] = WeakSet()
-        self._lock = per_process(self, "_lock", threading.Lock)
+        self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew, in a child process: a client may have threads."""
+        self._lock = threading.Lock()
         for connection in self._connections:
             vars(connection).pop(_CLIENT, None)
         self._connections.clear()
