@@ -43,7 +43,6 @@ class BorrowedConnection:
     Its state, credentials and events are the connection's. Waiting for it blocks no loop.
 
     Attributes:
-        connection: What is handed out.
         view: The channel that is handed out.
 
     Args:
@@ -53,7 +52,6 @@ class BorrowedConnection:
 
     def __init__(self, managed: ManagedConnection, pool: LoopPool) -> None:
         self.managed = managed
-        self.connection = AsyncConnection(self)
         self.view = AsyncChannelView(self)
         self._pool = pool
         self._bound: LoopBoundChannel | None = None

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from zconfig._connection import Waiter
 from zconfig._redaction import secrets_in
@@ -32,6 +32,16 @@ from zconfig._spec import ConnectionSpec
 from zconfig.aio.connection import AsyncConnection, BorrowedConnection
 from zconfig.aio.loop_pool import find_loop_pool, in_thread, loop_pool
 from zconfig.errors import ClosedError, ZConfigError
+
+
+class _Kept(NamedTuple):
+    """What an event loop has of a connection.
+
+    A client that pymilvus keeps leads to the borrower, which must not lead to the client.
+    """
+
+    borrower: BorrowedConnection
+    connection: AsyncConnection
 
 
 class AsyncConnections:
@@ -252,8 +262,8 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         pool, managed = find_loop_pool(), self._registry.pool.managed(alias)
         if pool is None or managed is None or not managed.is_open:
             return None
-        borrower = pool.kept.get(managed)
-        return borrower.connection if borrower else None
+        kept: _Kept | None = pool.kept.get(managed)
+        return kept.connection if kept else None
 
     async def _attempt(
         self, alias: str, wait: float | None, timeout_s: float | None
@@ -268,17 +278,19 @@ set ZILLIZ_URI in the environment or in a .env file in ...
     ) -> AsyncConnection:
         spec = self._registry.table.spec(alias)
         intent = self._registry.intent(spec, wait, timeout_s)
-        borrower = await self._borrower(spec)
+        kept = await self._keep(spec)
+        borrower = kept.borrower
         if not borrower.managed.is_open:
             connect = partial(borrower.managed.open, intent)
             await borrower.open(connect, intent.budget, borrower)
         borrower.dial()
-        return borrower.connection
+        return kept.connection
 
     async def _connect(self, spec: ConnectionSpec) -> AsyncConnection:
         """Open what code gave, and configure it in the same step: no cancellation is between."""
         intent = self._registry.intent(spec, in_code=True)
-        borrower = await self._borrower(spec)
+        kept = await self._keep(spec)
+        borrower = kept.borrower
 
         def connect(waiter: Waiter) -> None:
             borrower.managed.open(intent, waiter)
@@ -286,15 +298,16 @@ set ZILLIZ_URI in the environment or in a .env file in ...
 
         await borrower.open(connect, intent.budget)
         borrower.dial()
-        return borrower.connection
+        return kept.connection
 
-    async def _borrower(self, spec: ConnectionSpec) -> BorrowedConnection:
+    async def _keep(self, spec: ConnectionSpec) -> _Kept:
         """Return what this event loop has of the connection of an alias."""
         pool, managed = loop_pool(), self._registry.pool.slot(spec).managed
         await pool.begin()
-        known: BorrowedConnection | None = pool.kept.get(managed)
+        known: _Kept | None = pool.kept.get(managed)
         if known is None:
-            known = pool.kept[managed] = BorrowedConnection(managed, pool)
+            borrower = BorrowedConnection(managed, pool)
+            known = pool.kept[managed] = _Kept(borrower, AsyncConnection(borrower))
         return known
 
     async def _read(self) -> SpecTable:
