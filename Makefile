@@ -22,7 +22,7 @@ demo: $(VENV)/demo/.made
 
 test: $(VENV)/test/.made
 	$(VENV)/test/bin/python -m pytest --numprocesses 4 \
-		--dist loadfile --no-loadscope-reorder
+		--dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .

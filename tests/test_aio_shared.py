@@ -28,7 +28,10 @@ from tests.test_aio_fork import CHILDREN, script
 from tests.test_fork import run
 from tests.test_rotation import Source, sent
 from zconfig import events
-from zconfig._connection import CHANNELS, State, managed, monitor
+from zconfig._channel.channels import SharedChannel
+from zconfig._connection import CHANNELS, ManagedConnection, State, managed, monitor
+from zconfig.aio.connection import BorrowedConnection
+from zconfig.aio.loop_pool import LoopPool, loop_pool
 from zconfig.errors import (
     AutoconnectError,
     ClosedError,
@@ -784,6 +787,42 @@ def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
         face.blocking.disconnect("prod")
         join_threads("zconfig-aio")
         assert CHANNELS._channel_pool == {}
+
+
+def test_a_get_keeps_nothing_of_a_connection_that_is_closed_meanwhile(
+    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ClosedMeanwhile(BorrowedConnection):
+        def __init__(self, managed: ManagedConnection, pool: LoopPool) -> None:
+            managed.close()
+            super().__init__(managed, pool)
+
+    monkeypatch.setattr("zconfig.aio.connections.BorrowedConnection", ClosedMeanwhile)
+
+    async def main() -> None:
+        with pytest.raises(ClosedError):
+            await face.aio.get("prod")
+        assert loop_pool().kept == {}
+
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        asyncio.run(main())
+
+
+def test_a_connection_is_let_go_outside_its_lock(server: FakeMilvus) -> None:
+    class Caller:
+        def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
+            pass
+
+        def forget(self) -> None:
+            is_locked.append(managed._lock.locked())
+
+    is_locked: list[bool] = []
+    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+        managed = face.blocking["prod"]._managed
+        caller = Caller()
+        managed.add_borrower(caller)
+        managed.close()
+    assert is_locked == [False]
 
 
 @pytest.mark.parametrize("first", ["another event loop", "a thread"])

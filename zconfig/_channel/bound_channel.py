@@ -100,7 +100,7 @@ class BoundChannel:
         return dict(self.metadata).get(AUTHORIZATION)
 
     def merge(self, metadata: Any) -> Any:
-        """Return a call's own metadata with the line's added, but for keys that it has itself."""
+        """Return a call's own metadata with the alias' added, but for keys that it has itself."""
         own = (*self.metadata, *provided_metadata()) if metadata_providers else self.metadata
         if not metadata:
             return own

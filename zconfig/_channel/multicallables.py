@@ -52,7 +52,7 @@ class ChannelOwner(LineOwner, Protocol):
     """Has the channels of threads."""
 
     def ensure_open(self, timeout_s: float | None) -> BoundChannel:
-        """Return the line, after dialing if need be.
+        """Return the bound channel, after dialing if need be.
 
         Raises:
             ClosedError: It is closed for good.
@@ -60,7 +60,7 @@ class ChannelOwner(LineOwner, Protocol):
         """
 
     def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
-        """Return a line to make a call on again whose credentials were refused on this one.
+        """Return a bound channel to repeat a call on whose credentials were refused on this one.
 
         Raises:
             ClosedError: It was closed for good meanwhile.
@@ -201,7 +201,7 @@ class _Method:
             raise ClosedError(owner.alias)
 
     def _on_current(self, given: _Given, do: Callable[[BoundChannel, _Given], T]) -> T:
-        """Do something on the line; if it was closed just then, on the one that comes after it.
+        """Do something on the bound channel; if it was closed just then, on its successor.
 
         Args:
             given: The arguments of a call.
@@ -393,7 +393,7 @@ class UnaryUnary(UnaryResponse):
     def _renewed(
         self, bound: BoundChannel, error: grpc.RpcError, given: _Given
     ) -> BoundChannel | None:
-        """Return a line with newer credentials, if it is ours that were refused."""
+        """Return a bound channel with newer credentials, if it is ours that were refused."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in given["metadata"] or ()):

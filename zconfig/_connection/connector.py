@@ -105,7 +105,7 @@ class Connector:
             number += 1
 
     def _start_embedded(self) -> ConnectBudget:
-        """Start an embedded server, and return the patience that is left as if it had run.
+        """Start an embedded server, and return the budget without the time of its start.
 
         The first start in a process imports a good part of pymilvus; a timeout is about servers.
         A start that fails for the moment is repeated by the first attempt.
@@ -125,7 +125,7 @@ class Connector:
         ends = min(budget.deadline, time.monotonic() + budget.attempt_s)
         attempt = Attempt(self.spec, self.started, ends, number)
         try:
-            transport = self._link_for(attempt)
+            transport = self._transport_for(attempt)
             ask = partial(transport.bound(self.spec).ask, cancellation=self._cancellation)
             server = transport.resolve_target(attempt).run(
                 lambda left_s: run_exchange(ask, handshake(self.spec), left_s)
@@ -138,8 +138,8 @@ class Connector:
             raise ClosedError(self.spec.alias)
         return failure
 
-    def _link_for(self, attempt: Attempt) -> Transport:
-        """Return the link that there is, unless another server became the one to dial."""
+    def _transport_for(self, attempt: Attempt) -> Transport:
+        """Return the transport that there is, unless another server became the one to dial."""
         transport = self._transport
         if transport is None:
             return self._hold(attempt)
@@ -150,7 +150,7 @@ class Connector:
         return new
 
     def _hold(self, attempt: Attempt, topology_cache: TopologyCache | None = None) -> Transport:
-        """Keep a new link, unless it was cancelled while that was made."""
+        """Keep a new transport, unless it was cancelled while that was made."""
         transport = acquire_transport(attempt, topology_cache)
         with self._lock:
             is_held = not self._cancellation.is_set

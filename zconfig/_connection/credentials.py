@@ -134,10 +134,10 @@ class CredentialRefresher:
         self._reading: Future[ConnectionSpec | None] | None = None
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
-        """Return a line to make a call on again whose credentials were refused on this one.
+        """Return a bound channel to repeat a call on whose credentials were refused on this one.
 
         It has newer credentials. Where there are such, but the server went away before it could
-        say what it thinks of them, it is the same line: the call itself will tell.
+        say what it thinks of them, it is the same one: the call itself will tell.
 
         Their source is read again, by one thread for all; where nothing new was found, not again
         at once.

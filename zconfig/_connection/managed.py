@@ -206,7 +206,7 @@ class ManagedConnection:
                 intent = intent._replace(spec=newest)
 
     def ensure_open(self, timeout_s: float | None = None) -> BoundChannel:
-        """Return the line, after dialing anew where a fork or a reload has cut it.
+        """Return what calls go over, after dialing anew where a fork or a reload has cut it.
 
         Args:
             timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
@@ -360,16 +360,17 @@ class ManagedConnection:
             if self.state is State.CLOSED:
                 return
             before, was_open = self.spec, self.is_open
+            borrowers = tuple(self._borrowers) if state is State.CLOSED else ()
             transport, pending = self._transport, self._pending
             self.bound = self.server = self._transport = self._pending = None
             self.state, self.spec = state, spec
             self._has_changed()
             if state is State.CLOSED:
                 self.on_change = None  # it has the connection, and clients keep what is closed
-                for each in self._borrowers:
-                    each.forget()
             if was_open:
                 self._publisher.enqueue(event_factories.closed(before))
+        for each in borrowers:
+            each.forget()
         if pending:
             pending.connector.cancel()
         if transport:
@@ -407,7 +408,7 @@ class ManagedConnection:
                 self._publisher.enqueue(event_factories.rotated(spec, started))
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
-        """Return a line to make a call on again, if there is one; see `CredentialRefresher.renew`.
+        """Return a bound channel to repeat a call on; see `CredentialRefresher.renew`.
 
         Args:
             bound: The one on which its credentials were refused.
@@ -432,7 +433,7 @@ class ManagedConnection:
     # --- lost and found ---------------------------------------------------------------------
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
-        """Hear that a server may be lost, or not the one to ask; see `ChannelOwner.doubt`."""
+        """Hear that a server may be lost, or not the one; see `ChannelOwner.report_failure`."""
         if self.bound is bound and self.monitor.report_failure() and at_once:
             self._services.monitor_soon(True)
         return self.last_error if self.is_lost else ""
@@ -463,7 +464,7 @@ class ManagedConnection:
         self._publisher.flush(self.alias)
 
     def move(self, old: Transport, new: Transport, server: Server, started: float) -> bool:
-        """Have a link taken the place of another one; tell whether it has.
+        """Put a transport in the place of another one; tell whether it was still held.
 
         What is not held afterwards is given back: calls in flight on the old one are cancelled.
 

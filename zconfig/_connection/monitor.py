@@ -135,7 +135,7 @@ class Monitor:
         return any(self._signature.get(path) != seen for path, seen in signature.items())
 
     def _transport_to_primary(self, transport: Transport, *, is_doubted: bool) -> Transport:
-        """Return a link to the server that is the primary now, which may be the same."""
+        """Return a transport to the server that is the primary now, which may be the same."""
         spec, started = self._connection.spec, time.monotonic()
         attempt = Attempt(spec, started, started + min(spec.timeout_s, CHECK_TIMEOUT_S))
         if not transport.has_moved(attempt, at_once=is_doubted or self._connection.is_lost):

@@ -71,7 +71,7 @@ class Transport:
         return topology is not None and topology.primary.endpoint != self.primary
 
     def resolve_target(self, attempt: Attempt) -> Attempt:
-        """Return an attempt that knows where this link really leads."""
+        """Return an attempt that knows where this transport really leads."""
         embedded = self.lease.address if self.lease else None
         return replace(attempt, embedded=embedded, dialed=self.primary)
 
@@ -97,7 +97,6 @@ class Transport:
 def acquire_transport(
     attempt: Attempt,
     topology_cache: TopologyCache | None = None,
-    channel_pool: ChannelPool = CHANNELS,
 ) -> Transport:
     """Take what a connection needs.
 
@@ -107,7 +106,6 @@ def acquire_transport(
     Args:
         attempt: What it is for.
         topology_cache: What knows the members already; for a global cluster a new one by default.
-        channel_pool: Whose channels to share.
 
     Raises:
         ConnectError: A TLS file cannot be used, or the embedded server does not start.
@@ -121,7 +119,7 @@ def acquire_transport(
     primary = attempt.primary(topology_cache) if topology_cache else None
     target = lease.address if lease else (primary or spec.endpoint).target
     return Transport(
-        target, channel_pool.acquire(target, spec, material), lease, primary, topology_cache
+        target, CHANNELS.acquire(target, spec, material), lease, primary, topology_cache
     )
 
 

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from zconfig._deadline import backoff_s
 from zconfig.errors import ConnectError, ZConfigError
@@ -168,19 +168,16 @@ class Retry:
         return replace(retrying(error, pause_s), attempt=self._attempts)
 
 
-R = TypeVar("R", bound=Retry)
-
-
-class Retries(Generic[R]):
+class Retries:
     """The aliases that are tried again.
 
     Args:
         make: Makes a retry of an alias.
     """
 
-    def __init__(self, make: Callable[[str], R]) -> None:
+    def __init__(self, make: Callable[[str], Retry]) -> None:
         self._make = make
-        self._by_alias: dict[str, R] = {}
+        self._by_alias: dict[str, Retry] = {}
 
     def begin(self, alias: str, error: ZConfigError | None = None) -> None:
         """Have an alias tried again from now on.
@@ -193,7 +190,7 @@ class Retries(Generic[R]):
         if error:
             retry.postpone(error)
 
-    def end(self, alias: str) -> R | None:
+    def end(self, alias: str) -> Retry | None:
         """Have an alias tried no longer; return how it went, if it was."""
         return self._by_alias.pop(alias, None)
 
@@ -201,11 +198,11 @@ class Retries(Generic[R]):
         """Return what is tried again."""
         return tuple(self._by_alias)
 
-    def find(self, alias: str) -> R | None:
+    def find(self, alias: str) -> Retry | None:
         """Return how it goes with an alias, if it is tried again."""
         return self._by_alias.get(alias)
 
-    def outstanding(self, is_open: Callable[[str], object]) -> Sequence[R]:
+    def outstanding(self, is_open: Callable[[str], object]) -> Sequence[Retry]:
         """Return what is still to be connected; what somebody else has connected is done."""
         for alias in self.aliases():
             if is_open(alias):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from zconfig._registry.background import Retries, Retry
+from zconfig._registry.background import Retries
 from zconfig._registry.specs import SpecTable, reopens
 from zconfig._spec import ConnectionSpec
 
@@ -133,7 +133,7 @@ class RegistryState:
 
     __slots__ = ("added", "pool", "retries", "since", "table")
 
-    def __init__(self, table: SpecTable, pool: Pool, retries: Retries[Retry]) -> None:
+    def __init__(self, table: SpecTable, pool: Pool, retries: Retries) -> None:
         self.table = table
         self.pool = pool
         self.retries = retries

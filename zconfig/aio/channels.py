@@ -129,7 +129,7 @@ class LoopChannel(SharedChannel):
             self._channels = self.recipe.dial(grpc.aio, generation)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoopBoundChannel(BoundChannel):
     """The metadata of a connection, over channels of an event loop.
 
@@ -137,7 +137,7 @@ class LoopBoundChannel(BoundChannel):
         of: What the connection itself makes calls on.
     """
 
-    of: BoundChannel | None = None
+    of: BoundChannel
 
 
 def loop_channel_of(bound: BoundChannel) -> LoopChannel:

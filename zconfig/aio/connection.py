@@ -79,7 +79,7 @@ class BorrowedConnection:
             except ValueError:  # it was closed just now
                 return None
             own = self._bound = LoopBoundChannel(
-                current.alias, channel, current.metadata, current.follows, current
+                current.alias, channel, current.metadata, current.follows, of=current
             )
         return own
 
@@ -159,7 +159,7 @@ class BorrowedConnection:
             ConnectError: It was cut, and cannot be dialed anew.
             ClosedError: It was closed.
         """
-        of = bound.of if isinstance(bound, LoopBoundChannel) and bound.of else bound
+        of = bound.of if isinstance(bound, LoopBoundChannel) else bound
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         task, _ = await self._pool.share((self, of), partial(self.managed.renew, of), timeout_s)
         if self.is_closed:
@@ -171,8 +171,8 @@ class BorrowedConnection:
         return bound if newer is of else await self.ready(left_s)
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
-        """Hear that a server may be lost; see `LineOwner.report_failure`."""
-        of = bound.of if isinstance(bound, LoopBoundChannel) and bound.of else bound
+        """Hear that a server may be lost; see `ChannelOwner.report_failure`."""
+        of = bound.of if isinstance(bound, LoopBoundChannel) else bound
         return self.managed.report_failure(of, at_once=at_once)
 
     def report_success(self) -> None:

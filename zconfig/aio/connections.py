@@ -308,6 +308,8 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         if known is None:
             borrower = BorrowedConnection(managed, pool)
             known = pool.kept[managed] = _Kept(borrower, AsyncConnection(borrower))
+            if managed.is_closed:  # meanwhile; nobody tells of it any more
+                borrower.forget()
         return known
 
     async def _read(self) -> SpecTable:

@@ -25,14 +25,14 @@ class AsyncChannelOwner(LineOwner, Protocol):
         """Hear that a call has succeeded."""
 
     def at_once(self) -> BoundChannel:
-        """Return the line for a call that cannot wait.
+        """Return the bound channel for a call that cannot wait.
 
         Raises:
             ClosedError: It is closed, not open just now, or belongs to another event loop.
         """
 
     async def ready(self, timeout_s: float | None) -> BoundChannel:
-        """Return the line, after dialing if need be.
+        """Return the bound channel, after dialing if need be.
 
         Raises:
             ClosedError: It is closed, or belongs to another event loop.
@@ -40,7 +40,7 @@ class AsyncChannelOwner(LineOwner, Protocol):
         """
 
     async def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
-        """Return a line to make a call on again whose credentials were refused on this one.
+        """Return a bound channel to repeat a call on whose credentials were refused on this one.
 
         Raises:
             ClosedError: It was closed for good meanwhile.
@@ -203,7 +203,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return await self._on_current(bound, asked)
 
     async def _on_current(self, bound: BoundChannel, asked: _Asked) -> Reply:
-        """Make a call; if the line is closed before it begins, on the one that comes after it."""
+        """Make a call; if its channel is closed before it begins, on its successor."""
         while True:
             try:
                 return await self._once(bound, asked)
@@ -233,7 +233,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     async def _renewed(
         self, bound: BoundChannel, error: grpc.aio.AioRpcError, asked: _Asked
     ) -> BoundChannel | None:
-        """Return a line with newer credentials, if it is ours that were refused."""
+        """Return a bound channel with newer credentials, if it is ours that were refused."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in asked.metadata):
