@@ -40,7 +40,8 @@ from zconfig import connections, events
 from zconfig.testing import fake_server
 
 """
-STRICT = ("-W", "error", "-p", "no:cacheprovider")
+# Of faulthandler there is one in a process, and it shows where the process of these tests crashes.
+STRICT = ("-W", "error", "-p", "no:cacheprovider", "-p", "no:faulthandler")
 
 Run = Callable[..., None]
 
