@@ -543,6 +543,24 @@ def test_an_interrupted_ping_leaves_no_call_and_the_connection_live(server: Fake
         assert connection.ping() > 0
 
 
+def test_an_interrupted_connect_is_open_and_configured_or_neither(server: FakeMilvus) -> None:
+    def hook(_: events.Event) -> None:
+        hooked.set()
+        assert may_go_on.wait(PATIENCE_S)
+
+    hooked, may_go_on = threading.Event(), threading.Event()
+    with registry() as connections:
+        connections.subscribe(hook, events.ConnectionConnected)
+        heard = partial(hooked.wait, PATIENCE_S)
+        with pytest.raises(KeyboardInterrupt), interrupted_when(heard):
+            connections.connect("prod", uri=server.uri)
+        may_go_on.set()
+        deadline = time.monotonic() + PATIENCE_S
+        while "prod" not in connections and time.monotonic() < deadline:
+            sleep(0.01)
+        assert ("prod" in connections, connections.has_connection("prod")) == (True, True)
+
+
 def interrupted_by(moment: type[events.Event]) -> Callable[[events.Event], None]:
     """Return a hook in which Ctrl-C is pressed."""
 

@@ -137,9 +137,7 @@ class Connections:
             return self._open(name)
         self._registry.remember(secrets_in(given))
         spec = spec_from_arguments(self._table, name, given, call)
-        connection = self._registry.open(spec, self._registry.intent(spec, in_code=True))
-        self._registry.add(spec)
-        return connection
+        return self._registry.connect(spec)
 
     def disconnect(self, alias: str) -> None:
         """Close an alias, and keep its configuration; no error if it is not connected.

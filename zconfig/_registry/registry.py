@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from zconfig._channel.interruptible import run_interruptibly
 from zconfig._deadline import ConnectBudget
 from zconfig._event_bus import Dispatcher
 from zconfig._redaction import RecentSecrets, Secret
@@ -40,7 +41,13 @@ from zconfig.errors import ClosedError, ZConfigError
 
 if TYPE_CHECKING:
     from zconfig import events
-    from zconfig._connection import ConnectIntent, Connection, Refreshable
+    from zconfig._connection import (
+        ConnectIntent,
+        Connection,
+        ManagedConnection,
+        Refreshable,
+        Waiter,
+    )
     from zconfig._registry.stats import AliasState, AliasStats
 
 
@@ -140,6 +147,33 @@ class Registry:
         slot = self.pool.slot(spec)
         slot.managed.open(intent)
         return slot.connection
+
+    def connect(self, spec: ConnectionSpec) -> Connection:
+        """Open what code gave, and configure it; Ctrl-C comes between neither.
+
+        Raises:
+            ConflictError: The alias is live with another specification.
+            ConnectError: It cannot be opened; its class names the cause.
+            ClosedError: It was closed while it was opened.
+        """
+        intent = self.intent(spec, in_code=True)
+        from zconfig._connection import Waiter
+
+        slot, waiter = self.pool.slot(spec), Waiter()
+        connect = partial(self.open_and_add, slot.managed, spec, intent, waiter)
+        run_interruptibly(connect, partial(slot.managed.leave, waiter))
+        return slot.connection
+
+    def open_and_add(
+        self,
+        managed: ManagedConnection,
+        spec: ConnectionSpec,
+        intent: ConnectIntent,
+        waiter: Waiter,
+    ) -> None:
+        """Open what code gave, and configure it once it is open; see `connect`."""
+        managed.open(intent, waiter)
+        self.add(spec)
 
     def intent(
         self,

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-from zconfig._connection import Waiter
 from zconfig._redaction import secrets_in
 from zconfig._registry import Connections, registry_of
 from zconfig._registry.autoconnect import failures, raise_for_failures, select_aliases
@@ -291,11 +290,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         intent = self._registry.intent(spec, in_code=True)
         kept = await self._keep(spec)
         borrower = kept.borrower
-
-        def connect(waiter: Waiter) -> None:
-            borrower.managed.open(intent, waiter)
-            self._registry.add(spec)
-
+        connect = partial(self._registry.open_and_add, borrower.managed, spec, intent)
         await borrower.open(connect, intent.budget)
         borrower.dial()
         return kept.connection
