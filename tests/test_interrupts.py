@@ -15,7 +15,7 @@ from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._channel.bound_channel import Cancellation
-from zconfig._channel.interruptible import run_interruptibly
+from zconfig._channel.interruptible import run_concurrently, run_interruptibly
 
 _REQUEST: ContextVar[str] = ContextVar("_REQUEST", default="none")
 
@@ -108,6 +108,82 @@ def test_a_second_interrupt_does_not_break_off_the_cancelling() -> None:
         run_interruptibly(lambda: interrupt() or cancelling.wait(PATIENCE_S), cancel)
     left.set()
     assert cancelled.wait(PATIENCE_S)
+
+
+def test_work_for_many_keys_is_done_at_once_and_each_outcome_found_by_its_key() -> None:
+    all_began = threading.Barrier(3, timeout=PATIENCE_S)
+    reset = _REQUEST.set("of mine")
+
+    def work(key: str) -> str:
+        all_began.wait()
+        return f"{key} {_REQUEST.get()}"
+
+    try:
+        outcomes = run_concurrently(work, ["a", "b", "c", "a"], Mock())
+    finally:
+        _REQUEST.reset(reset)
+    assert outcomes == {"a": "a of mine", "b": "b of mine", "c": "c of mine"}
+
+
+def test_work_for_a_single_key_is_done_by_who_wants_it() -> None:
+    outcomes = run_concurrently(lambda _: threading.current_thread(), ["a"], Mock())
+    assert outcomes == {"a": threading.current_thread()}
+    assert run_concurrently(Mock(), [], Mock()) == {}
+
+
+def test_what_the_work_for_a_key_raises_is_raised_when_all_has_ended() -> None:
+    ended = threading.Event()
+
+    def work(key: str) -> None:
+        if key == "bad":
+            raise ValueError(key)
+        ended.set()
+
+    with pytest.raises(ValueError, match="bad"):
+        run_concurrently(work, ["bad", "good"], Mock())
+    assert ended.is_set()
+
+
+def test_an_interrupt_cancels_the_work_for_each_key() -> None:
+    cancelled, may_end = list[str](), threading.Event()
+
+    def work(key: str) -> None:
+        if key == "a":
+            interrupt()
+        assert may_end.wait(PATIENCE_S)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_concurrently(work, ["a", "b"], cancelled.append)
+    may_end.set()
+    assert cancelled == ["a", "b"]
+
+
+def test_no_work_begins_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, started = list[str](), list[threading.Thread]()
+    cancelled = threading.Event()
+    start = threading.Thread.start
+
+    def start_from_the_main_thread(thread: threading.Thread) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError  # another thread does the work for one key after the other
+        started.append(thread)
+        start(thread)
+
+    def work(key: str) -> None:
+        begun.append(key)
+        interrupt()
+        assert cancelled.wait(PATIENCE_S)
+
+    def cancel(key: str) -> None:
+        if key == "b":
+            cancelled.set()
+
+    monkeypatch.setattr(threading.Thread, "start", start_from_the_main_thread)
+    with pytest.raises(KeyboardInterrupt):
+        run_concurrently(work, ["a", "b"], cancel)
+    for thread in started:
+        thread.join(PATIENCE_S)
+    assert begun == ["a"]
 
 
 def test_where_no_thread_can_be_started_the_main_thread_does_the_work_itself(

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import copy_context
+from functools import partial
 from typing import Generic, TypeVar
 
 _POLL_S = 0.1
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -50,21 +52,51 @@ def run_interruptibly(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     return task.outcome()
 
 
-def run_concurrently(works: Iterable[Callable[[], T]]) -> list[T]:
-    """Do work, each in a thread and in the context of the caller; return what each returns.
+def run_concurrently(
+    work: Callable[[K], T], keys: Iterable[K], cancel: Callable[[K], object]
+) -> dict[K, T]:
+    """Do work for each key, in a thread for each and in the context of the caller.
 
     Not by an executor, which takes no work once the interpreter ends, as in an `atexit` handler.
 
+    Args:
+        work: What to do; it can be interrupted itself, since the caller does it for a single key.
+        keys: What to do it for.
+        cancel: Has the work for one key end soon; called for each at Ctrl-C.
+
+    Returns:
+        What the work returns, by key.
+
+    Raises:
+        KeyboardInterrupt: At Ctrl-C, at once; no more work begins.
+
     Example:
-        >>> run_concurrently([lambda: 7, lambda: 8])
-        [7, 8]
+        >>> run_concurrently(len, ["a", "bc"], cancel=print)
+        {'a': 1, 'bc': 2}
     """
-    tasks = [_Task(work) for work in works]
-    for task in tasks:
-        task.start()
-    for task in tasks:
-        task.wait()
-    return [task.outcome() for task in tasks]
+    is_cancelled = threading.Event()
+
+    def do(key: K) -> T:
+        if is_cancelled.is_set():
+            raise KeyboardInterrupt
+        return work(key)
+
+    def do_all() -> dict[K, T]:
+        for task in tasks.values():
+            task.start()
+        for task in tasks.values():
+            task.wait()
+        return {key: task.outcome() for key, task in tasks.items()}
+
+    def cancel_all() -> None:
+        is_cancelled.set()
+        for key in tasks:
+            cancel(key)
+
+    tasks = {key: _Task(partial(do, key)) for key in keys}
+    if len(tasks) <= 1:
+        return {key: work(key) for key in tasks}
+    return run_interruptibly(do_all, cancel_all)
 
 
 def begin(work: Callable[[], T]) -> Future[T]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,8 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 
+from zconfig import events
+from zconfig._channel.interruptible import run_concurrently
 from zconfig._cli.exit import catch_sigint, finish, tell
 from zconfig._cli.options import (
     Session,
@@ -29,17 +30,13 @@ from zconfig._cli.options import (
 from zconfig._cli.progress import is_wanted, shown
 from zconfig._cli.render import Format, render_json, render_watch, rendered, watch_parts
 from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
-from zconfig._registry import Connections
+from zconfig._registry import Connections, registry_of
 from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.fields import LONGEST_S
 from zconfig.errors import ConnectError, ZConfigError
 
 _USUAL_S = 60.0
-# One that was not yet dialed when it was given up is given up again.
-_BETWEEN_LOOKS_S = 0.2
 _SHORTEST_S = 0.1
-
-_Futures = dict[str, Future[Outcome]]
 
 
 def budget_s(connections: Connections, timeout: float | None) -> float:
@@ -81,45 +78,36 @@ def waited(connections: Connections, aliases: Iterable[str], total_s: float) -> 
 def _connected(
     connections: Connections, aliases: Iterable[str], required: Collection[str], total_s: float
 ) -> Outcomes:
-    """Connect aliases in parallel, as long as there is hope for all that are required."""
+    """Connect aliases in parallel, until a required one has failed for good."""
+    names, cancel = tuple(aliases), registry_of(connections).pool.cancel
+    is_hopeless = threading.Event()
 
     def attempt(alias: str) -> Outcome:
         longest_s = connections.spec(alias).timeout_s
         timeout = min(longest_s, total_s) if total_s else longest_s
         wait = total_s if alias in required else 0.0
-        return connections.attempt(alias, wait=wait, timeout=timeout)[alias]
+        outcome = connections.attempt(alias, wait=wait, timeout=timeout)[alias]
+        if alias in required and _is_final(outcome):
+            is_hopeless.set()
+            for each in names:
+                cancel(each)
+        return outcome
 
-    names = tuple(aliases)
-    executor = ThreadPoolExecutor(max(len(names), 1), thread_name_prefix="zconfig-wait")
+    def give_up(event: events.ConnectionConnecting) -> None:
+        if is_hopeless.is_set():
+            cancel(event.alias)
+
+    unsubscribe = connections.subscribe(give_up, events.ConnectionConnecting)
     try:
-        futures = {name: executor.submit(attempt, name) for name in names}
-        _until_hopeless(futures, required)
-        _give_up(connections, futures)
-    finally:  # Ctrl-C must not wait for what is under way
-        executor.shutdown(wait=False)
-    return {name: future.result() for name, future in futures.items()}
-
-
-def _until_hopeless(futures: _Futures, required: Collection[str]) -> None:
-    """Wait until all have ended, or one that is required has failed for good."""
-    names = {future: name for name, future in futures.items()}
-    for future in as_completed(names):
-        if names[future] in required and _is_final(future.result()):
-            return
+        return run_concurrently(attempt, names, cancel)
+    finally:
+        unsubscribe()
 
 
 def _is_final(outcome: Outcome) -> bool:
     if isinstance(outcome, ConnectError):
         return outcome.permanent
     return isinstance(outcome, ZConfigError)
-
-
-def _give_up(connections: Connections, futures: _Futures) -> None:
-    """End what has not ended; one that has not begun to dial is met the next time."""
-    while pending := [name for name, future in futures.items() if not future.done()]:
-        for name in pending:
-            connections.disconnect(name)
-        wait_for((futures[name] for name in pending), _BETWEEN_LOOKS_S)
 
 
 @click.command(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from zconfig._channel.interruptible import begin
 from zconfig._cli.exit import finish
 from zconfig._cli.options import (
     Session,
@@ -119,14 +121,10 @@ def examined(
     specs = {
         alias: connections.spec(alias) for alias in named or connections if alias in connections
     }
-    executor = ThreadPoolExecutor(max(len(specs), 1), thread_name_prefix="zconfig-doctor")
-    try:
-        probes = {alias: executor.submit(_probed, spec, timeout) for alias, spec in specs.items()}
-        wait(probes.values(), _HEAD_START_S)
-        report = checked(connections, named, wait=0, timeout=timeout)
-        results = {alias: probe.result() for alias, probe in probes.items()}
-    finally:
-        executor.shutdown(wait=False)  # Ctrl-C must not wait for a probe that hangs
+    probes = {alias: begin(partial(_probed, spec, timeout)) for alias, spec in specs.items()}
+    wait(probes.values(), _HEAD_START_S)
+    report = checked(connections, named, wait=0, timeout=timeout)
+    results = {alias: probe.result() for alias, probe in probes.items()}
     load_ms = connections.configuration.elapsed_ms
     examinations = (
         _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
 
-from zconfig._channel.interruptible import run_concurrently, run_interruptibly
+from zconfig._channel.interruptible import run_concurrently
 from zconfig._connection import Connection
 from zconfig._origin import Origin, printable
 from zconfig._registry import Connections
@@ -245,9 +245,11 @@ def reported(
     configuration = connections.configuration
     wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
     outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))))
-    described = partial(_row, connections, timeout, forced=bool(named))
-    works = [partial(described, *each) for each in outcomes.items()]
-    rows = tuple(run_interruptibly(partial(run_concurrently, works), lambda: None))
+
+    def row_of(alias: str) -> Row:
+        return _row(connections, timeout, alias, outcomes[alias], forced=bool(named))
+
+    rows = tuple(run_concurrently(row_of, outcomes, connections.disconnect).values())
     problems = configuration.problems
     if named:
         problems = tuple(each for alias in named for each in _problems_of(configuration, alias))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from zconfig._channel.interruptible import run_concurrently, run_interruptibly
+from zconfig._channel.interruptible import run_concurrently
 from zconfig._registry.specs import SpecTable
 from zconfig._settings.arguments import wanted_alias
-from zconfig.errors import AutoconnectError, ClosedError, ZConfigError
+from zconfig.errors import AutoconnectError, ZConfigError
 
 if TYPE_CHECKING:
     from zconfig._connection import Connection
@@ -33,27 +31,14 @@ def open_all(
     Returns:
         A connection or an error for each alias, in the order given.
     """
-    names = tuple(aliases)
-    left = threading.Event()
 
     def attempt(alias: str) -> Connection | ZConfigError:
         try:
-            return ClosedError(alias) if left.is_set() else open_one(alias)
+            return open_one(alias)
         except ZConfigError as error:
             return error
 
-    def work() -> dict[str, Connection | ZConfigError]:
-        outcomes = run_concurrently(partial(attempt, alias) for alias in names)
-        return dict(zip(names, outcomes, strict=True))
-
-    def abandon() -> None:
-        left.set()
-        for alias in names:
-            give_up(alias)
-
-    if len(names) <= 1:
-        return {alias: attempt(alias) for alias in names}
-    return run_interruptibly(work, abandon)
+    return run_concurrently(attempt, aliases, give_up)
 
 
 def select_aliases(table: SpecTable, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
