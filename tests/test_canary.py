@@ -306,9 +306,8 @@ class Log(logging.Handler):
 
 
 @pytest.fixture(autouse=True)
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    """Log everything, pydantic-settings' debugging included."""
-    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
+def log() -> Iterator[Log]:
+    """Log everything."""
     handler, root = Log(), logging.getLogger()
     root.addHandler(handler)
     before = root.level
@@ -615,12 +614,6 @@ def test_nothing_that_explains_or_lists_shows_a_secret(source: str, tmp_path: Pa
     above = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_API_KEY": f"{CANARY}-2"}
     connections = connections_of(environ | above, tmp_path, Log())
     assert_no_canary(*printed_of(connections), *shown_by(connections))
-
-
-def test_what_pydantic_settings_logs_is_looked_at(log: Log, tmp_path: Path) -> None:
-    connections_of({"ZILLIZ_URI": "./x.db", "ZILLIZ_TOKEN": CANARY}, tmp_path, log)
-    assert any(name.startswith("pydantic_settings") for name in log.names)
-    assert_no_canary(*log.texts)
 
 
 def everything_read(environ: Environ, directory: Path) -> tuple[SourceResult, ...]:
@@ -1450,7 +1443,6 @@ def everywhere(directory: Path, uri: str) -> Environ:
         "ZCONFIG_WAIT": CANARY,
         "ZCONFIG_LOG_LEVEL": "debug",
         "ZCONFIG_LOG_FORMAT": "json",
-        "PYDANTIC_SETTINGS_DEBUG": "1",
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import pickle
 import re
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import pydantic_settings
 import pytest
 from pydantic import SecretStr, ValidationError
 
@@ -28,7 +26,7 @@ from zconfig._settings.names import VOCABULARY
 from zconfig._settings.options import LoaderOptions
 from zconfig._settings.orphan_credentials import ALONE, soften_orphans
 from zconfig._settings.precedence import Setting, Slot, group, resolve_layers
-from zconfig._settings.validation import Settings, validate
+from zconfig._settings.validation import validate
 from zconfig._sources.environment import read_environment
 from zconfig.errors import ConfigurationError, Problem
 
@@ -703,20 +701,6 @@ def test_not_even_pydantics_own_error_shows_a_value(field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         ConnectionSettings.model_validate(values)
     assert_hidden(str(caught.value), repr(caught.value))
-    with pytest.raises(ValidationError) as caught:
-        Settings(layers=[("layer", {"a": values})])  # type: ignore[call-arg]  # see the class
-    assert_hidden(str(caught.value), repr(caught.value))
-
-
-def test_the_debug_log_of_pydantic_settings_shows_no_secret(
-    read: Read, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("PYDANTIC_SETTINGS_DEBUG", "1")
-    with caplog.at_level(logging.DEBUG):
-        read(CANARIES)
-    has_one = hasattr(pydantic_settings.main, "logger")  # older ones have no log of their own
-    assert ("pydantic_settings" in {record.name for record in caplog.records}) == has_one
-    assert_hidden(caplog.text, *(repr(vars(record)) for record in caplog.records))
 
 
 # --- no effects ---------------------------------------------------------------------------------

@@ -380,13 +380,8 @@ def _named_file(directory: Path, entry: Entry) -> SourceResult:
 
 def _optional(resolution: Resolution) -> frozenset[str]:
     """Return the aliases that say REQUIRED=false; also of those that are wrong otherwise."""
-    written = [
-        (alias, fields["required"])
-        for _, values in resolution.layers
-        for alias, fields in values.items()
-        if "required" in fields
-    ]
-    return frozenset(alias for alias, text in written if _is_false(text))
+    values = resolution.values.items()
+    return frozenset(alias for alias, fields in values if _is_false(fields.get("required", "")))
 
 
 def _is_false(text: str) -> bool:

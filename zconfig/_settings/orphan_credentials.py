@@ -134,7 +134,6 @@ def lacking_credentials(resolution: Resolution) -> list[str]:
     having = {alias for alias, field in resolution.provenance if field in CREDENTIALS}
     return [
         alias
-        for _, values in resolution.layers
-        for alias, fields in values.items()
-        if "uri" in fields and alias not in having and not fields["uri"].endswith(".db")
+        for (alias, field), each in resolution.provenance.items()
+        if field == "uri" and alias not in having and not each.entry.value.reveal().endswith(".db")
     ]

@@ -157,7 +157,7 @@ class Resolution(NamedTuple):
     """What the layers amount to.
 
     Args:
-        layers: What each layer contributes, by its name, highest first; no slot occurs twice.
+        values: What counts; the aliases of the lowest layer come first.
         provenance: Where each value came from.
         empty: Entries that are set but empty, which counts as unset.
         broken: Slots whose value could not be had; no lower layer stands in for them.
@@ -167,7 +167,7 @@ class Resolution(NamedTuple):
         passed_over: What lower layers have for slots that are broken, in the order of the layers.
     """
 
-    layers: tuple[tuple[str, Values], ...]
+    values: Values
     provenance: Mapping[Slot, Setting]
     empty: tuple[tuple[Slot, Origin], ...]
     broken: frozenset[Slot]
@@ -190,9 +190,13 @@ def resolve_layers(
     resolver = _Resolver(read_file, strict=strict)
     # All URIs first: whether a layer's credentials count depends on which URI does.
     besides = [(layer, resolver.take_uris(layer)) for layer in layers]
-    contributions = tuple((layer.name, resolver.take(layer, each)) for layer, each in besides)
+    taken = [resolver.take(layer, each) for layer, each in besides]
+    values: dict[str, dict[str, Hidden]] = defaultdict(dict)
+    for contribution in reversed(taken):
+        for alias, fields in contribution.items():
+            values[alias].update(fields)
     return Resolution(
-        contributions,
+        values,
         resolver.provenance,
         tuple(resolver.empty),
         frozenset(resolver.broken),

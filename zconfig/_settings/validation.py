@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from zconfig._redaction import SHORTEST
 from zconfig._settings.fields import ConnectionSettings, Variable
 from zconfig._settings.names import unset_name, variable_name
-from zconfig._settings.precedence import Resolution, Setting, Slot, Values
+from zconfig._settings.precedence import Resolution, Setting, Slot
 from zconfig.errors import Problem, with_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     from zconfig._origin import Origin
+    from zconfig._redaction import Hidden
 
 
 def problem_of(  # noqa: PLR0913 - a problem says all that is known
@@ -94,53 +88,8 @@ def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
     )
 
 
-Contribution = tuple[str, Values]
-
 # A field that is missed is complained of where the one stands that asks for it.
 _SIBLING = {"tls_key": "tls_cert"}
-
-
-class LayerSource(PydanticBaseSettingsSource):
-    """One layer of the configuration, grouped by alias."""
-
-    def __init__(self, settings_cls: type[BaseSettings], contribution: Contribution) -> None:
-        super().__init__(settings_cls)
-        self.__name__, self._values = contribution  # pydantic-settings keys its state by the name
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return nothing: a layer is taken whole, by calling it."""
-        del field
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """Return what the layer contributes."""
-        return {"connections": self._values} if self._values else {}
-
-
-class Settings(BaseSettings):
-    """Every alias that is configured. Built from layers: `Settings(layers=[...])`."""
-
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
-    )
-
-    connections: dict[str, ConnectionSettings] = {}
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Replace pydantic-settings' own sources by our layers, highest first."""
-        del env_settings, dotenv_settings, file_secret_settings
-        layers = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
-        # A source of no values besides: pydantic-settings refuses an empty list of them.
-        contributions: list[Contribution] = [*layers.get("layers", ()), ("nothing", {})]
-        return tuple(LayerSource(settings_cls, each) for each in contributions)
 
 
 def validate(
@@ -152,51 +101,48 @@ def validate(
         The settings of the aliases that are right, and every problem of the others. One bad
         alias never costs another.
     """
-    if not any(values for _, values in resolution.layers):
-        return {}, ()
-    connections, details = _attempt(resolution.layers)
-    spoilt = {str(detail["loc"][1]) for detail in details} | {slot[0] for slot in resolution.broken}
-    if spoilt:
-        good = [(name, _without(values, spoilt)) for name, values in resolution.layers]
-        connections, _ = _attempt(good)
-    return connections, tuple(_problems(details, resolution)) if details else ()
-
-
-def _attempt(
-    layers: Iterable[Contribution],
-) -> tuple[Mapping[str, ConnectionSettings], list[ErrorDetails]]:
-    """Return the aliases, or pydantic's complaints, which leave this function without the input."""
-    try:
-        return Settings(layers=tuple(layers)).connections, []  # type: ignore[call-arg]  # see the class
-    except ValidationError as error:
-        return {}, error.errors(include_input=False, include_url=False)
-
-
-def _without(values: Values, aliases: set[str]) -> Values:
-    return {alias: fields for alias, fields in values.items() if alias not in aliases}
-
-
-def _problems(details: Iterable[ErrorDetails], resolution: Resolution) -> Iterable[Problem]:
+    settings: dict[str, ConnectionSettings] = {}
+    problems: list[Problem] = []
+    broken = {alias for alias, _ in resolution.broken}
     first = {slot[0]: each for slot, each in reversed(tuple(resolution.provenance.items()))}
+    for alias, values in resolution.values.items():
+        outcome = _validated(values)
+        if not isinstance(outcome, ConnectionSettings):
+            problems += _problems(alias, outcome, resolution, first[alias])
+        elif alias not in broken:
+            settings[alias] = outcome
+    return settings, tuple(problems)
+
+
+def _validated(values: Mapping[str, Hidden]) -> ConnectionSettings | list[ErrorDetails]:
+    """Return the settings, or pydantic's complaints; the input does not leave this function."""
+    try:
+        return ConnectionSettings.model_validate(values)
+    except ValidationError as error:
+        return error.errors(include_input=False, include_url=False)
+
+
+def _problems(
+    alias: str, details: Iterable[ErrorDetails], resolution: Resolution, first: Setting
+) -> Iterator[Problem]:
     for detail in details:
-        alias, field = str(detail["loc"][1]), str(detail["loc"][2])
+        field = str(detail["loc"][0])
         if (alias, field) in resolution.broken:
             continue  # it is missing because it could not be had, which was said already
         if detail["type"] == "missing":
-            yield _missing_uri(alias, first[alias])
-        else:
-            at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field)
-            provenance = resolution.provenance.get((alias, at_fault or field))
-            origin = provenance.origin if provenance else None
-            yield problem_of(
-                detail,
-                Variable.of(ConnectionSettings, field),
-                origin=origin,
-                value=provenance.entry.value.reveal() if provenance else None,
-                alias=alias,
-                field=field,
-                name_of=partial(_name_of, resolution.provenance, alias),
-            )
+            yield _missing_uri(alias, first)
+            continue
+        at_fault = field if (alias, field) in resolution.provenance else _SIBLING.get(field, field)
+        provenance = resolution.provenance.get((alias, at_fault))
+        yield problem_of(
+            detail,
+            Variable.of(ConnectionSettings, field),
+            origin=provenance.origin if provenance else None,
+            value=provenance.entry.value.reveal() if provenance else None,
+            alias=alias,
+            field=field,
+            name_of=partial(_name_of, resolution.provenance, alias),
+        )
 
 
 def _name_of(provenance: Mapping[Slot, Setting], alias: str, field: str) -> str:

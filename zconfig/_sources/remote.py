@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import NamedTuple
-
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig._origin import Origin, printable
 from zconfig._redaction import Hidden, Secret, redact_uri
@@ -28,6 +26,9 @@ from zconfig._sources.environment import EnvironmentView
 from zconfig._sources.files import located
 from zconfig._sources.secrets_dir import joined
 from zconfig.errors import Problem, install_command
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
 
 LIMIT_S = 30.0
 """Seconds for one source: the SDKs behind it would go on for minutes, or have no end at all."""
@@ -119,10 +120,14 @@ def _unreadable(cause: str) -> Problem:
 Variables = Mapping[str, str | None]
 
 
-class _NoSettings(BaseSettings):
-    """What the sources want to be made for: they are asked for all names, whatever the fields."""
+def _no_settings() -> type[BaseSettings]:
+    """Return what the sources want to be made for: all names are asked for, whatever the fields."""
+    from pydantic_settings import BaseSettings
 
-    model_config = SettingsConfigDict(case_sensitive=True)
+    class NoSettings(BaseSettings, case_sensitive=True):
+        pass
+
+    return NoSettings
 
 
 @contextmanager
@@ -130,7 +135,7 @@ def _aws(secret: str) -> Iterator[Variables]:
     """Open one secret, by name or ARN, that holds names and values as a JSON object."""
     from pydantic_settings import AWSSecretsManagerSettingsSource
 
-    yield AWSSecretsManagerSettingsSource(_NoSettings, secret).env_vars
+    yield AWSSecretsManagerSettingsSource(_no_settings(), secret).env_vars
 
 
 @contextmanager
@@ -140,7 +145,7 @@ def _azure(vault_url: str) -> Iterator[Variables]:
     from pydantic_settings import AzureKeyVaultSettingsSource
 
     with DefaultAzureCredential() as credential:
-        yield AzureKeyVaultSettingsSource(_NoSettings, vault_url, credential).env_vars
+        yield AzureKeyVaultSettingsSource(_no_settings(), vault_url, credential).env_vars
 
 
 @contextmanager
@@ -152,7 +157,7 @@ def _google(project: str) -> Iterator[Variables]:
     # Not its gRPC transport: a channel that zconfig does not know of would not survive a fork.
     with SecretManagerServiceClient(transport="rest") as client:
         source = GoogleSecretManagerSettingsSource(
-            _NoSettings, project_id=project, secret_client=client
+            _no_settings(), project_id=project, secret_client=client
         )
         # Since pydantic-settings 2.15 there are no variables before the first call.
         source()
