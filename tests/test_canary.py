@@ -54,7 +54,8 @@ from zconfig._cli.app import zconfig as command
 from zconfig._cli.inspect import explanation_json, explanation_table
 from zconfig._cli.render import render_github, render_json, render_table
 from zconfig._cli.report import checked, listed
-from zconfig._connection.attempt import Attempt, probe_target
+from zconfig._connection.attempt import Attempt
+from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import HostEnvironment, stages
 from zconfig._endpoint import EndpointError, parse_uri, split_userinfo
 from zconfig._redaction import MASK

@@ -20,7 +20,7 @@ from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._connection import Connection, State
-from zconfig._connection.attempt import error_of
+from zconfig._connection.error_mapping import error_of
 from zconfig._endpoint import TransportType, parse_uri
 from zconfig._redaction import Secret
 from zconfig._registry import Connections

@@ -16,7 +16,7 @@ from tests.support.fake_milvus import fake_milvus
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS
-from zconfig._connection.attempt import probe_target
+from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import check_material, stages
 from zconfig.errors import (
     ClientCertificateError,

@@ -21,6 +21,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPS_PORT, HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
@@ -405,6 +406,11 @@ class TopologyCache:
             self._asking.release()
         if failure:
             raise StageError(failure.error, failure.detail, failure.field)
+
+    def try_refresh(self, deadline: float) -> None:
+        """Ask again; on a failure the known topology stays, and nothing is raised."""
+        with suppress(StageError):
+            self.refresh(deadline)
 
     def _request(self, deadline: float) -> Diagnosis | None:
         """Ask, and take what is newer than what is known; return why there is no answer."""

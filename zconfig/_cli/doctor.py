@@ -38,7 +38,7 @@ from zconfig._cli.render import (
     unreported,
 )
 from zconfig._cli.report import Failure, Report, Row, checked
-from zconfig._connection.attempt import probe_target
+from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import HostEnvironment, StageResult, advisories, stages
 from zconfig._diagnosis.model import StageError
 from zconfig._endpoint import Family, TransportType

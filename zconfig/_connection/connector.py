@@ -15,12 +15,12 @@ from zconfig import events
 from zconfig._channel.bound_channel import Cancellation
 from zconfig._channel.milvus import Server, handshake, run_exchange
 from zconfig._connection import event_factories
-from zconfig._connection.attempt import Attempt, error_of
+from zconfig._connection.attempt import Attempt
 from zconfig._connection.transport import Transport, acquire_transport
 from zconfig._deadline import ConnectBudget, backoff_s
 from zconfig._endpoint import TransportType
 from zconfig._spec import ConnectionSpec
-from zconfig.errors import ClosedError, ConnectError, ServerSilentError, ZConfigError
+from zconfig.errors import ClosedError, ConnectError, ZConfigError
 
 if TYPE_CHECKING:
     from zconfig._topology import TopologyCache
@@ -232,5 +232,6 @@ class PendingConnect:
             return
         else:
             return
-        detail = "another thread is still connecting"
-        raise error_of(ServerSilentError, self.connector.spec, detail=detail)
+        connector = self.connector
+        attempt = Attempt(connector.spec, connector.started, connector.deadline)
+        raise attempt.timed_out("another thread is still connecting")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,18 +61,15 @@ class Transport:
         """
         if self.topology_cache is None:
             return False
-        from zconfig._diagnosis.model import StageError
-
         if at_once or self.is_due(time.monotonic()):
-            with suppress(StageError):
-                self.topology_cache.refresh(attempt.deadline)
+            self.topology_cache.try_refresh(attempt.deadline)
         topology = self.topology_cache.topology
         return topology is not None and topology.primary.endpoint != self.primary
 
     def resolve_target(self, attempt: Attempt) -> Attempt:
         """Return an attempt that knows where this transport really leads."""
         embedded = self.lease.address if self.lease else None
-        return replace(attempt, embedded=embedded, dialed=self.primary)
+        return attempt._replace(embedded=embedded, dialed=self.primary)
 
     def bound(self, spec: ConnectionSpec, server: Server | None = None) -> BoundChannel:
         """Return what calls go over.
@@ -146,8 +142,8 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
 
 
 def _topology_cache(spec: ConnectionSpec) -> TopologyCache:
-    with GATE:  # as in `seam`
-        from zconfig._connection.attempt import probe_target
+    with GATE:  # as in `Attempt`
+        from zconfig._connection.error_mapping import probe_target
         from zconfig._topology import TopologyCache, fetch_topology
     return TopologyCache(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))
 

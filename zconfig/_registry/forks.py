@@ -33,7 +33,7 @@ LATE = (
 Nothing that has a hook of its own for forks may be among it: half of that would run in this one.
 """
 
-LATE_WITH_GRPC = ("zconfig._connection.attempt", "zconfig._diagnosis.model", "zconfig._topology")
+LATE_WITH_GRPC = ("zconfig._connection.error_mapping", "zconfig._topology")
 """The same, where gRPC is imported."""
 
 

@@ -15,7 +15,7 @@ from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.channels import SharedChannel
 from zconfig._channel.milvus import Exchange, Health, Server, run_exchange_async
 from zconfig._connection import ConnectIntent, ManagedConnection, State, Waiter
-from zconfig._connection.attempt import FAILURES, Attempt, error_of
+from zconfig._connection.attempt import FAILURES, Attempt
 from zconfig._deadline import ConnectBudget
 from zconfig._endpoint import Endpoint
 from zconfig._settings.arguments import check_seconds, hide_seconds
@@ -27,7 +27,6 @@ from zconfig.errors import (
     ClosedError,
     ConnectError,
     RejectedCredentialsError,
-    ServerSilentError,
     ZConfigError,
 )
 
@@ -132,7 +131,7 @@ class BorrowedConnection:
             ConnectError: It failed, or takes longer.
             ClosedError: The connection was closed.
         """
-        waiter = Waiter()
+        started, waiter = time.monotonic(), Waiter()
         work = partial(connect, waiter=waiter)
         leave = partial(self.managed.leave, waiter)
         while True:
@@ -140,8 +139,8 @@ class BorrowedConnection:
                 key or waiter, work, budget.left_s, leave, _GRACE_S
             )
             if task is None:
-                detail = "another task is still connecting"
-                raise error_of(ServerSilentError, self.managed.spec, detail=detail)
+                attempt = Attempt(self.managed.spec, started, budget.deadline)
+                raise attempt.timed_out("another task is still connecting")
             try:
                 task.result()
             except ClosedError:
