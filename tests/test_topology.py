@@ -45,7 +45,6 @@ from zconfig._redaction import Hidden, Secret
 from zconfig._spec import ConnectionSpec, Credentials
 from zconfig._topology import (
     REFRESH_S,
-    Member,
     Topology,
     TopologyCache,
     _exchange,
@@ -97,14 +96,7 @@ def fetch(certificates: Certificates, server: TopologyServer, **more: Any) -> To
 def test_the_topology_is_asked_for_with_the_token(certificates: Certificates) -> None:
     with topology_server(certificates, telling(WEST_FIRST)) as server:
         topology = fetch(certificates, server)
-    assert topology == Topology(
-        7,
-        (
-            Member("west", parse_uri(WEST), readable=True, writable=True),
-            Member("east", parse_uri(EAST), readable=True, writable=False),
-        ),
-    )
-    assert topology.primary.cluster_id == "west"
+    assert topology == Topology(7, parse_uri(WEST))
     (request,) = server.requests
     assert request.line == "GET /global-cluster/topology HTTP/1.1"
     assert request.headers["authorization"] == "Bearer an-api-key"
@@ -564,13 +556,12 @@ def test_a_code_that_is_left_out_means_success() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "readable", "writable"),
-    [(0, False, False), (1, True, False), (2, False, True), (3, True, True), (7, True, True)],
+    ("bits", "writable"), [(0, False), (1, False), (2, True), (3, True), (7, True)]
 )
-def test_a_capability_is_a_set_of_bits(bits: int, readable: bool, writable: bool) -> None:
+def test_a_capability_is_a_set_of_bits(bits: int, writable: bool) -> None:
     other = (EAST, READ_ONLY if writable else PRIMARY)
-    member = read(document("7", west=(WEST, bits), east=other)).members[0]
-    assert (member.readable, member.writable) == (readable, writable)
+    primary = read(document("7", west=(WEST, bits), east=other)).primary
+    assert primary == parse_uri(WEST if writable else EAST)
 
 
 @pytest.mark.parametrize(
@@ -584,7 +575,7 @@ def test_a_capability_is_a_set_of_bits(bits: int, readable: bool, writable: bool
     ],
 )
 def test_an_endpoint_is_a_uri_or_host_and_port(written: str, address: str) -> None:
-    endpoint = read(document(1, only=(written, PRIMARY))).primary.endpoint
+    endpoint = read(document(1, only=(written, PRIMARY))).primary
     assert endpoint.address.startswith(address)
     assert endpoint.secure
 
@@ -606,7 +597,6 @@ def test_an_endpoint_is_a_uri_or_host_and_port(written: str, address: str) -> No
         (changed("data.version", "\u0667"), "data.version is not a whole number"),
         (changed("data.clusters", {}), "data.clusters is not an array"),
         (changed("data.clusters", ["x"]), "cluster 1 is not an object"),
-        (changed("data.clusters.1.clusterId", 5), "clusterId of cluster 2 is not a text"),
         (changed("data.clusters.1.endpoint", ...), "endpoint of cluster 2 is not a text"),
         (changed("data.clusters.1.capability", "3"), "capability of cluster 2 is not a whole"),
         (changed("data.clusters.1.capability", True), "capability of cluster 2 is not a whole"),
@@ -721,8 +711,7 @@ def test_any_answer_is_a_topology_or_one_error(body: bytes) -> None:
         assert outcome.error in CAUSES
         assert outcome.detail
     else:
-        assert [member for member in outcome.members if member.writable] == [outcome.primary]
-        assert outcome.primary.endpoint.secure
+        assert outcome.primary.secure
 
 
 def outcome_of(body: bytes) -> Topology | StageError:
@@ -736,10 +725,9 @@ def outcome_of(body: bytes) -> Topology | StageError:
 def test_a_good_answer_is_read_whole(version: int, readable: dict[str, bool]) -> None:
     first = next(iter(readable))
     capabilities = {name: bits + 2 * (name == first) for name, bits in readable.items()}
-    topology = read(document(str(version), **{n: (WEST, b) for n, b in capabilities.items()}))
-    assert topology.version == version
-    assert {m.cluster_id: m.readable for m in topology.members} == readable
-    assert topology.primary.cluster_id == first
+    endpoints = dict.fromkeys(readable, EAST) | {first: WEST}
+    members = {name: (endpoints[name], bits) for name, bits in capabilities.items()}
+    assert read(document(str(version), **members)) == Topology(version, parse_uri(WEST))
 
 
 # --- secrets -------------------------------------------------------------------------------
@@ -824,11 +812,7 @@ def test_a_proxy_that_repeats_its_password_does_not_show_it(certificates: Certif
 
 
 def topology(version: int, primary: str = WEST) -> Topology:
-    endpoints = (WEST, EAST)
-    members = (
-        Member(each, parse_uri(each), readable=True, writable=each == primary) for each in endpoints
-    )
-    return Topology(version, tuple(members))
+    return Topology(version, parse_uri(primary))
 
 
 class Scripted:
@@ -973,7 +957,7 @@ def test_threads_wait_for_one_request() -> None:
 def test_threads_that_wait_learn_that_the_primary_moved() -> None:
     held = Held(topology(2, EAST))
     follower = TopologyCache(held)
-    follower._topology = topology(1)
+    follower.topology = topology(1)
     answers_of(4, lambda: follower.refresh(within()), held)
     assert follower.primary(within()) == parse_uri(EAST)
     assert held.asked == 1
@@ -1006,7 +990,7 @@ def test_nobody_waits_for_another_request_beyond_the_deadline() -> None:
 def test_what_is_known_is_read_while_a_request_is_under_way() -> None:
     held = Held(topology(2, EAST))
     follower = TopologyCache(held)
-    follower._topology = topology(1)
+    follower.topology = topology(1)
     asker = threading.Thread(target=lambda: follower.refresh(within()))
     asker.start()
     assert held.under_way.wait(PATIENCE_S)

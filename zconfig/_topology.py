@@ -22,7 +22,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPS_PORT, HTTPConnection, HTTPException, HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -61,30 +60,14 @@ T = TypeVar("T")
 # --- what a topology is --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One cluster of a global cluster; the primary alone is writable, and all have TLS."""
-
-    cluster_id: str
-    endpoint: Endpoint
-    readable: bool
-    writable: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """The members of a global cluster, of which one is writable; its version grows."""
+class Topology(NamedTuple):
+    """The one member of a global cluster that takes writes; the version grows."""
 
     version: int
-    members: tuple[Member, ...]
-
-    @property
-    def primary(self) -> Member:
-        """The member that takes writes."""
-        return next(member for member in self.members if member.writable)
+    primary: Endpoint
 
 
-_READABLE, _WRITABLE = 1, 2
+_WRITABLE = 2
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,40}")
 
 
@@ -100,8 +83,8 @@ def parse_topology(body: bytes) -> Topology:
         ...     {"clusterId": "in01-a", "endpoint": "https://a.example", "capability": 3},
         ...     {"clusterId": "in01-b", "endpoint": "b.example:19530", "capability": 1}]}}'''
         >>> topology = parse_topology(body)
-        >>> topology.version, topology.primary.cluster_id
-        (7, 'in01-a')
+        >>> topology.version, topology.primary.host
+        (7, 'a.example')
     """
     answer = _typed(dict, _json(body), "the answer")
     # Left out it means success, to pymilvus as well: some encoders leave out what is zero.
@@ -109,11 +92,11 @@ def parse_topology(body: bytes) -> Topology:
         raise StageError(TopologyRefusedError, f"code {code}: {_message(answer)}")
     data = _typed(dict, answer.get("data"), "data")
     clusters = _typed(list, data.get("clusters"), "data.clusters")
-    members = tuple(_member(f"cluster {number}", it) for number, it in enumerate(clusters, 1))
-    writable = sum(member.writable for member in members)
-    if writable != 1:
-        raise StageError(NoPrimaryError, f"{writable} of {len(members)} members are writable")
-    return Topology(_version(data.get("version")), members)
+    members = [_member(f"cluster {number}", it) for number, it in enumerate(clusters, 1)]
+    writable = [endpoint for endpoint, is_writable in members if is_writable]
+    if len(writable) != 1:
+        raise StageError(NoPrimaryError, f"{len(writable)} of {len(members)} members are writable")
+    return Topology(_version(data.get("version")), writable[0])
 
 
 def _message_of(body: bytes) -> str:
@@ -137,17 +120,12 @@ def _message(answer: dict[str, Any]) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _member(name: str, value: Any) -> Member:
+def _member(name: str, value: Any) -> tuple[Endpoint, bool]:
+    """Return where a member is, and whether it takes writes."""
     cluster = _typed(dict, value, name)
-    cluster_id = _typed(str, cluster.get("clusterId"), f"clusterId of {name}")
     endpoint = _typed(str, cluster.get("endpoint"), f"endpoint of {name}")
     capability = _typed(int, cluster.get("capability"), f"capability of {name}")
-    return Member(
-        cluster_id,
-        _endpoint(name, endpoint),
-        readable=bool(capability & _READABLE),
-        writable=bool(capability & _WRITABLE),
-    )
+    return _endpoint(name, endpoint), bool(capability & _WRITABLE)
 
 
 def _endpoint(name: str, text: str) -> Endpoint:
@@ -365,31 +343,25 @@ class TopologyCache:
 
     Args:
         ask: Asks for the topology until a monotonic instant, as `fetch_topology` does.
+
+    Attributes:
+        topology: The newest topology; `None` before the first.
+        due: The monotonic instant to ask again at, whatever the last request came to.
     """
 
     def __init__(self, ask: Callable[[float], Topology]) -> None:
+        self.topology: Topology | None = None
+        self.due = -math.inf
         self._ask = ask
         self._asking = threading.Lock()
-        self._topology: Topology | None = None
         self._requests = 0
         self._failure: Diagnosis | None = None  # of the latest request, without its traceback
-        self._due = -math.inf
-
-    @property
-    def topology(self) -> Topology | None:
-        """The newest topology; `None` before the first."""
-        return self._topology
-
-    @property
-    def due(self) -> float:
-        """The monotonic instant to ask again at, whatever the last request came to."""
-        return self._due
 
     def primary(self, deadline: float) -> Endpoint:
         """Return the primary's endpoint; asks only if no topology is known."""
-        while (topology := self._topology) is None:
+        while (topology := self.topology) is None:
             self.refresh(deadline)
-        return topology.primary.endpoint
+        return topology.primary
 
     def refresh(self, deadline: float) -> None:
         """Ask again, or wait for a request under way; on a failure the known topology stays."""
@@ -419,8 +391,7 @@ class TopologyCache:
         except StageError as failed:
             return Diagnosis(failed.error, failed.detail, field=failed.field)
         finally:
-            self._due = time.monotonic() + REFRESH_S
-        known = self._topology
-        if known is None or newest.version > known.version:
-            self._topology = newest
+            self.due = time.monotonic() + REFRESH_S
+        if self.topology is None or newest.version > self.topology.version:
+            self.topology = newest
         return None

@@ -154,7 +154,7 @@ def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
     if spec.endpoint.family is not Family.GLOBAL_CLUSTER:
         return spec
     topology = fetch_topology(spec, probe_target(spec), deadline)
-    return replace(spec, endpoint=topology.primary.endpoint)
+    return replace(spec, endpoint=topology.primary)
 
 
 def _examination(

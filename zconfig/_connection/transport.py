@@ -64,7 +64,7 @@ class Transport:
         if at_once or self.is_due(time.monotonic()):
             self.topology_cache.try_refresh(attempt.deadline)
         topology = self.topology_cache.topology
-        return topology is not None and topology.primary.endpoint != self.primary
+        return topology is not None and topology.primary != self.primary
 
     def resolve_target(self, attempt: Attempt) -> Attempt:
         """Return an attempt that knows where this transport really leads."""
