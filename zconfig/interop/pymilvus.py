@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
@@ -153,20 +154,19 @@ class _Clients(Generic[C, M]):
 
 
 def _make(connection: Connection, given: Given = dict) -> MilvusClient:
-    make = _class(
-        "MilvusClient"
-    )  # first: whatever asks for pymilvus' version imports it, unshielded
-    defaults = {**_arguments(connection), **_apart()}
-    client: MilvusClient = make(channel=with_cached_connect(connection), **{**defaults, **given()})
-    _own(client, given().get("alias"))
+    # First: whatever asks for pymilvus' version imports it, unshielded.
+    make = _class("MilvusClient")
+    options = _options(connection)
+    client: MilvusClient = make(channel=with_cached_connect(connection), **{**options, **given()})
+    _own(client, given().get("alias"), partial(_take_out, on_error=lambda _: False), _remove)
     return client
 
 
 def _make_async(connection: AsyncConnection, given: Given = dict) -> AsyncMilvusClient:
     make = _class("AsyncMilvusClient")
-    defaults = {**_arguments(connection), **_apart()}
-    client: AsyncMilvusClient = make(channel=connection.channel, **{**defaults, **given()})
-    _own_async(client, given().get("alias"))
+    options = _options(connection)
+    client: AsyncMilvusClient = make(channel=connection.channel, **{**options, **given()})
+    _own(client, given().get("alias"), _take_out_when_made, _remove_async)
     return client
 
 
@@ -174,12 +174,13 @@ _CLIENTS = _Clients(_make)
 _ASYNC_CLIENTS = _Clients(_make_async)
 
 
-def _arguments(connection: Connection | AsyncConnection) -> dict[str, Any]:
+def _options(connection: Connection | AsyncConnection) -> dict[str, Any]:
     database = connection.spec.db_name
     return {
         "uri": uri_of(connection),
         "db_name": "" if database == DEFAULT_DATABASE else database,
         "timeout": connection.spec.timeout_s,
+        **_apart(),
     }
 
 
@@ -212,30 +213,29 @@ def _apart() -> dict[str, Any]:
     return {}
 
 
-def _own(client: Any, name: str | None = None) -> None:
-    """Have nobody but a `MilvusClient` keep its handler, and nothing replace the channel.
+def _own(
+    client: Any,
+    name: str | None,
+    take_out: Callable[[Any], None],
+    remove: Callable[[Any, str], None],
+) -> None:
+    """Have nobody but a client keep its handler, and nothing replace the channel.
 
     Args:
         client: The client.
         name: What its user calls it in pymilvus' registry, where it is left then.
+        take_out: Takes the handler out of pymilvus' manager.
+        remove: Removes it from pymilvus' registry, where there is no manager.
     """
     if _has_manager():
-        _take_out(client, lambda _error: False)
-    else:
-        _remove_in_the_end(client, name, _remove)
+        take_out(client)
+        return
+    from pymilvus import connections
 
-
-def _own_async(client: Any, name: str | None = None) -> None:
-    """Have nobody but an `AsyncMilvusClient` keep its handler, and nothing replace the channel.
-
-    Args:
-        client: The client.
-        name: What its user calls it in pymilvus' registry, where it is left then.
-    """
-    if _has_manager():
-        _take_out_when_made(client)
-    else:
-        _remove_in_the_end(client, name, _remove_async)
+    # Not before its end: the client finds its handler there.
+    known_as: str | None = getattr(client, "_using", None)
+    if known_as and known_as != name:
+        weakref.finalize(client, remove, connections, known_as).atexit = False
 
 
 def _has_manager() -> bool:
@@ -273,18 +273,6 @@ def _take_out_when_made(client: Any) -> None:
 
 async def _leave_it(_error: Exception) -> bool:
     return False
-
-
-def _remove_in_the_end(client: Any, name: str | None, remove: Callable[[Any, str], None]) -> None:
-    """Remove a client's handler from pymilvus' registry when nobody has the client any more.
-
-    Not before: the client finds it there.
-    """
-    from pymilvus import connections
-
-    known_as: str | None = getattr(client, "_using", None)
-    if known_as and known_as != name:
-        weakref.finalize(client, remove, connections, known_as).atexit = False
 
 
 def _remove(registry: Any, name: str) -> None:
