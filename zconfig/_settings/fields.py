@@ -7,8 +7,7 @@ declarations, so that they cannot drift apart.
 # Not with annotations as text: pydantic would compile each again whenever this is imported.
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Self
+from typing import Annotated, Any, NamedTuple, NoReturn, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,17 +16,15 @@ from pydantic import (
     ConfigDict,
     Field,
     InstanceOf,
+    PlainSerializer,
     SecretStr,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import PydanticCustomError
 
 from zconfig._endpoint import Endpoint, EndpointError, Family, is_proxy_url, parse_uri
 from zconfig._redaction import Hidden, redact_uri
-
-if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler
 
 CREDENTIALS = ("token", "user", "password")
 """The fields that are one value: the highest layer that has any supplies all of them."""
@@ -56,24 +53,6 @@ class Variable(NamedTuple):
     def of(cls, model: type[BaseModel], field: str) -> Self:
         """Return the declaration of one field of a settings model."""
         return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
-
-
-class _RedactedInJSON:
-    """Says of a URL that JSON has it without its userinfo.
-
-    It is what `pydantic.PlainSerializer` would do, whose module nothing else here needs: importing
-    that takes longer than most of zconfig's own.
-    """
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: "GetCoreSchemaHandler"
-    ) -> Mapping[str, Any]:
-        redacted = core_schema.plain_serializer_function_ser_schema(
-            lambda url: redact_uri(url.get_secret_value()),
-            return_schema=core_schema.str_schema(),
-            when_used="json-unless-none",
-        )
-        return {**handler(source), "serialization": redacted}
 
 
 # --- the checks of single values, beyond what their types say; none repeats the value ---------
@@ -296,7 +275,9 @@ class ConnectionSettings(BaseModel):
     ] = None
     proxy: Annotated[
         Annotated[SecretStr, AfterValidator(to_proxy)] | None,
-        _RedactedInJSON(),
+        PlainSerializer(
+            lambda url: redact_uri(url.get_secret_value()), str, when_used="json-unless-none"
+        ),
         Variable(
             meaning="HTTP CONNECT proxy, reached by http://, or `off`; by default gRPC's "
             "`https_proxy`, `http_proxy` and `no_proxy`",
