@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zconfig._diagnosis.model import StageError
 from zconfig._sources.files import FileError
-from zconfig._sources.pem import read_pem
+from zconfig._sources.pem import certificates_in, read_pem
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -38,8 +38,6 @@ _VERSION = 0xA0
 _UTC_TIME = 0x17
 _BEFORE_VALIDITY = 3  # serial number, algorithm, issuer: RFC 5280, 4.1
 _MD5_WITH_RSA = bytes.fromhex("2a864886f70d010104")  # 1.2.840.113549.1.1.4
-
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +95,7 @@ def validities(path: str) -> tuple[Validity, ...]:
         path: A file; in one with a chain the first certificate is its owner's.
     """
     try:
-        blocks = _PEM.findall(read_pem(path, "certificates").decode("ascii", "ignore"))
+        blocks = certificates_in(read_pem(path, "certificates"))
         found = [validity(ssl.PEM_cert_to_DER_cert(block)) for block in blocks]
     except (FileError, ValueError):
         return ()

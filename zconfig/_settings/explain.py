@@ -180,7 +180,7 @@ def _fields(
         if field == "db_name" and declared is None and settings and settings.uri.db_name:
             declared, part = uri, "path"
         value = getattr(settings, field) if settings else _alone(declared)
-        line_end = declared.had_line_end if declared else False
+        line_end = declared.entry.had_line_end if declared else False
         yield FieldExplanation(
             field,
             variable_name(alias, field),

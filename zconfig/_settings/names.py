@@ -278,12 +278,15 @@ def prefix_meant(key: str) -> str | None:
         >>> prefix_meant("ZILLIZ_URI"), prefix_meant("SILLY_URI"), prefix_meant("ZILIZ_HOME")
         (None, None, None)
     """
-    prefix, _, rest = normalize_alias(plain(key)).partition("_")
-    right = PREFIX.removesuffix("_")
-    if prefix == right or not rest or nearest(prefix, [right]) is None:
-        return None
-    meant = PREFIX + rest
+    meant = PREFIX + (behind_misspelt(PREFIX, key) or "")
     return meant.upper() if isinstance(parse_name(meant), Name) else None
+
+
+def behind_misspelt(prefix: str, key: str) -> str | None:
+    """Return what follows the prefix in a folded name whose prefix is misspelt, or `None`."""
+    written, _, rest = normalize_alias(plain(key)).partition("_")
+    right = prefix.removesuffix("_")
+    return rest if written != right and nearest(written, [right]) else None
 
 
 def milvus_meant(key: str) -> Spelling | None:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from zconfig._origin import Origin
 from zconfig._settings.fields import LONGEST_S, Variable, reject
-from zconfig._settings.names import check_alias, nearest, normalize_alias
+from zconfig._settings.names import behind_misspelt, check_alias, nearest, normalize_alias
 from zconfig._settings.validation import problem_of
 from zconfig._sources.base import Entry, not_read, oddities, plain
 from zconfig.errors import Problem
@@ -225,11 +225,8 @@ def option_meant(key: str) -> str | None:
         >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
         ('ZCONFIG_STRICT', None)
     """
-    prefix, _, rest = normalize_alias(plain(key)).partition("_")
-    right = _NAMESPACE.removesuffix("_")
-    if prefix == right or rest not in LoaderOptions.model_fields or not nearest(prefix, [right]):
-        return None
-    return f"{PREFIX}{rest.upper()}"
+    option = behind_misspelt(_NAMESPACE, key)
+    return f"{PREFIX}{option.upper()}" if option in LoaderOptions.model_fields else None
 
 
 def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:

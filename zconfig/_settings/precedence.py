@@ -54,11 +54,6 @@ class Setting(NamedTuple):
         """Where the value stood."""
         return self.entry.origin
 
-    @property
-    def had_line_end(self) -> bool:
-        """Whether its file ended in a line end, which is not part of it."""
-        return self.entry.had_line_end
-
 
 class Layer(NamedTuple):
     """The entries of one source.
@@ -472,12 +467,8 @@ def _is_of(uri: Setting, layer: str) -> bool:
 def _other_endpoint(declared: Setting, uri: Setting) -> Setting | None:
     """Return another endpoint that is set in the same place as credentials."""
     lost = (each for each in uri.shadowed if each.layer == declared.layer)
-    return next((each for each in lost if _leads_elsewhere(each, uri)), None)
-
-
-def _leads_elsewhere(lost: Setting, uri: Setting) -> bool:
-    """Tell whether two URIs are of different servers; one that was not read may be."""
-    return lost.word.is_file or not _is_same_server(lost, uri)
+    # One that was not read may be another.
+    return next((e for e in lost if e.word.is_file or not _is_same_server(e, uri)), None)
 
 
 def _is_same_server(lost: Setting, uri: Setting) -> bool:

@@ -87,14 +87,17 @@ class Authorities(NamedTuple):
         for each in self.directories:
             with suppress(OSError):
                 found.append(_read_directory(each, Path(each).stat().st_mtime_ns))
-        text = b"\n".join(found).decode("ascii", "ignore")
-        return "\n".join(dict.fromkeys(_CERTIFICATE.findall(text))).encode()
+        return "\n".join(dict.fromkeys(certificates_in(b"\n".join(found)))).encode()
+
+
+def certificates_in(content: bytes) -> list[str]:
+    """Return the certificates in a PEM text, each with its lines of dashes."""
+    return _CERTIFICATE.findall(content.decode("ascii", "ignore"))
 
 
 def _blocks(content: bytes) -> frozenset[str]:
     """Return the certificates in a PEM text, whatever its line ends."""
-    found = _CERTIFICATE.findall(content.decode("ascii", "ignore"))
-    return frozenset("".join(each.split()) for each in found)
+    return frozenset("".join(each.split()) for each in certificates_in(content))
 
 
 @lru_cache(maxsize=8)
