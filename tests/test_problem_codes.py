@@ -13,7 +13,6 @@ from zconfig._endpoint.model import FAULTS
 MAKERS = {
     "Problem": 0,
     "reject": 0,
-    "FileError": 0,
     "InvalidName": 0,
     "ConfigProblem": 0,
     "_break": 2,

@@ -28,6 +28,7 @@ from zconfig._sources.files import (
     read_secret,
     read_text,
 )
+from zconfig.errors import Problem
 
 SECRET = "s3cret-pa55"
 
@@ -152,7 +153,7 @@ def test_a_bad_file_is_refused_by_its_code_and_nothing_of_it_is_told(tmp_path, m
     with pytest.raises(FileError) as caught:
         read_secret(path)
 
-    assert caught.value.code == code
+    assert caught.value.reason.code == code
     assert caught.value.__context__ is None
     told = "".join(
         traceback.TracebackException.from_exception(caught.value, capture_locals=True).format()
@@ -190,7 +191,7 @@ def test_a_file_that_this_user_may_not_read_is_unreadable(open_directory):
     ):
         read_secret(path)
 
-    assert caught.value.code == "unreadable"
+    assert caught.value.reason.code == "unreadable"
 
 
 def test_a_read_error_is_unreadable(tmp_path, monkeypatch):
@@ -202,7 +203,7 @@ def test_a_read_error_is_unreadable(tmp_path, monkeypatch):
     monkeypatch.setattr("builtins.open", fail)
     with pytest.raises(FileError) as caught:
         read_secret(path)
-    assert caught.value.code == "unreadable"
+    assert caught.value.reason.code == "unreadable"
 
 
 def test_a_file_that_would_block_is_not_regular(tmp_path, monkeypatch):
@@ -212,7 +213,7 @@ def test_a_file_that_would_block_is_not_regular(tmp_path, monkeypatch):
 
     with pytest.raises(FileError) as caught:
         read_secret(path)
-    assert caught.value.code == "not_regular"
+    assert caught.value.reason.code == "not_regular"
 
 
 def test_a_file_whose_server_forgot_it_is_unreadable(tmp_path):
@@ -223,14 +224,14 @@ def test_a_file_whose_server_forgot_it_is_unreadable(tmp_path):
 
     with pytest.raises(FileError) as caught, mock.patch.object(os, "fstat", fail):
         read_secret(path)
-    assert caught.value.code == "unreadable"
+    assert caught.value.reason.code == "unreadable"
 
 
 @pytest.mark.parametrize("path", ["with\0nul", "with\ud800surrogate"])
 def test_a_path_that_no_file_can_have_is_missing(path):
     with pytest.raises(FileError) as caught:
         read_secret(path)
-    assert caught.value.code == "missing"
+    assert caught.value.reason.code == "missing"
 
 
 def test_no_descriptor_is_left_open(tmp_path):
@@ -300,7 +301,7 @@ def test_a_symlink_must_not_lead_out_of_the_directory(tmp_path, target):
     with pytest.raises(FileError) as caught:
         read_secret(directory / "token", directory=directory)
 
-    assert caught.value.code == "outside_directory"
+    assert caught.value.reason.code == "outside_directory"
 
 
 def test_a_directory_that_becomes_a_link_to_the_outside_is_found_out(tmp_path, monkeypatch):
@@ -323,7 +324,7 @@ def test_a_directory_that_becomes_a_link_to_the_outside_is_found_out(tmp_path, m
     with pytest.raises(FileError) as caught:
         read_secret(directory / "prod" / "token", directory=directory)
 
-    assert caught.value.code == "outside_directory"
+    assert caught.value.reason.code == "outside_directory"
 
 
 def test_where_there_is_no_proc_a_link_still_must_not_lead_out(tmp_path, monkeypatch):
@@ -340,7 +341,7 @@ def test_where_there_is_no_proc_a_link_still_must_not_lead_out(tmp_path, monkeyp
     assert read_secret(directory / "uri", directory=directory).value == "http://db"
     with pytest.raises(FileError) as caught:
         read_secret(directory / "token", directory=directory)
-    assert caught.value.code == "outside_directory"
+    assert caught.value.reason.code == "outside_directory"
 
 
 def test_a_loop_in_a_directory_is_a_loop(tmp_path):
@@ -349,7 +350,7 @@ def test_a_loop_in_a_directory_is_a_loop(tmp_path):
     with pytest.raises(FileError) as caught:
         read_secret(tmp_path / "token", directory=tmp_path)
 
-    assert caught.value.code == "loop"
+    assert caught.value.reason.code == "loop"
 
 
 def test_a_symlink_may_lead_anywhere_if_no_directory_is_given(tmp_path):
@@ -444,7 +445,7 @@ def test_a_file_of_a_stranger_is_refused_where_it_was_found_and_told_of_where_na
     with pytest.raises(FileError, match="another user owns the file") as caught:
         read_file(path, named=False)
 
-    assert caught.value.code == "foreign_owner"
+    assert caught.value.reason.code == "foreign_owner"
     assert codes(read_file(path)) == [("foreign_owner", "warning")]
 
 
@@ -457,7 +458,7 @@ def test_a_link_of_a_stranger_is_one_of_his_files(tmp_path, read_file):
     with pytest.raises(FileError) as caught:
         read_file(path, named=False)
 
-    assert caught.value.code == "foreign_owner"
+    assert caught.value.reason.code == "foreign_owner"
 
 
 @by_root
@@ -470,7 +471,7 @@ def test_a_file_is_not_vouched_for_by_the_directory_that_its_link_leads_to(tmp_p
     with pytest.raises(FileError) as caught:
         read_file(tmp_path / "file", named=False)
 
-    assert caught.value.code == "foreign_owner"
+    assert caught.value.reason.code == "foreign_owner"
 
 
 @by_root
@@ -569,7 +570,7 @@ def test_a_dotenv_file_may_be_larger_than_a_secret(tmp_path):
 
 
 def test_a_file_error_becomes_a_problem_and_survives_pickling():
-    error = FileError("missing", "the file does not exist", "create it")
+    error = FileError(Problem("missing", "the file does not exist", "create it"))
     origin = Origin("environment", "ZILLIZ_TOKEN_FILE")
 
     assert str(error.problem(origin)) == (

@@ -152,7 +152,7 @@ def test_a_directory_that_never_stands_still_is_given_up(tmp_path):
     with pytest.raises(FileError) as caught:
         read_generation(tmp_path, read)
 
-    assert (caught.value.code, len(attempts)) == ("changing", ATTEMPTS)
+    assert (caught.value.reason.code, len(attempts)) == ("changing", ATTEMPTS)
 
 
 def test_a_plain_directory_is_read_once_where_it_is(tmp_path):
@@ -176,7 +176,7 @@ def test_what_is_no_directory_is_an_error(tmp_path, name, code):
     with pytest.raises(FileError) as caught:
         list_names(tmp_path / name)
 
-    assert caught.value.code == code
+    assert caught.value.reason.code == code
     assert caught.value.__context__ is None
 
 

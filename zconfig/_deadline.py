@@ -1,10 +1,15 @@
-"""How long to go on trying to connect: instants are monotonic, durations are seconds."""
+"""How long to go on, and to wait: instants are monotonic, durations are seconds."""
 
 from __future__ import annotations
 
 import random
+import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 _FIRST_BACKOFF_S = 0.4
 _LONGEST_BACKOFF_S = 3.0
@@ -72,3 +77,19 @@ def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:
     """
     ceiling_s = min(longest_s, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
     return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret
+
+
+def run_in_time(work: Callable[[], T], timeout_s: float, name: str) -> T:
+    """Return a function's result, from a daemon thread that is given up after some seconds.
+
+    Args:
+        work: Raises nothing; it may go on after that, as long as the process does.
+        timeout_s: Seconds to wait.
+        name: The thread's name.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    done: Future[T] = Future()
+    threading.Thread(target=lambda: done.set_result(work()), name=name, daemon=True).start()
+    return done.result(timeout_s)

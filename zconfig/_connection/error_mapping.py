@@ -145,7 +145,8 @@ class ErrorMapper(NamedTuple):
         if isinstance(failure, LiteError):
             return self.error(Diagnosis(EmbeddedServerError, failure.reason, remedy=failure.remedy))
         if isinstance(failure, FileError):  # a TLS file that was readable a moment ago
-            return self.error(Diagnosis(TLSMaterialError, failure.message, remedy=failure.remedy))
+            reason = failure.reason
+            return self.error(Diagnosis(TLSMaterialError, reason.message, remedy=reason.remedy))
         return self.error(self._diagnose(failure.code(), self._mask(failure.details() or "")))
 
     def error(self, diagnosis: Diagnosis) -> ConnectError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import queue
 import re
 import socket
-import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from zconfig._deadline import run_in_time
 from zconfig._diagnosis.model import StageError
 from zconfig._endpoint import proxy_address, proxy_name
 from zconfig._redaction import evidence, secrets_in
@@ -111,13 +111,9 @@ def resolve_host(host: str, port: int, timeout: float) -> tuple[Address, ...]:
     Raises:
         StageError: If there is no such name, or no answer.
     """
-    answers: queue.SimpleQueue[tuple[Address, ...] | StageError] = queue.SimpleQueue()
-    threading.Thread(
-        target=lambda: answers.put(_look_up(host, port)), name="zconfig-resolver", daemon=True
-    ).start()
     try:
-        answer = answers.get(timeout=timeout)
-    except queue.Empty:
+        answer = run_in_time(partial(_look_up, host, port), timeout, "zconfig-resolver")
+    except TimeoutError:
         raise StageError(NameTimeoutError, f"{host}: no answer in {timeout:.2f} s") from None
     if isinstance(answer, StageError):
         raise answer

@@ -110,7 +110,7 @@ class _File(NamedTuple):
         try:
             return read_pem(self.path, kind)
         except FileError as error:
-            failure = self.unusable(error.message, error.remedy)
+            failure = self.unusable(error.reason.message, error.reason.remedy)
         raise failure
 
 

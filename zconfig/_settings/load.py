@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -96,7 +96,7 @@ def load(  # noqa: PLR0913 - what is read, and what is not
     started = time.perf_counter()
     given = given or {}
     process = Origin("process", "environment")
-    environment = guarded(partial(read_environment, environ), partial(failed_at, process))
+    environment = _guarded(process, read_environment, environ)
     early = read_options(environment.entries, given)
     near = [environment, *_read_dotenvs(environ, directory, early)]
     results, milvus = map(list, zip(*map(split_milvus, near), strict=True))
@@ -109,6 +109,12 @@ def load(  # noqa: PLR0913 - what is read, and what is not
     read = read._replace(problems=(*read.problems, *late, *misspelt))
     configuration = _assemble(results, read, environ, directory, started)
     return replace(configuration, remote=from_afar)
+
+
+def _guarded(
+    origin: Origin, read: Callable[..., SourceResult], *args: Any, **kwargs: Any
+) -> SourceResult:
+    return guarded(partial(read, *args, **kwargs), partial(failed_at, origin))
 
 
 def _read_dotenvs(
@@ -130,8 +136,9 @@ def _read_dotenv(
         return absent(name)
     from zconfig._sources.dotenv import read_dotenv
 
-    read = partial(read_dotenv, path, environ, shown=name, named=named)
-    return guarded(read, partial(failed_at, Origin("dotenv", name)))._replace(named=named)
+    origin = Origin("dotenv", name)
+    result = _guarded(origin, read_dotenv, path, environ, shown=name, named=named)
+    return result._replace(named=named)
 
 
 def _is_absent(path: Path) -> bool:
@@ -179,9 +186,9 @@ def _read_others(
 
         option = Origin("environment", "SERVICE_BINDING_ROOT")
         path = anchored(root, directory)
-        bindings = partial(read_service_bindings, path, aliases=aliases, shown=root)
-        failed = partial(failed_at, Origin("service binding", root))
-        yield _expected(guarded(bindings, failed), option, severity="warning")
+        binding = Origin("service binding", root)
+        result = _guarded(binding, read_service_bindings, path, aliases=aliases, shown=root)
+        yield _expected(result, option, severity="warning")
 
 
 def _aliases_in(results: Iterable[SourceResult]) -> frozenset[str]:
@@ -197,12 +204,9 @@ def _read_secrets(
         return absent(name)
     from zconfig._sources.secrets_dir import read_secrets_dir
 
-    fields = frozenset(VOCABULARY)
-    read = partial(
-        read_secrets_dir, path, field_names=fields, aliases=aliases, named=named, shown=name
-    )
-    failed = partial(failed_at, Origin("secrets directory", name))
-    return guarded(read, failed)._replace(named=named)
+    origin, fields = Origin("secrets directory", name), frozenset(VOCABULARY)
+    arguments = {"field_names": fields, "aliases": aliases, "named": named, "shown": name}
+    return _guarded(origin, read_secrets_dir, path, **arguments)._replace(named=named)
 
 
 def has_remote(options: LoaderOptions) -> bool:
@@ -358,7 +362,7 @@ def _is_unread(entry: Entry) -> bool:
 
 def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple[Problem, ...]]:
     """Read the file that a `_FILE` variable names."""
-    result = guarded(partial(_named_file, directory, entry), partial(failed_at, entry.origin))
+    result = _guarded(entry.origin, _named_file, directory, entry)
     return next(iter(result.entries), None), result.problems
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -301,12 +301,29 @@ def failed_at(origin: Origin, kind: str) -> SourceResult:
         "report it as a fault of zconfig, with what is written there",
         origin=origin,
     )
-    return SourceResult(origin.key, problems=(problem,), files=(FileStatus(origin.key, "refused"),))
+    return refused(origin.key, problem)
 
 
 def absent(path: str) -> SourceResult:
     """Return the reading of a file or directory that does not exist, which is no problem."""
     return SourceResult(path, files=(FileStatus(path, "absent"),))
+
+
+def refused(path: str, *problems: Problem) -> SourceResult:
+    """Return the reading of a file or directory that cannot be used."""
+    return SourceResult(path, problems=problems, files=(FileStatus(path, "refused"),))
+
+
+def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
+    """Return several readings as one."""
+    parts = tuple(results)
+    return SourceResult(
+        name,
+        tuple(entry for part in parts for entry in part.entries),
+        tuple(problem for part in parts for problem in part.problems),
+        tuple(file for part in parts for file in part.files),
+        tuple(origin for part in parts for origin in part.foreign),
+    )
 
 
 def is_text(value: str) -> bool:

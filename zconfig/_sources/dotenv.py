@@ -20,7 +20,6 @@ from zconfig._sources.base import (
     Entry,
     FileStatus,
     SourceResult,
-    absent,
     is_read,
     is_text,
     oddities,
@@ -35,7 +34,7 @@ from zconfig._sources.expansion import (
     referenced_in,
     too_long,
 )
-from zconfig._sources.files import MAX_DOTENV_BYTES, FileError, located, read_text
+from zconfig._sources.files import MAX_DOTENV_BYTES, FileError, located, read_text, unread
 from zconfig.errors import Problem
 
 _SOURCE = "dotenv"
@@ -66,7 +65,7 @@ def read_dotenv(
     try:
         text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv", named=named)
     except FileError as error:
-        return _unread(error, shown)
+        return unread(error, Origin(_SOURCE, shown))
     problems = located(text.warnings, Origin(_SOURCE, shown))
     contents = _Contents(environ, shown, referenced_in(text.value))
     for assignment in parse_lines(text.value):
@@ -79,13 +78,6 @@ def read_dotenv(
         tuple(contents.foreign),
         tuple(contents.places),
     )
-
-
-def _unread(error: FileError, shown: str) -> SourceResult:
-    if error.code == "missing":
-        return absent(shown)
-    problem = error.problem(Origin(_SOURCE, shown))
-    return SourceResult(shown, problems=(problem,), files=(FileStatus(shown, "refused"),))
 
 
 class _Contents:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden
-from zconfig._sources.base import is_text
+from zconfig._sources.base import SourceResult, absent, is_text, refused
 from zconfig.errors import Problem
 
 FileKind = Literal["secret", "dotenv", "certificates", "key"]
@@ -197,23 +197,25 @@ class FileError(Exception):
     """A file that cannot be used; holds nothing of its content, nor its path.
 
     Args:
-        code: Stable identifier, e.g. `not_regular`.
-        message: What is wrong, in lower case.
-        remedy: One thing to do.
+        reason: What is wrong; its origin is not set.
     """
 
-    def __init__(self, code: str, message: str, remedy: str) -> None:
-        self.code = code
-        self.message = message
-        self.remedy = remedy
-        super().__init__(code, message, remedy)
+    def __init__(self, reason: Problem) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.remedy}"
+        return f"{self.reason.message}; {self.reason.remedy}"
 
     def problem(self, origin: Origin) -> Problem:
         """Return the problem this is for the value at `origin`."""
-        return Problem(self.code, self.message, self.remedy, origin=origin)
+        return replace(self.reason, origin=origin)
+
+
+def unread(error: FileError, origin: Origin) -> SourceResult:
+    """Return the reading of a place that cannot be read; that it does not exist is no problem."""
+    is_absent = error.reason.code == "missing"
+    return absent(origin.key) if is_absent else refused(origin.key, error.problem(origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,27 +223,14 @@ class FileText:
     """The text of a file.
 
     Args:
-        value: All of it, without a byte order mark.
+        value: All of it, without a byte order mark; of a secret, without its line end.
         warnings: What is questionable about the file; their origin is not set.
+        had_line_end: Whether one line end of a secret was taken away.
     """
 
     value: Hidden
     warnings: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SecretText:
-    """The secret in a file.
-
-    Args:
-        value: The text without its line end.
-        had_line_end: Whether one line end was taken away.
-        warnings: What is questionable about the file; their origin is not set.
-    """
-
-    value: Hidden
-    had_line_end: bool
-    warnings: tuple[Problem, ...] = ()
+    had_line_end: bool = False
 
 
 def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...]:
@@ -249,9 +238,7 @@ def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...
     return tuple(replace(warning, origin=origin) for warning in warnings)
 
 
-def read_secret(
-    path: Path | str, *, directory: Path | None = None, named: bool = True
-) -> SecretText:
+def read_secret(path: Path | str, *, directory: Path | None = None, named: bool = True) -> FileText:
     r"""Read the secret that a file holds.
 
     One trailing line end (`\n` or `\r\n`) is not part of it; all other white space is.
@@ -268,7 +255,7 @@ def read_secret(
         path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory, named=named
     )
     value = _without_line_end(text.value)
-    return SecretText(value, value != text.value, text.warnings)
+    return FileText(value, text.warnings, value != text.value)
 
 
 def _without_line_end(text: Hidden) -> Hidden:
@@ -307,7 +294,7 @@ def read_text(
     except ValueError:  # a NUL byte, or what the file system's encoding cannot say
         outcome = _MISSING
     if isinstance(outcome, Problem):
-        raise _error(outcome)
+        raise FileError(outcome)
     return outcome
 
 
@@ -404,7 +391,7 @@ def _too_large(limit_bytes: int) -> Problem:
 
 def file_error(error: OSError) -> FileError:
     """Return why a file could not be opened or read."""
-    return _error(_explain(error))
+    return FileError(_explain(error))
 
 
 def _explain(error: OSError) -> Problem:
@@ -413,7 +400,3 @@ def _explain(error: OSError) -> Problem:
         return Problem("unreadable", "this is no path: it is too long", "write the path of a file")
     reason = os.strerror(error.errno or 0).lower()
     return known or Problem("unreadable", f"it cannot be read ({reason})", "let this user read it")
-
-
-def _error(problem: Problem) -> FileError:
-    return FileError(problem.code, problem.message, problem.remedy)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import queue
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
+from zconfig._deadline import run_in_time
 from zconfig._origin import Origin, printable
 from zconfig._redaction import Hidden, Secret, redact_uri
 from zconfig._sources.base import (
@@ -19,12 +18,12 @@ from zconfig._sources.base import (
     guarded,
     is_key,
     is_text,
+    joined,
     normalize_key,
     plain,
 )
 from zconfig._sources.environment import EnvironmentView
 from zconfig._sources.files import located
-from zconfig._sources.secrets_dir import joined
 from zconfig.errors import Problem, install_command
 
 if TYPE_CHECKING:
@@ -45,15 +44,10 @@ def read_in_time(
         read: Reads the source; what it raises is a failure, whatever it is.
         failed: Makes a reading of the kind of a failure.
     """
-    answers: queue.SimpleQueue[SourceResult] = queue.SimpleQueue()
-
-    def answer() -> None:
-        answers.put(guarded(read, failed, catch=BaseException))
-
-    threading.Thread(target=answer, name="zconfig-source", daemon=True).start()
     try:
-        return answers.get(timeout=LIMIT_S)
-    except queue.Empty:
+        work = partial(guarded, read, failed, catch=BaseException)
+        return run_in_time(work, LIMIT_S, "zconfig-source")
+    except TimeoutError:
         return failed(f"no answer in {LIMIT_S:g} s")
 
 

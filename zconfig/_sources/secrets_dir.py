@@ -22,13 +22,17 @@ from zconfig._sources.base import (
     Entry,
     FileStatus,
     SourceResult,
-    absent,
+    joined,
     normalize_key,
     plain,
+    refused,
     spellings,
 )
-from zconfig._sources.files import FileError, file_error, located, read_secret
+from zconfig._sources.files import FileError, file_error, located, read_secret, unread
 from zconfig.errors import Problem
+
+_CHANGING = Problem("changing", "the directory changed each time it was read", "try again later")
+_NOT_DIRECTORY = Problem("not_directory", "this is not a directory", "give a directory")
 
 ATTEMPTS = 50
 """Volumes change about once a minute, so a second attempt is rare; the rest is for safety."""
@@ -53,7 +57,7 @@ def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> So
         if isinstance(outcome, FileError):
             raise outcome
         return outcome
-    raise FileError("changing", "the directory changed each time it was read", "try again later")
+    raise FileError(_CHANGING)
 
 
 def _current(directory: Path) -> Path:
@@ -83,7 +87,7 @@ def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
     try:
         names = [path.name for path in directory.iterdir()]
     except NotADirectoryError:
-        error = FileError("not_directory", "this is not a directory", "give a directory")
+        error = FileError(_NOT_DIRECTORY)
     except OSError as reason:
         if wanted and isinstance(reason, PermissionError) and _may_enter(directory):
             return [name for name in wanted if os.path.lexists(directory / name)]
@@ -145,8 +149,7 @@ def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> Sourc
     try:
         secret = read_secret(file.path, directory=directory, named=file.named)
     except FileError as error:
-        refused = FileStatus(file.shown, "refused")
-        return SourceResult(file.shown, problems=(error.problem(origin),), files=(refused,))
+        return refused(file.shown, error.problem(origin))
     return SourceResult(
         file.shown,
         (Entry(file.key, Secret(secret.value), origin, secret.had_line_end),),
@@ -173,30 +176,11 @@ def read_directory(
     try:
         result = read_generation(path, read)
     except FileError as error:
-        return _unread(error, shown, source)
+        return unread(error, Origin(source, shown))
     seen = FileStatus(shown, "read" if may_list(path) else "tried by name")
     unlisted = named and seen.state != "read"
     problems = located((_UNLISTED,), Origin(source, shown)) if unlisted else ()
     return joined(shown, (SourceResult(shown, problems=problems, files=(seen,)), result))
-
-
-def _unread(error: FileError, shown: str, source: str) -> SourceResult:
-    if error.code == "missing":
-        return absent(shown)
-    problem = error.problem(Origin(source, shown))
-    return SourceResult(shown, problems=(problem,), files=(FileStatus(shown, "refused"),))
-
-
-def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
-    """Return several readings as one."""
-    parts = tuple(results)
-    return SourceResult(
-        name,
-        tuple(entry for part in parts for entry in part.entries),
-        tuple(problem for part in parts for problem in part.problems),
-        tuple(file for part in parts for file in part.files),
-        tuple(origin for part in parts for origin in part.foreign),
-    )
 
 
 _SOURCE = "secrets directory"
@@ -277,9 +261,8 @@ class _Tree:
         except FileError as error:
             shown = self._shown(path.name)
             # A directory that cannot be listed is somebody else's, as far as can be told.
-            ours = error.code == "changing" or normalize_key(path.name).startswith(PREFIX)
-            problems = (error.problem(Origin(_SOURCE, shown)),) if ours else ()
-            return SourceResult(path.name, problems=problems, files=(FileStatus(shown, "refused"),))
+            ours = error.reason.code == "changing" or normalize_key(path.name).startswith(PREFIX)
+            return refused(shown, *(error.problem(Origin(_SOURCE, shown)),) if ours else ())
 
     def _fields(self, current: Path, name: str) -> SourceResult:
         prefix = f"{PREFIX}{normalize_key(name).removeprefix(PREFIX)}_"

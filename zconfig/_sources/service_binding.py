@@ -12,11 +12,18 @@ from pathlib import Path
 
 from zconfig._origin import Origin, printable
 from zconfig._redaction import Hidden, Secret
-from zconfig._sources.base import PREFIX, Entry, FileStatus, SourceResult, normalize_key, spellings
+from zconfig._sources.base import (
+    PREFIX,
+    Entry,
+    SourceResult,
+    joined,
+    normalize_key,
+    refused,
+    spellings,
+)
 from zconfig._sources.files import MAX_PEM_BYTES, FileError, FileKind, read_secret, read_text
 from zconfig._sources.secrets_dir import (
     SecretFile,
-    joined,
     list_names,
     read_directory,
     read_generation,
@@ -101,13 +108,12 @@ class _Binding:
             return self._unread(error)
 
     def _unread(self, error: FileError) -> SourceResult:
-        if error.code in {"not_directory", "missing"}:
+        if error.reason.code in {"not_directory", "missing"}:
             return SourceResult(self.name)
         problem = error.problem(Origin(_SOURCE, self._shown("")))
-        if error.code != "changing":  # it may be another service's
+        if error.reason.code != "changing":  # it may be another service's
             problem = replace(problem, severity="warning")
-        refused = FileStatus(self._shown(""), "refused")
-        return SourceResult(self.name, problems=(problem,), files=(refused,))
+        return refused(self._shown(""), problem)
 
     def _generation(self, current: Path) -> SourceResult:
         names = list_names(current, _ENTRIES)
