@@ -51,12 +51,14 @@ def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> So
     """
     for _ in range(ATTEMPTS):
         current = _current(directory)
-        outcome = _attempt(read, current)
-        if _current(directory) != current:
-            continue
-        if isinstance(outcome, FileError):
-            raise outcome
-        return outcome
+        try:
+            result = read(current)
+        except FileError:
+            if _current(directory) == current:
+                raise
+        else:
+            if _current(directory) == current:
+                return result
     raise FileError(_CHANGING)
 
 
@@ -65,13 +67,6 @@ def _current(directory: Path) -> Path:
         return directory / (directory / "..data").readlink()
     except (OSError, ValueError):  # mostly there is no such link
         return directory
-
-
-def _attempt(read: Callable[[Path], SourceResult], current: Path) -> SourceResult | FileError:
-    try:
-        return read(current)
-    except FileError as error:
-        return error
 
 
 def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
@@ -120,41 +115,28 @@ _UNLISTED = Problem(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SecretFile:
-    """A file that is wanted.
+def read_secret_file(
+    key: str, path: Path, origin: Origin, *, directory: Path, named: bool = True
+) -> SourceResult:
+    """Read one file; a bad one is one problem.
 
     Args:
         key: The key whose value it holds.
         path: Where it is at present.
-        shown: Its path as the user would write it.
-        named: Whether somebody named its directory.
-    """
-
-    key: str
-    path: Path
-    shown: str
-    named: bool = True
-
-
-def read_secret_file(file: SecretFile, *, directory: Path, source: str) -> SourceResult:
-    """Read one file; a bad one is one problem.
-
-    Args:
-        file: The file.
+        origin: Where it is, as the user would write it.
         directory: The directory it must not lead out of.
-        source: The kind of source, for the origin.
+        named: Whether somebody named that directory.
     """
-    origin = Origin(source, printable(file.key), file.shown)
+    shown = str(origin.path)
     try:
-        secret = read_secret(file.path, directory=directory, named=file.named)
+        secret = read_secret(path, directory=directory, named=named)
     except FileError as error:
-        return refused(file.shown, error.problem(origin))
+        return refused(shown, error.problem(origin))
     return SourceResult(
-        file.shown,
-        (Entry(file.key, Secret(secret.value), origin, secret.had_line_end),),
+        shown,
+        (Entry(key, Secret(secret.value), origin, secret.had_line_end),),
         located(secret.warnings, origin),
-        (FileStatus(file.shown, "read"),),
+        (FileStatus(shown, "read"),),
     )
 
 
@@ -273,8 +255,8 @@ class _Tree:
         return joined(name, files)
 
     def _file(self, path: Path, key: str, name: str) -> SourceResult:
-        file = SecretFile(key, path, self._shown(name), self.named)
-        return read_secret_file(file, directory=self.root, source=_SOURCE)
+        origin = Origin(_SOURCE, printable(key), self._shown(name))
+        return read_secret_file(key, path, origin, directory=self.root, named=self.named)
 
     def _shown(self, name: str) -> str:
         return printable(str(Path(self.shown, name)))

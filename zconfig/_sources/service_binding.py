@@ -23,7 +23,6 @@ from zconfig._sources.base import (
 )
 from zconfig._sources.files import MAX_PEM_BYTES, FileError, FileKind, read_secret, read_text
 from zconfig._sources.secrets_dir import (
-    SecretFile,
     list_names,
     read_directory,
     read_generation,
@@ -162,11 +161,11 @@ class _Binding:
         return parts._replace(entries=(uri,))
 
     def _file(self, path: Path, field: str) -> SourceResult:
-        file = SecretFile(self._key(field), path, self._shown(path.name))
-        return read_secret_file(file, directory=self.root, source=_SOURCE)
+        origin = self._origin(field, path)
+        return read_secret_file(origin.key, path, origin, directory=self.root)
 
     def _pem(self, field: str, path: Path) -> SourceResult:
-        origin = Origin(_SOURCE, self._key(field), self._shown(path.name))
+        origin = self._origin(field, path)
         kind: FileKind = "key" if field == "TLS_KEY" else "certificates"
         try:
             read_text(path, limit_bytes=MAX_PEM_BYTES, kind=kind, directory=self.root)
@@ -174,10 +173,11 @@ class _Binding:
             return SourceResult(self.name, problems=(error.problem(origin),))
         # The path that outlives a rotation, not that of the present generation.
         stable = Path(self.root, self.name, path.name)
-        return SourceResult(self.name, (Entry(self._key(field), Secret(stable), origin),))
+        return SourceResult(self.name, (Entry(origin.key, Secret(stable), origin),))
 
-    def _key(self, field: str) -> str:
-        return printable(f"{PREFIX}{normalize_key(self.name)}_{field}")
+    def _origin(self, field: str, path: Path) -> Origin:
+        key = printable(f"{PREFIX}{normalize_key(self.name)}_{field}")
+        return Origin(_SOURCE, key, self._shown(path.name))
 
     def _shown(self, name: str) -> str:
         return printable(str(Path(self.root_shown, self.name, name)))
