@@ -277,7 +277,10 @@ def from_arguments(
     given = {name: each for name, each in arguments.items() if name in PARAMETERS}
     given = {name: each for name, each in given.items() if each is not None and each != ""}
     if not has_endpoint(given):
-        raise ConfigurationError([_placeless(alias, call)])
+        origin, remedy = Origin("code", "uri", path=call), "pass uri, address, or host and port"
+        raise ConfigurationError(
+            [Problem("missing_uri", "is missing", remedy, alias, "uri", origin)]
+        )
     layer = Layer(call, {alias: tuple(_declared(given, call, place))})
     resolution = resolve_layers([layer], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
@@ -285,7 +288,9 @@ def from_arguments(
     if problems:
         raise ConfigurationError(problems)
     if given.get("secure") and not settings[alias].uri.secure:
-        raise ConfigurationError([_no_tls(alias, call)])
+        origin, what = Origin("code", "secure", path=call), "is True, and a path has no TLS"
+        problem = Problem("tls_on_plaintext", what, "leave it out", alias, None, origin)
+        raise ConfigurationError([problem])
     return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
 
 
@@ -399,18 +404,6 @@ def _refused_option(name: str, call: str) -> Problem | None:
         remedy = "leave it out"
     what = "is not an option of a client, which is connected as its alias is"
     return Problem("unknown_argument", what, remedy, origin=Origin("code", name, path=call))
-
-
-def _no_tls(alias: str, call: str) -> Problem:
-    what, remedy = "is True, and a path has no TLS", "leave it out"
-    origin = Origin("code", "secure", path=call)
-    return Problem("tls_on_plaintext", what, remedy, alias, None, origin)
-
-
-def _placeless(alias: str, call: str) -> Problem:
-    remedy = "pass uri, address, or host and port"
-    origin = Origin("code", "uri", path=call)
-    return Problem("missing_uri", "is missing", remedy, alias, "uri", origin)
 
 
 def _declared(arguments: Mapping[str, Any], call: str, place: Origin | None) -> Iterator[Setting]:

@@ -176,7 +176,8 @@ def _fields(
     uri = configuration.provenance.get((alias, "uri"))
     for field in ConnectionSettings.model_fields:
         declared = configuration.provenance.get((alias, field))
-        part = "userinfo" if declared and uri and _is_part(field, declared, uri) else None
+        is_part = field in CREDENTIALS and declared and uri and declared.origin == uri.origin
+        part = "userinfo" if is_part else None
         if field == "db_name" and declared is None and settings and settings.uri.db_name:
             declared, part = uri, "path"
         value = getattr(settings, field) if settings else _alone(declared)
@@ -192,10 +193,6 @@ def _fields(
             empty=tuple(empty[field]),
             fingerprint=_fingerprint(settings, field, value, had_line_end=line_end),
         )
-
-
-def _is_part(field: str, declared: Setting, uri: Setting) -> bool:
-    return field in CREDENTIALS and declared.origin == uri.origin
 
 
 def _default(field: str, settings: ConnectionSettings | None) -> str | None:
