@@ -51,8 +51,10 @@ from tests.support.servers import RealMilvus
 from zconfig import errors
 from zconfig._channel import messages
 from zconfig._cli.app import zconfig as command
-from zconfig._cli.inspect import explanation_json, explanation_table
-from zconfig._cli.render import render_github, render_json, render_table
+from zconfig._cli.inspect import explanation_table
+from zconfig._cli.options import FORMATS
+from zconfig._cli.render import render_json
+from zconfig._cli.render import rendered as rendered_report
 from zconfig._cli.report import checked, listed
 from zconfig._connection.attempt import Attempt
 from zconfig._connection.error_mapping import probe_target
@@ -283,8 +285,8 @@ def printed_of(connections: Connections) -> Iterator[str]:
     """Yield what the command prints without connecting anything, and what it is made of."""
     explanation, report = connections.explain(), listed(connections)
     yield from (*serialised(explanation), *serialised(report), report.summary())
-    yield from (render(report) for render in (render_table, render_json, render_github))
-    yield from (explanation_json(explanation), explanation_table(explanation))
+    yield from (rendered_report(report, each, "list") for each in FORMATS)
+    yield from (render_json(explanation), explanation_table(explanation))
 
 
 class Log(logging.Handler):
@@ -610,7 +612,7 @@ def test_nothing_that_explains_or_lists_shows_a_secret(source: str, tmp_path: Pa
     connections = connections_of(environ, tmp_path, Log())
     assert connections.configuration.errors == ()
     assert MASK in explanation_table(connections.explain("default"))
-    assert MASK in explanation_json(connections.explain("default"))
+    assert MASK in render_json(connections.explain("default"))
     assert_no_canary(*printed_of(connections), *shown_by(connections))
     above = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_API_KEY": f"{CANARY}-2"}
     connections = connections_of(environ | above, tmp_path, Log())
@@ -943,7 +945,7 @@ def test_no_failed_connect_shows_a_secret(
         connections = connections_of(declared(uri), tmp_path, log)
         assert_fails_quietly(connections, log, connections.autoconnect)
         report = checked(connections, (), wait=None, timeout=None)
-    assert_no_canary(*(render(report) for render in (render_table, render_json, render_github)))
+    assert_no_canary(*(rendered_report(report, each, "check") for each in FORMATS))
     assert "zconfig.connection.failed" in "".join(log.texts)
 
 

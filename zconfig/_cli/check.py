@@ -19,6 +19,7 @@ from zconfig import events
 from zconfig._channel.interruptible import run_concurrently
 from zconfig._cli.exit import catch_sigint, finish, tell
 from zconfig._cli.options import (
+    Format,
     Session,
     epilog,
     output,
@@ -28,10 +29,9 @@ from zconfig._cli.options import (
     with_timeout,
 )
 from zconfig._cli.progress import is_wanted, shown
-from zconfig._cli.render import Format, render_json, render_watch, rendered, watch_parts
+from zconfig._cli.render import draw, render_json, rendered, watch_parts
 from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
 from zconfig._registry import Connections, registry_of
-from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.fields import LONGEST_S
 from zconfig.errors import ConnectError, ZConfigError
 
@@ -46,7 +46,7 @@ def budget_s(connections: Connections, timeout: float | None) -> float:
     return configured if timeout is None else timeout
 
 
-def waited(connections: Connections, aliases: Iterable[str], total_s: float) -> Report:
+def waited(connections: Connections, aliases: Collection[str], total_s: float) -> Report:
     """Wait until aliases, by default all, are connected, and report.
 
     What keeps a required alias from connecting for good ends it at once: a wrong configuration
@@ -58,28 +58,27 @@ def waited(connections: Connections, aliases: Iterable[str], total_s: float) -> 
         aliases: Which ones; all of them count as required then.
         total_s: Seconds to wait in all; with 0, one attempt each.
     """
-    named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
-    configuration = connections.configuration
-    is_doomed = not named and any(problem.alias is None for problem in configuration.errors)
+    errors = connections.configuration.errors
+    is_doomed = not aliases and any(problem.alias is None for problem in errors)
 
-    def attempt(names: Sequence[str]) -> Outcomes:
-        required = frozenset(named or names) - (frozenset() if named else configuration.optional)
+    def attempt(names: Sequence[str], optional: Collection[str]) -> Outcomes:
+        required = set(names).difference(optional)
         # Of what is configured wrongly, or not at all, this says why: there is nothing to dial.
         wrong = connections.attempt(*(name for name in names if name not in connections))
+        outcomes = {**dict.fromkeys(names), **wrong}
         if is_doomed or wrong.keys() & required:
-            return {**dict.fromkeys(names), **wrong}
-        known = (name for name in names if name in connections)
-        found = {**wrong, **_connected(connections, known, required, total_s)}
-        return {name: found[name] for name in names}
+            return outcomes
+        known = [name for name in names if name in connections]
+        return {**outcomes, **_connected(connections, known, required, total_s)}
 
-    return reported(connections, named, attempt)
+    return reported(connections, aliases, attempt)
 
 
 def _connected(
-    connections: Connections, aliases: Iterable[str], required: Collection[str], total_s: float
+    connections: Connections, names: Collection[str], required: Collection[str], total_s: float
 ) -> Outcomes:
     """Connect aliases in parallel, until a required one has failed for good."""
-    names, cancel = tuple(aliases), registry_of(connections).pool.cancel
+    cancel = registry_of(connections).pool.cancel
     is_hopeless = threading.Event()
 
     def attempt(alias: str) -> Outcome:
@@ -137,7 +136,6 @@ def _is_final(outcome: Outcome) -> bool:
 def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     session: Session,
     aliases: tuple[str, ...],
-    more: tuple[str, ...],
     timeout: float | None,
     wait: float | None,
     watch: float | None,
@@ -151,10 +149,9 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     with --format json an object a line. The exit code says how it was at the end.
     """
     _check_watch(watch, iterations, format_)
-    named = (*aliases, *more)
-    once = partial(checked, session.connections, named, wait=wait, timeout=timeout)
+    once = partial(checked, session.connections, aliases, wait=wait, timeout=timeout)
     reports = rounds(session.connections, once, watch or 0, iterations)
-    with shown(session, named):
+    with shown(session, aliases):
         report = once() if watch is None else next(reports)
     if watch is None:
         finish(session, report, rendered(report, format_, "check"))
@@ -208,7 +205,8 @@ def show_each(
 
     def write(report: Report) -> None:
         one_line = render_json(report, indent=None)
-        tell(session, report, one_line if format_ == "json" else render_watch(report))
+        text = one_line if format_ == "json" else f"{draw(watch_parts(report))}\n"
+        tell(session, report, text)
 
     is_live = format_ == "table" and is_wanted(session, Console())
     last = first
@@ -254,7 +252,6 @@ def _drawn() -> Iterator[Callable[[Report], None]]:
 def wait(
     session: Session,
     aliases: tuple[str, ...],
-    more: tuple[str, ...],
     timeout: float | None,
     format_: Format,
 ) -> None:
@@ -264,8 +261,7 @@ def wait(
     cannot mend, such as a wrong configuration or a refused password, ends it at once. An alias
     with REQUIRED=false gets one attempt.
     """
-    named = (*aliases, *more)
     total_s = budget_s(session.connections, timeout)
-    with shown(session, named, total_s=total_s):
-        report = waited(session.connections, named, total_s)
+    with shown(session, aliases, total_s=total_s):
+        report = waited(session.connections, aliases, total_s)
     finish(session, report, rendered(report, format_, "wait"))

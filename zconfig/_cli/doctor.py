@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import wait
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -17,6 +17,7 @@ from rich.text import Text
 from zconfig._channel.interruptible import begin
 from zconfig._cli.exit import finish
 from zconfig._cli.options import (
+    Format,
     Session,
     epilog,
     output,
@@ -27,17 +28,13 @@ from zconfig._cli.options import (
 )
 from zconfig._cli.progress import shown
 from zconfig._cli.render import (
-    Format,
     Part,
     annotation,
-    draw,
-    github_lines,
     new_table,
-    render_json,
-    render_junit,
+    rendered,
     unreported,
 )
-from zconfig._cli.report import Failure, Report, Row, checked
+from zconfig._cli.report import Failure, Report, Row, checked, copy_fields
 from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import HostEnvironment, StageResult, advisories, stages
 from zconfig._diagnosis.model import StageError
@@ -54,7 +51,6 @@ State = Literal["ok", "failed", "skipped"]
 # A probe is timed alone where it can be; one that hangs is not waited for.
 _HEAD_START_S = 0.5
 
-_STAGES = tuple(Stage)
 _SAID_BY_SERVER = (Stage.MILVUS, Stage.CREDENTIALS, Stage.DATABASE)
 # Where gRPC may fail though the probe, which went the same way a moment ago, did not.
 _TOLD_BY_GRPC = (Stage.MATERIAL, Stage.TLS, Stage.HTTP2, *_SAID_BY_SERVER)
@@ -130,7 +126,7 @@ def examined(
         _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)
         for row in report.aliases
     )
-    return Findings(tuple(examinations), report.problems, report.elapsed_ms, report.at)
+    return copy_fields(Findings, report, aliases=tuple(examinations))
 
 
 def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
@@ -160,63 +156,53 @@ def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
 def _examination(
     row: Row, spec: ConnectionSpec | None, results: tuple[StageResult, ...], load_ms: float
 ) -> Examination:
-    if spec is None or row.endpoint is None:
-        return _with(row, _until(Stage.PARSE, {}, row.failure))
-    passed = {
-        Stage.PARSE: Step(Stage.PARSE, "ok", row.origin or "", load_ms),
-        **_not_needed(spec),
-        **{each.stage: _probe_step(each) for each in results},
-        **_told_by_server(row, spec),
-    }
+    if spec is None:
+        steps = _until(Stage.PARSE, (), row.failure)
+        return copy_fields(Examination, row, stages=tuple(steps), warnings=())
+    passed = (
+        Step(Stage.PARSE, "ok", row.origin or "", load_ms),
+        *_not_needed(spec),
+        *map(_probe_step, results),
+        *_told_by_server(row, spec),
+    )
     failed = _failing_stage(row.failure, results) if row.failure else None
     steps = _until(failed, passed, row.failure)
     host_environment = HostEnvironment.detect(process_environment())
-    looked_after = advisories(probe_target(spec), results, host_environment, datetime.now(UTC))
-    named = (with_names(each, spec.name_of) for each in looked_after)
-    hinted = row.failure.hint if row.failure else ""
-    return _with(row, steps, (each for each in named if each not in hinted))
-
-
-def _with(row: Row, steps: Iterable[Step], warnings: Iterable[str] = ()) -> Examination:
-    values = {each.name: getattr(row, each.name) for each in fields(row)}
-    return Examination(**values, stages=tuple(steps), warnings=tuple(warnings))
+    found = advisories(probe_target(spec), results, host_environment, datetime.now(UTC))
+    hint = row.failure.hint if row.failure else ""
+    warnings = (with_names(each, spec.name_of) for each in found)
+    new = tuple(each for each in warnings if each not in hint)
+    return copy_fields(Examination, row, stages=tuple(steps), warnings=new)
 
 
 def _probe_step(result: StageResult) -> Step:
     return Step(result.stage, "ok" if result.ok else "failed", result.detail, result.elapsed_ms)
 
 
-def _not_needed(spec: ConnectionSpec) -> dict[Stage, Step]:
-    """Return the stages that a connection does not have, and why."""
-    endpoint = spec.endpoint
-    if endpoint.transport is TransportType.LITE:
-        dialed = dict.fromkeys((Stage.DNS, Stage.TCP, Stage.TLS, Stage.HTTP2), "embedded")
-        opened = Step(Stage.MATERIAL, "ok", endpoint.path or "")
-        return {Stage.MATERIAL: opened, **_skipped(dialed)}
-    reasons = {} if endpoint.secure else dict.fromkeys((Stage.MATERIAL, Stage.TLS), "plaintext")
-    if endpoint.transport is TransportType.UNIX:
+def _not_needed(spec: ConnectionSpec) -> Iterator[Step]:
+    """Yield the stages that a connection does not have, and why."""
+    transport, reasons = spec.endpoint.transport, dict[Stage, str]()
+    if transport is TransportType.LITE:
+        yield Step(Stage.MATERIAL, "ok", spec.endpoint.path or "")
+        reasons = dict.fromkeys((Stage.DNS, Stage.TCP, Stage.TLS, Stage.HTTP2), "embedded")
+    elif not spec.endpoint.secure:
+        reasons = dict.fromkeys((Stage.MATERIAL, Stage.TLS), "plaintext")
+    if transport is TransportType.UNIX:
         reasons[Stage.DNS] = "a Unix socket"
-    return _skipped(reasons)
+    yield from (Step(stage, "skipped", why) for stage, why in reasons.items())
 
 
-def _skipped(reasons: Mapping[Stage, str]) -> dict[Stage, Step]:
-    return {stage: Step(stage, "skipped", why) for stage, why in reasons.items()}
-
-
-def _told_by_server(row: Row, spec: ConnectionSpec) -> dict[Stage, Step]:
-    """Return what it means that the server accepted us."""
-    credentials = Step(Stage.CREDENTIALS, "skipped", "none are set, and none are wanted")
+def _told_by_server(row: Row, spec: ConnectionSpec) -> Iterator[Step]:
+    """Yield the stages that are passed where the server accepted us."""
+    yield Step(Stage.MILVUS, "ok", row.server_version or "it answered", row.round_trip_ms)
     if spec.endpoint.transport is TransportType.LITE:
-        credentials = Step(Stage.CREDENTIALS, "skipped", "Milvus Lite looks at none")
+        yield Step(Stage.CREDENTIALS, "skipped", "Milvus Lite looks at none")
     elif spec.credentials:
         user = spec.credentials.user
-        credentials = Step(Stage.CREDENTIALS, "ok", f"the user {user}" if user else "an API key")
-    seen = row.server_version or "it answered"
-    return {
-        Stage.MILVUS: Step(Stage.MILVUS, "ok", seen, row.round_trip_ms),
-        Stage.CREDENTIALS: credentials,
-        Stage.DATABASE: Step(Stage.DATABASE, "ok", spec.db_name),
-    }
+        yield Step(Stage.CREDENTIALS, "ok", f"the user {user}" if user else "an API key")
+    else:
+        yield Step(Stage.CREDENTIALS, "skipped", "none are set, and none are wanted")
+    yield Step(Stage.DATABASE, "ok", spec.db_name)
 
 
 def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
@@ -228,39 +214,21 @@ def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
     return met or (told if told in _TOLD_BY_GRPC else Stage.MILVUS)
 
 
-def _until(
-    failed: Stage | None, passed: Mapping[Stage, Step], failure: Failure | None
-) -> Iterator[Step]:
+def _until(failed: Stage | None, passed: Iterable[Step], failure: Failure | None) -> Iterator[Step]:
     """Yield the stages as they went, up to the one that failed; what comes after is skipped."""
-    end = _STAGES.index(failed) if failed else len(_STAGES)
-    for at, stage in enumerate(_STAGES):
-        step = passed.get(stage) if at <= end else None
+    steps = {step.stage: step for step in passed}
+    for stage in Stage:
+        step = steps.get(stage)
         if stage is failed and failure and (step is None or step.state != "failed"):
             seen = failure.detail or failure.problem or failure.message
             step = Step(stage, "failed", seen, failure.elapsed_ms)
         yield step or Step(stage, "skipped")
+        if stage is failed:
+            steps = {}
 
 
-_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
+_STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "warning": "yellow"}
 _SHORTEST_MS = 0.1
-
-
-def _rendered(findings: Findings, format_: Format) -> str:
-    match format_:
-        case "json":
-            return render_json(findings)
-        case "github":
-            return "\n".join((*github_lines(findings), *_annotations(findings)))
-        case "junit":
-            outputs = {each.alias: "\n".join(_lines(each)) for each in findings.aliases}
-            return render_junit(findings, "doctor", outputs)
-    return draw(_parts(findings))
-
-
-def _annotations(findings: Findings) -> Iterator[str]:
-    for each in findings.aliases:
-        for warning in each.warnings:
-            yield annotation("warning", f"{each.alias}: {warning}")
 
 
 def _lines(examination: Examination) -> Iterator[str]:
@@ -275,13 +243,16 @@ def _parts(findings: Findings) -> Iterator[Part]:
         yield _heading(examination)
         if examination.endpoint:
             yield _stages(examination)
-        remarks = _remarks(examination, findings)
+        remarks = Table.grid(padding=(0, 2))
+        for name, text in _remarks(examination, findings):
+            remarks.add_row(Text(name, _STYLES.get(name, "bold")), Text(text))
         if remarks.row_count:
             yield remarks
             yield Text("")
     yield from (Text(line) for line in unreported(findings))
     if len(findings.aliases) > 1:
-        yield Text(_summary(findings))
+        fine = sum(not each.failure for each in findings.aliases)
+        yield Text(f"{fine} of {len(findings.aliases)} connections are fine")
 
 
 def _heading(row: Row) -> Text:
@@ -308,38 +279,22 @@ def _time(step: Step) -> str:
     return "< 0.1 ms" if step.elapsed_ms < _SHORTEST_MS else f"{step.elapsed_ms:.1f} ms"
 
 
-def _remarks(examination: Examination, report: Report) -> Table:
-    """Return what went wrong, what to do about it, and what to look after."""
-    remarks = Table.grid(padding=(0, 2))
-    for name, text in _said_of(examination, report):
-        remarks.add_row(Text(name, _STYLES["failed"] if name == "failed" else "bold"), Text(text))
-    for warning in examination.warnings:
-        remarks.add_row(Text("warning", "yellow"), Text(warning))
-    return remarks
-
-
-def _said_of(row: Row, report: Report) -> Iterator[tuple[str, str]]:
-    """Yield the parts of a failure, or of each problem where the configuration is wrong."""
-    failure = row.failure
-    wrong = [p for p in report.problems if p.alias == row.alias and p.severity == "error"]
-    if failure is None:
-        return
-    if row.endpoint is None and wrong:
-        for problem in wrong:
-            place = f"{problem.origin}: " if problem.origin else ""
-            yield "failed", f"{place}{problem.message} ({problem.code})"
-            yield "remedy", problem.remedy
-        return
-    lasting = "" if failure.permanent else ", which may pass"
-    what = f"{failure.problem} ({failure.cause}{lasting})" if failure.problem else failure.message
-    parts = (("set by", failure.origin), ("remedy", failure.remedy), ("hint", failure.hint))
-    yield "failed", what
-    yield from ((name, text) for name, text in parts if text)
-
-
-def _summary(findings: Findings) -> str:
-    fine = sum(not each.failure for each in findings.aliases)
-    return f"{fine} of {len(findings.aliases)} connections are fine"
+def _remarks(examination: Examination, report: Report) -> Iterator[tuple[str, str]]:
+    """Yield what went wrong, what to do about it, and what to look after, each with its name."""
+    failure = examination.failure
+    problems = [p for p in report.problems if p.alias == examination.alias]
+    wrong = [] if examination.endpoint else [p for p in problems if p.severity == "error"]
+    for problem in wrong if failure else ():
+        place = f"{problem.origin}: " if problem.origin else ""
+        yield "failed", f"{place}{problem.message} ({problem.code})"
+        yield "remedy", problem.remedy
+    if failure and not wrong:
+        lasting = "" if failure.permanent else ", which may pass"
+        cause = f" ({failure.cause}{lasting})" if failure.problem else ""
+        yield "failed", f"{failure.problem or failure.message}{cause}"
+        parts = (("set by", failure.origin), ("remedy", failure.remedy), ("hint", failure.hint))
+        yield from ((name, text) for name, text in parts if text)
+    yield from (("warning", warning) for warning in examination.warnings)
 
 
 @click.command(
@@ -355,7 +310,6 @@ def _summary(findings: Findings) -> str:
 def doctor(
     session: Session,
     aliases: tuple[str, ...],
-    more: tuple[str, ...],
     timeout: float | None,
     format_: Format,
 ) -> None:
@@ -365,7 +319,15 @@ def doctor(
     seen in each and how long it took, up to the first that fails, and what to do then. Warns of
     certificates that expire within 30 days, and of what is unwise in the surroundings.
     """
-    named = (*aliases, *more)
-    with shown(session, named):
-        findings = examined(session.connections, named, timeout=timeout)
-    finish(session, findings, _rendered(findings, format_))
+    with shown(session, aliases):
+        findings = examined(session.connections, aliases, timeout=timeout)
+    warned = ((each.alias, warning) for each in findings.aliases for warning in each.warnings)
+    text = rendered(
+        findings,
+        format_,
+        "doctor",
+        _parts,
+        annotations=[annotation("warning", f"{alias}: {warning}") for alias, warning in warned],
+        outputs={each.alias: "\n".join(_lines(each)) for each in findings.aliases},
+    )
+    finish(session, findings, text)

@@ -15,8 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from zconfig._cli.exit import finish, write
-from zconfig._cli.options import Session, complete_alias, epilog, output, pass_session, with_quiet
-from zconfig._cli.render import Format, Part, as_json, draw, rendered
+from zconfig._cli.options import (
+    Format,
+    Session,
+    complete_alias,
+    epilog,
+    output,
+    pass_session,
+    with_quiet,
+)
+from zconfig._cli.render import Part, draw, render_json, rendered
 from zconfig._cli.report import listed
 from zconfig._cli.schemas import json_value
 from zconfig._origin import printable
@@ -60,11 +68,6 @@ def _installed(distribution: str) -> str | None:
 def explanation_table(explanation: Explanation) -> str:
     """Return what each alias is made of, then the notes, problems and files."""
     return draw(_parts(explanation))
-
-
-def explanation_json(explanation: Explanation) -> str:
-    """Return one JSON object; its keys are documented, and only ever added to."""
-    return as_json(json_value(explanation))
 
 
 def _parts(explanation: Explanation) -> Iterator[Part]:
@@ -158,7 +161,8 @@ def explain_(session: Session, alias: str | None, format_: Format) -> None:
     problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
     errors = [problem for problem in problems if problem.severity == "error"]
     if not session.is_quiet:
-        write((explanation_json if format_ == "json" else explanation_table)(explanation))
+        render = render_json if format_ == "json" else explanation_table
+        write(render(explanation))
     elif errors:
         click.echo(without_commands("\n".join(map(str, errors))), err=True)
     sys.exit(ExitCode.CONFIGURATION if errors or not explanation.aliases else ExitCode.OK)
@@ -170,4 +174,4 @@ def version(format_: Format) -> None:
     """Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite."""
     found = json_value(Versions())
     lines = (f"{name:<12}{each}" for name, each in found.items() if each)
-    write(as_json(found) if format_ == "json" else "\n".join(lines))
+    write(render_json(found) if format_ == "json" else "\n".join(lines))

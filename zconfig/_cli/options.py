@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, wraps
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import click
 from click.shell_completion import CompletionItem
@@ -28,11 +28,6 @@ class Session:
 
     def __init__(self) -> None:
         self.chosen: dict[str, Any] = {}
-
-    @property
-    def format(self) -> str | None:
-        """The format that was asked for before the command's name."""
-        return self.chosen.get("format")
 
     @property
     def is_quiet(self) -> bool:
@@ -69,7 +64,8 @@ pass_session = click.make_pass_decorator(Session, ensure=True)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-FORMATS = ("table", "json", "github", "junit")
+Format = Literal["table", "json", "github", "junit"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 EXIT_CODES = """
 \b
@@ -101,6 +97,10 @@ def epilog(*examples: str, exit_codes: bool = True) -> str:
     return "\n".join(lines) + (f"\n{EXIT_CODES}" if exit_codes else "")
 
 
+_QUIET_NAMES = ("--quiet", "-q")
+_QUIET: dict[str, Any] = {"is_flag": True, "help": "Print nothing but failures."}
+
+
 def global_options(*, hidden: bool = False) -> list[click.Parameter]:
     """Return the options that stand before the name of a command, or after it.
 
@@ -125,7 +125,7 @@ def global_options(*, hidden: bool = False) -> list[click.Parameter]:
             help="How results are written; not every command has every format.",
             **common,
         ),
-        click.Option(["--quiet", "-q"], is_flag=True, help="Print nothing but failures.", **common),
+        click.Option(_QUIET_NAMES, **_QUIET, **common),
         click.Option(
             ["--verbose", "-v"], is_flag=True, help="Show the lifecycle events.", **common
         ),
@@ -139,19 +139,6 @@ def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> N
         session.chosen[parameter.name] = value
 
 
-def which_aliases(command: F) -> F:
-    """Add the ways to name aliases; the command takes them as `aliases` and `more`."""
-    command = click.option(
-        "--alias",
-        "more",
-        multiple=True,
-        metavar="ALIAS",
-        help="As the argument.",
-        shell_complete=complete_alias,
-    )(command)
-    return click.argument("aliases", nargs=-1, shell_complete=complete_alias)(command)
-
-
 def complete_alias(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
@@ -162,17 +149,40 @@ def complete_alias(
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def with_timeout(command: F) -> F:
-    """Add the time that each alias gets."""
-    positive = click.FloatRange(min=0, min_open=True)
-    return click.option("--timeout", type=positive, help="Seconds an alias.")(command)
+def which_aliases(command: F) -> F:
+    """Add the ways to name aliases, as arguments and by an option; the command takes `aliases`."""
+
+    @click.argument("aliases", nargs=-1, shell_complete=complete_alias)
+    @click.option(
+        "--alias",
+        "more",
+        multiple=True,
+        metavar="ALIAS",
+        help="As the argument.",
+        shell_complete=complete_alias,
+    )
+    @wraps(command)
+    def with_all(
+        *args: Any, aliases: tuple[str, ...], more: tuple[str, ...], **options: Any
+    ) -> Any:
+        return command(*args, aliases=(*aliases, *more), **options)
+
+    return cast("F", with_all)
+
+
+with_timeout = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds an alias."
+)
+"""Adds the time that each alias gets."""
+with_quiet = click.option(*_QUIET_NAMES, **_QUIET, expose_value=False, callback=_choose)
+"""Shows the global option `--quiet` among the command's own."""
 
 
 def output(*formats: str) -> Callable[[F], F]:
     """Return a decorator that adds the choice of a format; the first is the default."""
 
     def settle(context: click.Context, _: click.Parameter, value: str | None) -> str:
-        chosen = value or context.ensure_object(Session).format or formats[0]
+        chosen = value or context.ensure_object(Session).chosen.get("format") or formats[0]
         if chosen in formats:
             return chosen
         known = f"{', '.join(formats[:-1])} and {formats[-1]}"
@@ -185,15 +195,3 @@ def output(*formats: str) -> Callable[[F], F]:
         callback=settle,
         help=f"How the result is written; {formats[0]} by default.",
     )
-
-
-def with_quiet(command: F) -> F:
-    """Show the global option `--quiet` among the command's own."""
-    return click.option(
-        "--quiet",
-        "-q",
-        is_flag=True,
-        expose_value=False,
-        callback=_choose,
-        help="Print nothing but failures.",
-    )(command)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 from xml.etree import ElementTree as ET
 
 import click
@@ -17,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.report import Failure, Report, Row, place
+from zconfig._cli.options import Format
+from zconfig._cli.report import Report, Row, place
 from zconfig._cli.schemas import json_value
 from zconfig._redaction import without_commands
-from zconfig._registry.stats import AliasStats
 from zconfig._sources.environment import process_environment
 
-Format = Literal["table", "json", "github", "junit"]
 Part = Table | Text
+Columns = dict[str, Callable[[Row], Text]]
+R = TypeVar("R", bound=Report)
 
 # Wide enough for a row to be a line: a log is searched by lines.
 _LOG_WIDTH = 1000
@@ -43,14 +44,16 @@ def new_table(*headers: str, wraps: Collection[str]) -> Table:
     return table
 
 
-def as_json(value: Any, indent: int | None = 2) -> str:
+def render_json(value: Any, indent: int | None = 2) -> str:
     r"""Return a value as JSON, in which no runner of a pipeline finds a command: it looks for `##`.
 
+    The keys of an object are documented, and only ever added to.
+
     Example:
-        >>> print(as_json("##[error]forged"))
+        >>> print(render_json("##[error]forged"))
         "\u0023\u0023[error]forged"
     """
-    return json.dumps(value, indent=indent).replace("##", r"\u0023\u0023")
+    return json.dumps(json_value(value), indent=indent).replace("##", r"\u0023\u0023")
 
 
 def draw(parts: Iterable[Part]) -> str:
@@ -84,29 +87,40 @@ def in_workspace(file: str) -> str:
     return file
 
 
-def rendered(report: Report, format_: Format, command: str) -> str:
+def rendered(  # noqa: PLR0913 - each format has more to show for one command
+    report: R,
+    format_: Format,
+    command: str,
+    parts: Callable[[R], Iterable[Part]] | None = None,
+    *,
+    annotations: Iterable[str] = (),
+    outputs: Mapping[str, str] | None = None,
+) -> str:
     """Return a report as it is written.
 
     Args:
         report: What was found out.
         format_: How it is written.
         command: Which command found it out.
+        parts: What a terminal shows of it; by default a table.
+        annotations: What else GitHub shows.
+        outputs: By alias what else JUnit XML has.
     """
     match format_:
         case "json":
             return render_json(report)
         case "github":
-            return render_github(report)
+            return "\n".join((*github_lines(report), *annotations))
         case "junit":
-            return render_junit(report, command)
-    return render_table(report)
+            return render_junit(report, command, outputs or {})
+    return draw((parts or table_parts)(report))
 
 
 # All that XML 1.0 cannot hold, not even escaped.
 _UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render_junit(report: Report, name: str, besides: Mapping[str, str] | None = None) -> str:
+def render_junit(report: Report, command: str, outputs: Mapping[str, str]) -> str:
     """Return JUnit XML: a test suite with a test case for each alias.
 
     There is no one standard. The elements and attributes that all readers know are used, with a
@@ -115,53 +129,42 @@ def render_junit(report: Report, name: str, besides: Mapping[str, str] | None = 
 
     Args:
         report: What was found out.
-        name: The command that found it out.
-        besides: By alias what else there is to read.
+        command: The command that found it out.
+        outputs: By alias what else there is to read.
     """
-    cases = [_case(row, name, (besides or {}).get(row.alias, "")) for row in report.aliases]
-    general = [p for p in unreported(report) if p.startswith("error")]
-    if general:
-        cases.append(_general("\n".join(general), name))
+    cases = [_case(row, command, outputs.get(row.alias)) for row in report.aliases]
+    if general := [p for p in unreported(report) if p.startswith("error")]:
+        case = _element("testcase", classname=f"zconfig.{command}", name="configuration", time="0")
+        what = "the configuration is wrong"
+        error = _element("error", "\n".join(general), type="configuration", message=what)
+        case.append(error)
+        cases.append(case)
+    tags = {"failures": "failure", "errors": "error", "skipped": "skipped"}
     counted = {
-        "tests": str(len(cases)),
-        "failures": str(sum(case.find("failure") is not None for case in cases)),
-        "errors": str(sum(case.find("error") is not None for case in cases)),
-        "skipped": str(sum(case.find("skipped") is not None for case in cases)),
-        "time": _seconds(report.elapsed_ms),
+        name: str(sum(case.find(tag) is not None for case in cases)) for name, tag in tags.items()
     }
-    suites = ET.Element("testsuites", {"name": "zconfig", **counted})
-    ET.SubElement(suites, "testsuite", {"name": f"zconfig {name}", **counted}).extend(cases)
+    totals = {"tests": str(len(cases)), **counted, "time": _seconds(report.elapsed_ms)}
+    suites = ET.Element("testsuites", {"name": "zconfig", **totals})
+    ET.SubElement(suites, "testsuite", {"name": f"zconfig {command}", **totals}).extend(cases)
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
 
 
-def _case(row: Row, name: str, besides: str) -> ET.Element:
+def _case(row: Row, command: str, output: str | None) -> ET.Element:
     failure = row.failure
-    took_ms = (failure.elapsed_ms if failure else row.round_trip_ms) or 0.0
-    case = _element("testcase", classname=f"zconfig.{name}", name=row.alias, time=_seconds(took_ms))
+    time = _seconds((failure.elapsed_ms if failure else row.round_trip_ms) or 0.0)
+    case = _element("testcase", classname=f"zconfig.{command}", name=row.alias, time=time)
     if failure and failure.file:
         case.set("file", _fit(failure.file))
     if failure and row.required:
-        case.append(_failure(failure))
+        what = failure.problem or failure.message
+        case.append(_element("failure", failure.message, type=failure.cause, message=what))
     elif failure:
         case.append(_element("skipped", message=f"optional: {failure.message}"))
     elif row.state != "connected":
         case.append(_element("skipped", message=row.state))
-    if besides:
-        case.append(_element("system-out", besides))
-    return case
-
-
-def _failure(failure: Failure) -> ET.Element:
-    what = failure.problem or failure.message
-    return _element("failure", failure.message, type=failure.cause, message=what)
-
-
-def _general(message: str, name: str) -> ET.Element:
-    """Return what is wrong, and concerns no alias in particular."""
-    case = _element("testcase", classname=f"zconfig.{name}", name="configuration", time="0")
-    what = "the configuration is wrong"
-    case.append(_element("error", message, type="configuration", message=what))
+    if output:
+        case.append(_element("system-out", output))
     return case
 
 
@@ -179,29 +182,27 @@ def _fit(text: str) -> str:
     return without_commands(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
-_LONG = {"endpoint", "state", "configured by"}
+_LONG = {"endpoint", "state", "configured by", "so far"}
 _STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": "yellow"}
 
 
-def render_table(report: Report) -> str:
-    """Return a table with the failures and problems in full below it."""
-    shows_server = any(row.state == "connected" for row in report.aliases)
-    server = ("server", "round trip") if shows_server else ()
-    headers = ("alias", "endpoint", "database", "state", *server, "configured by")
-    table = new_table(*headers, wraps=_LONG)
-    for row in report.aliases:
-        table.add_row(*_cells(row, shows_server=shows_server))
-    parts = [table] if report.aliases else []
-    return draw([*parts, *_messages(report)])
-
-
-def render_watch(report: Report) -> str:
-    """Return one round of `check --watch`: when it was, a table, and what is wrong below it."""
-    return draw(watch_parts(report)) + "\n"
+def table_parts(report: Report) -> Iterator[Part]:
+    """Yield a table, and the failures and problems in full below it."""
+    columns: Columns = {
+        "alias": lambda row: Text(row.alias, style="bold"),
+        "endpoint": lambda row: Text(row.endpoint or ""),
+        "database": lambda row: Text(row.db_name or ""),
+        "state": _state,
+    }
+    if any(row.state == "connected" for row in report.aliases):
+        columns["server"] = lambda row: Text(row.server_version or "")
+        columns["round trip"] = lambda row: _milliseconds(row.round_trip_ms)
+    columns["configured by"] = lambda row: Text(row.origin or "")
+    yield from _with_messages(report, columns)
 
 
 def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
-    """Yield the parts of one round of `check --watch`.
+    """Yield the parts of one round of `check --watch`: when it was, a table, what is wrong.
 
     Args:
         report: What was found out, with the counts of each alias.
@@ -212,36 +213,33 @@ def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
         f"{report.at:%Y-%m-%d %H:%M:%S}Z  {connected} of {len(report.aliases)} connected{note}"
     )
     yield Text(heading, style="bold")
+    columns: Columns = {
+        "alias": lambda row: Text(row.alias, style="bold"),
+        "endpoint": lambda row: Text(row.endpoint or "", no_wrap=True, overflow="ellipsis"),
+        "state": _state,
+        "last": lambda row: _milliseconds(row.round_trip_ms),
+        "p50": _median,
+        "so far": _so_far,
+    }
+    yield from _with_messages(report, columns)
+
+
+def _with_messages(report: Report, columns: Columns) -> Iterator[Part]:
+    """Yield a table of the aliases, if there are any, and all that is wrong."""
     if report.aliases:
-        headers = ("alias", "endpoint", "state", "last", "p50", "so far")
-        table = new_table(*headers, wraps={*_LONG, "so far"})
+        table = new_table(*columns, wraps=_LONG)
         for row in report.aliases:
-            table.add_row(*_watch_cells(row))
+            table.add_row(*(cell(row) for cell in columns.values()))
         yield table
-    yield from _messages(report)
-
-
-def _messages(report: Report) -> Iterator[Text]:
-    """Yield what is wrong, whole."""
     yield from (Text(row.failure.message) for row in report.aliases if row.failure)
     yield from map(Text, unreported(report))
-
-
-def render_json(report: Report, indent: int | None = 2) -> str:
-    """Return one JSON object; its keys are documented, and only ever added to."""
-    return as_json(json_value(report), indent)
-
-
-def render_github(report: Report) -> str:
-    """Return GitHub Actions' workflow commands: an annotation for each thing that is wrong."""
-    return "\n".join(github_lines(report))
 
 
 def github_lines(report: Report) -> Iterator[str]:
     """Yield an annotation for each thing that is wrong, and a line for each that is connected."""
     told = {problem.alias for problem in report.problems if problem.severity == "error"}
     for problem in report.unquoted():
-        yield annotation(problem.severity, str(problem), *place(problem.origin))
+        yield annotation(problem.severity, str(problem), **place(problem.origin))
     for row in report.aliases:
         failure = row.failure
         if failure and (row.endpoint or row.alias not in told):
@@ -284,32 +282,19 @@ def _escaped_property(text: str) -> str:
     return _escaped(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _cells(row: Row, *, shows_server: bool) -> Iterable[Text]:
-    yield Text(row.alias, style="bold")
-    yield Text(row.endpoint or "")
-    yield Text(row.db_name or "")
-    yield _state(row)
-    if shows_server:
-        yield Text(row.server_version or "")
-        yield _milliseconds(row.round_trip_ms)
-    yield Text(row.origin or "")
-
-
-def _watch_cells(row: Row) -> Iterable[Text]:
-    yield Text(row.alias, style="bold")
-    yield Text(row.endpoint or "", no_wrap=True, overflow="ellipsis")
-    yield _state(row)
-    yield _milliseconds(row.round_trip_ms)
+def _median(row: Row) -> Text:
     trips = row.stats and row.stats.round_trips
-    yield _milliseconds(trips.p50_ms if trips else None)
-    yield Text(_so_far(row.stats) if row.stats else "")
+    return _milliseconds(trips.p50_ms if trips else None)
 
 
-def _so_far(stats: AliasStats) -> str:
+def _so_far(row: Row) -> Text:
     """Return how often a connect failed, by cause, and how often each other event happened."""
+    stats = row.stats
+    if stats is None:
+        return Text("")
     events = {"lost": stats.losses, "recovered": stats.reconnects, "rotated": stats.rotations}
     counts = {**stats.failures, **events}
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return Text(", ".join(f"{name} {count}" for name, count in counts.items() if count))
 
 
 def _state(row: Row) -> Text:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from zconfig._channel.interruptible import run_concurrently
 from zconfig._connection import Connection
@@ -28,6 +28,11 @@ from zconfig.errors import (
     worst,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+D = TypeVar("D", bound="DataclassInstance")
+
 Outcome = Connection | ZConfigError | None
 """What became of an alias; `None` if it was not dialed."""
 Outcomes = Mapping[str, Outcome]
@@ -37,18 +42,18 @@ Outcomes = Mapping[str, Outcome]
 _FILES = frozenset({"dotenv", "secrets directory", "service binding"})
 
 
-def place(origin: Origin | None) -> tuple[str | None, int | None]:
-    """Return the file, and the line in it, that a value stood in; none if it stood elsewhere.
+def place(origin: Origin | None) -> dict[str, Any]:
+    """Return the file and the line that a value stood in; none if it stood elsewhere.
 
     Example:
         >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
-        ('.env', 3)
+        {'file': '.env', 'line': 3}
         >>> place(Origin("AWS Secrets Manager", "ZILLIZ_URI", "prod/zilliz"))
-        (None, None)
+        {'file': None, 'line': None}
     """
     if origin is None or origin.source not in _FILES:
-        return None, None
-    return origin.path and printable(origin.path), origin.line
+        return {"file": None, "line": None}
+    return {"file": origin.path and printable(origin.path), "line": origin.line}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +147,15 @@ class ReportedProblem:
     line: int | None
 
 
+def copy_fields(kind: type[D], source: object, **values: Any) -> D:
+    """Return a dataclass' value: values, and the attributes of an object that its fields name."""
+    names = {each.name for each in fields(kind)} - values.keys()
+    return kind(**values, **{name: getattr(source, name) for name in names})
+
+
 def _reported(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, ...]:
     return tuple(
-        ReportedProblem(
-            p.code,
-            p.message,
-            p.remedy,
-            p.alias,
-            p.field,
-            str(p.origin) if p.origin else None,
-            p.severity,
-            *place(p.origin),
-        )
+        copy_fields(ReportedProblem, p, origin=p.origin and str(p.origin), **place(p.origin))
         for p in problems
     )
 
@@ -219,16 +221,29 @@ def checked(
         timeout: Seconds for each connect.
     """
 
-    def attempt(names: Sequence[str]) -> Outcomes:
+    def attempt(names: Sequence[str], _: Collection[str]) -> Outcomes:
         return connections.attempt(*names, wait=wait, timeout=timeout)
 
     return reported(connections, aliases, attempt, timeout=timeout)
 
 
+def listed(connections: Connections) -> Report:
+    """Report what is configured, without connecting anything."""
+    configuration = connections.configuration
+
+    def look_up(names: Sequence[str], _: Collection[str]) -> Outcomes:
+        wrong = [name for name in names if name not in connections]
+        errors = {name: ConfigurationError(configuration.errors_of(name)) for name in wrong}
+        return {**dict.fromkeys(names), **errors}
+
+    report = reported(connections, (), look_up)
+    return replace(report, elapsed_ms=configuration.elapsed_ms)
+
+
 def reported(
     connections: Connections,
     aliases: Iterable[str],
-    attempt: Callable[[Sequence[str]], Outcomes],
+    attempt: Callable[[Sequence[str], Collection[str]], Outcomes],
     *,
     timeout: float | None = None,
 ) -> Report:
@@ -237,17 +252,18 @@ def reported(
     Args:
         connections: The registry.
         aliases: Which ones; all of them count as required then.
-        attempt: Connects them.
+        attempt: Connects aliases, given which of them are optional.
         timeout: Seconds for the ping of each; its own by default.
     """
     started = time.perf_counter()
     named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
     configuration = connections.configuration
-    wrong = dict.fromkeys(p.alias for p in configuration.errors if p.alias)
-    outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))))
+    wrong = [p.alias for p in configuration.errors if p.alias]
+    optional = frozenset() if named else configuration.optional
+    outcomes = attempt(named or tuple(dict.fromkeys((*connections, *wrong))), optional)
 
     def row_of(alias: str) -> Row:
-        return _row(connections, timeout, alias, outcomes[alias], forced=bool(named))
+        return _row(connections, alias, outcomes[alias], timeout, required=alias not in optional)
 
     rows = tuple(run_concurrently(row_of, outcomes, connections.disconnect).values())
     problems = configuration.problems
@@ -268,33 +284,29 @@ def _problems_of(configuration: Configuration, alias: str) -> Iterator[Problem]:
             yield problem
 
 
-def listed(connections: Connections) -> Report:
-    """Report what is configured, without connecting anything."""
-    configuration = connections.configuration
-    rows = [_configured(connections.spec(alias)) for alias in connections]
-    for alias in dict.fromkeys(p.alias for p in configuration.errors if p.alias):
-        error = ConfigurationError(configuration.errors_of(alias))
-        required = alias not in configuration.optional
-        rows.append(Row(alias, required=required, state="failed", failure=failure_of(error)))
-    nothing = () if rows else (nothing_configured(configuration),)
-    problems = (*configuration.problems, *nothing)
-    return Report(tuple(rows), problems, configuration.elapsed_ms)
-
-
 def _row(
-    connections: Connections, timeout: float | None, alias: str, outcome: Outcome, *, forced: bool
+    connections: Connections,
+    alias: str,
+    outcome: Outcome,
+    timeout: float | None,
+    *,
+    required: bool,
 ) -> Row:
     """Report what became of one alias; a server that stops answering at once has failed, too."""
+    row, spec = Row(alias, required=required), None
+    if alias in connections:
+        spec = connections.spec(alias)
+        row = Row(alias, str(spec.endpoint), spec.db_name, required, str(spec.origin()))
     if isinstance(outcome, Connection):
         try:
-            return _connected(outcome, timeout, required=forced or outcome.spec.required)
+            round_trip_ms = outcome.ping(timeout)
         except ZConfigError as error:
             outcome = error
-    required = forced or alias not in connections.configuration.optional
-    if isinstance(outcome, ZConfigError) and alias not in connections:
-        return Row(alias, required=required, state="failed", failure=failure_of(outcome))
-    spec = connections.spec(alias)
-    row = replace(_configured(spec), required=required)
+        else:
+            version = outcome.server.version
+            return replace(
+                row, state="connected", server_version=version, round_trip_ms=round_trip_ms
+            )
     if outcome is None:
         return row
     if isinstance(outcome, ClosedError):
@@ -302,21 +314,7 @@ def _row(
     return replace(row, state="failed", failure=failure_of(outcome, spec))
 
 
-def _connected(connection: Connection, timeout: float | None, *, required: bool) -> Row:
-    return replace(
-        _configured(connection.spec),
-        required=required,
-        state="connected",
-        server_version=connection.server.version,
-        round_trip_ms=connection.ping(timeout),
-    )
-
-
-def _configured(spec: ConnectionSpec) -> Row:
-    return Row(spec.alias, str(spec.endpoint), spec.db_name, spec.required, str(spec.origin()))
-
-
-def failure_of(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failure:
+def failure_of(error: ZConfigError, spec: ConnectionSpec | None) -> Failure:
     """Return an error as the reason why an alias is not connected.
 
     Args:
@@ -326,24 +324,11 @@ def failure_of(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failu
     if isinstance(error, ConnectError):
         origins = spec.origins.values() if spec else ()
         origin = next((each for each in origins if str(each) == error.origin), None)
-        return Failure(
-            error.cause,
-            str(error),
-            error.exit_code,
-            str(error.stage),
-            error.permanent,
-            error.remedy,
-            error.problem,
-            error.detail,
-            error.origin,
-            error.hint,
-            error.elapsed_ms,
-            *place(origin),
-        )
+        stage = str(error.stage)
+        return copy_fields(Failure, error, message=str(error), stage=stage, **place(origin))
     if not isinstance(error, ConfigurationError):
         return Failure("missing_extra", str(error), error.exit_code)
     first = error.problems[0]
-    file, line = place(first.origin)
     return Failure(
         first.code,
         str(error),
@@ -351,6 +336,5 @@ def failure_of(error: ZConfigError, spec: ConnectionSpec | None = None) -> Failu
         remedy=first.remedy,
         problem=first.message,
         origin=str(first.origin or ""),
-        file=file,
-        line=line,
+        **place(first.origin),
     )
