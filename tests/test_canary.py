@@ -51,9 +51,9 @@ from tests.support.servers import RealMilvus
 from zconfig import errors
 from zconfig._channel import messages
 from zconfig._cli.app import zconfig as command
-from zconfig._cli.inspect import explanation_table
+from zconfig._cli.inspect import explanation_parts
 from zconfig._cli.options import FORMATS
-from zconfig._cli.render import render_json
+from zconfig._cli.render import draw, render_json
 from zconfig._cli.render import rendered as rendered_report
 from zconfig._cli.report import checked, listed
 from zconfig._connection.attempt import Attempt
@@ -286,7 +286,7 @@ def printed_of(connections: Connections) -> Iterator[str]:
     explanation, report = connections.explain(), listed(connections)
     yield from (*serialised(explanation), *serialised(report), report.summary())
     yield from (rendered_report(report, each, "list") for each in FORMATS)
-    yield from (render_json(explanation), explanation_table(explanation))
+    yield from (render_json(explanation), draw(explanation_parts(explanation)))
 
 
 class Log(logging.Handler):
@@ -611,7 +611,7 @@ def test_nothing_that_explains_or_lists_shows_a_secret(source: str, tmp_path: Pa
     environ = AMBIENT[source](fields, tmp_path)
     connections = connections_of(environ, tmp_path, Log())
     assert connections.configuration.errors == ()
-    assert MASK in explanation_table(connections.explain("default"))
+    assert MASK in draw(explanation_parts(connections.explain("default")))
     assert MASK in render_json(connections.explain("default"))
     assert_no_canary(*printed_of(connections), *shown_by(connections))
     above = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_API_KEY": f"{CANARY}-2"}

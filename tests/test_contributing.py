@@ -315,7 +315,7 @@ def hosts(session: Session, format_: Format) -> None:
     """Print the host of each alias."""
     connections = session.connections
     found = Hosts(tuple(str(connections.spec(alias).endpoint.host) for alias in connections))
-    write(as_json(json_value(found)) if format_ == "json" else "\\n".join(found.hosts))
+    write(render_json(found) if format_ == "json" else "\\n".join(found.hosts))
 '''
 
 

@@ -10,7 +10,8 @@ import pytest
 
 import zconfig
 from tests.support.processes import run_zconfig
-from zconfig._cli.inspect import explanation_table
+from zconfig._cli.inspect import explanation_parts
+from zconfig._cli.render import draw
 from zconfig._registry import Connections
 from zconfig._settings.explain import AliasExplanation, FieldExplanation
 from zconfig._settings.load import load
@@ -339,7 +340,7 @@ def test_what_is_a_part_of_the_uri_is_said_to_be_from_there(tmp_path: Path) -> N
         "ZILLIZ_PROD_URI (environment)"
     }
     assert (found["uri"].part, found["timeout"].part) == (None, None)
-    told = explanation_table(connections_of(tmp_path, **environ).explain())
+    told = draw(explanation_parts(connections_of(tmp_path, **environ).explain()))
     assert "sales\n                   from the path of ZILLIZ_PROD_URI (environment)" in told
     assert "from the userinfo of ZILLIZ_PROD_URI (environment)" in told
     assert "10.0 (not set)" in told

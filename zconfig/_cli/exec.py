@@ -6,13 +6,13 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
 import click
 
-from zconfig._cli.exit import fail
+from zconfig._cli.exit import fail, write_error
 from zconfig._cli.options import Session, complete_alias, epilog, pass_session
 from zconfig._cli.progress import shown
 from zconfig._cli.report import checked
@@ -31,60 +31,41 @@ BY_DEFAULT = (
 )
 """Pairs of a field and a variable that zconfig and, by convention, other Milvus programs read."""
 
-FIELDS = (
-    "URI",
-    "ADDRESS",
-    "HOST",
-    "PORT",
-    "TOKEN",
-    "USER",
-    "PASSWORD",
-    "DB_NAME",
-    "TIMEOUT",
-    "TLS_CA",
-    "TLS_CERT",
-    "TLS_KEY",
-    "TLS_SERVER_NAME",
-    "PROXY",
-)
-
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # As shells and `env` say it.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
-def values_of(spec: ConnectionSpec) -> dict[str, str | None]:
-    """Return what a connection is made of, by field; `None` where it has no such thing.
+def _user(spec: ConnectionSpec) -> str | None:
+    return spec.credentials.user if spec.credentials else None
 
-    Args:
-        spec: What the connection is configured with.
 
-    Example:
-        >>> from zconfig._endpoint import parse
-        >>> values = values_of(ConnectionSpec("prod", parse("http://db/sales"), db_name="sales"))
-        >>> values["URI"], values["DB_NAME"], values["TOKEN"]
-        ('http://db:19530', 'sales', None)
-    """
-    endpoint, tls = spec.endpoint, spec.tls
-    secret = str(spec.credentials.secret.reveal()) if spec.credentials else None
-    user = spec.credentials.user if spec.credentials else None
-    return {
-        # The database has a variable of its own: from the path, programs read it differently.
-        "URI": replace(endpoint, db_name=None).uri,
-        "ADDRESS": endpoint.address,
-        "HOST": endpoint.host,
-        "PORT": None if endpoint.port is None else str(endpoint.port),
-        "TOKEN": secret,
-        "USER": user,
-        "PASSWORD": secret.partition(":")[2] if secret and user is not None else None,
-        "DB_NAME": spec.db_name,
-        "TIMEOUT": f"{spec.timeout_s:g}",
-        "TLS_CA": tls.ca,
-        "TLS_CERT": tls.cert,
-        "TLS_KEY": tls.key,
-        "TLS_SERVER_NAME": tls.server_name,
-        "PROXY": str(spec.proxy.reveal()) if spec.proxy else None,
-    }
+def _token(spec: ConnectionSpec) -> str | None:
+    return str(spec.credentials.secret.reveal()) if spec.credentials else None
+
+
+def _password(spec: ConnectionSpec) -> str | None:
+    return None if _user(spec) is None else (_token(spec) or "").partition(":")[2]
+
+
+FIELDS: dict[str, Callable[[ConnectionSpec], str | None]] = {
+    # The database has a variable of its own: from the path, programs read it differently.
+    "URI": lambda spec: replace(spec.endpoint, db_name=None).uri,
+    "ADDRESS": lambda spec: spec.endpoint.address,
+    "HOST": lambda spec: spec.endpoint.host,
+    "PORT": lambda spec: str(spec.endpoint.port) if spec.endpoint.port else None,
+    "TOKEN": _token,
+    "USER": _user,
+    "PASSWORD": _password,
+    "DB_NAME": lambda spec: spec.db_name,
+    "TIMEOUT": lambda spec: f"{spec.timeout_s:g}",
+    "TLS_CA": lambda spec: spec.tls.ca,
+    "TLS_CERT": lambda spec: spec.tls.cert,
+    "TLS_KEY": lambda spec: spec.tls.key,
+    "TLS_SERVER_NAME": lambda spec: spec.tls.server_name,
+    "PROXY": lambda spec: str(spec.proxy.reveal()) if spec.proxy else None,
+}
+"""What a connection is made of, by field; `None` where it has no such thing."""
 
 
 def environment_with(
@@ -100,10 +81,9 @@ def environment_with(
         spec: What the connection is configured with.
         mapping: Pairs of a field and a variable.
     """
-    values = values_of(spec)
-    wanted = {variable: values[field] for field, variable in mapping}
-    kept = {name: value for name, value in environ.items() if name not in wanted}
-    return kept | {name: Hidden(value) for name, value in wanted.items() if value is not None}
+    values = {variable: FIELDS[field](spec) for field, variable in mapping}
+    kept = {name: value for name, value in environ.items() if name not in values}
+    return kept | {name: Hidden(each) for name, each in values.items() if each is not None}
 
 
 def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
@@ -129,18 +109,12 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
     return "an IPv6 address" if ":" in (endpoint.host or "") else None
 
 
-def pairs(
-    _context: click.Context, _parameter: click.Parameter, values: Iterable[str]
-) -> tuple[tuple[str, str], ...]:
-    """Return `FIELD=VARIABLE` as pairs of both.
+def _pair(value: str) -> tuple[str, str]:
+    """Return `FIELD=VARIABLE` as a pair of both.
 
     Raises:
         click.BadParameter: There is no such field, or a variable cannot have that name.
     """
-    return tuple(map(_pair, values))
-
-
-def _pair(value: str) -> tuple[str, str]:
     field, _, variable = value.partition("=")
     if field.upper() not in FIELDS:
         raise click.BadParameter(f"`{field}` is not a field; known are {', '.join(FIELDS)}")
@@ -212,7 +186,7 @@ class _AfterDashes(click.Command):
     "mapping",
     multiple=True,
     metavar="FIELD=VARIABLE",
-    callback=pairs,
+    type=_pair,
     help="A variable for the command; repeatable.",
 )
 @click.option("--check", is_flag=True, help="Connect first, and run it only if that succeeds.")
@@ -240,24 +214,16 @@ def exec_(
     """
     spec = session.connections.spec(alias)
     if check:
-        _prove(session, spec.alias)
+        with shown(session, [spec.alias]):
+            report = checked(session.connections, [spec.alias], wait=None, timeout=None)
+        if report.exit_code:
+            fail(report.summary(), report.exit_code)
     environ = environment_with(process_environment(), spec, mapping or BY_DEFAULT)
     reason = None if mapping else reason_to_omit_uri(spec)
     if reason:
         del environ["MILVUS_URI"]
-        _say_what_is_omitted(session, reason)
+        if not session.is_quiet:
+            omitted = f"MILVUS_URI is not set: pymilvus cannot be imported with {reason} in it"
+            write_error(f"zconfig: {omitted}; use --map URI=VARIABLE")
     session.connections.close()
     execute(command, environ)
-
-
-def _say_what_is_omitted(session: Session, reason: str) -> None:
-    if not session.is_quiet:
-        what = f"MILVUS_URI is not set: pymilvus cannot be imported with {reason} in it"
-        click.echo(f"zconfig: {what}; use --map URI=VARIABLE", err=True)
-
-
-def _prove(session: Session, alias: str) -> None:
-    with shown(session, [alias]):
-        report = checked(session.connections, [alias], wait=None, timeout=None)
-    if report.exit_code:
-        fail(report.summary(), report.exit_code)

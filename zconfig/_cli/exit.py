@@ -43,8 +43,14 @@ def fail(message: str, code: int = 1) -> NoReturn:
         message: Why.
         code: What it exits with.
     """
-    _say(message)
+    write_error(message)
     sys.exit(code)
+
+
+def write_error(message: str) -> None:
+    """Write a message on standard error, if that is possible."""
+    with suppress(OSError):
+        click.echo(without_commands(message), err=True)
 
 
 def write(text: str, *, nl: bool = True) -> None:
@@ -65,7 +71,7 @@ def tell(session: Session, report: Report, result: str) -> None:
     if not session.is_quiet:
         write(result)
     elif report.exit_code:
-        click.echo(report.summary(), err=True)
+        write_error(report.summary())
 
 
 def finish(session: Session, report: Report, result: str) -> NoReturn:
@@ -88,7 +94,7 @@ def run(command: click.Command) -> NoReturn:
     except Interrupted as interrupted:
         # A terminal has shown `^C`, or a prompt, on the line that it is at.
         line_end = "\n" if sys.stderr and sys.stderr.isatty() else ""
-        _say(f"{line_end}zconfig: {_SIGNALS[signal.Signals(interrupted.number)]}")
+        write_error(f"{line_end}zconfig: {_SIGNALS[signal.Signals(interrupted.number)]}")
         # Threads that still look up a name, say, would be waited for otherwise.
         os._exit(_ON_SIGNALS + interrupted.number)
     sys.exit(code)
@@ -108,22 +114,17 @@ def _outcome(command: click.Command) -> int:
     except SystemExit as error:  # a code of ours, or one of click's after a closed pipe
         return error.code if isinstance(error.code, int) else 1
     except click.Abort:  # the end of the input, where something is asked for
-        _say("zconfig: aborted")
+        write_error("zconfig: aborted")
         return 1
     except click.ClickException as error:
         error.show(shown := StringIO())
         # It repeats an argument that it did not expect, which may be a URI with a password.
-        _say(re.sub(r"(?<=://)\S*@", f"{MASK}@", shown.getvalue().rstrip()))
+        write_error(re.sub(r"(?<=://)\S*@", f"{MASK}@", shown.getvalue().rstrip()))
         return error.exit_code
     except OSError as error:  # help, on a full disk
-        _say(f"zconfig: {_reason(error)}")
+        write_error(f"zconfig: {_reason(error)}")
         return 1
     return code if isinstance(code, int) else 0
-
-
-def _say(message: str) -> None:
-    with suppress(OSError):
-        click.echo(without_commands(message), err=True)
 
 
 def _reason(error: OSError) -> str:

@@ -18,7 +18,7 @@ import click
 from click.shell_completion import shell_complete
 
 from zconfig._cli.doctor import Findings
-from zconfig._cli.exit import write
+from zconfig._cli.exit import write, write_error
 from zconfig._cli.inspect import Versions
 from zconfig._cli.options import Session, epilog, pass_session
 from zconfig._cli.report import Report
@@ -93,10 +93,14 @@ def check_file(alias: str, path: Path) -> None:
 def _check_owner(path: Path) -> None:
     """Refuse a file to whose owner a token must not be handed."""
     if _is_foreign(path):
-        remedy = "choose a file in a directory of your own with --file"
-        origin = Origin("dotenv", printable(str(path)))
         what = "another user owns the file, or the link to it"
-        raise ConfigurationError([Problem("foreign_owner", what, remedy, origin=origin)])
+        remedy = "choose a file in a directory of your own with --file"
+        raise _file_error(path, "foreign_owner", what, remedy)
+
+
+def _file_error(path: Path, code: str, what: str, remedy: str) -> ConfigurationError:
+    origin = Origin("dotenv", printable(str(path)))
+    return ConfigurationError([Problem(code, what, remedy, origin=origin)])
 
 
 def _is_foreign(path: Path) -> bool:
@@ -136,9 +140,7 @@ def append_privately(path: Path, lines: list[str]) -> None:
     else:
         return
     remedy = "correct the path, or let this user write there"
-    origin = Origin("dotenv", printable(str(path)))
-    what = f"cannot be written ({reason})"
-    raise ConfigurationError([Problem("not_writable", what, remedy, origin=origin)])
+    raise _file_error(path, "not_writable", f"cannot be written ({reason})", remedy)
 
 
 def _replace_privately(path: Path, content: bytes) -> None:
@@ -331,7 +333,7 @@ def _asked(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
             if not _is_interactive():  # the next line is an answer to another question
                 raise
             for problem in error.problems:
-                click.echo(f"Error: {problem.message}; {problem.remedy}", err=True)
+                write_error(f"Error: {problem.message}; {problem.remedy}")
 
 
 def _given(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from zconfig._cli.exit import finish, write
+from zconfig._cli.exit import finish, write, write_error
 from zconfig._cli.options import (
     Format,
     Session,
@@ -28,7 +28,7 @@ from zconfig._cli.render import Part, draw, render_json, rendered
 from zconfig._cli.report import listed
 from zconfig._cli.schemas import json_value
 from zconfig._origin import printable
-from zconfig._redaction import MASK, without_commands
+from zconfig._redaction import MASK
 from zconfig._settings.explain import (
     AliasExplanation,
     Explanation,
@@ -65,12 +65,8 @@ def _installed(distribution: str) -> str | None:
         return None
 
 
-def explanation_table(explanation: Explanation) -> str:
-    """Return what each alias is made of, then the notes, problems and files."""
-    return draw(_parts(explanation))
-
-
-def _parts(explanation: Explanation) -> Iterator[Part]:
+def explanation_parts(explanation: Explanation) -> Iterator[Part]:
+    """Yield what each alias is made of, then the notes, problems and files."""
     for alias in explanation.aliases:
         yield Text(alias.alias, style="bold")
         yield _fields(alias)
@@ -87,15 +83,15 @@ def _fields(alias: AliasExplanation) -> Table:
     for header in ("indent", "field", "told"):
         table.add_column(header, overflow="fold", no_wrap=header != "told")
     for each in alias.fields:
-        for number, told in enumerate(_told(each)):
+        for number, told in enumerate(_field_lines(each)):
             table.add_row("", Text("" if number else each.field, style="bold"), told)
     return table
 
 
-def _told(field: FieldExplanation) -> list[Text]:
+def _field_lines(field: FieldExplanation) -> list[Text]:
     part = f"the {field.part} of " if field.part else ""
     lines = [Text(f"from {part}{field.origin}")] if field.origin else []
-    lines += [Text(f"not {_beaten(each, field)}", style="dim") for each in field.shadowed]
+    lines += [Text(f"not {_shadowed_value(each, field)}", style="dim") for each in field.shadowed]
     lines += [Text(f"not {origin}: it is empty", style="dim") for origin in field.empty]
     if field.origin is None and field.value is None:
         return [Text("not set", style="dim"), *lines] if lines else []
@@ -113,7 +109,7 @@ def _value(field: FieldExplanation) -> Text:
     return Text(f"{field.value} (not set)", style="dim")
 
 
-def _beaten(other: Shadowed, field: FieldExplanation) -> str:
+def _shadowed_value(other: Shadowed, field: FieldExplanation) -> str:
     """Return where a value stands that does not count, what it is, and why."""
     value = other.value
     if field.fingerprint and other.fingerprint:
@@ -159,13 +155,13 @@ def explain_(session: Session, alias: str | None, format_: Format) -> None:
     """
     explanation = session.connections.explain(alias)
     problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
-    errors = [problem for problem in problems if problem.severity == "error"]
+    errors = [str(problem) for problem in problems if problem.severity == "error"]
     if not session.is_quiet:
-        render = render_json if format_ == "json" else explanation_table
-        write(render(explanation))
+        is_json = format_ == "json"
+        write(render_json(explanation) if is_json else draw(explanation_parts(explanation)))
     elif errors:
-        click.echo(without_commands("\n".join(map(str, errors))), err=True)
-    sys.exit(ExitCode.CONFIGURATION if errors or not explanation.aliases else ExitCode.OK)
+        write_error("\n".join(errors))
+    sys.exit(ExitCode.CONFIGURATION if errors else ExitCode.OK)
 
 
 @click.command(epilog=epilog("zconfig version", "zconfig version --format json", exit_codes=False))

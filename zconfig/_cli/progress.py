@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -17,8 +17,8 @@ from rich.text import Text
 from zconfig import events
 from zconfig._cli.options import Session
 
-_A_SECOND = 8
-_MARKS = {"connected": ("+", "green"), "failed": ("x", "red")}
+_REFRESHES_PER_SECOND = 8
+_MARKS = {"connected": "+", "failed": "x"}
 _STYLES = {"connected": "green", "failed": "red", "retrying": "yellow"}
 
 
@@ -47,67 +47,63 @@ class ProgressView:
     """A table of connects under way, made anew from what is known each time it is drawn.
 
     Args:
-        courses: The aliases and where they lead.
+        connects: The aliases and where they lead.
         total_s: Seconds after which it ends, if it does.
     """
 
     def __init__(
-        self, courses: Iterable[tuple[str, ConnectProgress]], total_s: float | None = None
+        self, connects: Iterable[tuple[str, ConnectProgress]], total_s: float | None = None
     ) -> None:
-        self._courses = dict(courses)
+        self._connects = dict(connects)
         self._total_s = total_s
         self._started = time.monotonic()
         self._spinner = Spinner("line")
 
-    def take(self, event: events.Event) -> None:
-        """Take a lifecycle event; each alias' come from one thread at a time."""
+    def on_event(self, event: events.Event) -> None:
+        """Note a lifecycle event; each alias' come from one thread at a time."""
         alias = getattr(event, "alias", None)
-        if alias in self._courses:
-            self._courses[alias] = _after(self._courses[alias], event)
+        if alias in self._connects:
+            self._connects[alias] = _after(self._connects[alias], event)
 
     def __rich__(self) -> RenderableType:
-        courses = tuple(self._courses.items())
+        connects = dict(self._connects)
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
         for name in ("mark", "alias", "state", "attempt", "time", "cause", "endpoint"):
             table.add_column(name, no_wrap=name not in {"alias", "cause", "endpoint"})
-        for alias, course in courses:
-            table.add_row(*self._cells(alias, course))
-        connected = sum(course.state == "connected" for _, course in courses)
-        whole = Table.grid()
-        whole.add_row(table)
-        whole.add_row(Text(self._summary(connected, len(courses)), no_wrap=True))
-        return whole
-
-    def _cells(self, alias: str, course: ConnectProgress) -> Iterator[RenderableType]:
-        mark = _MARKS.get(course.state)
-        yield Text(*mark) if mark else self._spinner
-        yield _cut(alias)
-        yield Text(course.state, _STYLES.get(course.state, ""))
-        yield Text(f"attempt {course.attempt}" if course.attempt > 1 else "")
-        yield Text(_seconds(course))
-        yield _cut(course.cause)
-        yield _cut(course.endpoint)
-
-    def _summary(self, connected: int, known: int) -> str:
-        elapsed_s = time.monotonic() - self._started
+        for alias, connect in connects.items():
+            table.add_row(*self._cells(alias, connect))
+        connected = sum(connect.state == "connected" for connect in connects.values())
+        elapsed_s = int(time.monotonic() - self._started)
         of = f" of {self._total_s:g} s" if self._total_s else " s"
-        return f"{connected} of {known} connected, {int(elapsed_s)}{of}"
+        summary = f"{connected} of {len(connects)} connected, {elapsed_s}{of}"
+        return Group(table, Text(summary, no_wrap=True, overflow="ellipsis"))
+
+    def _cells(self, alias: str, connect: ConnectProgress) -> Iterator[RenderableType]:
+        style = _STYLES.get(connect.state, "")
+        mark = _MARKS.get(connect.state)
+        yield Text(mark, style) if mark else self._spinner
+        yield _cut(alias)
+        yield Text(connect.state, style)
+        yield Text(f"attempt {connect.attempt}" if connect.attempt > 1 else "")
+        yield Text(_seconds(connect))
+        yield _cut(connect.cause)
+        yield _cut(connect.endpoint)
 
 
-def _after(course: ConnectProgress, event: events.Event) -> ConnectProgress:
+def _after(connect: ConnectProgress, event: events.Event) -> ConnectProgress:
     """Return how far a connect has come with an event."""
     match event:
         case events.ConnectionConnecting():
-            return replace(course, state="connecting", started=time.monotonic(), elapsed_s=None)
+            return replace(connect, state="connecting", started=time.monotonic(), elapsed_s=None)
         case events.ConnectionRetrying():
-            return replace(course, state="retrying", attempt=event.attempt + 1, cause=event.cause)
+            return replace(connect, state="retrying", attempt=event.attempt + 1, cause=event.cause)
         case events.ConnectionConnected():
             elapsed_s = event.elapsed_ms / 1e3
-            return replace(course, state="connected", cause="", elapsed_s=elapsed_s)
+            return replace(connect, state="connected", cause="", elapsed_s=elapsed_s)
         case events.ConnectionFailed():
             elapsed_s = event.elapsed_ms / 1e3
-            return replace(course, state="failed", cause=event.cause, elapsed_s=elapsed_s)
-    return course
+            return replace(connect, state="failed", cause=event.cause, elapsed_s=elapsed_s)
+    return connect
 
 
 def _cut(text: str) -> Text:
@@ -115,11 +111,11 @@ def _cut(text: str) -> Text:
     return Text(text, no_wrap=True)
 
 
-def _seconds(course: ConnectProgress) -> str:
-    if course.started is None:
+def _seconds(connect: ConnectProgress) -> str:
+    if connect.started is None:
         return ""
-    running_s = time.monotonic() - course.started
-    return f"{running_s if course.elapsed_s is None else course.elapsed_s:.1f} s"
+    running_s = time.monotonic() - connect.started
+    return f"{running_s if connect.elapsed_s is None else connect.elapsed_s:.1f} s"
 
 
 @contextmanager
@@ -143,11 +139,11 @@ def shown(
     view = ProgressView(
         ((spec.alias, ConnectProgress(str(spec.endpoint))) for spec in specs), total_s
     )
-    unsubscribe = connections.subscribe(view.take)
+    unsubscribe = connections.subscribe(view.on_event)
     live = Live(
         view,
         console=console,
-        refresh_per_second=_A_SECOND,
+        refresh_per_second=_REFRESHES_PER_SECOND,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
