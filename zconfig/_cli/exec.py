@@ -96,10 +96,10 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
         spec: What the connection is configured with.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("./app.db")))
+        >>> from zconfig._endpoint import parse_uri
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse_uri("./app.db")))
         'a path of Milvus Lite'
-        >>> reason_to_omit_uri(ConnectionSpec("prod", parse("http://db")))
+        >>> reason_to_omit_uri(ConnectionSpec("prod", parse_uri("http://db")))
     """
     endpoint = spec.endpoint
     if endpoint.transport is TransportType.LITE:
