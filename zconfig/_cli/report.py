@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from inspect import signature
+from typing import Any, Literal, TypeVar
 
 from zconfig._channel.interruptible import run_concurrently
 from zconfig._connection import Connection
@@ -28,10 +29,7 @@ from zconfig.errors import (
     worst,
 )
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-D = TypeVar("D", bound="DataclassInstance")
+T = TypeVar("T")
 
 Outcome = Connection | ZConfigError | None
 """What became of an alias; `None` if it was not dialed."""
@@ -147,9 +145,9 @@ class ReportedProblem:
     line: int | None
 
 
-def copy_fields(kind: type[D], source: object, **values: Any) -> D:
+def copy_fields(kind: Callable[..., T], source: object, **values: Any) -> T:
     """Return a dataclass' value: values, and the attributes of an object that its fields name."""
-    names = {each.name for each in fields(kind)} - values.keys()
+    names = signature(kind).parameters.keys() - values.keys()
     return kind(**values, **{name: getattr(source, name) for name in names})
 
 
