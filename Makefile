@@ -10,7 +10,7 @@ MINUTES ?= 10
 help:
 	@echo "make demo    the main job on Milvus Lite: two connections, a collection, a search"
 	@echo "make test    every test, against Milvus Lite and real Milvus servers"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, and mypy for Linux, Windows and macOS"
 	@echo "make matrix  other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
 	@echo "make bench   what zconfig costs, against pymilvus and against the least that there is to do"
 	@echo "make soak    load under troubles drawn from a seed, for MINUTES=10"
@@ -28,6 +28,8 @@ lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .
 	$(VENV)/test/bin/ruff format --check .
 	$(VENV)/test/bin/mypy
+	$(VENV)/test/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 zconfig
+	$(VENV)/test/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin zconfig
 
 # All of it, and longer tests, by .venv/test/bin/nox; see noxfile.py.
 matrix: matrix-interop matrix-frameworks

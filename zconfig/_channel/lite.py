@@ -182,7 +182,8 @@ def _manager() -> Any:
         reason = f"milvus-lite cannot be imported ({type(error).__name__}: {error})"
         raise LiteError(reason, f"run: {install_command('lite')}") from error
     # At its exit, a forked child would write the parent's data and unlock its directory.
-    os.register_at_fork(after_in_child=lambda: atexit.unregister(manager.release_all))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: atexit.unregister(manager.release_all))
     return manager
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -126,18 +128,21 @@ def _pair(value: str) -> tuple[str, str]:
 def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Become another program: signals and the exit code are its own.
 
-    Without such a program, or if it cannot be executed, the command ends.
+    Windows cannot do that: there the program is a child, Ctrl-C is its own, and its exit code is
+    passed on. Without such a program, or if it cannot be executed, the command ends.
 
     Args:
         command: Its name or path, and its arguments.
         environ: Its environment.
     """
     sys.stdout.flush()
-    # Python ignores these, and a program inherits what is ignored.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
     try:
-        os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell, and the user's command
+        if hasattr(os, "fork"):
+            # Python ignores these, and a program inherits what is ignored.
+            for name in ("SIGPIPE", "SIGXFSZ"):
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+            os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell, and the user's command
+        sys.exit(_run_child(command, environ))
     except (FileNotFoundError, NotADirectoryError):
         what, code = "command not found", _NOT_FOUND
     except OSError as error:
@@ -145,6 +150,14 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     except ValueError:  # a null character, say; the error of Python's own might show the value
         what, code = "a value cannot be put into a variable", _NOT_EXECUTABLE
     fail(f"zconfig: {command[0]}: {what}", code)
+
+
+def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run another program, and return its exit code."""
+    # A console sends Ctrl-C to both; a handler, unlike an ignored signal, is not inherited.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    program = shutil.which(command[0], path=environ.get("PATH")) or command[0]
+    return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603 - no shell, and the user's command
 
 
 _NO_DASHES = "write -- before the command to run"

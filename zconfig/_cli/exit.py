@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO, TextIOWrapper
@@ -176,8 +177,9 @@ def _interrupt(number: int, _: FrameType | None) -> NoReturn:
     """End what is under way; if that takes too long, end the process."""
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, lambda *_: _end_at_once(number, None))
-    signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
+    timer = threading.Timer(_GRACE_S, _end_at_once, (number, None))
+    timer.daemon = True
+    timer.start()
     raise Interrupted(number)
 
 

@@ -34,7 +34,6 @@ from zconfig._sources.dotenv import read_dotenv
 from zconfig.errors import ConfigurationError, Problem
 
 _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~-]+")
-_OWNER_ONLY = 0o600
 
 
 def dotenv_line(variable: str, value: str) -> str:
@@ -106,8 +105,10 @@ def _file_error(path: Path, code: str, what: str, remedy: str) -> ConfigurationE
 def _is_foreign(path: Path) -> bool:
     """Tell whether a file, or the link to it, is neither this user's nor of its directory's owner.
 
-    Somebody else may have put it there, as anybody can in /tmp.
+    Somebody else may have put it there, as anybody can in /tmp. Windows does not tell owners so.
     """
+    if not hasattr(os, "geteuid"):
+        return False
     try:
         owners = {path.lstat().st_uid}
         with suppress(FileNotFoundError):  # a link to nothing yet
@@ -148,8 +149,8 @@ def _replace_privately(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _OWNER_ONLY)
-            if path.exists():  # root, say, must not take it away from the application's user
+            # Root, say, must not take it away from the application's user.
+            if path.exists() and hasattr(os, "fchown"):
                 os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
             file.write(content)
         Path(name).replace(path)

@@ -65,6 +65,18 @@ class Address(NamedTuple):
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def unix_address(path: str) -> Address:
+    """Return the address of a Unix socket.
+
+    Raises:
+        StageError: The system has none.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        what = "this system has no Unix sockets"
+        raise StageError(HostUnreachableError, what, remedy="give {uri} a host and a port")
+    return Address(socket.AF_UNIX, path)
+
+
 class Stream:
     """A connected socket, on which nothing takes longer than to one instant.
 

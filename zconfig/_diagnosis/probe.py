@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from zconfig._diagnosis.model import StageError
-from zconfig._diagnosis.network import Address, Stream, open_stream, resolve_target
+from zconfig._diagnosis.network import Address, Stream, open_stream, resolve_target, unix_address
 from zconfig._diagnosis.tls import (
     TLSStream,
     Validity,
@@ -167,7 +166,7 @@ class Probe:
     def connect(self) -> Seen:
         """Open a connection, through the proxy if there is one."""
         if self._target.unix_path is not None:
-            self._addresses = (Address(socket.AF_UNIX, self._target.unix_path),)
+            self._addresses = (unix_address(self._target.unix_path),)
         address, self._stream = self._dial()
         self._line = self._stream
         if self._target.via_proxy is None:

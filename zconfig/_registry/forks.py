@@ -57,7 +57,7 @@ def guard_forks(forkable: Forkable) -> None:
     """
     global _hooked  # noqa: PLW0603 - fork hooks are the process' own, and cannot be taken back
     _guarded.add(forkable)
-    if _hooked:
+    if _hooked or not hasattr(os, "register_at_fork"):  # Windows does not fork
         return
     os.register_at_fork(before=_hold, after_in_parent=GATE.open, after_in_child=_renew)
     _hooked = True  # not before: two threads that hook do less harm than one that relies on it

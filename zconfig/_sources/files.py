@@ -171,7 +171,11 @@ MAX_SECRET_BYTES = 64 * 1024
 MAX_DOTENV_BYTES = 1024 * 1024
 MAX_PEM_BYTES = 8 * 1024 * 1024
 
-_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+# Bytes as they are, no wait for a device, and nothing for a child; a system has some of these.
+_FLAGS = os.O_RDONLY | sum(
+    getattr(os, name, 0)
+    for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", "O_NOINHERIT")
+)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
@@ -328,9 +332,11 @@ class _Request:
         return content if isinstance(content, Problem) else FileText(content, problems)
 
     def _judge(self, descriptor: int, real: str) -> tuple[Problem, ...]:
-        status = os.fstat(descriptor)
+        if not hasattr(os, "geteuid"):  # Windows: owners and modes mean nothing there
+            return ()
+        user, status = os.geteuid(), os.fstat(descriptor)
         mode = permission_verdict(status, kind=self.kind, mounted=is_mounted_secret(real))
-        foreign = self._is_foreign(status)
+        foreign = self._is_foreign(status, user)
         if mode is None and not foreign:
             return ()
         mount = mount_of(descriptor)
@@ -339,23 +345,31 @@ class _Request:
         owner = judge_owner(self.kind, mount, real, named=self.named) if foreign else None
         return tuple(each for each in (owner, mode) if each)
 
-    def _is_foreign(self, status: os.stat_result) -> bool:
+    def _is_foreign(self, status: os.stat_result, user: int) -> bool:
         """Tell whether a stranger owns the file, or the symlink that leads to it."""
         path = Path(self.path)
         home = (self.directory or path.parent).stat()
         owners = {status.st_uid, path.lstat().st_uid} - {0, home.st_uid}
-        return bool(owners) and owners != {os.geteuid()}
+        return bool(owners) and owners != {user}
+
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def _named_by_kernel(descriptor: int) -> str:
+        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+
+else:
+
+    def _named_by_kernel(descriptor: int) -> str:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def _path_of(descriptor: int, path: Path | str) -> str:
     """Return where an open file is, symlinks followed: `path` may lead elsewhere by now."""
-    if sys.platform == "darwin":
-        import fcntl
-
-        return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
     try:
-        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    except OSError:  # some chroots have no /proc
+        return _named_by_kernel(descriptor)
+    except OSError:  # some chroots have no /proc, and Windows has none
         return os.path.realpath(path)
 
 

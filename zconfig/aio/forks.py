@@ -110,7 +110,7 @@ def guard(home: ForkableLoop) -> None:
     if _forks.is_unusable:
         raise ConfigurationError([_spoiled()])
     _forks.loop_pools.add(home)
-    if not _forks.is_hooked:
+    if not _forks.is_hooked and hasattr(os, "register_at_fork"):
         _forks.is_hooked = True
         os.register_at_fork(
             before=_forks.before,
