@@ -26,6 +26,8 @@ from zconfig._log_masking import MaskingFilter, MaskingProcessor
 from zconfig._origin import working_directory
 from zconfig._redaction import Masker, sealed
 from zconfig._registry import Connections
+from zconfig._registry.specs import Changes
+from zconfig._registry.stats import AliasStats, RoundTrips
 from zconfig._settings.arguments import (
     check_client_options,
     hide,
@@ -64,8 +66,6 @@ if TYPE_CHECKING:
     from zconfig import interop as interop
     from zconfig._channel.milvus import Health, Server
     from zconfig._connection import Connection, State
-    from zconfig._registry.specs import Changes
-    from zconfig._registry.stats import AliasStats, RoundTrips
     from zconfig._settings.explain import Explanation
 
 __all__ = [
@@ -109,12 +109,9 @@ __all__ = [
 
 _MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
-    "AliasStats": "zconfig._registry.stats",
-    "Changes": "zconfig._registry.specs",
     "Connection": "zconfig._connection",
     "Explanation": "zconfig._settings.explain",
     "Health": "zconfig._channel.milvus",
-    "RoundTrips": "zconfig._registry.stats",
     "Server": "zconfig._channel.milvus",
     "State": "zconfig._connection",
 }
