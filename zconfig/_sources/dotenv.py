@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -66,18 +66,10 @@ def read_dotenv(
         text = read_text(path, limit_bytes=MAX_DOTENV_BYTES, kind="dotenv", named=named)
     except FileError as error:
         return unread(error, Origin(_SOURCE, shown))
-    problems = located(text.warnings, Origin(_SOURCE, shown))
     contents = _Contents(environ, shown, referenced_in(text.value))
     for assignment in parse_lines(text.value):
         contents.add(assignment)
-    return SourceResult(
-        shown,
-        contents.entries(),
-        (*problems, *contents.problems()),
-        (FileStatus(shown, "read"),),
-        tuple(contents.foreign),
-        tuple(contents.places),
-    )
+    return contents.result(located(text.warnings, Origin(_SOURCE, shown)))
 
 
 class _Contents:
@@ -94,8 +86,8 @@ class _Contents:
         self._misread: list[Problem] = []
         self._warnings: list[Problem] = []
         self._expanded = 0
-        self.foreign: list[Origin] = []
-        self.places: list[Entry] = []
+        self._foreign: list[Origin] = []
+        self._places: list[Entry] = []
 
     def add(self, assignment: Assignment) -> None:
         """Take in the next assignment."""
@@ -107,21 +99,19 @@ class _Contents:
         else:
             self._pass_over(assignment, origin)
 
-    def entries(self) -> tuple[Entry, ...]:
-        """Return the values that are sound, in the order of their lines."""
-        return tuple(
-            Entry(origin.key, Secret(value.text), origin)
-            for origin, value in self._ours.values()
-            if not value.faults
-        )
-
-    def problems(self) -> tuple[Problem, ...]:
-        """Return what is wrong, in the order of the lines."""
+    def result(self, warnings: Iterable[Problem]) -> SourceResult:
+        """Return the values that are sound, and what is wrong, in the order of the lines."""
         faults = [
             _at(origin, fault) for origin, value in self._ours.values() for fault in value.faults
         ]
-        return tuple(
-            sorted([*self._warnings, *map(self._judged, self._misread), *faults], key=_line)
+        problems = sorted([*self._warnings, *map(self._judged, self._misread), *faults], key=_line)
+        return SourceResult(
+            self._shown,
+            tuple(Entry(o.key, Secret(v.text), o) for o, v in self._ours.values() if not v.faults),
+            (*warnings, *problems),
+            (FileStatus(self._shown, "read"),),
+            tuple(self._foreign),
+            tuple(self._places),
         )
 
     def _judged(self, misread: Problem) -> Problem:
@@ -131,14 +121,14 @@ class _Contents:
 
     def _pass_over(self, assignment: Assignment, origin: Origin) -> None:
         """Take in what is not ours: its value matters only where one of ours may refer to it."""
-        self.foreign.append(origin)
+        self._foreign.append(origin)
         if assignment.fault is UNBALANCED_QUOTE:
             self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
         is_place = is_unread_place(assignment.key)
         if is_place or assignment.key in self._referenced:
             value = self._take(assignment, origin)
             if is_place and not value.faults:
-                self.places.append(Entry(origin.key, Secret(value.text), origin))
+                self._places.append(Entry(origin.key, Secret(value.text), origin))
 
     def _take(self, assignment: Assignment, origin: Origin) -> Expanded:
         value = self._value(assignment, origin)
