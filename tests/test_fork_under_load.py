@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from tests.support import celery_queue
 from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import listening, swallow
 from tests.support.forks import State, count_harm
@@ -444,6 +445,7 @@ def application(environ, start_response):
 TASKS = """
 from pathlib import Path
 from celery import Celery
+from celery.signals import worker_process_init
 
 here = Path(__file__).parent
 app = Celery("tasks", broker="filesystem://", backend=f"file://{here}")
@@ -455,9 +457,14 @@ app.conf.broker_transport_options = {
     "polling_interval": 0.1,
 }
 work = app.task(use_everything, name="work")
+
+@worker_process_init.connect
+def tell(**_):
+    os.write(CHILDREN, b".")
 """
 
 SEND = """
+import tests.support.celery_queue
 import tasks
 print(*[result.get(timeout=30) for result in [tasks.work.delay() for _ in range(4)]])
 """
@@ -511,9 +518,12 @@ def test_gunicorns_workers_open_their_own_where_it_preloads(
 
 
 def test_celerys_prefork_workers_open_their_own(server: FakeMilvus, tmp_path: Path) -> None:
-    (tmp_path / "tasks.py").write_text(APPLICATION + TASKS)
     how = ["--pool=prefork", "--concurrency=2", "--max-tasks-per-child=1", "--without-mingle"]
-    with served(["celery", "-A", "tasks", "worker", *how], tmp_path, server.uri):
+    arguments = [celery_queue.__name__, "-A", "tasks", "worker", *how]
+    heard, told = socket.socketpair()
+    heard.settimeout(PATIENCE_S)
+    (tmp_path / "tasks.py").write_text(f"CHILDREN = {told.fileno()}\n{APPLICATION}{TASKS}")
+    with heard, told, served(arguments, tmp_path, server.uri, told.fileno()):
         path = f"{REPOSITORY}{os.pathsep}{tmp_path}"
         done = subprocess.run(
             [sys.executable, "-c", SEND],
@@ -523,5 +533,8 @@ def test_celerys_prefork_workers_open_their_own(server: FakeMilvus, tmp_path: Pa
             timeout=3 * PATIENCE_S,
             check=False,
         )
-    assert done.returncode == 0, done.stderr
-    assert len(set(done.stdout.split())) == 4
+        assert done.returncode == 0, done.stderr
+        assert len(set(done.stdout.split())) == 4
+        # Celery tells those to end that are there when it ends: two, and one for each task.
+        for _ in range(2 + 4):
+            assert heard.recv(1)

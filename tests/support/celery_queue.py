@@ -1,7 +1,11 @@
-"""Celery with a queue of files in which no message is read before it is written.
+"""Celery with a queue of files, without two races of its own that a busy machine loses.
 
 kombu makes a file in the queue and writes the message then: a worker that polls in between reads an
 empty one, and ends.
+
+A child of the pool has itself killed when its parent ends, which for the kernel is the thread that
+forked it. Celery's ends before the children do: one that is killed while it waits for a task holds
+the lock of the pool's queue, and the worker waits for that for ever.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from billiard.util import set_pdeathsig
 from celery.__main__ import main
+from celery.signals import worker_process_init
 from kombu.transport.filesystem import Channel
 from kombu.utils.json import dumps
 
@@ -26,6 +32,12 @@ def _put(self: Channel, queue: str, payload: Any, **_: Any) -> None:
 
 
 Channel._put = _put
+
+
+@worker_process_init.connect
+def _outlive_the_thread(**_: Any) -> None:
+    set_pdeathsig(0)
+
 
 if __name__ == "__main__":
     main()
