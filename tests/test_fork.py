@@ -428,3 +428,40 @@ for name in (*LATE, *LATE_WITH_GRPC):
 print(hooks)
 """
     assert run(script) == ["[]"]
+
+
+def test_a_child_and_its_own_child_make_anew_what_belongs_to_a_process() -> None:
+    script = """
+import threading
+from zconfig._per_process import PerProcess
+from zconfig._registry.forks import guard_forks
+
+class Owner:
+    lock = PerProcess(threading.Lock)
+    thread = PerProcess(lambda: None)
+
+def is_new(owner):
+    return owner.lock.acquire(timeout=0) and owner.thread is None
+
+def begin():
+    for owner in (gone, own):
+        assert is_new(owner)
+        owner.thread = threading.current_thread()
+
+def in_child():
+    begin()
+    forked(begin)
+    assert gone.thread is own.thread is threading.current_thread()
+
+guard_forks(connections._registry)
+gone, own = Owner(), Owner()
+thread = threading.Thread(target=gone.lock.acquire)
+gone.thread = own.thread = thread
+thread.start()
+thread.join()
+with own.lock:
+    forked(in_child)
+assert gone.lock.locked() and not own.lock.locked()
+assert gone.thread is own.thread is thread
+"""
+    run(script)

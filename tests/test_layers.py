@@ -17,7 +17,7 @@ PACKAGE = ROOT / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"_redaction", "_deadline", "_version"},
+    {"_redaction", "_deadline", "_per_process", "_version"},
     {"_origin"},
     {"errors", "events", "_log_masking"},
     {"_event_bus"},

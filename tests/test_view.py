@@ -785,6 +785,7 @@ def test_forgotten_channels_are_neither_shared_again_nor_closed(address: str) ->
 def test_a_pool_is_forgotten_though_a_thread_that_is_gone_holds_its_lock(address: str) -> None:
     pool = ChannelPool()
     pool._lock.acquire()
+    vars(ChannelPool)["_lock"].renew()
     ends_soon(pool.after_fork)
     ends_soon(lambda: pool.acquire(address, PLAIN, None).release())
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
+from zconfig._per_process import PerProcess
+
 if TYPE_CHECKING:
     from zconfig.events import E, Event, Kinds
 
@@ -32,9 +34,11 @@ class Dispatcher:
         'zconfig.connection.closed'
     """
 
+    # By alias. A child delivers nothing of its parent's.
+    _outboxes = PerProcess(dict["str | None", "_Outbox"])
+
     def __init__(self) -> None:
         self._hooks: tuple[tuple[Callable[[Any], object], Kinds[Any] | None], ...] = ()
-        self._outboxes: dict[str | None, _Outbox] = {}
 
     def subscribe(
         self, hook: Callable[[E], object], kinds: Kinds[E] | None = None
@@ -76,10 +80,6 @@ class Dispatcher:
     def publish(self, event: Event) -> None:
         """Take an event, and deliver it after those of its alias that came before."""
         self.flush(self.enqueue(event))
-
-    def after_fork(self) -> None:
-        """Forget, in a child process, what the parent has still to deliver."""
-        self._outboxes = {}
 
     def _hand_out(self, event: Event) -> None:
         for hook, kinds in self._hooks:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import zconfig
 from zconfig import events
 from zconfig._channel import bound_channel
+from zconfig._per_process import PerProcess
 from zconfig._registry import Connections
 from zconfig._spec import ConnectionSpec
 from zconfig._version import __version__
@@ -170,10 +171,11 @@ class _Spans:
         tracer: Makes the spans.
     """
 
+    _lock = PerProcess(threading.Lock)
+
     def __init__(self, connections: Connections, tracer: trace.Tracer) -> None:
         self._connections = connections
         self._tracer = tracer
-        self._lock = threading.Lock()
         self._spans: dict[str, Span] = {}
 
     def __call__(self, event: events.ConnectionEvent) -> None:

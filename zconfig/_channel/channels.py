@@ -18,6 +18,7 @@ import grpc
 
 from zconfig._channel.fork_gate import GATE
 from zconfig._endpoint import TransportType
+from zconfig._per_process import PerProcess
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities, read_pem
 from zconfig._spec import ConnectionSpec, TLSFiles
@@ -242,8 +243,9 @@ class ChannelRef:
 class ChannelPool:
     """The cores of this process, by what makes them different."""
 
+    _lock = PerProcess(threading.Lock)
+
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._channel_pool: dict[tuple[Any, ...], tuple[SharedChannel, int]] = {}
         self._inherited: list[SharedChannel] = []
 
@@ -273,7 +275,6 @@ class ChannelPool:
         They are neither closed, which may hang, nor dropped, which would shut the parent's
         sockets down.
         """
-        self._lock = threading.Lock()
         self._inherited += [shared for shared, _ in self._channel_pool.values()]
         self._channel_pool = {}
 

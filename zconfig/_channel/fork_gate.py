@@ -17,11 +17,18 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
+from zconfig._per_process import PerProcess
 from zconfig.errors import ConfigurationError, Problem
 
 
 class ForkGate:
-    """Counts those who are inside; while it is closed nobody enters."""
+    """Counts those who are inside; while it is closed nobody enters.
+
+    Attributes:
+        importing: Held while gRPC is imported, which a fork waits for, however long it takes.
+    """
+
+    importing = PerProcess(threading.Lock)
 
     def __init__(self) -> None:
         self.renew()

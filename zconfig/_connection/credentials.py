@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from zconfig import events
 from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.interruptible import begin
+from zconfig._per_process import PerProcess
 from zconfig._spec import ConnectionSpec
 from zconfig.errors import ConnectError, ZConfigError
 
@@ -119,19 +120,16 @@ class CredentialRefresher:
         services: Reads its credentials again, and takes its events.
     """
 
+    _lock = PerProcess(threading.Lock)
+    _renewing = PerProcess[Future[None] | None](lambda: None)
+    _reading = PerProcess[Future[ConnectionSpec | None] | None](lambda: None)
+
     def __init__(self, connection: Refreshable, services: ConnectionServices) -> None:
         self._connection = connection
         self._credentials = services.credentials
         self._publisher = services.publisher
         self._renewed_at = float("-inf")
         self._is_unsettled = False
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Begin anew, in a child process: who renews is a thread of the parent."""
-        self._lock = threading.Lock()
-        self._renewing: Future[None] | None = None
-        self._reading: Future[ConnectionSpec | None] | None = None
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
         """Return a bound channel to repeat a call on whose credentials were refused on this one.

@@ -29,6 +29,7 @@ from zconfig._connection.credentials import ConnectionServices, CredentialRefres
 from zconfig._connection.monitor import Monitor, verify
 from zconfig._connection.transport import Transport
 from zconfig._deadline import ConnectBudget
+from zconfig._per_process import PerProcess
 from zconfig._spec import ConnectionSpec, require_same
 from zconfig.errors import (
     ClosedError,
@@ -77,6 +78,9 @@ class ManagedConnection:
         services: What it needs of the registry.
     """
 
+    rotating = PerProcess(threading.Lock)
+    _lock = PerProcess(threading.Lock)
+
     def __init__(self, spec: ConnectionSpec, services: ConnectionServices) -> None:
         self.last_error = ""
         self._state = State.IDLE
@@ -94,8 +98,6 @@ class ManagedConnection:
         self.refresher = CredentialRefresher(self, services)
         self._lost_at = 0.0
         self._borrowers: weakref.WeakSet[Borrower] = weakref.WeakSet()
-        self.rotating = threading.Lock()
-        self._lock = threading.Lock()
 
     @property
     def state(self) -> State:
@@ -346,8 +348,6 @@ class ManagedConnection:
 
         Nothing is closed: the channels belong to the parent. The next use opens it again.
         """
-        self._lock, self.rotating = threading.Lock(), threading.Lock()
-        self.refresher.after_fork()
         had_any = self.is_open or self._pending is not None
         if had_any:
             self.bound = self.server = self._transport = self._pending = None

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zconfig._deadline import backoff_s
+from zconfig._per_process import PerProcess
 from zconfig.errors import ConnectError, ZConfigError
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ class BackgroundWorker:
         tasks: Returns what there is to look after now. The thread does not keep its owner alive.
     """
 
+    _lock = PerProcess(threading.Lock)
+    _called = PerProcess(threading.Event)
+    _thread = PerProcess[threading.Thread | None](lambda: None)
+    _running = PerProcess(set["PeriodicTask"])
+
     def __init__(self, tasks: Callable[[], Sequence[PeriodicTask]]) -> None:
         self._tasks = weakref.WeakMethod(tasks)
-        self._thread: threading.Thread | None = None
-        self._begin()
 
     def call(self, at_once: bool = True) -> None:  # noqa: FBT001, FBT002 - passed on as it is
         """Have rounds made, while there is anything to look after.
@@ -67,15 +71,6 @@ class BackgroundWorker:
                     target=self._make_rounds, name="zconfig-background", daemon=True
                 )
                 self._thread.start()
-
-    def after_fork(self) -> None:
-        """Begin anew, in a child process, which has no thread but the one that forked."""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock, self._called = threading.Lock(), threading.Event()
-        self._thread = None
-        self._running: set[PeriodicTask] = set()
 
     def _make_rounds(self) -> None:
         in_background = True

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
 from importlib import import_module
 from typing import Protocol
 
 from zconfig._channel.fork_gate import GATE, refuse_where_grpc_hangs
+from zconfig._per_process import renew_all
 
 _LONGEST_WAIT_S = 1.0
 _LONGEST_IMPORT_S = 60.0
@@ -46,7 +46,6 @@ class Forkable(Protocol):
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _hooked = False
-_importing = threading.Lock()
 
 
 def guard_forks(forkable: Forkable) -> None:
@@ -69,7 +68,7 @@ def import_grpc() -> None:
     Raises:
         ConfigurationError: gRPC would hang here.
     """
-    with GATE, _importing:
+    with GATE, GATE.importing:
         from zconfig._connection import CHANNELS
     refuse_where_grpc_hangs()
     guard_forks(CHANNELS)
@@ -83,13 +82,12 @@ def _hold() -> None:
     for name in (*LATE, *(LATE_WITH_GRPC if "zconfig._connection" in sys.modules else ())):
         import_module(name)
     GATE.close(_LONGEST_WAIT_S)
-    if _importing.acquire(timeout=_LONGEST_IMPORT_S):  # the gate lets nobody begin another one
-        _importing.release()
+    if GATE.importing.acquire(timeout=_LONGEST_IMPORT_S):  # nobody can begin another one
+        GATE.importing.release()
 
 
 def _renew() -> None:
-    global _importing  # noqa: PLW0603 - the parent's may be held by a thread that is not here
-    _importing = threading.Lock()
+    renew_all()
     GATE.renew()
     for each in _guarded:
         each.after_fork()

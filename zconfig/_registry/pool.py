@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from zconfig._per_process import PerProcess
 from zconfig._registry.background import Retries
 from zconfig._registry.specs import SpecTable, reopens
 from zconfig._spec import ConnectionSpec
@@ -38,10 +39,11 @@ class Pool:
         make: Makes a connection, unopened, that shows itself in `ready`.
     """
 
+    _lock = PerProcess(threading.Lock)  # writers only
+
     def __init__(self, make: Callable[[ConnectionSpec, dict[str, Connection]], Slot]) -> None:
         self._make = make
         self.ready: dict[str, Connection] = {}
-        self._lock = threading.Lock()  # writers only
         self._slots: dict[str, Slot] = {}
 
     def find(self, alias: str) -> Connection | None:
@@ -101,7 +103,6 @@ class Pool:
 
     def abandon(self) -> tuple[str, ...]:
         """Forget what is the parent's, in a child process; return the aliases it had opened."""
-        self._lock = threading.Lock()
         slots = self._slots.items()
         return tuple(alias for alias, slot in slots if slot.managed.abandon())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from zconfig._channel.interruptible import run_interruptibly
 from zconfig._deadline import ConnectBudget
 from zconfig._event_bus import Dispatcher
+from zconfig._per_process import PerProcess
 from zconfig._redaction import RecentSecrets, Secret
 from zconfig._registry.background import BackgroundWorker, PeriodicTask, Retries, Retry
 from zconfig._registry.config_events import (
@@ -65,6 +66,8 @@ class Registry:
         load_beside: Reads it again, but for the sources of which it is given what they said.
     """
 
+    _publishing = PerProcess(threading.RLock)
+
     def __init__(
         self,
         load: Callable[[], Configuration],
@@ -82,7 +85,6 @@ class Registry:
         self._reloader = Reloader(self, load, local_loader, has_changed, load_beside)
         self._worker = BackgroundWorker(self._tasks)
         self._recent = RecentSecrets()
-        self._publishing = threading.RLock()
         self._unpublished: deque[Callable[[], Iterable[events.Event]]] = deque()
         self._is_published = False
         self.queue_config_events(self.known.snapshot())
@@ -347,15 +349,9 @@ class Registry:
 
     def after_fork(self) -> None:
         """Forget, in a child process, what its parent opened; it opens again on use."""
-        self._publishing = threading.RLock()
-        self._reloader.after_fork()
-        self._dispatcher.after_fork()
-        self._worker.after_fork()
-        self._collector.after_fork()
         abandoned: list[str] = []
         for registry_state in (*self._overridden, self.registry_state):
             abandoned += registry_state.pool.abandon()
-            registry_state.table.after_fork()
         if abandoned:
             self._unpublished.append(partial(forked, tuple(abandoned)))
             self._is_published = False
@@ -409,6 +405,9 @@ class Reloader:
         is_first: Whether the first use is still to come.
     """
 
+    lock = PerProcess(threading.RLock)  # held while a whole configuration is read
+    _table_lock = PerProcess(threading.Lock)  # held for a moment
+
     def __init__(
         self,
         registry: Registry,
@@ -423,12 +422,6 @@ class Reloader:
         self._at_first = local_loader
         self._has_changed = self._is_outdated = has_changed
         self.is_first = local_loader is not None
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Begin anew, in a child process: who reads is a thread of the parent."""
-        self.lock = threading.RLock()  # held while a whole configuration is read
-        self._table_lock = threading.Lock()  # held for a moment
 
     def read_on_first_use(self) -> None:
         """Read, once, what has changed since the import, and what only the network can tell."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from zconfig._origin import Origin
+from zconfig._per_process import PerProcess
 from zconfig._settings.arguments import (
     bad_alias,
     check_arguments,
@@ -40,6 +41,8 @@ class SpecTable:
         is_outdated: Whether the variables have changed since it was read.
     """
 
+    _lock = PerProcess(threading.Lock)  # writers only: readers see one dictionary or the next
+
     def __init__(
         self,
         configuration: Configuration,
@@ -50,7 +53,6 @@ class SpecTable:
         self._is_outdated = is_outdated
         read: dict[str, ConnectionSpec | None] = dict.fromkeys(configuration.aliases)
         self._specs = {**read, **(overrides or {})}  # `None` until it is converted
-        self._lock = threading.Lock()  # writers only: readers see one dictionary or the next
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._specs))
@@ -96,10 +98,6 @@ class SpecTable:
         table = SpecTable(self.configuration, is_outdated=self._is_outdated)
         table._specs = self._specs  # what one converts the other need not
         return table
-
-    def after_fork(self) -> None:
-        """Renew the lock, in a child process: a thread of the parent may have held it."""
-        self._lock = threading.Lock()
 
     def error_for(self, alias: str) -> ConfigurationError:
         """Return why an alias cannot be used: its problems, or that nothing configures it."""

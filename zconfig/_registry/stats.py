@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from zconfig._per_process import PerProcess
+
 AliasState = Literal["idle", "connecting", "connected", "lost", "retrying"]
 
 
@@ -78,16 +80,8 @@ class _Counters:
 class StatsCollector:
     """Counts what happens; a hook like any other, and the first."""
 
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._tallies: dict[str, _Counters] = {}
-
-    def after_fork(self) -> None:
-        """Begin anew, in a child process."""
-        self._begin()
+    _lock = PerProcess(threading.Lock)
+    _tallies = PerProcess(dict[str, _Counters])
 
     def __call__(self, event: Any) -> None:
         """Take one event."""

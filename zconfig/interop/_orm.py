@@ -18,8 +18,8 @@ from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._channel.view import ChannelView
 from zconfig._connection import Connection, State
 from zconfig._endpoint import TransportType
+from zconfig._per_process import PerProcess
 from zconfig._registry import Connections
-from zconfig._registry.forks import guard_forks
 from zconfig.errors import ConfigurationError, MissingExtraError, Problem
 from zconfig.events import ConnectionClosed, ConnectionRemoved
 
@@ -95,13 +95,10 @@ class Registrations:
     pymilvus has no way to replace a handler: it is made under another name, and moved.
     """
 
+    _lock = PerProcess(threading.Lock)  # for moving handlers; nothing waits under it
+
     def __init__(self) -> None:
         self._unsubscribe: Callable[[], None] = lambda: None
-        self.after_fork()
-
-    def after_fork(self) -> None:
-        """Renew the lock, in a child process."""
-        self._lock = threading.Lock()  # for moving handlers; nothing waits under it
 
     def register(self, registry: Any, connections: Mapping[str, Connection]) -> None:
         """Have a name lead to our connection, whatever pymilvus knew by it before.
@@ -113,7 +110,6 @@ class Registrations:
             registry: pymilvus' `connections`.
             connections: Open connections by name.
         """
-        guard_forks(self)
         handlers, _ = _tables(registry)
         for name, connection in connections.items():
             if not _leads_to(handlers.get(name), connection):

@@ -14,6 +14,7 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from zconfig._connection import Connection
+from zconfig._per_process import PerProcess
 from zconfig._redaction import sealed
 from zconfig._registry.forks import guard_forks
 from zconfig._settings.arguments import as_alias, hide_aliases
@@ -115,14 +116,14 @@ class _Clients(Generic[C, M]):
         make: Makes a client.
     """
 
+    _lock = PerProcess(threading.Lock)
+
     def __init__(self, make: Callable[[C], M]) -> None:
         self._make = make
         self._connections: WeakSet[C] = WeakSet()
-        self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew, in a child process: a client may have threads."""
-        self._lock = threading.Lock()
         for connection in self._connections:
             vars(connection).pop(_CLIENT, None)
         self._connections.clear()

@@ -1,0 +1,63 @@
+"""Attributes that a child process makes anew: the thread that holds a lock is not there."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_attributes: list[PerProcess[Any]] = []
+
+
+class PerProcess(Generic[T]):
+    """An attribute that is made on its first use, and once more in each child process.
+
+    What the parent's threads hold or wait for is replaced there, and not released: the thread that
+    forks may hold a lock, and releases its own.
+
+    Args:
+        make: Makes the value, e.g. `threading.Lock`.
+
+    Example:
+        >>> import threading
+        >>> class Pool:
+        ...     lock = PerProcess(threading.Lock)
+        >>> pool = Pool()
+        >>> with pool.lock:
+        ...     vars(Pool)["lock"].renew()  # as in a child process
+        ...     pool.lock.locked()
+        False
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._owners: weakref.WeakSet[object] = weakref.WeakSet()
+        _attributes.append(self)
+
+    def __set_name__(self, _: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: object, _: type) -> T:
+        values: dict[str, T] = vars(owner)
+        if self._name not in values:
+            self._owners.add(owner)  # first: another thread may fork before there is a value
+            values.setdefault(self._name, self._make())
+        return values[self._name]
+
+    def __set__(self, owner: object, value: T) -> None:
+        self._owners.add(owner)
+        vars(owner)[self._name] = value
+
+    def renew(self) -> None:
+        """Forget the values; each owner's next use makes one."""
+        owners, self._owners = self._owners, weakref.WeakSet()
+        for owner in owners:
+            vars(owner).pop(self._name, None)
+
+
+def renew_all() -> None:
+    """Forget them all, in a child process, before anything else is done there."""
+    for attribute in _attributes:
+        attribute.renew()
