@@ -36,7 +36,7 @@ def test_a_dotenv_file_in_a_parent_directory_is_not_read(tmp_path: Path) -> None
 def test_what_only_a_use_needs_is_not_imported() -> None:
     source = """
 import sys, zconfig
-late = ("grpc", "pymilvus", "milvus_lite", "click", "structlog", "rich")
+late = ("grpc", "pymilvus", "milvus_lite", "click", "structlog", "rich", "pydantic_settings")
 print(json.dumps([name for name in late if name in sys.modules]))
 """
     assert printed(source, ZILLIZ_URI="./x.db") == []
