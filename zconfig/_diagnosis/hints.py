@@ -71,7 +71,8 @@ def environment_hints(target: ProbeTarget, host_environment: HostEnvironment) ->
         host_environment: What the process runs in.
 
     Example:
-        >>> observations(ProbeTarget("db", 19530), Surroundings({"GRPC_DNS_RESOLVER": "ares"}))
+        >>> host_environment = HostEnvironment({"GRPC_DNS_RESOLVER": "ares"})
+        >>> environment_hints(ProbeTarget("db", 19530), host_environment)
         ('GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver of this machine',)
     """
     # A loopback address that works is nothing to remark on, and a problem is told already.
