@@ -28,8 +28,8 @@ class Dispatcher:
         >>> seen = []
         >>> dispatcher = Dispatcher()
         >>> unsubscribe = dispatcher.subscribe(seen.append)
-        >>> dispatcher.put(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
-        >>> dispatcher.deliver("prod")
+        >>> alias = dispatcher.enqueue(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
+        >>> dispatcher.flush(alias)
         >>> seen[0].name
         'zconfig.connection.closed'
     """

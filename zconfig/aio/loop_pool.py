@@ -278,7 +278,6 @@ class LoopPool:
 
 
 _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
 
 
 def find_loop_pool() -> LoopPool | None:
@@ -295,11 +294,10 @@ def loop_pool() -> LoopPool:
     """
     if pool := find_loop_pool():
         return pool
-    with _lock:
-        for loop, pool in tuple(_pools.items()):
-            if loop.is_closed():
-                pool.abandon()
-                pool.drop_channels()
-                del _pools[loop]
-        pool = _pools[asyncio.get_running_loop()] = LoopPool()
+    for known in _pools.keyrefs():  # each step at once: other threads have loops of their own
+        loop = known()
+        if loop and loop.is_closed() and (over := _pools.pop(loop, None)):
+            over.abandon()
+            over.drop_channels()
+    pool = _pools[asyncio.get_running_loop()] = LoopPool()
     return pool
