@@ -53,9 +53,8 @@ from zconfig._channel import messages
 from zconfig._cli.app import zconfig as command
 from zconfig._cli.inspect import explanation_parts
 from zconfig._cli.options import FORMATS
-from zconfig._cli.render import draw, render_json
-from zconfig._cli.render import rendered as rendered_report
-from zconfig._cli.report import checked, listed
+from zconfig._cli.render import draw, render, render_json
+from zconfig._cli.report import check_aliases, list_aliases
 from zconfig._connection.attempt import Attempt
 from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import HostEnvironment, stages
@@ -283,9 +282,9 @@ def shown_by(connections: Connections) -> Iterator[str]:
 
 def printed_of(connections: Connections) -> Iterator[str]:
     """Yield what the command prints without connecting anything, and what it is made of."""
-    explanation, report = connections.explain(), listed(connections)
+    explanation, report = connections.explain(), list_aliases(connections)
     yield from (*serialised(explanation), *serialised(report), report.summary())
-    yield from (rendered_report(report, each, "list") for each in FORMATS)
+    yield from (render(report, each, "list") for each in FORMATS)
     yield from (render_json(explanation), draw(explanation_parts(explanation)))
 
 
@@ -944,8 +943,8 @@ def test_no_failed_connect_shows_a_secret(
     with SERVERS[server](certificates) as uri:
         connections = connections_of(declared(uri), tmp_path, log)
         assert_fails_quietly(connections, log, connections.autoconnect)
-        report = checked(connections, (), wait=None, timeout=None)
-    assert_no_canary(*(rendered_report(report, each, "check") for each in FORMATS))
+        report = check_aliases(connections, (), wait=None, timeout=None)
+    assert_no_canary(*(render(report, each, "check") for each in FORMATS))
     assert "zconfig.connection.failed" in "".join(log.texts)
 
 

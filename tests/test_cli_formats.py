@@ -27,7 +27,7 @@ from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
 from zconfig._cli.app import zconfig
 from zconfig._cli.generate import OF_COMMANDS, schema_of
 from zconfig._cli.options import FORMATS
-from zconfig._cli.render import annotation, rendered
+from zconfig._cli.render import annotation, render
 from zconfig._cli.report import Failure, Report, Row
 from zconfig._cli.schemas import json_schema_of, json_value
 from zconfig.errors import ExitCode, Problem
@@ -259,13 +259,13 @@ def test_junit_is_well_formed_whatever_a_server_says(alias: str, said: str) -> N
     failure = Failure("refused", said, ExitCode.UNREACHABLE, file=said, problem=said)
     rows = (Row(alias, state="failed", failure=failure), Row("b", required=False, failure=failure))
     general = Problem("x", said, said)
-    text = rendered(Report(rows, (general,), 1.0), "junit", "check", outputs={alias: said})
+    text = render(Report(rows, (general,), 1.0), "junit", "check", outputs={alias: said})
     assert len(list(junit(text).iter("testcase"))) == 3
 
 
 def test_junit_shows_control_characters_as_something_else() -> None:
     failure = Failure("refused", "\x1b[31mred\x00\udc80", ExitCode.UNREACHABLE)
-    text = rendered(Report((Row("a", failure=failure),), (), 1.0), "junit", "check")
+    text = render(Report((Row("a", failure=failure),), (), 1.0), "junit", "check")
     assert junit(text).findtext(".//failure") == "\ufffd[31mred\ufffd\ufffd"
 
 
@@ -406,7 +406,7 @@ def test_no_format_shows_a_control_character_or_a_command_of_the_configuration(
 def test_a_report_with_nothing_wrong_has_no_annotation() -> None:
     row = Row("a", "http://db:19530", "default", state="connected", server_version="2.6")
     assert (
-        rendered(Report((row,), (), 1.0), "github", "check")
+        render(Report((row,), (), 1.0), "github", "check")
         == "a: connected to http://db:19530 (2.6)"
     )
 

@@ -17,7 +17,7 @@ from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._cli.app import zconfig
-from zconfig._cli.check import budget_s, waited
+from zconfig._cli.check import budget_s, wait_for_aliases
 
 # What waits for it to pass fails.
 FOREVER_S = 60.0
@@ -57,7 +57,7 @@ def test_a_server_that_is_not_up_yet_is_waited_for(fake: FakeMilvus) -> None:
 
         with registry(ZILLIZ_URI=f"http://127.0.0.1:{proxy.port}") as connections:
             connections.subscribe(heal)
-            report = waited(connections, (), FOREVER_S)
+            report = wait_for_aliases(connections, (), FOREVER_S)
     assert report.exit_code == 0
     assert any(isinstance(event, events.ConnectionRetrying) for event in seen)
 
@@ -150,7 +150,7 @@ def test_an_optional_alias_that_is_named_is_waited_for(fake: FakeMilvus) -> None
 
         with registry(**environ) as connections:
             connections.subscribe(heal)
-            report = waited(connections, ["extra"], FOREVER_S)
+            report = wait_for_aliases(connections, ["extra"], FOREVER_S)
     assert report.exit_code == 0
 
 

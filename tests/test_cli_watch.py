@@ -21,10 +21,10 @@ from tests.support.faults import breakable_proxy, refused
 from tests.support.registries import registry
 from tests.test_cli_terminal import CONTROL_C, SEQUENCE, terminal
 from zconfig._cli.app import zconfig
-from zconfig._cli.check import rounds, show_each
+from zconfig._cli.check import repeat_checks, show_each
 from zconfig._cli.options import Session
 from zconfig._cli.render import watch_parts
-from zconfig._cli.report import Failure, Report, Row, checked
+from zconfig._cli.report import Failure, Report, Row, check_aliases
 from zconfig._registry import Connections
 from zconfig._registry.stats import AliasStats, RoundTrips
 from zconfig.errors import ExitCode
@@ -56,8 +56,8 @@ def lines(*arguments: str, environ: Mapping[str, str] | None = None) -> list[dic
 
 
 def checks(connections: Connections, timeout: float | None = None) -> Iterator[Report]:
-    once = partial(checked, connections, (), wait=None, timeout=timeout)
-    return rounds(connections, once, 0.01, None)
+    once = partial(check_aliases, connections, (), wait=None, timeout=timeout)
+    return repeat_checks(connections, once, 0.01, None)
 
 
 def row_of(report: Report, alias: str = "default") -> tuple[Row, AliasStats]:
@@ -250,7 +250,7 @@ def test_a_terminal_shows_it_live_and_keeps_the_last_table_after_ctrl_c(fake: Fa
 def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(fake: FakeMilvus) -> None:
     environ = {"ZILLIZ_URI": fake.uri, "ZILLIZ_TIMEOUT": "600"}
     with terminal("check", "--watch", "0.1", environ=environ) as shown:
-        shown.read_until("1 of 1 connected")
+        shown.read_until("1 of 1 connected; Ctrl-C ends it")
         pings = fake.count("GetVersion")
         fake.hold()
         fake.wait_for(pings + 1, "GetVersion")

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tests.support.registries import registry
-from zconfig._cli.report import listed
+from zconfig._cli.report import list_aliases
 from zconfig._origin import Origin
 from zconfig._registry.specs import spec_of
 from zconfig._settings.arguments import from_arguments, hide
@@ -391,7 +391,7 @@ def test_an_alias_that_cannot_be_one_is_not_lost(tmp_path: Path) -> None:
             with pytest.raises(ConfigurationError) as caught:
                 refused()
             assert [each.origin.key for each in caught.value.problems if each.origin] == [*environ]
-        report = listed(connections)
+        report = list_aliases(connections)
         assert [(row.alias, row.state) for row in report.aliases][1] == ("token", "failed")
         assert all(name in report.summary() for name in environ)
         assert len(connections.explain("token").aliases[0].problems) == 2

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from zconfig import events
 from zconfig._channel.interruptible import run_concurrently
-from zconfig._cli.exit import catch_sigint, finish, tell
+from zconfig._cli.exit import catch_sigint, finish, write_result
 from zconfig._cli.options import (
     Format,
     Session,
@@ -28,9 +28,9 @@ from zconfig._cli.options import (
     with_quiet,
     with_timeout,
 )
-from zconfig._cli.progress import is_wanted, shown
-from zconfig._cli.render import draw, render_json, rendered, watch_parts
-from zconfig._cli.report import Outcome, Outcomes, Report, checked, reported
+from zconfig._cli.progress import is_wanted, show_progress
+from zconfig._cli.render import draw, render, render_json, watch_parts
+from zconfig._cli.report import Outcome, Outcomes, Report, check_aliases, report_on
 from zconfig._registry import Connections, registry_of
 from zconfig._settings.fields import LONGEST_S
 from zconfig.errors import ConnectError, ZConfigError
@@ -46,7 +46,7 @@ def budget_s(connections: Connections, timeout: float | None) -> float:
     return configured if timeout is None else timeout
 
 
-def waited(connections: Connections, aliases: Collection[str], total_s: float) -> Report:
+def wait_for_aliases(connections: Connections, aliases: Collection[str], total_s: float) -> Report:
     """Wait until aliases, by default all, are connected, and report.
 
     What keeps a required alias from connecting for good ends it at once: a wrong configuration
@@ -71,7 +71,7 @@ def waited(connections: Connections, aliases: Collection[str], total_s: float) -
         known = [name for name in names if name in connections]
         return {**outcomes, **_connected(connections, known, required, total_s)}
 
-    return reported(connections, aliases, attempt)
+    return report_on(connections, aliases, attempt)
 
 
 def _connected(
@@ -149,12 +149,12 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     with --format json an object a line. The exit code says how it was at the end.
     """
     _check_watch(watch, iterations, format_)
-    once = partial(checked, session.connections, aliases, wait=wait, timeout=timeout)
-    reports = rounds(session.connections, once, watch or 0, iterations)
-    with shown(session, aliases):
+    once = partial(check_aliases, session.connections, aliases, wait=wait, timeout=timeout)
+    reports = repeat_checks(session.connections, once, watch or 0, iterations)
+    with show_progress(session, aliases):
         report = once() if watch is None else next(reports)
     if watch is None:
-        finish(session, report, rendered(report, format_, "check"))
+        finish(session, report, render(report, format_, "check"))
     sys.exit(show_each(session, reports, report, format_).exit_code)
 
 
@@ -170,7 +170,7 @@ def _check_watch(watch: float | None, iterations: int | None, format_: Format) -
         raise click.UsageError(f"`check --watch` has no {format_}; it has table and json")
 
 
-def rounds(
+def repeat_checks(
     connections: Connections, check: Callable[[], Report], pause_s: float, iterations: int | None
 ) -> Iterator[Report]:
     """Check again and again, and yield each report with what has happened to each alias so far.
@@ -206,11 +206,11 @@ def show_each(
     def write(report: Report) -> None:
         one_line = render_json(report, indent=None)
         text = one_line if format_ == "json" else f"{draw(watch_parts(report))}\n"
-        tell(session, report, text)
+        write_result(session, report, text)
 
     is_live = format_ == "table" and is_wanted(session, Console())
     last = first
-    with _drawn() if is_live else nullcontext(write) as show, catch_sigint():
+    with _full_screen() if is_live else nullcontext(write) as show, catch_sigint():
         show(first)
         for last in reports:
             show(last)
@@ -220,7 +220,7 @@ def show_each(
 
 
 @contextmanager
-def _drawn() -> Iterator[Callable[[Report], None]]:
+def _full_screen() -> Iterator[Callable[[Report], None]]:
     """For the time of a `with` block, draw reports on a screen of its own."""
     live = Live(
         console=Console(highlight=False),
@@ -262,6 +262,6 @@ def wait(
     with REQUIRED=false gets one attempt.
     """
     total_s = budget_s(session.connections, timeout)
-    with shown(session, aliases, total_s=total_s):
-        report = waited(session.connections, aliases, total_s)
-    finish(session, report, rendered(report, format_, "wait"))
+    with show_progress(session, aliases, total_s=total_s):
+        report = wait_for_aliases(session.connections, aliases, total_s)
+    finish(session, report, render(report, format_, "wait"))

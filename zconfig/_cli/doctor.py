@@ -26,15 +26,15 @@ from zconfig._cli.options import (
     with_quiet,
     with_timeout,
 )
-from zconfig._cli.progress import shown
+from zconfig._cli.progress import show_progress
 from zconfig._cli.render import (
     Part,
     annotation,
     new_table,
-    rendered,
+    render,
     unreported,
 )
-from zconfig._cli.report import Failure, Report, Row, checked, copy_fields
+from zconfig._cli.report import Failure, Report, Row, check_aliases, copy_fields
 from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import HostEnvironment, StageResult, advisories, stages
 from zconfig._diagnosis.model import StageError
@@ -51,9 +51,8 @@ State = Literal["ok", "failed", "skipped"]
 # A probe is timed alone where it can be; one that hangs is not waited for.
 _HEAD_START_S = 0.5
 
-_SAID_BY_SERVER = (Stage.MILVUS, Stage.CREDENTIALS, Stage.DATABASE)
 # Where gRPC may fail though the probe, which went the same way a moment ago, did not.
-_TOLD_BY_GRPC = (Stage.MATERIAL, Stage.TLS, Stage.HTTP2, *_SAID_BY_SERVER)
+_SEEN_BY_GRPC = {*Stage} - {Stage.PARSE, Stage.DNS, Stage.TCP}
 
 
 def _name(stage: Stage) -> str:
@@ -101,9 +100,7 @@ class Findings(Report):
     aliases: tuple[Examination, ...]
 
 
-def examined(
-    connections: Connections, aliases: Iterable[str], *, timeout: float | None
-) -> Findings:
+def examine(connections: Connections, aliases: Iterable[str], *, timeout: float | None) -> Findings:
     """Connect aliases, by default all, and look at each stage on the way.
 
     What `check` does decides; beside it a probe of our own goes the same way, within the same time.
@@ -117,19 +114,19 @@ def examined(
     specs = {
         alias: connections.spec(alias) for alias in named or connections if alias in connections
     }
-    probes = {alias: begin(partial(_probed, spec, timeout)) for alias, spec in specs.items()}
+    probes = {alias: begin(partial(_probe, spec, timeout)) for alias, spec in specs.items()}
     wait(probes.values(), _HEAD_START_S)
-    report = checked(connections, named, wait=0, timeout=timeout)
+    report = check_aliases(connections, named, wait=0, timeout=timeout)
     results = {alias: probe.result() for alias, probe in probes.items()}
     load_ms = connections.configuration.elapsed_ms
     examinations = (
-        _examination(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)
+        _examine(row, specs.get(row.alias), results.get(row.alias, ()), load_ms)
         for row in report.aliases
     )
     return copy_fields(Findings, report, aliases=tuple(examinations))
 
 
-def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
+def _probe(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
     """Go through the stages, unless there is nothing to dial yet, or no time to do it in."""
     timeout_s = spec.timeout_s if timeout is None else timeout
     try:
@@ -140,12 +137,12 @@ def _probed(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, .
         return ()
     deadline = time.monotonic() + timeout_s
     try:
-        return stages(probe_target(_dialed(spec, deadline)), deadline)
+        return stages(probe_target(_dialed_spec(spec, deadline)), deadline)
     except StageError:  # the connect asks as well, and says why
         return ()
 
 
-def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
+def _dialed_spec(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
     """Return a specification of what is really dialed: a global cluster's primary."""
     if spec.endpoint.family is not Family.GLOBAL_CLUSTER:
         return spec
@@ -153,20 +150,20 @@ def _dialed(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
     return replace(spec, endpoint=topology.primary)
 
 
-def _examination(
+def _examine(
     row: Row, spec: ConnectionSpec | None, results: tuple[StageResult, ...], load_ms: float
 ) -> Examination:
     if spec is None:
-        steps = _until(Stage.PARSE, (), row.failure)
+        steps = _steps_until(Stage.PARSE, (), row.failure)
         return copy_fields(Examination, row, stages=tuple(steps), warnings=())
     passed = (
         Step(Stage.PARSE, "ok", row.origin or "", load_ms),
         *_not_needed(spec),
         *map(_probe_step, results),
-        *_told_by_server(row, spec),
+        *_passed_at_server(row, spec),
     )
     failed = _failing_stage(row.failure, results) if row.failure else None
-    steps = _until(failed, passed, row.failure)
+    steps = _steps_until(failed, passed, row.failure)
     host_environment = HostEnvironment.detect(process_environment())
     found = advisories(probe_target(spec), results, host_environment, datetime.now(UTC))
     hint = row.failure.hint if row.failure else ""
@@ -192,7 +189,7 @@ def _not_needed(spec: ConnectionSpec) -> Iterator[Step]:
     yield from (Step(stage, "skipped", why) for stage, why in reasons.items())
 
 
-def _told_by_server(row: Row, spec: ConnectionSpec) -> Iterator[Step]:
+def _passed_at_server(row: Row, spec: ConnectionSpec) -> Iterator[Step]:
     """Yield the stages that are passed where the server accepted us."""
     yield Step(Stage.MILVUS, "ok", row.server_version or "it answered", row.round_trip_ms)
     if spec.endpoint.transport is TransportType.LITE:
@@ -211,10 +208,12 @@ def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
         return Stage.MATERIAL if failure.cause == "missing_extra" else Stage.PARSE
     met = next((result.stage for result in results if not result.ok), None)
     told = Stage(failure.stage)
-    return met or (told if told in _TOLD_BY_GRPC else Stage.MILVUS)
+    return met or (told if told in _SEEN_BY_GRPC else Stage.MILVUS)
 
 
-def _until(failed: Stage | None, passed: Iterable[Step], failure: Failure | None) -> Iterator[Step]:
+def _steps_until(
+    failed: Stage | None, passed: Iterable[Step], failure: Failure | None
+) -> Iterator[Step]:
     """Yield the stages as they went, up to the one that failed; what comes after is skipped."""
     steps = {step.stage: step for step in passed}
     for stage in Stage:
@@ -319,10 +318,10 @@ def doctor(
     seen in each and how long it took, up to the first that fails, and what to do then. Warns of
     certificates that expire within 30 days, and of what is unwise in the surroundings.
     """
-    with shown(session, aliases):
-        findings = examined(session.connections, aliases, timeout=timeout)
+    with show_progress(session, aliases):
+        findings = examine(session.connections, aliases, timeout=timeout)
     warned = ((each.alias, warning) for each in findings.aliases for warning in each.warnings)
-    text = rendered(
+    text = render(
         findings,
         format_,
         "doctor",

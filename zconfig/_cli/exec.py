@@ -16,8 +16,8 @@ import click
 
 from zconfig._cli.exit import fail, write_error
 from zconfig._cli.options import Session, complete_alias, epilog, pass_session
-from zconfig._cli.progress import shown
-from zconfig._cli.report import checked
+from zconfig._cli.progress import show_progress
+from zconfig._cli.report import check_aliases
 from zconfig._endpoint import TransportType
 from zconfig._redaction import Hidden
 from zconfig._sources.environment import process_environment
@@ -227,8 +227,8 @@ def exec_(
     """
     spec = session.connections.spec(alias)
     if check:
-        with shown(session, [spec.alias]):
-            report = checked(session.connections, [spec.alias], wait=None, timeout=None)
+        with show_progress(session, [spec.alias]):
+            report = check_aliases(session.connections, [spec.alias], wait=None, timeout=None)
         if report.exit_code:
             fail(report.summary(), report.exit_code)
     environ = environment_with(process_environment(), spec, mapping or BY_DEFAULT)

@@ -67,7 +67,7 @@ def write(text: str, *, nl: bool = True) -> None:
         fail(f"zconfig: the result cannot be written ({_reason(error)})")
 
 
-def tell(session: Session, report: Report, result: str) -> None:
+def write_result(session: Session, report: Report, result: str) -> None:
     """Write a result on standard output; with `--quiet`, what is wrong on standard error."""
     if not session.is_quiet:
         write(result)
@@ -77,7 +77,7 @@ def tell(session: Session, report: Report, result: str) -> None:
 
 def finish(session: Session, report: Report, result: str) -> NoReturn:
     """Write a result where it belongs, and end with the report's exit code."""
-    tell(session, report, result)
+    write_result(session, report, result)
     sys.exit(report.exit_code)
 
 

@@ -1,4 +1,4 @@
-"""A first `.env`: its lines, where they are written, and that git leaves it alone."""
+"""`zconfig init`, `env-example`, `schema` and `completion`: files for others to read."""
 
 from __future__ import annotations
 
@@ -295,20 +295,18 @@ def init(session: Session, alias: str, uri: str | None, path: str, *, token: boo
     file = Path(path)
     name = fold_alias(alias, "pass it with --uri")
     check_file(name, file)
-    fields = _given(name, {}, "uri", uri) if uri else _asked(name, {}, "uri")
+    fields = _with_field(name, {}, "uri", uri) if uri else _ask(name, {}, "uri")
     if token:
-        fields = _asked(name, fields, "token")
+        fields = _ask(name, fields, "token")
     append_privately(file, dotenv_lines(name, fields))
-    told = [_declared(name, fields, path, session.configuration(remote=False))]
+    told = [_summary(name, fields, path, session.configuration(remote=False))]
     if ignore_in_git(file):
         told.append(f"added {file.name} to .gitignore")
     if not session.is_quiet:
         write("\n".join(told))
 
 
-def _declared(
-    alias: str, fields: Mapping[str, str], path: str, configuration: Configuration
-) -> str:
+def _summary(alias: str, fields: Mapping[str, str], path: str, configuration: Configuration) -> str:
     """Say what was declared, and what keeps it from being used."""
     names = names_read(configuration, path)
     above = " and ".join(map(str, outranking(alias, fields, names, configuration)))
@@ -324,12 +322,12 @@ def _declared(
     return f"declared `{alias}` in {path}; {hint}"
 
 
-def _asked(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
+def _ask(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
     """Return fields with one more, which is asked for until it is right."""
     question = _QUESTIONS[field]
     while True:
         try:
-            return _given(alias, fields, field, _answer(alias, field) or question.default)
+            return _with_field(alias, fields, field, _answer(alias, field) or question.default)
         except ConfigurationError as error:
             if not _is_interactive():  # the next line is an answer to another question
                 raise
@@ -337,7 +335,7 @@ def _asked(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
                 write_error(f"Error: {problem.message}; {problem.remedy}")
 
 
-def _given(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:
+def _with_field(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:
     """Return fields with one more.
 
     Raises:

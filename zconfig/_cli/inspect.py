@@ -24,8 +24,8 @@ from zconfig._cli.options import (
     pass_session,
     with_quiet,
 )
-from zconfig._cli.render import Part, draw, render_json, rendered
-from zconfig._cli.report import listed
+from zconfig._cli.render import Part, draw, render, render_json
+from zconfig._cli.report import list_aliases
 from zconfig._cli.schemas import json_value
 from zconfig._origin import printable
 from zconfig._redaction import MASK
@@ -139,8 +139,8 @@ def _files(explanation: Explanation) -> Iterator[str]:
 @pass_session
 def list_(session: Session, format_: Format) -> None:
     """List what is configured, and from where; nothing is connected."""
-    report = listed(session.connections)
-    finish(session, report, rendered(report, format_, "list"))
+    report = list_aliases(session.connections)
+    finish(session, report, render(report, format_, "list"))
 
 
 @click.command("explain", epilog=epilog("zconfig explain prod", "zconfig explain --format json"))

@@ -181,7 +181,7 @@ with_quiet = click.option(*_QUIET_NAMES, **_QUIET, expose_value=False, callback=
 def output(*formats: str) -> Callable[[F], F]:
     """Return a decorator that adds the choice of a format; the first is the default."""
 
-    def settle(context: click.Context, _: click.Parameter, value: str | None) -> str:
+    def choose(context: click.Context, _: click.Parameter, value: str | None) -> str:
         chosen = value or context.ensure_object(Session).chosen.get("format") or formats[0]
         if chosen in formats:
             return chosen
@@ -192,6 +192,6 @@ def output(*formats: str) -> Callable[[F], F]:
         "--format",
         "format_",
         type=click.Choice(formats),
-        callback=settle,
+        callback=choose,
         help=f"How the result is written; {formats[0]} by default.",
     )

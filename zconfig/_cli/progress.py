@@ -119,7 +119,7 @@ def _seconds(connect: ConnectProgress) -> str:
 
 
 @contextmanager
-def shown(
+def show_progress(
     session: Session, aliases: Iterable[str] = (), *, total_s: float | None = None
 ) -> Iterator[None]:
     """For the time of a `with` block, show how connects go, if standard error is a terminal.

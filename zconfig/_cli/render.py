@@ -87,7 +87,7 @@ def in_workspace(file: str) -> str:
     return file
 
 
-def rendered(  # noqa: PLR0913 - each format has more to show for one command
+def render(  # noqa: PLR0913 - each format has more to show for one command
     report: R,
     format_: Format,
     command: str,

@@ -151,7 +151,7 @@ def copy_fields(kind: Callable[..., T], source: object, **values: Any) -> T:
     return kind(**values, **{name: getattr(source, name) for name in names})
 
 
-def _reported(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, ...]:
+def _reported_problems(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, ...]:
     return tuple(
         copy_fields(ReportedProblem, p, origin=p.origin and str(p.origin), **place(p.origin))
         for p in problems
@@ -174,7 +174,7 @@ class Report:
     """
 
     aliases: tuple[Row, ...]
-    problems: tuple[Problem, ...] = field(metadata={"json": _reported})
+    problems: tuple[Problem, ...] = field(metadata={"json": _reported_problems})
     elapsed_ms: float
     at: datetime = field(default_factory=partial(datetime.now, UTC))
 
@@ -207,7 +207,7 @@ class Report:
         return "\n".join([*general, *failures])
 
 
-def checked(
+def check_aliases(
     connections: Connections, aliases: Iterable[str], *, wait: float | None, timeout: float | None
 ) -> Report:
     """Connect aliases, by default all, and report.
@@ -222,10 +222,10 @@ def checked(
     def attempt(names: Sequence[str], _: Collection[str]) -> Outcomes:
         return connections.attempt(*names, wait=wait, timeout=timeout)
 
-    return reported(connections, aliases, attempt, timeout=timeout)
+    return report_on(connections, aliases, attempt, timeout=timeout)
 
 
-def listed(connections: Connections) -> Report:
+def list_aliases(connections: Connections) -> Report:
     """Report what is configured, without connecting anything."""
     configuration = connections.configuration
 
@@ -234,11 +234,11 @@ def listed(connections: Connections) -> Report:
         errors = {name: ConfigurationError(configuration.errors_of(name)) for name in wrong}
         return {**dict.fromkeys(names), **errors}
 
-    report = reported(connections, (), look_up)
+    report = report_on(connections, (), look_up)
     return replace(report, elapsed_ms=configuration.elapsed_ms)
 
 
-def reported(
+def report_on(
     connections: Connections,
     aliases: Iterable[str],
     attempt: Callable[[Sequence[str], Collection[str]], Outcomes],
