@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 MINUTES ?= 10
 
-.PHONY: help demo test lint matrix bench soak docs clean
+.PHONY: help demo test stress lint matrix bench soak docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on Milvus Lite: two connections, a collection, a search"
 	@echo "make test    every test, against Milvus Lite and real Milvus servers"
+	@echo "make stress  forks, interrupts and outages at moments that are drawn from a seed"
 	@echo "make lint    ruff, and mypy for Linux, Windows and macOS"
 	@echo "make matrix  other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
 	@echo "make bench   what zconfig costs, against pymilvus and against the least that there is to do"
@@ -23,6 +24,11 @@ demo: $(VENV)/demo/.made
 test: $(VENV)/test/.made
 	$(VENV)/test/bin/python -m pytest --numprocesses 4 \
 		--dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# The seed that a failure prints repeats the moments: make stress SEED=1
+stress: $(VENV)/test/.made
+	$(SEED:%=STRESS_SEED=%) $(VENV)/test/bin/python -m pytest -m stress --numprocesses 2 \
+		--dist loadfile --max-worker-restart 0
 
 lint: $(VENV)/test/.made
 	$(VENV)/test/bin/ruff check .

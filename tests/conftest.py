@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -21,13 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # A test of behaviour has no deadline: machines that run it may be slow and shared.
-# In CI every run tries the same examples: what it finds has to do with the change.
-hypothesis.settings.register_profile(
-    "zconfig",
-    deadline=None,
-    derandomize=bool(os.environ.get("CI")),
-    max_examples=50 if os.environ.get("CI") else 100,
-)
+# Every run tries the same examples: what it finds has to do with the change. For others:
+# pytest --hypothesis-profile=default
+hypothesis.settings.register_profile("zconfig", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("zconfig")
 
 _FOREIGN = re.compile(
@@ -68,6 +65,14 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
+@pytest.fixture
+def seed() -> int:
+    """What the moments of a test are drawn from; it is shown where the test fails."""
+    seed = int(os.environ.get("STRESS_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"to repeat it: make stress SEED={seed}")  # noqa: T201 - shown where a test fails
+    return seed
 
 
 @contextmanager

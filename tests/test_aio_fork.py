@@ -133,6 +133,7 @@ def script(parent: str, *children: str) -> str:
     return f"CHILDREN = {children!r}\n{PRELUDE}{parent}"
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("parent", PARENTS)
 def test_children_work_and_their_parent_goes_on(server: FakeMilvus, parent: str) -> None:
     run(script(PARENTS[parent], *CHILDREN.values()), ZILLIZ_URI=server.uri)

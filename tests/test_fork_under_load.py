@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.certificates import Certificates
     from tests.support.servers import RealMilvus
 
+pytestmark = pytest.mark.stress
 FORKS = 24
 
 LOAD = """

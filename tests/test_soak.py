@@ -83,6 +83,7 @@ class Impostor:
         self._fake.secrets = {f"{USER}:{new}"}
 
 
+@pytest.mark.stress
 def test_a_short_soak_goes_well(tmp_path: Path) -> None:
     log: list[str] = []
     with fake_milvus() as one, fake_milvus() as other:

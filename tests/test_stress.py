@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
-import os
 import random
 import sys
 import threading
@@ -33,14 +31,6 @@ THREADS = 8
 LONG_S = 4.0
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 ALIASES = ("a", "b", "c")
-
-
-@pytest.fixture(autouse=True)
-def _bounded() -> Iterator[None]:
-    """End a test that is stuck, with the stacks of its threads."""
-    faulthandler.dump_traceback_later(LONG_S + 3 * PATIENCE_S, exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture
@@ -78,13 +68,13 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
             lambda: connection.target,
             lambda: connection.channel.unary_unary(GET_VERSION),
         ]
+        managed = connections._pool.managed("prod")
+        assert managed
+        assert managed.bound
+        known = [CHANNELS._lock, GATE._lock, connections._pool._lock, managed._lock]
+        known += [managed.bound.shared._lock, connections._registry._reloader.lock]
         # Two at the gate are one: a condition and its lock.
         locks = [each for each in locks_of_ours() if each is not GATE._changed]
-        lifecycle = connections._pool.managed("prod")
-        assert lifecycle
-        assert lifecycle.bound
-        known = [CHANNELS._lock, GATE._lock, connections._pool._lock, lifecycle._lock]
-        known += [lifecycle.bound.shared._lock, connections._registry._reloader.lock]
         assert all(any(lock is each for each in locks) for lock in known)
         with ThreadPoolExecutor(1) as pool, ExitStack() as held:
             for lock in locks:
@@ -200,13 +190,9 @@ def is_expected(error: Exception) -> bool:
     return isinstance(error, ClosedError | ConflictError)
 
 
+@pytest.mark.stress
 @pytest.mark.usefixtures("_restless")
-def test_whatever_threads_do_at_once_every_alias_connects_afterwards(
-    record_property: Callable[[str, object], None],
-) -> None:
-    seed = int(os.environ.get("STRESS_SEED") or random.SystemRandom().randrange(2**32))
-    record_property("seed", seed)
-    print(f"STRESS_SEED={seed}")  # noqa: T201 - shown where the test fails
+def test_whatever_threads_do_at_once_every_alias_connects_afterwards(seed: int) -> None:
     with fake_milvus() as one, fake_milvus() as other:
         disorder = Disorder([one, other])
         connections, end = disorder.connections, time.monotonic() + LONG_S
