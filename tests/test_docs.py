@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import sys
 import tomllib
+from importlib import import_module
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
@@ -32,6 +34,21 @@ def of(*languages: str, titled: bool = False) -> list[pytest.param]:
         for block in BLOCKS
         if block.language in languages and bool(block.title) is titled
     ]
+
+
+# --- docstrings -----------------------------------------------------------------------------
+
+
+MODULES = [
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(REPOSITORY.glob("zconfig/**/*.py"))
+    if ">>> " in path.read_text()
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_are_true(name: str) -> None:
+    assert doctest.testmod(import_module(name)).failed == 0
 
 
 # --- no block escapes -----------------------------------------------------------------------

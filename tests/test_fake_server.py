@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import math
 import socket
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -502,15 +499,3 @@ def test_its_end_leaves_no_thread_and_gives_the_port_back() -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", server.port))
-
-
-# --- examples -------------------------------------------------------------------------------
-
-
-MODULES = sorted(Path(import_module("zconfig.testing").__path__[0]).glob("*.py"))
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_examples_of_the_docstrings_run(path: Path) -> None:
-    name = "zconfig.testing" if path.stem == "__init__" else f"zconfig.testing.{path.stem}"
-    assert doctest.testmod(import_module(name)).failed == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import json
 import threading
 import time
@@ -402,7 +401,3 @@ assert threading.active_count() == 1
 """
     done = run_python(source)
     assert done.returncode == 0, done.stderr
-
-
-def test_its_examples_are_true() -> None:
-    assert doctest.testmod(health).failed == 0

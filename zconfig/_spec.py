@@ -143,8 +143,8 @@ class ConnectionSpec:
                 set.
 
         Example:
-            >>> from zconfig._endpoint import parse
-            >>> ConnectionSpec("prod", parse("http://db")).name_of("tls_ca")
+            >>> from zconfig._endpoint import parse_uri
+            >>> ConnectionSpec("prod", parse_uri("http://db")).name_of("tls_ca")
             'ZILLIZ_PROD_TLS_CA'
         """
         uri = self.origins.get("uri")
@@ -214,9 +214,9 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
         other: What takes precedence; only the fields in its `origins` count.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> spec = ConnectionSpec("prod", parse("http://db:19530"), timeout_s=3)
-        >>> other = ConnectionSpec("prod", parse("http://x"), db_name="sales",
+        >>> from zconfig._endpoint import parse_uri
+        >>> spec = ConnectionSpec("prod", parse_uri("http://db:19530"), timeout_s=3)
+        >>> other = ConnectionSpec("prod", parse_uri("http://x"), db_name="sales",
         ...                        origins={"db_name": Origin("code", "db_name")})
         >>> changed = override(spec, other)
         >>> changed.db_name, changed.timeout_s, changed.endpoint.host
@@ -240,8 +240,8 @@ def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
     """Return the names of the fields in which two specifications differ, never their values.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> spec = ConnectionSpec("prod", parse("http://db:19530"))
+        >>> from zconfig._endpoint import parse_uri
+        >>> spec = ConnectionSpec("prod", parse_uri("http://db:19530"))
         >>> differences(spec, replace(spec, db_name="sales"))
         ('db_name',)
     """

@@ -127,8 +127,8 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
         identifier: The session's, from the server's answer to Connect.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> metadata_of(ConnectionSpec("prod", parse("http://db"), db_name="sales"), 7)
+        >>> from zconfig._endpoint import parse_uri
+        >>> metadata_of(ConnectionSpec("prod", parse_uri("http://db"), db_name="sales"), 7)
         (('dbname', 'sales'), ('identifier', '7'))
     """
     pairs: list[tuple[str, str]] = []

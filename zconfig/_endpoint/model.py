@@ -126,8 +126,8 @@ class Endpoint:
         db_name: The database that the URI names; `None` if it names none.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> endpoint = parse("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
+        >>> from zconfig._endpoint import parse_uri
+        >>> endpoint = parse_uri("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
         >>> endpoint.family, endpoint.port, endpoint.db_name
         (<Family.DEDICATED: 'dedicated'>, 443, 'sales')
         >>> print(endpoint)

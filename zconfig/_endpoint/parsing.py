@@ -113,10 +113,10 @@ def parse_uri(text: str) -> Endpoint:
         EndpointError: The URI cannot be used.
 
     Example:
-        >>> parse("tcp://[::1]").target
+        >>> parse_uri("tcp://[::1]").target
         'dns:///[::1]:19530'
-        >>> parse("./analytics.db").transport
-        <Transport.LITE: 'lite'>
+        >>> parse_uri("./analytics.db").transport
+        <TransportType.LITE: 'lite'>
     """
     _check_characters(text)
     scheme, colon, _ = text.partition("/")[0].lower().partition(":")

@@ -54,8 +54,9 @@ def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
         ConfigurationError: It has what pymilvus cannot be told.
 
     Example:
-        >>> from zconfig._endpoint import parse
-        >>> connection_args_of(ConnectionSpec("prod", parse("http://db/sales"), db_name="sales"))
+        >>> from zconfig._endpoint import parse_uri
+        >>> endpoint = parse_uri("http://db/sales")
+        >>> connection_args_of(ConnectionSpec("prod", endpoint, db_name="sales"))
         {'uri': 'http://db:19530', 'timeout': 10.0, 'db_name': 'sales'}
     """
     # The database is named by its own parameter alone: from the path, versions read it differently.
