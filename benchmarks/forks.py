@@ -22,10 +22,10 @@ from pathlib import Path
 import grpc
 
 from tests.support.certificates import Certificates, write_certificates
-from tests.support.fake_milvus import fake_milvus
 from tests.support.faults import listening, swallow
 from tests.support.forks import State, Tally, count_harm
 from tests.support.servers import CREDENTIALS, RealMilvus
+from zconfig.testing import fake_server
 
 Environ = dict[str, str]
 SILENT_S = "3"
@@ -94,13 +94,12 @@ def row(server: str, state: State, tally: Tally, elapsed_s: float) -> str:
 def serve_fake(certificates: Certificates | None = None) -> Iterator[Environ]:
     """Serve a fake Milvus, with TLS if there are certificates."""
     if certificates is None:
-        with fake_milvus() as server:
+        with fake_server() as server:
             yield {"ZILLIZ_URI": server.uri}
         return
     pair = certificates.server.key.read_bytes(), certificates.server.cert.read_bytes()
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        trust = {"ZILLIZ_TLS_CA": str(certificates.ca)}
-        yield {"ZILLIZ_URI": f"https://localhost:{server.port}", **trust}
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
+        yield {"ZILLIZ_URI": server.uri, "ZILLIZ_TLS_CA": str(certificates.ca)}
 
 
 @contextmanager

@@ -18,10 +18,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.support.ears import Ears
-from tests.support.fake_milvus import fake_milvus
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
+from zconfig.testing import fake_server
 
 SECONDS = 130.0
 
@@ -44,7 +44,7 @@ def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with ExitStack() as stack:
         uri = stack.enter_context(real_milvus())
-        strict = stack.enter_context(fake_milvus())
+        strict = stack.enter_context(fake_server())
         environ = {
             "ZILLIZ_MILVUS_URI": uri,
             "ZILLIZ_MILVUS_10_URI": uri,

@@ -18,9 +18,8 @@ import pytest
 
 import zconfig
 from tests import test_global_cluster
-from tests.support import faults
+from tests.support import PATIENCE_S, faults
 from tests.support.applications import eventually
-from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
 from tests.support.loops import aside, faces
 from tests.support.processes import run_python
 from tests.support.servers import CREDENTIALS
@@ -41,6 +40,8 @@ from zconfig.errors import (
     UnknownAliasError,
     UntrustedCertificateError,
 )
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificates
@@ -52,8 +53,8 @@ VERBS = {"autoconnect", "connect", "disconnect", "close"}
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server(databases=["default"]) as fake:
         yield fake
 
 
@@ -110,7 +111,7 @@ print(json.dumps([before, verbs]))
     assert json.loads(done.stdout) == [[], ["get", "lifespan"]]
 
 
-def test_the_faces_are_over_one_configuration(server: FakeMilvus) -> None:
+def test_the_faces_are_over_one_configuration(server: FakeServer) -> None:
     source = """
 import asyncio, zconfig
 from zconfig import aio, connections
@@ -129,12 +130,12 @@ print(*asyncio.run(main()), connections["added"].ping() > 0)
 # --- the verbs ------------------------------------------------------------------------------
 
 
-def test_autoconnect_opens_every_alias_concurrently(server: FakeMilvus) -> None:
+def test_autoconnect_opens_every_alias_concurrently(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         connecting = asyncio.create_task(face.aio.autoconnect())
-        await aside(lambda: server.wait_for(3))
-        server.let_go()
+        await aside(lambda: server.wait_for("Connect", 3))
+        server.recover()
         opened = await connecting
         assert list(opened) == ["a", "b", "c"]
         assert {each.state for each in opened.values()} == {State.READY}
@@ -146,7 +147,7 @@ def test_autoconnect_opens_every_alias_concurrently(server: FakeMilvus) -> None:
 
 
 def test_autoconnect_reports_every_failure_in_one_error_and_keeps_what_connected(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         with pytest.raises(AutoconnectError) as caught:
@@ -157,7 +158,7 @@ def test_autoconnect_reports_every_failure_in_one_error_and_keeps_what_connected
         }
         assert caught.value.connected == ("on",)
         assert (await face.aio.get("on")).is_open
-        assert server.count("Connect") == 2
+        assert len(server.calls("Connect")) == 2
 
     with (
         faults.refused() as port,
@@ -170,7 +171,7 @@ def test_autoconnect_reports_every_failure_in_one_error_and_keeps_what_connected
         asyncio.run(main())
 
 
-def test_an_optional_alias_may_fail_unless_it_is_named(server: FakeMilvus) -> None:
+def test_an_optional_alias_may_fail_unless_it_is_named(server: FakeServer) -> None:
     async def main() -> None:
         assert list(await face.aio.autoconnect()) == ["on"]
         with pytest.raises(AutoconnectError):
@@ -187,7 +188,7 @@ def test_an_optional_alias_may_fail_unless_it_is_named(server: FakeMilvus) -> No
         asyncio.run(main())
 
 
-def test_autoconnect_dials_nobody_when_the_configuration_is_wrong(server: FakeMilvus) -> None:
+def test_autoconnect_dials_nobody_when_the_configuration_is_wrong(server: FakeServer) -> None:
     async def main() -> None:
         with pytest.raises(ConfigurationError) as caught:
             await face.aio.autoconnect()
@@ -200,10 +201,10 @@ def test_autoconnect_dials_nobody_when_the_configuration_is_wrong(server: FakeMi
 
     with faces(ZILLIZ_GOOD_URI=server.uri, ZILLIZ_BAD_URI="http://db:0") as face:
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_an_alias_connects_on_its_first_use_and_once(server: FakeMilvus) -> None:
+def test_an_alias_connects_on_its_first_use_and_once(server: FakeServer) -> None:
     async def main() -> None:
         first = await face.aio.get()
         assert await face.aio.get("Default") is first
@@ -212,16 +213,16 @@ def test_an_alias_connects_on_its_first_use_and_once(server: FakeMilvus) -> None
         assert (first.alias, str(first.endpoint)) == ("default", server.uri)
         assert first.server.version == VERSION
         assert first.target == first.endpoint.target
-        assert not (await first.health()).healthy
+        assert (await first.health()).healthy
         assert "default" in repr(first)
 
     with faces(ZILLIZ_URI=server.uri) as face:
         asyncio.run(main())
-    assert server.count("Connect") == 1
-    assert server.count("GetVersion") == 2
+    assert len(server.calls("Connect")) == 1
+    assert len(server.calls("GetVersion")) == 2
 
 
-def test_the_only_alias_is_the_default_and_several_have_none(server: FakeMilvus) -> None:
+def test_the_only_alias_is_the_default_and_several_have_none(server: FakeServer) -> None:
     async def main() -> str:
         return (await face.aio.get()).alias
 
@@ -234,7 +235,7 @@ def test_the_only_alias_is_the_default_and_several_have_none(server: FakeMilvus)
         asyncio.run(main())
 
 
-def test_connect_takes_what_the_blocking_one_takes(server: FakeMilvus) -> None:
+def test_connect_takes_what_the_blocking_one_takes(server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.connect("eu-Prod", uri=server.uri, token="k", timeout=3)
         assert connection.alias == "eu_prod"
@@ -262,18 +263,18 @@ def test_connect_takes_what_the_blocking_one_takes(server: FakeMilvus) -> None:
 
 
 def test_connect_with_credentials_alone_replaces_those_that_are_configured(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         await face.aio.connect("prod", token="new")
-        assert server.of("Connect")[0].metadata["authorization"] == "bmV3"
+        assert server.calls("Connect")[0].token == "new"
 
     with faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TOKEN="old") as face:
         asyncio.run(main())
 
 
 def test_connect_without_arguments_goes_on_following_what_is_configured(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         connection = await face.aio.connect("prod")
@@ -285,9 +286,9 @@ def test_connect_without_arguments_goes_on_following_what_is_configured(
         asyncio.run(main())
 
 
-def test_a_failed_connect_configures_nothing(server: FakeMilvus) -> None:
+def test_a_failed_connect_configures_nothing(server: FakeServer) -> None:
     async def main() -> None:
-        server.secrets = {"right"}
+        server.accept("right")
         with pytest.raises(RejectedCredentialsError):
             await face.aio.connect("prod", uri=server.uri, token="wrong")
         assert "prod" not in face.blocking
@@ -298,7 +299,7 @@ def test_a_failed_connect_configures_nothing(server: FakeMilvus) -> None:
 
 
 def test_an_alias_that_the_other_face_has_live_is_not_connected_elsewhere(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         with pytest.raises(ConflictError):
@@ -309,7 +310,7 @@ def test_an_alias_that_the_other_face_has_live_is_not_connected_elsewhere(
         asyncio.run(main())
 
 
-def test_disconnect_closes_one_alias_and_it_opens_again_on_use(server: FakeMilvus) -> None:
+def test_disconnect_closes_one_alias_and_it_opens_again_on_use(server: FakeServer) -> None:
     async def main() -> None:
         opened = await face.aio.autoconnect()
         await face.aio.disconnect("A")
@@ -333,7 +334,7 @@ def test_disconnect_closes_one_alias_and_it_opens_again_on_use(server: FakeMilvu
 
 
 def test_close_drops_the_channels_of_the_event_loop_and_connections_stay(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         await face.aio.close()
@@ -345,12 +346,12 @@ def test_close_drops_the_channels_of_the_event_loop_and_connections_stay(
 
     with faces(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as face:
         asyncio.run(main())
-    assert server.count("Connect") == 2
+    assert len(server.calls("Connect")) == 2
 
 
 @pytest.mark.parametrize("by", ["thread", "aio.disconnect", "connection", "context manager"])
 def test_closing_an_alias_closes_it_for_threads_and_event_loops(
-    server: FakeMilvus, by: str
+    server: FakeServer, by: str
 ) -> None:
     async def main() -> None:
         blocking, connection = await aside(lambda: face.blocking["prod"]), await face.aio.get()
@@ -375,7 +376,7 @@ def test_closing_an_alias_closes_it_for_threads_and_event_loops(
         assert face.ears.names().count("closed") == 1
 
 
-def test_a_connection_is_a_context_manager(server: FakeMilvus) -> None:
+def test_a_connection_is_a_context_manager(server: FakeServer) -> None:
     async def main() -> None:
         async with await face.aio.get("prod") as connection:
             assert await connection.ping() > 0
@@ -385,7 +386,7 @@ def test_a_connection_is_a_context_manager(server: FakeMilvus) -> None:
         asyncio.run(main())
 
 
-def test_a_lifespan_connects_at_the_start_and_closes_at_the_end(server: FakeMilvus) -> None:
+def test_a_lifespan_connects_at_the_start_and_closes_at_the_end(server: FakeServer) -> None:
     async def main() -> None:
         for start in (face.aio.lifespan, lambda: face.aio.lifespan(object())):
             async with start():
@@ -395,10 +396,10 @@ def test_a_lifespan_connects_at_the_start_and_closes_at_the_end(server: FakeMilv
 
     with faces(ZILLIZ_URI=server.uri) as face:
         asyncio.run(main())
-    assert server.count("Connect") == 2
+    assert len(server.calls("Connect")) == 2
 
 
-def test_a_lifespan_that_cannot_start_leaves_nothing_open(server: FakeMilvus) -> None:
+def test_a_lifespan_that_cannot_start_leaves_nothing_open(server: FakeServer) -> None:
     async def main() -> None:
         with pytest.raises(AutoconnectError):
             async with face.aio.lifespan():
@@ -415,48 +416,48 @@ def test_a_lifespan_that_cannot_start_leaves_nothing_open(server: FakeMilvus) ->
 # --- one connect ----------------------------------------------------------------------------
 
 
-def test_many_tasks_that_ask_for_one_alias_make_one_connect(server: FakeMilvus) -> None:
+def test_many_tasks_that_ask_for_one_alias_make_one_connect(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         asking = [asyncio.create_task(face.aio.get("prod")) for _ in range(64)]
-        await aside(lambda: server.wait_for(1))
-        server.let_go()
+        await aside(lambda: server.wait_for("Connect"))
+        server.recover()
         assert len(set(await asyncio.gather(*asking))) == 1
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
         assert face.ears.names().count("connecting") == 1
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_who_is_cancelled_takes_nothing_from_the_others(server: FakeMilvus) -> None:
+def test_who_is_cancelled_takes_nothing_from_the_others(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         first, second = (asyncio.create_task(face.aio.get("prod")) for _ in range(2))
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        server.let_go()
+        server.recover()
         assert (await second).is_open
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeMilvus) -> None:
+def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         asking = [asyncio.create_task(face.aio.get("prod")) for _ in range(2)]
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         for each in asking:
             each.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        await aside(server.wait_until_cancelled)
+        await aside(server.wait_until_idle)
         await face.aio.disconnect("prod")
         await aside(lambda: eventually(lambda: CHANNELS._channel_pool == {}))
-        server.let_go()
+        server.recover()
         assert await face.aio.ping("prod") > 0
 
     with faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="60") as face:
@@ -465,7 +466,7 @@ def test_a_connect_ends_with_the_last_who_waits_for_it(server: FakeMilvus) -> No
 
 
 def test_one_who_is_cancelled_before_the_connect_has_begun_keeps_nobody_from_connecting(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         await face.aio.disconnect("prod")
@@ -482,34 +483,34 @@ def test_one_who_is_cancelled_before_the_connect_has_begun_keeps_nobody_from_con
         asyncio.run(main())
 
 
-def test_a_disconnect_ends_a_connect_that_is_under_way(server: FakeMilvus) -> None:
+def test_a_disconnect_ends_a_connect_that_is_under_way(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         asking = asyncio.create_task(face.aio.get("prod"))
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         await face.aio.disconnect("prod")
         with pytest.raises(ClosedError):
             await asking
-        await aside(server.wait_until_cancelled)
+        await aside(server.wait_until_idle)
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
 
 
-def test_a_task_that_waits_less_than_the_connect_takes_says_so(server: FakeMilvus) -> None:
+def test_a_task_that_waits_less_than_the_connect_takes_says_so(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         patient = asyncio.create_task(face.aio.get("prod"))
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         told = "another task is still connecting.*raise ZILLIZ_PROD_TIMEOUT"
         with pytest.raises(ServerSilentError, match=told):
             await face.aio.ping("prod", timeout=0.05)
-        server.let_go()
+        server.recover()
         assert (await patient).is_open
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 # --- failures -------------------------------------------------------------------------------
@@ -539,13 +540,13 @@ def test_transient_failures_are_retried_while_wait_lasts(monkeypatch: pytest.Mon
     pauses: list[int] = []
     monkeypatch.setattr(connector, "backoff_s", lambda number: pauses.append(number) or 0.01)
 
-    async def main(server: FakeMilvus, path: faults.BreakableProxy) -> None:
+    async def main(server: FakeServer, path: faults.BreakableProxy) -> None:
         connecting = asyncio.create_task(face.aio.autoconnect(wait=PATIENCE_S))
         await aside(lambda: face.ears.wait_for(events.ConnectionRetrying, 3))
         path.heal()
         await connecting
 
-    with fake_milvus() as server, faults.breakable_proxy(server.port) as path:
+    with fake_server() as server, faults.breakable_proxy(server.port) as path:
         path.cut()
         with faces(ZILLIZ_URI=f"http://127.0.0.1:{path.port}") as face:
             asyncio.run(main(server, path))
@@ -570,7 +571,7 @@ def test_the_variable_for_waiting_counts_here_too(monkeypatch: pytest.MonkeyPatc
         asyncio.run(main())
 
 
-def test_a_permanent_failure_is_not_retried(server: FakeMilvus) -> None:
+def test_a_permanent_failure_is_not_retried(server: FakeServer) -> None:
     async def main() -> None:
         with pytest.raises(AutoconnectError) as caught:
             await face.aio.autoconnect(wait=PATIENCE_S)
@@ -578,7 +579,7 @@ def test_a_permanent_failure_is_not_retried(server: FakeMilvus) -> None:
 
     with faces(ZILLIZ_URI=f"{server.uri}/none") as face:
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 def test_many_failures_are_diagnosed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -644,9 +645,9 @@ def test_the_event_loop_goes_on_while_a_failure_is_diagnosed(
         asyncio.run(main())
 
 
-def test_no_secret_shows_in_a_failure(server: FakeMilvus) -> None:
+def test_no_secret_shows_in_a_failure(server: FakeServer) -> None:
     async def main() -> None:
-        server.secrets = {"right"}
+        server.accept("right")
         with pytest.raises(RejectedCredentialsError) as caught:
             await face.aio.connect("prod", uri=server.uri, token="my-secret-token")
         assert "my-secret-token" not in f"{caught.value} {caught.value!r}"
@@ -672,7 +673,7 @@ def test_milvus_lite_is_started_and_let_go(lite_uri: str) -> None:
         asyncio.run(main())
 
 
-def test_a_unix_socket_is_dialed(server: FakeMilvus, tmp_path: Path) -> None:
+def test_a_unix_socket_is_dialed(server: FakeServer, tmp_path: Path) -> None:
     async def main() -> float:
         return await face.aio.ping()
 
@@ -693,9 +694,8 @@ def test_tls_is_verified_with_the_files_of_the_alias(certificates: Certificates)
             await face.aio.get("missing")
 
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        uri = f"https://localhost:{server.port}"
-        environ = {f"ZILLIZ_{name}_URI": uri for name in ("RIGHT", "WRONG", "MISSING")}
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
+        environ = {f"ZILLIZ_{name}_URI": server.uri for name in ("RIGHT", "WRONG", "MISSING")}
         with faces(
             ZILLIZ_RIGHT_TLS_CA=str(certificates.ca),
             ZILLIZ_WRONG_TLS_CA=str(certificates.other_ca),
@@ -710,17 +710,17 @@ def test_aliases_share_a_tls_connection(certificates: Certificates) -> None:
         await face.aio.autoconnect()
 
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        environ = {f"ZILLIZ_{n}_URI": f"https://localhost:{server.port}" for n in "AB"}
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
+        environ = {f"ZILLIZ_{n}_URI": server.uri for n in "AB"}
         trust = {f"ZILLIZ_{n}_TLS_CA": str(certificates.ca) for n in "AB"}
         with faces(**environ, **trust) as face:
             asyncio.run(main())
-        assert server.count("Connect") == 2
+        assert len(server.calls("Connect")) == 2
         assert len(server.peers()) == 1
 
 
 def test_a_pool_has_connections_of_its_own_and_calls_are_spread_over_them(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get()
@@ -730,10 +730,10 @@ def test_a_pool_has_connections_of_its_own_and_calls_are_spread_over_them(
 
     with faces(ZILLIZ_URI=server.uri, ZILLIZ_POOL_SIZE="3") as face:
         asyncio.run(main())
-    assert len({call.peer for call in server.of("GetVersion")}) == 3
+    assert len({call.peer for call in server.calls("GetVersion")}) == 3
 
 
-def test_a_proxy_of_the_alias_is_gone_through(server: FakeMilvus) -> None:
+def test_a_proxy_of_the_alias_is_gone_through(server: FakeServer) -> None:
     async def main() -> float:
         return await face.aio.ping()
 

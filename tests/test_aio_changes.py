@@ -9,8 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.loops import aside, faces, faces_of
 from tests.test_rotation import SHORT_S, Source, rotate_and_leave, rotate_twice, sent, slow
 from zconfig import events
@@ -26,19 +25,20 @@ from zconfig.errors import (
     ServerSilentError,
     UnknownAliasError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def source(tmp_path: Path, server: FakeMilvus) -> Source:
-    server.secrets = {"key-1"}
+def source(tmp_path: Path, server: FakeServer) -> Source:
+    server.accept("key-1")
     source = Source(tmp_path, server.uri)
     source.write("key-1")
     return source
@@ -55,13 +55,13 @@ def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unwatched")
 def test_credentials_that_a_reload_brought_are_proved_and_used_by_the_next_call(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
         method = connection.channel.unary_unary(GET_VERSION)
         await method(b"")
-        server.secrets.add("key-2")
+        server.accept("key-1", "key-2")
         source.write("key-2")
         changes = await aside(face.blocking.reload)
         assert changes.changed == {"prod": ("credentials",)}
@@ -79,7 +79,7 @@ def test_credentials_that_a_reload_brought_are_proved_and_used_by_the_next_call(
 
 @pytest.mark.usefixtures("unwatched")
 def test_wrong_credentials_that_a_reload_brought_are_refused_once_and_the_old_stay(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
@@ -103,12 +103,12 @@ def test_wrong_credentials_that_a_reload_brought_are_refused_once_and_the_old_st
 @pytest.mark.usefixtures("unwatched")
 @pytest.mark.parametrize("how", ["ping", "call"])
 def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_one_has_the_answer(
-    source: Source, server: FakeMilvus, how: str
+    source: Source, server: FakeServer, how: str
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
         method = connection.channel.unary_unary(GET_VERSION)
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         with slow(source) as answers:
             for _ in range(2):
@@ -127,10 +127,10 @@ def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_
 
 
 def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         with slow(source) as answers:
             for _ in range(2):
@@ -147,9 +147,9 @@ def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
 
 
 def test_a_reload_with_another_endpoint_opens_the_alias_there_on_its_next_use(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
-    async def main(other: FakeMilvus) -> None:
+    async def main(other: FakeServer) -> None:
         connection = await face.aio.get("prod")
         method = connection.channel.unary_unary(GET_VERSION)
         source.point_at(other.uri)
@@ -166,16 +166,16 @@ def test_a_reload_with_another_endpoint_opens_the_alias_there_on_its_next_use(
         assert await face.aio.get("prod") is connection
         assert str(connection.endpoint) == other.uri
 
-    with fake_milvus() as other, source.connections() as connections:
+    with fake_server() as other, source.connections() as connections:
         face = faces_of(connections)
         asyncio.run(main(other))
-        assert other.count("GetVersion") == 4
-        assert (server.count("Connect"), other.count("Connect")) == (2, 2)
+        assert len(other.calls("GetVersion")) == 4
+        assert (len(server.calls("Connect")), len(other.calls("Connect"))) == (2, 2)
         names = face.ears.names()
         assert (names.count("connected"), names.count("closed")) == (4, 3)
 
 
-def test_a_reload_that_changes_nothing_touches_nothing(source: Source, server: FakeMilvus) -> None:
+def test_a_reload_that_changes_nothing_touches_nothing(source: Source, server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
         await aside(face.blocking.reload)
@@ -185,42 +185,42 @@ def test_a_reload_that_changes_nothing_touches_nothing(source: Source, server: F
     with source.connections() as connections:
         face = faces_of(connections)
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 def test_another_configuration_while_connecting_is_what_is_connected_to(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
-    async def main(other: FakeMilvus) -> None:
+    async def main(other: FakeServer) -> None:
         server.hold()
         asking = [asyncio.create_task(face.aio.get("prod")) for _ in range(2)]
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         source.point_at(other.uri)
         await aside(face.blocking.reload)
         asking.append(asyncio.create_task(face.aio.get("prod")))
         opened = await asyncio.gather(*asking)
         assert {str(each.endpoint) for each in opened} == {other.uri}
-        await aside(server.wait_until_cancelled)
+        await aside(server.wait_until_idle)
 
-    with fake_milvus() as other, source.connections() as connections:
+    with fake_server() as other, source.connections() as connections:
         face = faces_of(connections)
         asyncio.run(main(other))
-        assert other.count("Connect") == 1
+        assert len(other.calls("Connect")) == 1
 
 
 @pytest.mark.usefixtures("unwatched")
 def test_a_call_waits_no_longer_for_a_proof_than_its_timeout(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
-        server.secrets.add("key-2")
+        server.accept("key-1", "key-2")
         source.write("key-2")
         await aside(face.blocking.reload)
         server.hold()
         with pytest.raises(ServerSilentError):
             await connection.ping(timeout=0.1)
-        server.let_go()
+        server.recover()
         assert await connection.ping() > 0
 
     with source.connections() as connections:
@@ -232,7 +232,7 @@ def test_a_call_waits_no_longer_for_a_proof_than_its_timeout(
 # --- code -----------------------------------------------------------------------------------
 
 
-def test_an_alias_that_is_removed_is_closed_at_its_next_use(server: FakeMilvus) -> None:
+def test_an_alias_that_is_removed_is_closed_at_its_next_use(server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
         await aside(lambda: face.blocking.remove_connection("prod"))
@@ -247,21 +247,21 @@ def test_an_alias_that_is_removed_is_closed_at_its_next_use(server: FakeMilvus) 
 
 
 def test_what_an_event_loop_has_connected_a_thread_connects_nowhere_else(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
-    async def main(other: FakeMilvus) -> None:
+    async def main(other: FakeServer) -> None:
         connection = await face.aio.get("prod")
         with pytest.raises(ConflictError):
             await aside(lambda: face.blocking.connect("prod", uri=other.uri))
         assert await connection.ping() > 0
         assert str(connection.endpoint) == server.uri
 
-    with fake_milvus() as other, faces(ZILLIZ_PROD_URI=server.uri) as face:
+    with fake_server() as other, faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main(other))
 
 
-def test_an_override_has_connections_of_its_own(server: FakeMilvus) -> None:
-    async def main(other: FakeMilvus) -> None:
+def test_an_override_has_connections_of_its_own(server: FakeServer) -> None:
+    async def main(other: FakeServer) -> None:
         outer = await face.aio.get("prod")
         with face.blocking.override({"prod": {"uri": other.uri}}):
             inner = await face.aio.get("prod")
@@ -270,13 +270,13 @@ def test_an_override_has_connections_of_its_own(server: FakeMilvus) -> None:
             assert str(outer.endpoint) == server.uri
         assert await face.aio.get("prod") is outer
 
-    with fake_milvus() as other, faces(ZILLIZ_PROD_URI=server.uri) as face:
+    with fake_server() as other, faces(ZILLIZ_PROD_URI=server.uri) as face:
         asyncio.run(main(other))
-        assert other.count("Connect") == 1
-    assert server.count("Connect") == 1
+        assert len(other.calls("Connect")) == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_secrets_in_use_on_an_event_loop_are_known_to_the_masking(server: FakeMilvus) -> None:
+def test_secrets_in_use_on_an_event_loop_are_known_to_the_masking(server: FakeServer) -> None:
     async def main() -> None:
         await face.aio.connect("prod", uri=server.uri, token="key-1")
         await aside(lambda: face.blocking.remove_connection("prod"))
@@ -289,10 +289,10 @@ def test_secrets_in_use_on_an_event_loop_are_known_to_the_masking(server: FakeMi
 # --- secret files ---------------------------------------------------------------------------
 
 
-def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeMilvus) -> None:
+def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
-        server.secrets.add("key-2")
+        server.accept("key-1", "key-2")
         source.write("key-2")
         rotated = await aside(lambda: face.ears.wait_for(events.ConnectionRotated))
         assert str(source.secret) in rotated.origin
@@ -306,7 +306,7 @@ def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeM
 
 @pytest.mark.usefixtures("unwatched")
 def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
@@ -322,7 +322,7 @@ def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
 
 
 def test_a_wrong_secret_file_is_refused_once_and_the_old_stays(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
@@ -341,7 +341,7 @@ def test_a_wrong_secret_file_is_refused_once_and_the_old_stays(
 @pytest.mark.usefixtures("unwatched")
 @pytest.mark.parametrize("calls_away", [1, 99])
 def test_a_call_whose_server_goes_away_while_it_is_renewed_is_made_again(
-    source: Source, server: FakeMilvus, calls_away: int
+    source: Source, server: FakeServer, calls_away: int
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
@@ -363,12 +363,12 @@ def test_a_call_whose_server_goes_away_while_it_is_renewed_is_made_again(
 
 @pytest.mark.parametrize("is_ping", [True, False])
 def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
-    source: Source, server: FakeMilvus, is_ping: bool
+    source: Source, server: FakeServer, is_ping: bool
 ) -> None:
     async def main() -> None:
         connection = await face.aio.get("prod")
         loop = asyncio.get_running_loop()
-        server.secrets = {"key-2"}
+        server.accept("key-2")
 
         def disconnect() -> None:
             asyncio.run_coroutine_threadsafe(face.aio.disconnect("prod"), loop).result(PATIENCE_S)
@@ -384,13 +384,13 @@ def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
 
 
 def test_credentials_are_not_replaced_where_code_configured_them(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(config_follower, "BETWEEN_RENEWALS_S", 0)
 
     async def main() -> None:
         connection = await face.aio.connect("prod", token="key-1")
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         with pytest.raises(ConnectError):
             await connection.ping()
@@ -401,17 +401,17 @@ def test_credentials_are_not_replaced_where_code_configured_them(
 
 
 def test_a_connect_that_is_refused_reads_the_credentials_once_more(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         before = source.reads
         opened = await asyncio.gather(*(face.aio.get("prod") for _ in range(8)))
         assert len(set(opened)) == 1
         assert source.reads == before + 1
         await face.aio.disconnect("prod")
-        server.secrets = {"key-of-another"}
+        server.accept("key-of-another")
         with pytest.raises(RejectedCredentialsError):
             await face.aio.get("prod")
         assert source.reads == before + 2
@@ -423,7 +423,7 @@ def test_a_connect_that_is_refused_reads_the_credentials_once_more(
 
 
 def test_credentials_from_code_that_are_refused_are_not_replaced(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         with pytest.raises(RejectedCredentialsError):
@@ -452,7 +452,7 @@ def test_a_loss_and_a_return_are_noticed_and_reported_though_nobody_calls() -> N
         assert await connection.ping() > 0
 
     with (
-        fake_milvus() as server,
+        fake_server() as server,
         faults.breakable_proxy(server.port) as path,
         faces(ZILLIZ_PROD_URI=f"http://127.0.0.1:{path.port}") as face,
     ):
@@ -481,7 +481,7 @@ def test_calls_work_again_soon_after_the_server_is_back() -> None:
         return True
 
     with (
-        fake_milvus() as server,
+        fake_server() as server,
         faults.breakable_proxy(server.port) as path,
         faces(ZILLIZ_PROD_URI=f"http://127.0.0.1:{path.port}") as face,
     ):
@@ -495,11 +495,11 @@ def test_a_server_that_is_silent_is_lost_after_a_call_that_got_no_answer() -> No
         with pytest.raises(ServerSilentError):
             await connection.ping(timeout=0.1)
         await aside(lambda: face.ears.wait_for(events.ConnectionLost))
-        server.let_go()
+        server.recover()
         await aside(lambda: face.ears.wait_for(events.ConnectionRecovered))
 
     with (
-        fake_milvus() as server,
+        fake_server() as server,
         faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="0.5") as face,
     ):
         asyncio.run(main())

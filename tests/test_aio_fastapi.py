@@ -17,14 +17,15 @@ from typing import Any
 
 import pytest
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.processes import REPOSITORY
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -77,13 +78,13 @@ def events_in(log: str) -> list[str]:
     return [line["event"].rpartition(".")[2] for line in lines]
 
 
-def test_it_connects_at_the_start_and_closes_at_the_end(server: FakeMilvus) -> None:
+def test_it_connects_at_the_start_and_closes_at_the_end(server: FakeServer) -> None:
     port = free_port()
     with uvicorn(f"--port={port}", ZILLIZ_URI=server.uri) as process:
         status, answer = fetch(process, port, "/health/default")
         assert (status, answer["version"]) == (200, VERSION)
         assert answer["milliseconds"] > 0
-        assert server.count("Connect") == 1
+        assert len(server.calls("Connect")) == 1
         status, answer = fetch(process, port, "/health/nobody")
         assert status == 503
         assert "set ZILLIZ_NOBODY_URI" in answer["error"]
@@ -107,11 +108,11 @@ def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -
     assert "Task" not in log
 
 
-def test_each_worker_has_connections_of_its_own(server: FakeMilvus) -> None:
+def test_each_worker_has_connections_of_its_own(server: FakeServer) -> None:
     port = free_port()
     with uvicorn(f"--port={port}", "--workers=2", ZILLIZ_URI=server.uri) as process:
-        server.wait_for(2)
+        server.wait_for("Connect", 2)
         assert fetch(process, port, "/health/default")[0] == 200
         process.send_signal(signal.SIGTERM)
         ended(process)
-    assert len({call.peer for call in server.of("Connect")}) == 2
+    assert len({call.peer for call in server.calls("Connect")}) == 2

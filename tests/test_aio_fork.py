@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.test_fork import run
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from tests.support.servers import RealMilvus
@@ -124,8 +124,8 @@ def fork():
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -135,12 +135,12 @@ def script(parent: str, *children: str) -> str:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("parent", PARENTS)
-def test_children_work_and_their_parent_goes_on(server: FakeMilvus, parent: str) -> None:
+def test_children_work_and_their_parent_goes_on(server: FakeServer, parent: str) -> None:
     run(script(PARENTS[parent], *CHILDREN.values()), ZILLIZ_URI=server.uri)
 
 
 def test_a_child_has_connections_of_its_own_and_the_parent_keeps_its_session(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     parent = """
 loop = asyncio.new_event_loop()
@@ -152,15 +152,15 @@ loop.run_until_complete(aio.close())
 loop.close()
 """
     run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
-    ours, theirs = server.of("Connect")
+    ours, theirs = server.calls("Connect")
     assert ours.peer != theirs.peer
-    sessions = [call.metadata["identifier"] for call in server.of("GetVersion")]
+    sessions = [call.metadata["identifier"] for call in server.calls("GetVersion")]
     assert sessions == ["1", sessions[1], "1"]
     assert sessions[1] != "1"
 
 
 def test_a_child_is_not_held_up_by_a_thread_that_was_collecting_the_last_channel(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     parent = """
 import gc, grpc, time
@@ -187,7 +187,7 @@ os._exit(0)  # as the loop goes on
     run(script(parent, CHILDREN["an event loop of its own"]), ZILLIZ_URI=server.uri)
 
 
-def test_what_a_child_inherited_is_closed_there(server: FakeMilvus) -> None:
+def test_what_a_child_inherited_is_closed_there(server: FakeServer) -> None:
     child = """
 from zconfig.errors import ClosedError
 
@@ -232,7 +232,7 @@ loop.close()
 
 
 def test_a_fork_amid_a_call_that_cannot_be_waited_for_is_told_in_the_child(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     child = """
 from zconfig.errors import ConfigurationError
@@ -252,7 +252,7 @@ print(connections.default.ping() > 0)
     assert seen == 2 * ["forked_amid_asyncio True", "True"]
 
 
-def test_what_a_fork_amid_a_call_left_is_kept_in_the_child(server: FakeMilvus) -> None:
+def test_what_a_fork_amid_a_call_left_is_kept_in_the_child(server: FakeServer) -> None:
     child = """
 import gc
 from zconfig.aio import loop_pool
@@ -265,7 +265,7 @@ assert connections.default.ping() > 0
 
 
 @pytest.mark.parametrize("child", ["pass", CHILDREN["the blocking face"]])
-def test_a_child_of_a_fork_amid_a_call_ends_as_programs_do(server: FakeMilvus, child: str) -> None:
+def test_a_child_of_a_fork_amid_a_call_ends_as_programs_do(server: FakeServer, child: str) -> None:
     fork = f"""
 pid = os.fork()
 if pid == 0:
@@ -277,7 +277,7 @@ assert os.waitpid(pid, 0)[1] == 0
     run(script(f"{AMID_A_CALL}\n{fork}\n{AFTER_THE_CALL}"), ZILLIZ_URI=server.uri)
 
 
-def test_multiprocessing_workers_connect_on_event_loops_of_their_own(server: FakeMilvus) -> None:
+def test_multiprocessing_workers_connect_on_event_loops_of_their_own(server: FakeServer) -> None:
     parent = """
 import multiprocessing
 

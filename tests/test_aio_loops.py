@@ -16,25 +16,25 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.loops import Faces, aside, faces
 from zconfig._connection import CHANNELS, State
 from zconfig.aio import AsyncConnection
 from zconfig.errors import ClosedError, ConnectError
+from zconfig.testing import FakeServer, fake_server
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 POLLER = "(_poll_wrapper)"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def face(server: FakeMilvus, caplog: pytest.LogCaptureFixture) -> Iterator[Faces]:
+def face(server: FakeServer, caplog: pytest.LogCaptureFixture) -> Iterator[Faces]:
     """Return faces of a registry whose event loops are to make no noise."""
     with faces(ZILLIZ_URI=server.uri) as both:
         yield both
@@ -64,17 +64,17 @@ async def opened(face: Faces) -> AsyncConnection:
 
 
 def test_twenty_event_loops_in_a_row_and_a_thread_make_one_connect(
-    face: Faces, server: FakeMilvus
+    face: Faces, server: FakeServer
 ) -> None:
     found = [asyncio.run(opened(face)) for _ in range(20)]
     assert len(set(found)) == 20
     assert face.blocking["default"].ping() > 0
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
     assert face.ears.names().count("connected") == 1
 
 
 def test_the_end_of_an_event_loop_closes_its_channels_and_no_connection(
-    face: Faces, server: FakeMilvus
+    face: Faces, server: FakeServer
 ) -> None:
     connection = asyncio.run(opened(face))
     assert connection.state is State.READY
@@ -83,7 +83,7 @@ def test_the_end_of_an_event_loop_closes_its_channels_and_no_connection(
     assert face.blocking.stats()["default"].state == "connected"
 
 
-def test_a_connection_of_another_event_loop_is_refused(face: Faces, server: FakeMilvus) -> None:
+def test_a_connection_of_another_event_loop_is_refused(face: Faces, server: FakeServer) -> None:
     loop = asyncio.new_event_loop()
     connection = loop.run_until_complete(opened(face))
     channel = connection.channel
@@ -106,7 +106,7 @@ def test_a_connection_of_another_event_loop_is_refused(face: Faces, server: Fake
     assert loop.run_until_complete(connection.ping()) > 0
     loop.run_until_complete(face.aio.close())
     loop.close()
-    assert server.count("GetVersion") == 2
+    assert len(server.calls("GetVersion")) == 2
 
 
 def test_what_a_closed_event_loop_left_is_let_go_of_and_not_touched(face: Faces) -> None:
@@ -130,23 +130,23 @@ async def closed(connection: AsyncConnection) -> None:
 
 
 def test_an_event_loop_closed_amid_a_connect_leaves_the_next_one_alone(
-    face: Faces, server: FakeMilvus
+    face: Faces, server: FakeServer
 ) -> None:
     async def begin() -> None:
         server.hold()
         asking = asyncio.create_task(face.aio.get())
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         del asking
 
     asyncio.run(begin())
-    server.let_go()
+    server.recover()
     asyncio.run(opened(face))
 
 
 # --- side by side ---------------------------------------------------------------------------
 
 
-def test_event_loops_of_several_threads_work_side_by_side(face: Faces, server: FakeMilvus) -> None:
+def test_event_loops_of_several_threads_work_side_by_side(face: Faces, server: FakeServer) -> None:
     begun = threading.Barrier(4)
 
     async def work() -> int:
@@ -160,13 +160,13 @@ def test_event_loops_of_several_threads_work_side_by_side(face: Faces, server: F
     with ThreadPoolExecutor(4) as pool:
         made = [pool.submit(asyncio.run, work()) for _ in range(4)]
         assert sum(each.result(3 * PATIENCE_S) for each in made) == 600
-    assert server.count("Connect") == 1
-    assert server.count("GetVersion") == 600
+    assert len(server.calls("Connect")) == 1
+    assert len(server.calls("GetVersion")) == 600
     wait_for(lambda: pollers() == 0)
 
 
 def test_event_loops_get_what_a_thread_has_connected_elsewhere(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     begun, reloaded = threading.Barrier(4), threading.Event()
 
@@ -179,7 +179,7 @@ def test_event_loops_get_what_a_thread_has_connected_elsewhere(
         return str(connection.endpoint)
 
     with (
-        fake_milvus() as other,
+        fake_server() as other,
         faces(ZILLIZ_URI=server.uri) as face,
         ThreadPoolExecutor(3) as pool,
     ):
@@ -262,7 +262,7 @@ def test_failed_connects_leave_nothing() -> None:
         asyncio.run(main())
 
 
-def test_cancelled_connects_leave_nothing(server: FakeMilvus, lite_uri: str) -> None:
+def test_cancelled_connects_leave_nothing(server: FakeServer, lite_uri: str) -> None:
     async def main() -> None:
         for alias in ("held", "lite"):
             server.hold()
@@ -272,7 +272,7 @@ def test_cancelled_connects_leave_nothing(server: FakeMilvus, lite_uri: str) -> 
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
                 await face.aio.disconnect(alias)
-            server.let_go()
+            server.recover()
         await aside(lambda: wait_for(lambda: CHANNELS._channel_pool == {}))
         assert await face.aio.ping("lite") > 0
 
@@ -280,7 +280,7 @@ def test_cancelled_connects_leave_nothing(server: FakeMilvus, lite_uri: str) -> 
         asyncio.run(main())
 
 
-def test_nothing_is_left_when_a_close_has_ended(server: FakeMilvus) -> None:
+def test_nothing_is_left_when_a_close_has_ended(server: FakeServer) -> None:
     async def main() -> None:
         await opened(face)
         await face.aio.close()
@@ -294,7 +294,7 @@ def test_nothing_is_left_when_a_close_has_ended(server: FakeMilvus) -> None:
         asyncio.run(main())
 
 
-def test_a_registry_that_is_dropped_is_collected(server: FakeMilvus) -> None:
+def test_a_registry_that_is_dropped_is_collected(server: FakeServer) -> None:
     with faces(ZILLIZ_URI=server.uri) as face:
         asyncio.run(opened(face))
         reference = weakref.ref(face.blocking)

@@ -20,10 +20,10 @@ import pytest
 from fastapi import FastAPI
 
 from tests import test_global_cluster
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.loops import Faces, LoopThread, aside, faces, faces_of, loop_thread
 from tests.support.servers import CREDENTIALS
+from tests.support.topology import demote
 from tests.test_aio_fork import CHILDREN, script
 from tests.test_fork import run
 from tests.test_rotation import Source, sent
@@ -41,6 +41,7 @@ from zconfig.errors import (
     ServerSilentError,
     ZConfigError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificates
@@ -51,14 +52,14 @@ GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server(databases=["default"]) as fake:
         yield fake
 
 
 @pytest.fixture
-def source(tmp_path: Path, server: FakeMilvus) -> Source:
-    server.secrets = {"key-1"}
+def source(tmp_path: Path, server: FakeServer) -> Source:
+    server.accept("key-1")
     source = Source(tmp_path, server.uri)
     source.write("key-1")
     return source
@@ -103,7 +104,7 @@ async def get(app: FastAPI, path: str) -> tuple[int, Any]:
 
 @pytest.mark.usefixtures("unwatched")
 def test_endpoints_of_both_kinds_of_an_application_connect_and_rotate_once(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         app = FastAPI(lifespan=face.aio.lifespan)
@@ -119,7 +120,7 @@ def test_endpoints_of_both_kinds_of_an_application_connect_and_rotate_once(
         async with app.router.lifespan_context(app):
             paths = 8 * ("/thread", "/loop")
             assert {status for status, _ in await ask(app, paths)} == {200}
-            server.secrets = {"key-2"}
+            server.accept("key-2")
             source.write("key-2")
             assert {status for status, _ in await ask(app, paths)} == {200}
 
@@ -135,17 +136,17 @@ def test_endpoints_of_both_kinds_of_an_application_connect_and_rotate_once(
 
 
 def test_each_event_loop_has_a_connection_of_its_own_to_the_server(
-    server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+    server: FakeServer, two_loops: tuple[LoopThread, LoopThread]
 ) -> None:
     with faces(ZILLIZ_URI=server.uri) as face:
         for loop in two_loops:
             loop.submit(face.aio.ping()).result(PATIENCE_S)
         face.blocking["default"].ping()
-    assert len({call.peer for call in server.of("GetVersion")}) == 3
-    assert server.count("Connect") == 1
+    assert len({call.peer for call in server.calls("GetVersion")}) == 3
+    assert len(server.calls("Connect")) == 1
 
 
-def test_three_event_loops_and_four_threads_share_one_connection(server: FakeMilvus) -> None:
+def test_three_event_loops_and_four_threads_share_one_connection(server: FakeServer) -> None:
     begun = threading.Barrier(7)
 
     async def on_loop() -> None:
@@ -162,8 +163,8 @@ def test_three_event_loops_and_four_threads_share_one_connection(server: FakeMil
         server.hold()
         work = [pool.submit(asyncio.run, on_loop()) for _ in range(3)]
         work += [pool.submit(in_thread) for _ in range(4)]
-        server.wait_for(1)
-        server.let_go()
+        server.wait_for("Connect")
+        server.recover()
         for each in work:
             each.result(PATIENCE_S)
         stats = face.blocking.stats()["default"]
@@ -171,7 +172,7 @@ def test_three_event_loops_and_four_threads_share_one_connection(server: FakeMil
         assert stats.round_trips
         assert stats.round_trips.count == 35
         assert face.ears.names().count("connecting") == face.ears.names().count("connected") == 1
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 # --- cancellation ---------------------------------------------------------------------------
@@ -185,7 +186,7 @@ def join_threads(name: str) -> None:
             assert not thread.is_alive()
 
 
-async def nothing_is_left(face: Faces, other: FakeMilvus) -> None:
+async def nothing_is_left(face: Faces, other: FakeServer) -> None:
     """Make sure that nothing is half open, so that the alias can be connected elsewhere."""
     await aside(lambda: join_threads("zconfig-aio"))
     await face.aio.disconnect("prod")
@@ -240,33 +241,33 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
 @pytest.mark.parametrize("kind", Others.KINDS)
 @pytest.mark.parametrize("who", ["the first", "the second"])
 def test_one_that_is_cancelled_amid_the_connect_takes_it_from_nobody(
-    server: FakeMilvus, joined: threading.Semaphore, kind: str, who: str
+    server: FakeServer, joined: threading.Semaphore, kind: str, who: str
 ) -> None:
     async def main() -> None:
         for number in range(3):
             face.blocking.add_connection(prod={"uri": server.uri})
             server.hold()
-            arrived = server.count("Connect")
+            arrived = len(server.calls("Connect"))
             asking = asyncio.create_task(face.aio.get("prod")) if who == "the first" else None
             if asking:
-                await aside(partial(server.wait_for, arrived + 1))
+                await aside(partial(server.wait_for, "Connect", arrived + 1))
             waiting = others.begin()
             if not asking:
-                await aside(partial(server.wait_for, arrived + 1))
+                await aside(partial(server.wait_for, "Connect", arrived + 1))
                 asking = asyncio.create_task(face.aio.get("prod"))
             if kind == "a task":
                 await asyncio.sleep(0)
             else:
                 assert await aside(lambda: joined.acquire(timeout=PATIENCE_S))
             await cancel(asking)
-            server.let_go()
+            server.recover()
             assert (await waiting).ping
             assert face.ears.names().count("connected") == 2 * number + 1
             await nothing_is_left(face, other)
         assert "failed" not in face.ears.names()
 
     with (
-        fake_milvus() as other,
+        fake_server() as other,
         faces() as face,
         loop_thread() as loop,
         ThreadPoolExecutor(1) as pool,
@@ -277,7 +278,7 @@ def test_one_that_is_cancelled_amid_the_connect_takes_it_from_nobody(
 
 @pytest.mark.parametrize("kind", ["nobody", *Others.KINDS])
 def test_a_get_may_be_cancelled_at_any_step_of_the_event_loop(
-    server: FakeMilvus, kind: str
+    server: FakeServer, kind: str
 ) -> None:
     async def main() -> None:
         for steps in (*range(16), 24, 48, 96, 192):
@@ -292,7 +293,7 @@ def test_a_get_may_be_cancelled_at_any_step_of_the_event_loop(
             await nothing_is_left(face, other)
 
     with (
-        fake_milvus() as other,
+        fake_server() as other,
         faces() as face,
         loop_thread() as loop,
         ThreadPoolExecutor(1) as pool,
@@ -304,7 +305,7 @@ def test_a_get_may_be_cancelled_at_any_step_of_the_event_loop(
 @pytest.mark.parametrize("kind", Others.KINDS)
 @pytest.mark.parametrize("event", [events.ConnectionConnecting, events.ConnectionConnected])
 def test_a_get_may_be_cancelled_while_a_hook_runs(
-    server: FakeMilvus, kind: str, event: type[events.Event]
+    server: FakeServer, kind: str, event: type[events.Event]
 ) -> None:
     hooked, may_go_on = threading.Event(), threading.Event()
 
@@ -322,7 +323,7 @@ def test_a_get_may_be_cancelled_while_a_hook_runs(
         await nothing_is_left(face, other)
 
     with (
-        fake_milvus() as other,
+        fake_server() as other,
         faces(ZILLIZ_PROD_URI=server.uri) as face,
         loop_thread() as loop,
         ThreadPoolExecutor(1) as pool,
@@ -333,18 +334,18 @@ def test_a_get_may_be_cancelled_while_a_hook_runs(
 
 
 def test_a_connect_to_elsewhere_succeeds_at_once_after_a_get_was_cancelled(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         for number in range(20):
             face.blocking.add_connection(prod={"uri": server.uri})
             asking = asyncio.create_task(face.aio.get("prod"))
-            await aside(partial(server.wait_for, number + 1))
+            await aside(partial(server.wait_for, "Connect", number + 1))
             await cancel(asking)
             assert (await face.aio.connect("prod", uri=other.uri)).state is State.READY
             await aside(lambda: face.blocking.remove_connection("prod"))
 
-    with fake_milvus() as other, faces() as face:
+    with fake_server() as other, faces() as face:
         server.hold()
         asyncio.run(main())
 
@@ -356,7 +357,7 @@ def is_configured_and_open(face: Faces) -> tuple[bool, bool]:
 
 @pytest.mark.parametrize("event", [events.ConnectionConnecting, events.ConnectionConnected])
 def test_a_connect_that_is_cancelled_while_a_hook_runs_is_open_and_configured_or_neither(
-    server: FakeMilvus, event: type[events.Event]
+    server: FakeServer, event: type[events.Event]
 ) -> None:
     hooked, may_go_on = threading.Event(), threading.Event()
 
@@ -373,13 +374,13 @@ def test_a_connect_that_is_cancelled_while_a_hook_runs_is_open_and_configured_or
         assert is_configured_and_open(face) in {(True, True), (False, False)}
         await nothing_is_left(face, other)
 
-    with fake_milvus() as other, faces() as face:
+    with fake_server() as other, faces() as face:
         face.blocking.subscribe(hook, event)
         asyncio.run(main())
 
 
 def test_a_connect_that_is_cancelled_at_any_step_is_open_and_configured_or_neither(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def main() -> None:
         for steps in (*range(16), 24, 48, 96, 192):
@@ -391,25 +392,25 @@ def test_a_connect_that_is_cancelled_at_any_step_is_open_and_configured_or_neith
             assert is_configured_and_open(face) in {(True, True), (False, False)}
             await nothing_is_left(face, other)
 
-    with fake_milvus() as other, faces() as face:
+    with fake_server() as other, faces() as face:
         asyncio.run(main())
 
 
 def test_an_attempt_ends_with_the_event_loop_of_the_only_task_that_waits_for_it(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     async def begin(tasks: set[asyncio.Task[Any]]) -> None:
+        arrived = len(server.calls("Connect"))
         tasks.add(asyncio.create_task(face.aio.get("prod")))
-        await aside(lambda: server.wait_for(1))
+        await aside(partial(server.wait_for, "Connect", arrived + 1))
 
     for _ in range(8):  # in which order tasks are cancelled differs
         with faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="60") as face:
-            server.calls.clear()
             server.hold()
             asyncio.run(begin(set()))
-            server.wait_until_cancelled()
+            server.wait_until_idle()
             join_threads("zconfig-aio")
-            server.let_go()
+            server.recover()
             assert face.blocking["prod"].ping() > 0
 
 
@@ -508,13 +509,13 @@ def under_load(face: Faces, loops: Sequence[LoopThread], *, threads: int = 0) ->
 
 @pytest.mark.usefixtures("unwatched")
 def test_a_reload_with_new_credentials_loses_no_call_of_two_event_loops(
-    source: Source, server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+    source: Source, server: FakeServer, two_loops: tuple[LoopThread, LoopThread]
 ) -> None:
     with source.connections() as connections:
         face = faces_of(connections)
         with under_load(face, two_loops, threads=1) as load:
             for number in range(2, 6):
-                server.secrets = {f"key-{number - 1}", f"key-{number}"}
+                server.accept(f"key-{number - 1}", f"key-{number}")
                 source.write(f"key-{number}")
                 connections.reload()
                 load.wait_for_more(100)
@@ -526,14 +527,14 @@ def test_a_reload_with_new_credentials_loses_no_call_of_two_event_loops(
 
 @pytest.mark.usefixtures("unwatched")
 def test_refused_credentials_are_replaced_once_for_event_loops_and_threads(
-    source: Source, server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+    source: Source, server: FakeServer, two_loops: tuple[LoopThread, LoopThread]
 ) -> None:
     with source.connections() as connections:
         face = faces_of(connections)
         with under_load(face, two_loops, threads=2) as load:
             before = source.reads
             source.write("key-2")
-            server.secrets = {"key-2"}
+            server.accept("key-2")
             load.wait_for_more(200)
         assert load.failures == []
         assert source.reads == before + 1
@@ -547,13 +548,13 @@ def test_refused_credentials_are_replaced_once_for_event_loops_and_threads(
 @contextmanager
 def fake_behind_proxy(
     certificates: Certificates | None = None,
-) -> Iterator[tuple[FakeMilvus, faults.BreakableProxy, dict[str, str]]]:
+) -> Iterator[tuple[FakeServer, faults.BreakableProxy, dict[str, str]]]:
     """Serve a fake Milvus behind a proxy; also yield the variables of an alias `prod` there."""
     tls = None
     if certificates:
         pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
         tls = grpc.ssl_server_credentials([pair])
-    with fake_milvus(credentials=tls) as server, faults.breakable_proxy(server.port) as path:
+    with fake_server(credentials=tls) as server, faults.breakable_proxy(server.port) as path:
         environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{path.port}"}
         if certificates:
             environ["ZILLIZ_PROD_URI"] = f"https://localhost:{path.port}"
@@ -644,19 +645,19 @@ def test_a_fault_of_one_channel_alone_is_mended_without_a_loss(
 
     monkeypatch.setattr(monitor.Monitor, "is_due", counted)
 
-    async def main(server: FakeMilvus, path: faults.BreakableProxy) -> None:
+    async def main(server: FakeServer, path: faults.BreakableProxy) -> None:
         connection = await face.aio.get("prod")
         blocking = face.blocking["prod"]
         await aside(blocking.ping)
-        threads_peer = server.of("GetVersion")[-1].peer
+        threads_peer = server.calls("GetVersion")[-1].peer
         for number in range(5):
             await connection.ping()
-            loops_peer = server.of("GetVersion")[-1].peer
+            loops_peer = server.calls("GetVersion")[-1].peer
             assert loops_peer != threads_peer
             path.close_connection(loops_peer if whose == "the event loop's" else threads_peer)
             await until(connection.ping)
             await until(lambda: aside(blocking.ping))
-            threads_peer = server.of("GetVersion")[-1].peer
+            threads_peer = server.calls("GetVersion")[-1].peer
             assert connection.state is State.READY, number
         for _ in range(rounds._value + 2):  # what is suspected by now is looked into
             assert await aside(lambda: rounds.acquire(timeout=PATIENCE_S))
@@ -681,7 +682,7 @@ def test_a_fault_of_one_channel_alone_is_mended_without_a_loss(
 
 def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server_at_once(
     source: Source,
-    server: FakeMilvus,
+    server: FakeServer,
     joined: threading.Semaphore,
     two_loops: tuple[LoopThread, LoopThread],
 ) -> None:
@@ -690,7 +691,7 @@ def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server
         return str(got[0].endpoint)
 
     with (
-        fake_milvus() as other,
+        fake_server() as other,
         source.connections() as connections,
         ThreadPoolExecutor(3) as pool,
     ):
@@ -705,9 +706,9 @@ def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server
         connections.reload()
         assert {each.result(PATIENCE_S) for each in work} == {other.uri}
         assert time.monotonic() - begun < 5.0  # the TIMEOUT is 10 s
-        assert other.count("Connect") == 1
-        server.wait_until_cancelled()
-    assert server.count("Connect") == 1
+        assert len(other.calls("Connect")) == 1
+        server.wait_until_idle()
+    assert len(server.calls("Connect")) == 1
 
 
 def test_event_loops_follow_the_primary_and_close_their_channels_to_the_old_one(
@@ -720,7 +721,7 @@ def test_event_loops_follow_the_primary_and_close_their_channels_to_the_old_one(
         old, new = cluster.paths
         assert len(old.peers) == 3
         cluster.promote(1)
-        cluster.members[0].demoted = "error"
+        demote(cluster.members[0], "error")
         with pytest.raises(ConnectError):
             two_loops[0].submit(face.aio.ping("world")).result(PATIENCE_S)
         face.ears.wait_for(events.ConnectionMoved)
@@ -737,20 +738,20 @@ def test_event_loops_follow_the_primary_and_close_their_channels_to_the_old_one(
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_ping_whose_alias_is_closed_meanwhile_looks_it_up_once_more(
-    server: FakeMilvus, times: int
+    server: FakeServer, times: int
 ) -> None:
     async def main() -> None:
         await face.aio.get("prod")
         server.hold()
         pinging = asyncio.create_task(face.aio.ping("prod"))
-        await aside(lambda: server.wait_for(1, "GetVersion"))
+        await aside(lambda: server.wait_for("GetVersion"))
         await aside(lambda: face.blocking.disconnect("prod"))
-        await aside(lambda: server.wait_for(2, "Connect"))
+        await aside(lambda: server.wait_for("Connect", 2))
         if times == 2:
             await face.aio.disconnect("prod")
             with pytest.raises(ClosedError):
                 await pinging
-        server.let_go()
+        server.recover()
         if times == 1:
             assert await pinging > 0
 
@@ -759,7 +760,7 @@ def test_a_ping_whose_alias_is_closed_meanwhile_looks_it_up_once_more(
 
 
 def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
-    server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread]
+    server: FakeServer, two_loops: tuple[LoopThread, LoopThread]
 ) -> None:
     over = threading.Event()
 
@@ -790,7 +791,7 @@ def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
 
 
 def test_a_get_keeps_nothing_of_a_connection_that_is_closed_meanwhile(
-    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class ClosedMeanwhile(BorrowedConnection):
         def __init__(self, managed: ManagedConnection, pool: LoopPool) -> None:
@@ -808,7 +809,7 @@ def test_a_get_keeps_nothing_of_a_connection_that_is_closed_meanwhile(
         asyncio.run(main())
 
 
-def test_a_connection_is_let_go_outside_its_lock(server: FakeMilvus) -> None:
+def test_a_connection_is_let_go_outside_its_lock(server: FakeServer) -> None:
     class Caller:
         def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
             pass
@@ -827,7 +828,7 @@ def test_a_connection_is_let_go_outside_its_lock(server: FakeMilvus) -> None:
 
 @pytest.mark.parametrize("first", ["another event loop", "a thread"])
 def test_an_alias_that_is_being_connected_or_live_is_connected_nowhere_else(
-    server: FakeMilvus, two_loops: tuple[LoopThread, LoopThread], first: str
+    server: FakeServer, two_loops: tuple[LoopThread, LoopThread], first: str
 ) -> None:
     def connect(uri: str, in_loop: bool) -> Any:
         if in_loop:
@@ -840,16 +841,16 @@ def test_an_alias_that_is_being_connected_or_live_is_connected_nowhere_else(
         with pytest.raises(ConflictError, match="endpoint"):
             face.blocking.connect("prod", uri=other.uri)
 
-    with fake_milvus() as other, faces() as face, ThreadPoolExecutor(1) as pool:
+    with fake_server() as other, faces() as face, ThreadPoolExecutor(1) as pool:
         server.hold()
         connecting = pool.submit(connect, server.uri, first == "another event loop")
-        server.wait_for(1)
+        server.wait_for("Connect")
         conflicts()
-        server.let_go()
+        server.recover()
         assert str(connecting.result(PATIENCE_S).endpoint) == server.uri
         conflicts()
         assert two_loops[1].submit(face.aio.ping("prod")).result(PATIENCE_S) > 0
-        assert other.calls == []
+        assert other.calls() == []
 
 
 # --- event loops that end -------------------------------------------------------------------
@@ -857,7 +858,7 @@ def test_an_alias_that_is_being_connected_or_live_is_connected_nowhere_else(
 
 @pytest.mark.parametrize("when", ["in its last step", "after it", "after it is closed"])
 def test_a_close_leaves_nothing_of_an_event_loop_that_was_not_shut_down(
-    server: FakeMilvus, when: str
+    server: FakeServer, when: str
 ) -> None:
     async def main() -> None:
         await face.aio.ping()
@@ -881,13 +882,13 @@ def test_a_close_leaves_nothing_of_an_event_loop_that_was_not_shut_down(
 # --- hooks ----------------------------------------------------------------------------------
 
 
-def test_no_hook_runs_on_the_thread_of_an_event_loop(server: FakeMilvus) -> None:
+def test_no_hook_runs_on_the_thread_of_an_event_loop(server: FakeServer) -> None:
     heard: dict[str, list[bool]] = {}
 
     def hook(event: events.Event) -> None:
         heard.setdefault(event.name.rpartition(".")[2], []).append(runs_a_loop())
 
-    async def main(path: faults.BreakableProxy, other: FakeMilvus) -> None:
+    async def main(path: faults.BreakableProxy, other: FakeServer) -> None:
         connection = await face.aio.get("prod")
         await aside(lambda: face.blocking.connect("code", uri=server.uri))
         await face.aio.connect("more", uri=server.uri, token="secret")
@@ -910,7 +911,7 @@ def test_no_hook_runs_on_the_thread_of_an_event_loop(server: FakeMilvus) -> None
 
     with (
         fake_behind_proxy() as (_, path, environ),
-        fake_milvus() as other,
+        fake_server() as other,
         faces(**environ) as face,
     ):
         face.blocking.subscribe(hook)
@@ -928,7 +929,7 @@ def runs_a_loop() -> bool:
     return True
 
 
-def test_a_hook_hands_an_event_over_to_an_event_loop(server: FakeMilvus) -> None:
+def test_a_hook_hands_an_event_over_to_an_event_loop(server: FakeServer) -> None:
     async def main() -> None:
         loop, heard = asyncio.get_running_loop(), asyncio.Queue[events.Event]()
         face.blocking.subscribe(lambda event: loop.call_soon_threadsafe(heard.put_nowait, event))
@@ -963,7 +964,7 @@ fork()
 
 
 def test_no_hook_of_a_forked_child_runs_on_the_thread_of_its_event_loop(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     child = "on_a_new_loop(aio.ping)"
     heard = run(script(CHILD_HOOK, child), ZILLIZ_URI=server.uri)
@@ -999,7 +1000,7 @@ print(len(connected()))
 
 @pytest.mark.stress
 def test_thirty_children_work_that_are_forked_while_two_event_loops_call(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     kinds = ("the blocking face", "an event loop of its own", "both, and one more event loop")
     children = 10 * [CHILDREN[kind] for kind in kinds]
@@ -1041,12 +1042,12 @@ def test_one_with_less_time_leaves_and_the_first_hears_what_its_connect_failed_o
     assert face.ears.names().count("failed") == 1
 
 
-def test_the_first_hears_of_a_silent_server_at_its_deadline(server: FakeMilvus) -> None:
+def test_the_first_hears_of_a_silent_server_at_its_deadline(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         begun = time.monotonic()
         first = asyncio.create_task(face.aio.ping("prod", timeout=0.5))
-        await aside(lambda: server.wait_for(1))
+        await aside(lambda: server.wait_for("Connect"))
         with pytest.raises(ServerSilentError, match="another task is still connecting"):
             await face.aio.ping("prod", timeout=0.1)
         with pytest.raises(ServerSilentError) as caught:
@@ -1058,14 +1059,14 @@ def test_the_first_hears_of_a_silent_server_at_its_deadline(server: FakeMilvus) 
         asyncio.run(main())
 
 
-def test_a_timeout_of_asyncio_ends_a_get_and_the_attempt(server: FakeMilvus) -> None:
+def test_a_timeout_of_asyncio_ends_a_get_and_the_attempt(server: FakeServer) -> None:
     async def main() -> None:
         server.hold()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await face.aio.get("prod")
-        await aside(server.wait_until_cancelled)
-        server.let_go()
+        await aside(server.wait_until_idle)
+        server.recover()
         assert await face.aio.ping("prod") > 0
 
     with faces(ZILLIZ_PROD_URI=server.uri) as face:

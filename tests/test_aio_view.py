@@ -14,14 +14,16 @@ import pytest
 from pymilvus import AsyncMilvusClient, DataType
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.loops import aside, faces, faces_of
 from tests.support.servers import CREDENTIALS
 from tests.test_rotation import Source, sent
 from zconfig import events
+from zconfig._channel.messages import ConnectReply
 from zconfig._connection import State
 from zconfig.errors import ClosedError, RefusedError
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from tests.support.servers import RealMilvus
@@ -30,42 +32,42 @@ GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def source(tmp_path: Path, server: FakeMilvus) -> Source:
-    server.secrets = {"key-1"}
+def source(tmp_path: Path, server: FakeServer) -> Source:
+    server.accept("key-1")
     source = Source(tmp_path, server.uri)
     source.write("key-1")
     return source
 
 
-def last(server: FakeMilvus) -> dict[str, str | bytes]:
-    return server.of("GetVersion")[-1].metadata
+def last(server: FakeServer) -> dict[str, str | bytes]:
+    return server.calls("GetVersion")[-1].metadata
 
 
 # --- what a call carries --------------------------------------------------------------------
 
 
-def test_each_call_carries_who_we_are_and_what_it_was_given(server: FakeMilvus) -> None:
+def test_each_call_carries_who_we_are_and_what_it_was_given(server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.get()
         method = connection.channel.unary_unary(GET_VERSION)
         await method(b"")
-        assert last(server)["authorization"] == "aw=="
+        assert server.calls()[-1].token == "k"
         assert last(server)["identifier"] == str(connection.server.identifier)
         await method(b"", metadata=(("dbname", "sales"), ("identifier", "7")))
         assert (last(server)["dbname"], last(server)["identifier"]) == ("sales", "7")
-        assert last(server)["authorization"] == "aw=="
+        assert server.calls()[-1].token == "k"
 
     with faces(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN="k") as face:
         asyncio.run(main())
 
 
-def test_generated_stubs_work_on_it(server: FakeMilvus) -> None:
+def test_generated_stubs_work_on_it(server: FakeServer) -> None:
     async def main() -> None:
         stub = milvus_pb2_grpc.MilvusServiceStub((await face.aio.get()).channel)
         assert (await stub.GetVersion(milvus_pb2.GetVersionRequest())).version == VERSION
@@ -74,7 +76,7 @@ def test_generated_stubs_work_on_it(server: FakeMilvus) -> None:
         asyncio.run(main())
 
 
-def test_it_is_a_channel_of_grpcs_asyncio_that_nobody_but_us_closes(server: FakeMilvus) -> None:
+def test_it_is_a_channel_of_grpcs_asyncio_that_nobody_but_us_closes(server: FakeServer) -> None:
     async def main() -> None:
         channel = (await face.aio.get()).channel
         assert isinstance(channel, grpc.aio.Channel)
@@ -95,7 +97,7 @@ def test_it_is_a_channel_of_grpcs_asyncio_that_nobody_but_us_closes(server: Fake
         asyncio.run(main())
 
 
-def test_a_change_of_its_state_can_be_waited_for(server: FakeMilvus) -> None:
+def test_a_change_of_its_state_can_be_waited_for(server: FakeServer) -> None:
     async def main(path: faults.BreakableProxy) -> None:
         channel: Any = (await face.aio.get()).channel
         changing = asyncio.create_task(
@@ -115,7 +117,7 @@ def test_a_change_of_its_state_can_be_waited_for(server: FakeMilvus) -> None:
 # --- a call ---------------------------------------------------------------------------------
 
 
-def test_a_call_tells_how_it_ended(server: FakeMilvus) -> None:
+def test_a_call_tells_how_it_ended(server: FakeServer) -> None:
     async def main() -> None:
         told: list[Any] = []
         call = (await face.aio.get()).channel.unary_unary(GET_VERSION)(b"", timeout=PATIENCE_S)
@@ -134,7 +136,7 @@ def test_a_call_tells_how_it_ended(server: FakeMilvus) -> None:
         asyncio.run(main())
 
 
-def test_a_call_that_failed_tells_why(server: FakeMilvus) -> None:
+def test_a_call_that_failed_tells_why(server: FakeServer) -> None:
     async def main() -> None:
         channel = (await face.aio.get()).channel
         call = channel.unary_unary("/milvus.proto.milvus.MilvusService/Nothing")(b"")
@@ -151,7 +153,7 @@ def test_a_call_that_failed_tells_why(server: FakeMilvus) -> None:
 
 
 def test_a_call_that_nobody_awaits_makes_no_noise(
-    server: FakeMilvus, caplog: pytest.LogCaptureFixture
+    server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         channel = (await face.aio.get()).channel
@@ -164,7 +166,7 @@ def test_a_call_that_nobody_awaits_makes_no_noise(
 
 
 @pytest.mark.parametrize("how", ["the call", "who awaits it"])
-def test_a_call_can_be_cancelled(server: FakeMilvus, how: str) -> None:
+def test_a_call_can_be_cancelled(server: FakeServer, how: str) -> None:
     async def main() -> None:
         call = (await face.aio.get()).channel.unary_unary(GET_VERSION)(b"")
         server.hold()
@@ -173,11 +175,11 @@ def test_a_call_can_be_cancelled(server: FakeMilvus, how: str) -> None:
             return await call
 
         waiting = asyncio.create_task(wait())
-        await aside(lambda: server.wait_for(1, "GetVersion"))
+        await aside(lambda: server.wait_for("GetVersion"))
         assert (call if how == "the call" else waiting).cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        await aside(server.wait_until_cancelled)
+        await aside(server.wait_until_idle)
         assert call.cancelled()
         assert await call.code() is grpc.StatusCode.CANCELLED
 
@@ -185,7 +187,7 @@ def test_a_call_can_be_cancelled(server: FakeMilvus, how: str) -> None:
         asyncio.run(main())
 
 
-def test_a_timeout_counts_from_the_call_on(server: FakeMilvus) -> None:
+def test_a_timeout_counts_from_the_call_on(server: FakeServer) -> None:
     async def main() -> None:
         method = (await face.aio.get()).channel.unary_unary(GET_VERSION)
         server.hold()
@@ -197,7 +199,7 @@ def test_a_timeout_counts_from_the_call_on(server: FakeMilvus) -> None:
         asyncio.run(main())
 
 
-def test_closing_cancels_a_call_in_flight_but_not_who_awaits_it(server: FakeMilvus) -> None:
+def test_closing_cancels_a_call_in_flight_but_not_who_awaits_it(server: FakeServer) -> None:
     async def main() -> None:
         connection = await face.aio.get()
         method = connection.channel.unary_unary(GET_VERSION)
@@ -206,7 +208,7 @@ def test_closing_cancels_a_call_in_flight_but_not_who_awaits_it(server: FakeMilv
         async with asyncio.TaskGroup() as group:
             calling = group.create_task(outcome_of(method))
             pinging = group.create_task(closed(connection.ping))
-            await aside(lambda: server.wait_for(2, "GetVersion"))
+            await aside(lambda: server.wait_for("GetVersion", 2))
             await connection.close()
         assert calling.result() is grpc.StatusCode.CANCELLED
         assert pinging.result()
@@ -228,7 +230,7 @@ def test_closing_cancels_a_call_in_flight_but_not_who_awaits_it(server: FakeMilv
         asyncio.run(main())
 
 
-def test_a_call_that_gets_no_answer_says_what_is_known_of_the_loss(server: FakeMilvus) -> None:
+def test_a_call_that_gets_no_answer_says_what_is_known_of_the_loss(server: FakeServer) -> None:
     async def main(path: faults.BreakableProxy) -> None:
         connection = await face.aio.get()
         method = connection.channel.unary_unary(GET_VERSION)
@@ -266,7 +268,7 @@ def test_a_connection_that_cannot_be_opened_again_is_what_a_call_raises(
         asyncio.run(main(port))
 
 
-def test_a_wrong_argument_is_an_error_of_grpc(server: FakeMilvus) -> None:
+def test_a_wrong_argument_is_an_error_of_grpc(server: FakeServer) -> None:
     async def main() -> None:
         method = (await face.aio.get()).channel.unary_unary(GET_VERSION)
         with pytest.raises(TypeError):
@@ -280,21 +282,21 @@ def test_a_wrong_argument_is_an_error_of_grpc(server: FakeMilvus) -> None:
 
 
 def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zconfig._connection.monitor.credentials_stamp", lambda _: {})
 
     async def main() -> None:
         connection = await face.aio.get("prod")
         method = connection.channel.unary_unary(GET_VERSION)
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         before = source.reads
         await asyncio.gather(*(method(b"") for _ in range(16)))
         assert source.reads == before + 1
         assert await connection.ping() > 0
         assert face.ears.names().count("rotated") == 1
-        server.secrets = {"key-3"}
+        server.accept("key-3")
         source.write("key-3")
         assert await connection.ping() > 0
 
@@ -306,11 +308,11 @@ def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
 
 
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         method = (await face.aio.get("prod")).channel.unary_unary(GET_VERSION)
-        server.secrets = {"key-of-another"}
+        server.accept("key-of-another")
         before = source.reads
         for _ in range(3):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -324,7 +326,7 @@ def test_refused_credentials_are_read_again_once_and_not_for_each_call(
 
 
 def test_a_callers_own_credentials_are_the_callers_own_business(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     async def main() -> None:
         method = (await face.aio.get("prod")).channel.unary_unary(GET_VERSION)
@@ -362,7 +364,7 @@ class Answerer(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # i
         return b"made up"
 
 
-def test_interceptors_that_are_appended_see_each_call_from_then_on(server: FakeMilvus) -> None:
+def test_interceptors_that_are_appended_see_each_call_from_then_on(server: FakeServer) -> None:
     async def main() -> None:
         channel: Any = (await face.aio.get()).channel
         method = channel.unary_unary(GET_VERSION)
@@ -393,10 +395,7 @@ def told(_: Any, context: Any) -> Iterator[bytes]:
 @pytest.fixture
 def streaming() -> Iterator[str]:
     """Serve a Milvus that has methods with streams, which tell who we are."""
-    fake = FakeMilvus()
-    milvus = {
-        name: grpc.unary_unary_rpc_method_handler(method) for name, method in fake.methods().items()
-    }
+    connect = grpc.unary_unary_rpc_method_handler(lambda *_: ConnectReply().encode())
     streams = {
         "us": grpc.unary_stream_rpc_method_handler(told),
         "su": grpc.stream_unary_rpc_method_handler(lambda asked, it: b"".join(told(asked, it))),
@@ -404,7 +403,7 @@ def streaming() -> Iterator[str]:
     }
     with futures.ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
-        for service, handlers in ((faults.MILVUS, milvus), ("t", streams)):
+        for service, handlers in ((faults.MILVUS, {"Connect": connect}), ("t", streams)):
             server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(service, handlers),)
             )

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import PATIENCE_S
 from tests.support.ears import Ears
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy, listening, swallow
 from tests.support.loops import faces
 from tests.support.registries import registry
@@ -24,23 +24,24 @@ from zconfig.errors import (
     ServerSilentError,
     ZConfigError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def path(server: FakeMilvus) -> Iterator[BreakableProxy]:
+def path(server: FakeServer) -> Iterator[BreakableProxy]:
     """Put something that is cut between us and the server."""
     with breakable_proxy(server.port) as proxy:
         proxy.cut()
         yield proxy
 
 
-def variables(server: FakeMilvus, path: BreakableProxy) -> dict[str, str]:
+def variables(server: FakeServer, path: BreakableProxy) -> dict[str, str]:
     """Return an alias that is there, and an optional one that is not."""
     return {
         "ZILLIZ_PROD_URI": server.uri,
@@ -50,7 +51,7 @@ def variables(server: FakeMilvus, path: BreakableProxy) -> dict[str, str]:
 
 
 def test_an_optional_alias_that_fails_is_tried_until_it_comes(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     with registry(**variables(server, path)) as connections:
         ears = Ears(connections)
@@ -83,7 +84,7 @@ def of_extra(event: events.Event) -> bool:
 
 
 def test_an_event_loop_tries_its_optional_alias_until_it_comes(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     async def main() -> None:
         assert list(await face.aio.autoconnect()) == ["prod"]
@@ -100,7 +101,7 @@ def test_an_event_loop_tries_its_optional_alias_until_it_comes(
 
 
 def test_nothing_is_tried_where_the_application_does_not_start(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     with registry(**variables(server, path) | {"ZILLIZ_EXTRA_REQUIRED": "true"}) as connections:
         with pytest.raises(AutoconnectError):
@@ -109,7 +110,7 @@ def test_nothing_is_tried_where_the_application_does_not_start(
 
 
 @pytest.mark.parametrize("verb", ["disconnect", "remove_connection", "close"])
-def test_closing_ends_it(server: FakeMilvus, path: BreakableProxy, verb: str) -> None:
+def test_closing_ends_it(server: FakeServer, path: BreakableProxy, verb: str) -> None:
     with registry(**variables(server, path)) as connections:
         ears = Ears(connections)
         connections.autoconnect()
@@ -124,7 +125,7 @@ def test_closing_ends_it(server: FakeMilvus, path: BreakableProxy, verb: str) ->
 
 
 def test_what_an_event_loop_could_not_connect_is_tried_in_the_background_after_its_end(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     async def main() -> None:
         await face.aio.autoconnect()
@@ -177,7 +178,7 @@ def threads_end() -> None:
 
 
 def test_who_needs_it_meanwhile_need_not_wait_for_the_next_try(
-    server: FakeMilvus, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zconfig._registry.background.backoff_s", lambda *_: 1e6)
     with registry(**variables(server, path)) as connections:
@@ -188,7 +189,7 @@ def test_who_needs_it_meanwhile_need_not_wait_for_the_next_try(
 
 
 def test_a_failure_is_not_told_after_the_connect_that_came_next(
-    server: FakeMilvus, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, path: BreakableProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postpone, put_off_once = Retry.postpone, threading.Event()
 
@@ -215,9 +216,9 @@ def test_a_failure_is_not_told_after_the_connect_that_came_next(
 
 
 def test_a_reload_that_corrects_it_counts_at_the_next_try(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
-    server.secrets = {"right"}
+    server.accept("right")
     file = Path(".env")
     file.write_text(f"ZILLIZ_EXTRA_URI=http://{LOOPBACK}:{path.port}\nZILLIZ_EXTRA_REQUIRED=false")
     with registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TOKEN="right") as connections:
@@ -230,7 +231,7 @@ def test_a_reload_that_corrects_it_counts_at_the_next_try(
 
 
 def test_any_alias_can_be_connected_in_the_background(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     with registry(**variables(server, path)) as connections:
         ears = Ears(connections)
@@ -239,7 +240,7 @@ def test_any_alias_can_be_connected_in_the_background(
         assert connections.has_connection("prod")
         connections.keep_trying()
         ears.wait_for(events.ConnectionRetrying)
-        assert server.count("Connect") == 1
+        assert len(server.calls("Connect")) == 1
 
 
 def test_what_is_not_configured_cannot_be_connected_in_the_background() -> None:
@@ -251,7 +252,7 @@ def test_what_is_not_configured_cannot_be_connected_in_the_background() -> None:
 
 
 def test_a_server_that_is_silent_keeps_the_keeper_from_nobody_else(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
     path.heal()
     with (

@@ -12,23 +12,23 @@ import pytest
 from benchmarks import lines_calls, lines_growth, lines_lookup
 from benchmarks.lines import ROUND_TRIP_MS, Lab, Line, lab, missed
 from benchmarks.profiling import called, sampled
-from benchmarks.traffic import authorization, rate
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
+from benchmarks.traffic import rate
 from tests.support.registries import registry
 from zconfig._redaction import Masker
+from zconfig.testing import FakeServer, fake_server
 
 SECRET = "root:Milvus"
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeMilvus]:
-    with fake_milvus() as server:
-        server.secrets = {SECRET}
+def fake() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        server.accept(SECRET)
         yield server
 
 
 @pytest.fixture
-def quick(fake: FakeMilvus) -> Iterator[Lab]:
+def quick(fake: FakeServer) -> Iterator[Lab]:
     with lab(quick=True) as shared:
         vars(shared)["server"] = fake  # instead of the real one, which is made when it is asked for
         yield shared
@@ -50,16 +50,15 @@ def test_every_line_of_calls_has_samples_of_us_and_of_the_floor(
 
 
 def test_the_floor_of_a_call_carries_what_ours_carries_over_a_connection_of_its_own(
-    fake: FakeMilvus,
+    fake: FakeServer,
 ) -> None:
     with lines_calls.calls(fake.uri, SECRET) as programs:
         for call in programs.values():
             call()
-    ours, *floors = fake.of("GetVersion")
-    carried = {name: ours.metadata[name] for name in ("authorization", "identifier")}
-    assert carried["authorization"] == authorization(SECRET)[1]
-    for floor in floors:
-        assert {name: floor.metadata[name] for name in carried} == carried
+    ours, *floors = fake.calls("GetVersion")
+    for call in (ours, *floors):
+        assert call.token == SECRET
+        assert call.metadata["identifier"] == ours.metadata["identifier"]
     assert len({call.peer for call in (ours, *floors)}) == len(programs)
 
 
@@ -70,11 +69,11 @@ def test_a_lookup_is_compared_with_that_of_a_dictionary(quick: Lab) -> None:
     assert (goal.program, goal.against, goal.at_most) == ("zconfig", "dict", 5)
 
 
-def test_each_alias_of_many_has_a_connection_of_its_own(fake: FakeMilvus) -> None:
+def test_each_alias_of_many_has_a_connection_of_its_own(fake: FakeServer) -> None:
     sample = json.loads(lines_growth.grow("connected", "3", fake.uri, SECRET))
     assert sample["count"] == 3
     assert sample["ms"] > 0
-    assert fake.count("Connect") == len(fake.peers()) == 1 + 3  # the first one is a rehearsal
+    assert len(fake.calls("Connect")) == len(fake.peers()) == 1 + 3  # the first one is a rehearsal
 
 
 @pytest.mark.parametrize("where", ["environment", "dotenv"])
@@ -106,7 +105,7 @@ def test_all_threads_make_calls() -> None:
     assert len(callers) == 4
 
 
-def test_a_profile_names_our_functions(fake: FakeMilvus) -> None:
+def test_a_profile_names_our_functions(fake: FakeServer) -> None:
     masker = Masker(lambda: ())
     assert "zconfig/_redaction.py" in called(lambda: masker.mask("text"))
     with registry(ZILLIZ_URI=fake.uri, ZILLIZ_TOKEN=SECRET) as connections:

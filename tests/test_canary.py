@@ -44,7 +44,6 @@ from rich.traceback import Traceback
 import zconfig
 from tests.support import faults
 from tests.support.certificates import Certificates
-from tests.support.fake_milvus import fake_milvus
 from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_python, run_zconfig
 from tests.support.servers import RealMilvus
@@ -74,6 +73,7 @@ from zconfig._sources.environment import (
 from zconfig._sources.remote import manager_readings
 from zconfig._sources.secrets_dir import read_secrets_dir
 from zconfig._sources.service_binding import read_service_bindings
+from zconfig.testing import fake_server
 
 PACKAGE = Path(zconfig.__file__).parent
 
@@ -1066,7 +1066,7 @@ def test_no_parser_of_a_uri_shows_a_secret(read: Callable[[str], object], mistak
 @pytest.fixture
 def live(tmp_path: Path, log: Log) -> Iterator[Connections]:
     """Connections to a server that takes any credentials."""
-    with fake_milvus() as server:
+    with fake_server() as server:
         environ = declared(server.uri) | {"ZILLIZ_DB_NAME": "default"}
         connections = connections_of(environ, tmp_path, log)
         connections.autoconnect()
@@ -1161,7 +1161,7 @@ def test_a_call_on_the_channel_that_fails_shows_no_secret(live: Connections) -> 
 
 
 def test_a_connection_that_is_lost_shows_no_secret(tmp_path: Path, log: Log) -> None:
-    with fake_milvus() as server:
+    with fake_server() as server:
         connections = connections_of(declared(server.uri), tmp_path, log)
         connections.autoconnect()
     connection = connections["default"]

@@ -12,18 +12,18 @@ import grpc
 import pytest
 
 from tests.support.certificates import Certificates
-from tests.support.fake_milvus import fake_milvus
 from tests.support.faults import answering, failing, grpc_server, listening, refused
 from tests.support.processes import run_zconfig
 from tests.support.servers import RealMilvus
 from zconfig._cli.app import zconfig
 from zconfig._cli.exit import _outcome
+from zconfig.testing import fake_server
 
 
 @pytest.fixture(scope="module")
 def uri() -> Iterator[str]:
     """Have a server that starts at once, where any will do."""
-    with fake_milvus() as fake:
+    with fake_server() as fake:
         yield fake.uri
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.support.fake_milvus import PATIENCE_S, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run, run_zconfig
 from tests.support.registries import registry
 from zconfig._cli.app import zconfig
 from zconfig._cli.exec import BY_DEFAULT, FIELDS, environment_with, execute
 from zconfig._spec import ConnectionSpec
+from zconfig.testing import fake_server
 
 SECRET = "s3cret-canary"
 PROD = {
@@ -275,12 +276,12 @@ def test_a_command_that_cannot_run_exits_as_shells_do(
 
 def test_with_check_the_command_runs_only_if_the_server_accepts_us() -> None:
     arguments = ("exec", "prod", "--check", "--", "echo", "ran")
-    with fake_milvus() as fake, refused() as port:
+    with fake_server() as fake, refused() as port:
         fine = run_zconfig(*arguments, environ={"ZILLIZ_PROD_URI": fake.uri})
         environ = {**PROD, "ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}"}
         environ.pop("ZILLIZ_PROD_TLS_CA")
         failed = run_zconfig(*arguments, environ=environ)
-        assert fake.count("Connect") == 1
+        assert len(fake.calls("Connect")) == 1
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, "ran\n", "")
     assert (failed.returncode, failed.stdout) == (4, "")
     assert "connection refused" in failed.stderr

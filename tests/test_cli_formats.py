@@ -20,7 +20,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import grpc_server, refused
 from tests.support.processes import REPOSITORY
 from zconfig._channel.messages import ConnectReply, ServerInfo, VersionReply
@@ -31,11 +30,12 @@ from zconfig._cli.render import annotation, render
 from zconfig._cli.report import Failure, Report, Row
 from zconfig._cli.schemas import json_schema_of, json_value
 from zconfig.errors import ExitCode, Problem
+from zconfig.testing import FakeServer, fake_server
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[FakeMilvus]:
-    with fake_milvus() as server:
+def fake() -> Iterator[FakeServer]:
+    with fake_server() as server:
         yield server
 
 
@@ -52,7 +52,7 @@ def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
 
 
 @pytest.fixture
-def mixed(fake: FakeMilvus, down: int, tmp_path: Path) -> dict[str, str]:
+def mixed(fake: FakeServer, down: int, tmp_path: Path) -> dict[str, str]:
     """One alias that works, and those that do not, for every reason there is a key for."""
     (tmp_path / ".env").write_text(
         f"ZILLIZ_URI={fake.uri}\n"
@@ -245,7 +245,7 @@ def test_junit_tells_what_concerns_no_alias() -> None:
     assert "set ZILLIZ_URI" in (case[0].text or "")
 
 
-def test_junit_of_the_doctor_has_the_stages(fake: FakeMilvus) -> None:
+def test_junit_of_the_doctor_has_the_stages(fake: FakeServer) -> None:
     suites = junit(run("doctor", "--format", "junit", environ={"ZILLIZ_URI": fake.uri}).stdout)
     (case,) = suites.iter("testcase")
     assert outcome(case) == "passed"
@@ -291,13 +291,13 @@ def test_every_command_that_reports_annotates(command: str, tmp_path: Path) -> N
     assert done.stdout.startswith("::error file=.env,line=2::")
 
 
-def test_an_unknown_alias_is_annotated_too(fake: FakeMilvus) -> None:
+def test_an_unknown_alias_is_annotated_too(fake: FakeServer) -> None:
     done = run("check", "nope", "--format", "github", environ={"ZILLIZ_URI": fake.uri})
     assert done.exit_code == 3
     assert done.stdout.startswith("::error::nope: nothing configures it")
 
 
-def test_the_doctor_annotates_its_warnings(fake: FakeMilvus) -> None:
+def test_the_doctor_annotates_its_warnings(fake: FakeServer) -> None:
     environ = {"ZILLIZ_URI": fake.uri, "GRPC_ENABLE_FORK_SUPPORT": "0"}
     done = run("doctor", "--format", "github", environ=environ)
     assert done.exit_code == 0
@@ -416,8 +416,8 @@ def test_a_report_with_nothing_wrong_has_no_annotation() -> None:
 def test_a_warning_that_a_failure_quotes_is_told_once(
     command: str, format_: str, times: int
 ) -> None:
-    with fake_milvus() as strict:
-        strict.secrets = {"root:right"}
+    with fake_server() as strict:
+        strict.accept("root:right")
         environ = {"ZILLIZ_URI": strict.uri, "ZILLIZ_TOKNE": "root:right", "COLUMNS": "300"}
         done = run(command, "--format", format_, environ=environ)
     assert done.exit_code not in {0, 3}

@@ -15,11 +15,11 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from tests.support.fake_milvus import fake_milvus
 from tests.support.processes import run as run_program
 from zconfig import __version__
 from zconfig._cli.app import zconfig
 from zconfig._log import configure_logging
+from zconfig.testing import fake_server
 
 NOWHERE = {"ZILLIZ_URI": "http://127.0.0.1:1"}
 
@@ -79,7 +79,7 @@ def test_quiet_stands_before_and_after_the_command(arguments: tuple[str, ...]) -
 
 @pytest.mark.parametrize("arguments", [("--verbose", "check"), ("check", "-v")])
 def test_verbose_stands_before_and_after_the_command(arguments: tuple[str, ...]) -> None:
-    with fake_milvus() as fake:
+    with fake_server() as fake:
         done = run(*arguments, environ={"ZILLIZ_URI": fake.uri})
     configure_logging("none")
     assert "zconfig.connection.connected" in done.stderr

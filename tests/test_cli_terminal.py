@@ -22,12 +22,13 @@ import click
 import pytest
 from rich.console import Console
 
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run_python, run_zconfig
 from zconfig._cli.app import zconfig
 from zconfig._cli.options import Session
 from zconfig._cli.progress import ConnectProgress, ProgressView, is_wanted
+from zconfig.testing import FakeServer, fake_server
 
 COMMAND = [sys.executable, "-m", "zconfig"]
 CONTROL_C = b"\x03"
@@ -135,16 +136,16 @@ def terminal(
 
 
 @pytest.fixture(scope="module")
-def held() -> Iterator[FakeMilvus]:
+def held() -> Iterator[FakeServer]:
     """A server that takes calls, and does not answer."""
-    with fake_milvus() as server:
+    with fake_server() as server:
         server.hold()
         yield server
 
 
 @pytest.fixture(scope="module")
-def answering() -> Iterator[FakeMilvus]:
-    with fake_milvus() as server:
+def answering() -> Iterator[FakeServer]:
+    with fake_server() as server:
         yield server
 
 
@@ -152,7 +153,7 @@ def answering() -> Iterator[FakeMilvus]:
 
 
 def test_a_terminal_shows_how_each_alias_gets_on(
-    held: FakeMilvus, answering: FakeMilvus, tmp_path: Path
+    held: FakeServer, answering: FakeServer, tmp_path: Path
 ) -> None:
     with refused() as port:
         environ = {
@@ -174,7 +175,7 @@ def test_a_terminal_shows_how_each_alias_gets_on(
     assert results.read_bytes() == b""
 
 
-def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeMilvus) -> None:
+def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeServer) -> None:
     environ = {
         "ZILLIZ_URI": f"{held.uri}/{'a' * 120}",
         "ZILLIZ_EU_URI": f"{held.uri}/{'b' * 120}",
@@ -228,16 +229,16 @@ def test_the_view_leaves_the_terminal_to_others(
         assert is_wanted(session, console) is expected
 
 
-def test_the_view_is_gone_when_the_result_comes(answering: FakeMilvus) -> None:
+def test_the_view_is_gone_when_the_result_comes(answering: FakeServer) -> None:
     with terminal("check", environ={"ZILLIZ_URI": answering.uri}) as shown:
         assert shown.wait() == 0
     after = shown.output.rpartition(SHOW_CURSOR)[2]
     assert "\x1b[1A\x1b[2K" in after
-    assert "2.6.1" in after
+    assert "2.6.0" in after
     assert COLOUR.search(after)
 
 
-def test_nothing_of_it_reaches_a_log_that_claims_to_have_colours(answering: FakeMilvus) -> None:
+def test_nothing_of_it_reaches_a_log_that_claims_to_have_colours(answering: FakeServer) -> None:
     # CI services set it, and what reads standard error there is no terminal.
     done = run_zconfig("wait", environ={"ZILLIZ_URI": answering.uri, "FORCE_COLOR": "1"})
     assert (done.returncode, done.stderr) == (0, "")
@@ -251,28 +252,28 @@ def test_nothing_of_it_reaches_a_log_that_claims_to_have_colours(answering: Fake
     [("check",), ("doctor",), ("wait", "a")],
     ids=lambda arguments: arguments[0],
 )
-def test_ctrl_c_ends_a_connect_at_once(arguments: tuple[str, ...], held: FakeMilvus) -> None:
+def test_ctrl_c_ends_a_connect_at_once(arguments: tuple[str, ...], held: FakeServer) -> None:
     environ = {f"ZILLIZ_{name}_URI": held.uri for name in "AB"}
     environ |= {f"ZILLIZ_{name}_TIMEOUT": "600" for name in "AB"}
-    calls = held.count("Connect")
+    calls = len(held.calls("Connect"))
     with terminal(*arguments, environ=environ) as shown:
-        held.wait_for(calls + 1)
+        held.wait_for("Connect", calls + 1)
         shown.type(CONTROL_C)
         assert shown.wait() == 130
-        held.wait_until_cancelled()
+        held.wait_until_idle()
     assert "zconfig: interrupted\n" in shown.text
     assert "Traceback" not in shown.text
     assert shown.output.rfind(SHOW_CURSOR) > shown.output.rfind(HIDE_CURSOR)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_a_signal_ends_it_where_there_is_no_terminal(number: int, held: FakeMilvus) -> None:
+def test_a_signal_ends_it_where_there_is_no_terminal(number: int, held: FakeServer) -> None:
     environ = environment({"ZILLIZ_URI": held.uri, "ZILLIZ_TIMEOUT": "600"})
-    calls = held.count("Connect")
+    calls = len(held.calls("Connect"))
     with subprocess.Popen(
         [*COMMAND, "check"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        held.wait_for(calls + 1)
+        held.wait_for("Connect", calls + 1)
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + number
@@ -282,7 +283,7 @@ def test_a_signal_ends_it_where_there_is_no_terminal(number: int, held: FakeMilv
     )
 
 
-def test_what_a_parent_ignores_stays_ignored(answering: FakeMilvus) -> None:
+def test_what_a_parent_ignores_stays_ignored(answering: FakeServer) -> None:
     # A shell without job control starts what is put into the background so.
     source = """
 import signal

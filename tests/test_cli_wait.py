@@ -11,21 +11,22 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.faults import breakable_proxy, refused
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._cli.app import zconfig
 from zconfig._cli.check import budget_s, wait_for_aliases
+from zconfig.testing import FakeServer, fake_server
 
 # What waits for it to pass fails.
 FOREVER_S = 60.0
 
 
 @pytest.fixture(scope="module")
-def fake() -> Iterator[FakeMilvus]:
-    with fake_milvus() as server:
+def fake() -> Iterator[FakeServer]:
+    with fake_server() as server:
         yield server
 
 
@@ -38,14 +39,14 @@ def wait(environ: Mapping[str, str], *arguments: str) -> dict[str, Any]:
     return {**report, "aliases": {row["alias"]: row for row in report["aliases"]}}
 
 
-def test_what_is_there_is_reported_as_check_does(fake: FakeMilvus) -> None:
+def test_what_is_there_is_reported_as_check_does(fake: FakeServer) -> None:
     report = wait({"ZILLIZ_URI": fake.uri})
     assert report["exit_code"] == 0
     assert report["aliases"]["default"]["state"] == "connected"
-    assert report["aliases"]["default"]["server_version"] == "2.6.1"
+    assert report["aliases"]["default"]["server_version"] == "2.6.0"
 
 
-def test_a_server_that_is_not_up_yet_is_waited_for(fake: FakeMilvus) -> None:
+def test_a_server_that_is_not_up_yet_is_waited_for(fake: FakeServer) -> None:
     with breakable_proxy(fake.port) as proxy:
         proxy.cut()
         seen: list[events.Event] = []
@@ -71,9 +72,9 @@ def test_a_name_that_does_not_resolve_yet_is_waited_for() -> None:
     assert not failure["permanent"]
 
 
-def test_a_refused_password_ends_it_for_all(fake: FakeMilvus) -> None:
-    with refused() as port, fake_milvus() as strict:
-        strict.secrets = {"root:Milvus"}
+def test_a_refused_password_ends_it_for_all(fake: FakeServer) -> None:
+    with refused() as port, fake_server() as strict:
+        strict.accept("root:Milvus")
         environ = {
             "ZILLIZ_DOWN_URI": f"http://127.0.0.1:{port}",
             "ZILLIZ_WRONG_URI": strict.uri,
@@ -97,23 +98,23 @@ def test_a_refused_password_ends_it_for_all(fake: FakeMilvus) -> None:
     ],
 )
 def test_a_wrong_configuration_ends_it_before_anything_is_dialed(
-    wrong: Mapping[str, str], aliases: tuple[str, ...], fake: FakeMilvus
+    wrong: Mapping[str, str], aliases: tuple[str, ...], fake: FakeServer
 ) -> None:
-    before = len(fake.calls)
+    before = len(fake.calls())
     report = wait({"ZILLIZ_FINE_URI": fake.uri, **wrong}, *aliases)
     assert report["exit_code"] == 3
     assert report["aliases"]["fine"]["state"] == "configured"
-    assert len(fake.calls) == before
+    assert len(fake.calls()) == before
 
 
-def test_what_is_wrong_with_another_alias_does_not_end_it(fake: FakeMilvus) -> None:
+def test_what_is_wrong_with_another_alias_does_not_end_it(fake: FakeServer) -> None:
     environ = {"ZILLIZ_FINE_URI": fake.uri, "ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
     report = wait(environ, "fine")
     assert report["exit_code"] == 0
     assert list(report["aliases"]) == ["fine"]
 
 
-def test_an_optional_alias_gets_one_attempt(fake: FakeMilvus) -> None:
+def test_an_optional_alias_gets_one_attempt(fake: FakeServer) -> None:
     with refused() as port:
         environ = {
             "ZILLIZ_URI": fake.uri,
@@ -125,7 +126,7 @@ def test_an_optional_alias_gets_one_attempt(fake: FakeMilvus) -> None:
     assert "attempts" not in report["aliases"]["extra"]["failure"]["message"]
 
 
-def test_an_optional_alias_that_is_wrong_does_not_end_it(fake: FakeMilvus) -> None:
+def test_an_optional_alias_that_is_wrong_does_not_end_it(fake: FakeServer) -> None:
     environ = {
         "ZILLIZ_URI": fake.uri,
         "ZILLIZ_EXTRA_URI": "http://127.0.0.1:0",
@@ -136,7 +137,7 @@ def test_an_optional_alias_that_is_wrong_does_not_end_it(fake: FakeMilvus) -> No
     assert report["aliases"]["default"]["state"] == "connected"
 
 
-def test_an_optional_alias_that_is_named_is_waited_for(fake: FakeMilvus) -> None:
+def test_an_optional_alias_that_is_named_is_waited_for(fake: FakeServer) -> None:
     with breakable_proxy(fake.port) as proxy:
         proxy.cut()
         environ = {
@@ -154,8 +155,8 @@ def test_an_optional_alias_that_is_named_is_waited_for(fake: FakeMilvus) -> None
     assert report.exit_code == 0
 
 
-def test_a_time_that_is_over_exits_4_however_long_an_attempt_may_take(fake: FakeMilvus) -> None:
-    with fake_milvus() as silent:
+def test_a_time_that_is_over_exits_4_however_long_an_attempt_may_take(fake: FakeServer) -> None:
+    with fake_server() as silent:
         silent.hold()
         report = wait({"ZILLIZ_URI": silent.uri, "ZILLIZ_TIMEOUT": "600"}, "--timeout", "0.5")
     assert report["exit_code"] == 4
@@ -192,7 +193,7 @@ def test_without_time_to_wait_each_gets_one_attempt() -> None:
     assert report["aliases"]["default"]["failure"]["cause"] == "refused"
 
 
-def test_a_process_that_waits_ends_when_the_server_comes(fake: FakeMilvus, tmp_path: Path) -> None:
+def test_a_process_that_waits_ends_when_the_server_comes(fake: FakeServer, tmp_path: Path) -> None:
     with breakable_proxy(fake.port) as proxy:
         proxy.cut()
         timer = threading.Timer(0.5, proxy.heal)

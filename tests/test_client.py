@@ -14,7 +14,6 @@ from pymilvus import AsyncMilvusClient, MilvusException
 
 import zconfig
 from tests.support.ears import Ears
-from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy
 from tests.support.loops import faces
 from tests.support.processes import run_python
@@ -25,16 +24,18 @@ from zconfig import events
 from zconfig._registry import Connections
 from zconfig.errors import ClosedError, ConfigurationError, MissingExtraError
 from zconfig.interop.pymilvus import async_client_of, client_of
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def prod(server: FakeMilvus) -> Iterator[Connections]:
+def prod(server: FakeServer) -> Iterator[Connections]:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         yield connections
 
@@ -93,17 +94,17 @@ def test_an_option_that_says_where_or_how_to_connect_is_refused(
     assert "S3cret" not in "".join(shown.format())
 
 
-def test_a_client_takes_the_options_that_are_its_own(server: FakeMilvus) -> None:
+def test_a_client_takes_the_options_that_are_its_own(server: FakeServer) -> None:
     with zconfig.connections.override({"prod": {"uri": server.uri}}):
         client = zconfig.client("prod", timeout=3.0, db_name="default", dedicated=True)
         assert client.get_server_version() == VERSION
 
 
-def test_making_a_client_asks_the_server_nothing(prod: Connections, server: FakeMilvus) -> None:
+def test_making_a_client_asks_the_server_nothing(prod: Connections, server: FakeServer) -> None:
     connection = prod["prod"]
-    before = len(server.calls)
+    before = len(server.calls())
     client = client_of(connection)
-    assert len(server.calls) == before
+    assert len(server.calls()) == before
     assert client.get_server_version() == VERSION
     assert len(server.peers()) == 1
 
@@ -126,7 +127,7 @@ def test_a_disconnect_drops_the_client_which_says_so(prod: Connections) -> None:
     assert newer.get_server_version() == VERSION
 
 
-def test_a_clients_failure_names_the_cause(server: FakeMilvus) -> None:
+def test_a_clients_failure_names_the_cause(server: FakeServer) -> None:
     with (
         breakable_proxy(server.port) as path,
         registry(ZILLIZ_PROD_URI=f"http://{LOOPBACK}:{path.port}") as connections,
@@ -144,7 +145,7 @@ def test_a_clients_failure_names_the_cause(server: FakeMilvus) -> None:
         assert client.get_server_version() == VERSION
 
 
-def test_a_client_made_before_a_fork_works_in_the_child(server: FakeMilvus) -> None:
+def test_a_client_made_before_a_fork_works_in_the_child(server: FakeServer) -> None:
     # In a process of its own: gRPC does not promise that one with a server survives its fork.
     script = """
 client = zconfig.client()
@@ -157,7 +158,7 @@ forked(in_child)
 print(client.get_server_version())
 """
     assert forks(script, ZILLIZ_URI=server.uri) == [VERSION, f"{VERSION} {VERSION}", VERSION]
-    assert len(server.of("Connect")) == 2
+    assert len(server.calls("Connect")) == 2
 
 
 def test_a_client_rotates_with_its_connection(milvus: RealMilvus, tmp_path: Path) -> None:
@@ -182,7 +183,7 @@ def test_a_client_rotates_with_its_connection(milvus: RealMilvus, tmp_path: Path
 # --- asyncio -------------------------------------------------------------------------------
 
 
-def test_an_alias_has_one_asynchronous_client_an_event_loop(server: FakeMilvus) -> None:
+def test_an_alias_has_one_asynchronous_client_an_event_loop(server: FakeServer) -> None:
     async def use() -> AsyncMilvusClient:
         connection = await face.aio.get("prod")
         client = async_client_of(connection)
@@ -200,7 +201,7 @@ def test_an_alias_has_one_asynchronous_client_an_event_loop(server: FakeMilvus) 
     assert clients[0] is not clients[1]
 
 
-def test_an_asynchronous_client_of_a_closed_alias_says_so(server: FakeMilvus) -> None:
+def test_an_asynchronous_client_of_a_closed_alias_says_so(server: FakeServer) -> None:
     async def use() -> None:
         client = async_client_of(await face.aio.get("prod"))
         await face.aio.disconnect("prod")
@@ -212,7 +213,7 @@ def test_an_asynchronous_client_of_a_closed_alias_says_so(server: FakeMilvus) ->
 
 
 def test_a_pymilvus_that_is_too_old_is_told_with_one_that_is_not(
-    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ask() -> None:
         async_client_of(await face.aio.get("prod"))
@@ -226,7 +227,7 @@ def test_a_pymilvus_that_is_too_old_is_told_with_one_that_is_not(
         asyncio.run(ask())
 
 
-def test_the_package_hands_out_asynchronous_clients(server: FakeMilvus) -> None:
+def test_the_package_hands_out_asynchronous_clients(server: FakeServer) -> None:
     source = """
         import asyncio, zconfig
 

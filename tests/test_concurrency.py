@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig import events
@@ -33,6 +32,7 @@ from zconfig.errors import (
     ServerSilentError,
     ZConfigError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +46,8 @@ SECRET = "c0rrect-h0rse"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -72,7 +72,7 @@ def at_once(count: int, do: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(begin, range(count)))
 
 
-def has_channels(server: FakeMilvus) -> bool:
+def has_channels(server: FakeServer) -> bool:
     """Tell whether any connection has channels to a server."""
     return any(target.endswith(f":{server.port}") for target, *_ in CHANNELS._channel_pool)
 
@@ -92,16 +92,16 @@ def hears(connections: Connections, kind: type[events.Event]) -> threading.Event
 # --- one alias, many threads ---------------------------------------------------------------
 
 
-def test_many_threads_that_want_an_alias_make_one_connect(server: FakeMilvus) -> None:
+def test_many_threads_that_want_an_alias_make_one_connect(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         found = at_once(THREADS, lambda _: connections["prod"])
         assert {id(each) for each in found} == {id(connections["prod"])}
         assert connections["prod"].is_open
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 @pytest.mark.parametrize("ask", ["lookup", "connect", "autoconnect", "default"])
-def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeMilvus, ask: str) -> None:
+def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeServer, ask: str) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(8) as pool:
         ways: dict[str, Callable[[], Any]] = {
@@ -111,27 +111,27 @@ def test_who_comes_while_a_connect_is_in_flight_waits_for_it(server: FakeMilvus,
             "default": lambda: connections.default,
         }
         first = pool.submit(lambda: connections["prod"])
-        server.wait_for(1)
+        server.wait_for("Connect")
         others = [pool.submit(ways[ask]) for _ in range(7)]
-        server.let_go()
+        server.recover()
         assert {id(each.result(PATIENCE_S)) for each in others} == {id(first.result(PATIENCE_S))}
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_a_failure_is_told_to_everybody_who_waited(server: FakeMilvus) -> None:
+def test_a_failure_is_told_to_everybody_who_waited(server: FakeServer) -> None:
     server.databases = ()
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(4) as pool:
         flights = [pool.submit(lambda: connections["prod"]) for _ in range(4)]
-        server.wait_for(1)
-        server.let_go()
+        server.wait_for("Connect")
+        server.recover()
         causes = {getattr(flight.exception(PATIENCE_S), "cause", None) for flight in flights}
         assert causes == {"database_missing"}
         assert not connections.has_connection("prod")
 
 
 def test_that_an_extra_is_missing_is_told_to_everybody_who_waited(
-    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, go_on = threading.Event(), threading.Event()
 
@@ -169,19 +169,19 @@ def wait_until_joined(connections: Connections, alias: str = "prod") -> None:
 
 
 def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
         first = pool.submit(lambda: connections["prod"])
-        server.wait_for(1)
+        server.wait_for("Connect")
         with pytest.raises(AutoconnectError) as caught:
             connections.autoconnect("prod", timeout=0.1)
         failure = caught.value.failures["prod"]
         assert isinstance(failure, ServerSilentError)
         assert failure.detail == "another thread is still connecting"
         assert "raise ZILLIZ_PROD_TIMEOUT" in failure.remedy
-        server.let_go()
+        server.recover()
         assert first.result(PATIENCE_S).is_open
 
 
@@ -190,16 +190,16 @@ def test_who_waits_for_another_threads_connect_waits_no_longer_than_it_wanted(
 
 @pytest.mark.parametrize("face", ["threads", "event loop"])
 def test_who_has_more_time_than_the_connect_it_waited_for_makes_one_more(
-    server: FakeMilvus, face: str
+    server: FakeServer, face: str
 ) -> None:
     async def on_a_loop(connections: Connections) -> None:
         both = AsyncConnections(connections)
         short = asyncio.create_task(both.autoconnect("default", timeout=0.3))
-        await asyncio.to_thread(server.wait_for, 1)
+        await asyncio.to_thread(server.wait_for, "Connect")
         long = asyncio.create_task(both.get())
         with pytest.raises(AutoconnectError):
             await short
-        server.let_go()
+        server.recover()
         assert (await long).is_open
 
     server.hold()
@@ -209,16 +209,16 @@ def test_who_has_more_time_than_the_connect_it_waited_for_makes_one_more(
             return
         with ThreadPoolExecutor(2) as threads:
             short = threads.submit(connections.autoconnect, "default", timeout=0.3)
-            server.wait_for(1)
+            server.wait_for("Connect")
             long = threads.submit(lambda: connections["default"])
             with pytest.raises(AutoconnectError):
                 short.result(PATIENCE_S)
-            server.let_go()
+            server.recover()
             assert long.result(PATIENCE_S).is_open
 
 
 def test_two_threads_with_two_configurations_are_one_connection_and_one_conflict(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     tokens = (f"{SECRET}-1", f"{SECRET}-2")
     with registry() as connections:
@@ -226,19 +226,19 @@ def test_two_threads_with_two_configurations_are_one_connection_and_one_conflict
         (conflict,) = [each for each in found if isinstance(each, ConflictError)]
         (live,) = [each for each in found if isinstance(each, Connection)]
         assert connections["dev"] is live
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
     assert "credentials" in str(conflict)
     assert SECRET not in str(conflict)
     assert SECRET not in repr(conflict)
 
 
-def test_who_waits_with_another_configuration_gets_a_conflict(server: FakeMilvus) -> None:
+def test_who_waits_with_another_configuration_gets_a_conflict(server: FakeServer) -> None:
     server.hold()
     with registry() as connections, threads(2) as pool:
         first = pool.submit(connections.connect, "dev", uri=server.uri, token=SECRET)
-        server.wait_for(1)
+        server.wait_for("Connect")
         second = pool.submit(connections.connect, "dev", uri=server.uri, db_name="hidden-sales")
-        server.let_go()
+        server.recover()
         assert first.result(PATIENCE_S).is_open
         conflict = second.exception(PATIENCE_S)
     assert isinstance(conflict, ConflictError)
@@ -247,16 +247,16 @@ def test_who_waits_with_another_configuration_gets_a_conflict(server: FakeMilvus
     assert "hidden-sales" not in str(conflict)
 
 
-def test_what_is_being_connected_cannot_be_added_otherwise(server: FakeMilvus) -> None:
+def test_what_is_being_connected_cannot_be_added_otherwise(server: FakeServer) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
         flight = pool.submit(lambda: connections["prod"])
-        server.wait_for(1)
+        server.wait_for("Connect")
         try:
             with pytest.raises(ConflictError):
                 connections.add_connection(prod={"uri": server.uri, "token": SECRET})
         finally:
-            server.let_go()
+            server.recover()
             flight.result(PATIENCE_S)
 
 
@@ -271,17 +271,17 @@ END: dict[str, Callable[[Connections], None]] = {
 
 
 @pytest.mark.parametrize("end", END)
-def test_ending_a_connect_in_flight_ends_it_with_closed_error(server: FakeMilvus, end: str) -> None:
+def test_ending_a_connect_in_flight_ends_it_with_closed_error(server: FakeServer, end: str) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(2) as pool:
         flights = [pool.submit(lambda: connections["prod"])]
-        server.wait_for(1)
+        server.wait_for("Connect")
         flights.append(pool.submit(lambda: connections["prod"]))
         wait_until_joined(connections)
         END[end](connections)
         for flight in flights:
             assert isinstance(flight.exception(PATIENCE_S), ClosedError)
-        server.wait_until_cancelled()
+        server.wait_until_idle()
         assert not connections.has_connection("prod")
 
 
@@ -304,7 +304,7 @@ def test_ending_a_pause_between_two_attempts_ends_it_with_closed_error(
 
 
 def test_a_connect_that_was_ended_leaves_an_alias_that_shares_the_channel_alone(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with (
         registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_OTHER_URI=server.uri) as connections,
@@ -313,15 +313,15 @@ def test_a_connect_that_was_ended_leaves_an_alias_that_shares_the_channel_alone(
         other = connections["other"]
         server.hold()
         flight = pool.submit(lambda: connections["prod"])
-        server.wait_for(2)
+        server.wait_for("Connect", 2)
         connections.disconnect("prod")
-        server.let_go()
+        server.recover()
         assert isinstance(flight.exception(PATIENCE_S), ClosedError)
         assert other.ping() > 0
         assert not connections.has_connection("prod")
 
 
-def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvus) -> None:
+def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeServer) -> None:
     with (
         registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_OTHER_URI=server.uri) as connections,
         threads(2) as pool,
@@ -329,18 +329,18 @@ def test_who_asks_after_a_disconnect_gets_a_connect_of_its_own(server: FakeMilvu
         assert connections["other"].is_open  # so the channel stays, and the first call with it
         server.hold()
         first = pool.submit(lambda: connections["prod"])
-        server.wait_for(2)
+        server.wait_for("Connect", 2)
         connections.disconnect("prod")
         second = pool.submit(lambda: connections["prod"])
         with suppress(AssertionError):
-            server.wait_for(3, budget_s=1.0)
-        server.let_go()
+            server.wait_for("Connect", 3, timeout=1.0)
+        server.recover()
         assert isinstance(first.exception(PATIENCE_S), ClosedError)
         assert second.result(PATIENCE_S) is connections["prod"]
 
 
 def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected(
-    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Connector.run
     opened: list[ManagedConnection | None] = []
@@ -365,13 +365,13 @@ def test_a_connect_that_is_ended_as_the_server_answers_never_counts_as_connected
 
 
 def test_a_ping_in_flight_when_its_connection_is_closed_is_a_closed_error(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
         connection = connections["prod"]
         server.hold()
         ping = pool.submit(connection.ping)
-        server.wait_for(1, "GetVersion")
+        server.wait_for("GetVersion")
         connections.disconnect("prod")
         assert isinstance(ping.exception(PATIENCE_S), ClosedError)
 
@@ -381,7 +381,7 @@ def test_a_ping_in_flight_when_its_connection_is_closed_is_a_closed_error(
 
 def test_autoconnect_opens_all_aliases_at_the_same_time() -> None:
     with ExitStack() as stack:
-        servers = [stack.enter_context(fake_milvus()) for _ in range(20)]
+        servers = [stack.enter_context(fake_server()) for _ in range(20)]
         environ = {f"ZILLIZ_S{n}_URI": server.uri for n, server in enumerate(servers)}
         connections = stack.enter_context(registry(**environ))
         pool = stack.enter_context(threads(1))
@@ -390,13 +390,13 @@ def test_autoconnect_opens_all_aliases_at_the_same_time() -> None:
         flight = pool.submit(connections.autoconnect)
         # Every connect arrives while none has been answered.
         for server in servers:
-            server.wait_for(1)
+            server.wait_for("Connect")
         for server in servers:
-            server.let_go()
+            server.recover()
         assert set(flight.result(PATIENCE_S)) == {f"s{n}" for n in range(20)}
 
 
-def test_autoconnect_of_several_works_while_the_interpreter_ends(server: FakeMilvus) -> None:
+def test_autoconnect_of_several_works_while_the_interpreter_ends(server: FakeServer) -> None:
     at_exit = """
         import atexit
         import zconfig
@@ -409,7 +409,7 @@ def test_autoconnect_of_several_works_while_the_interpreter_ends(server: FakeMil
 
 def test_the_timeout_is_one_for_all_aliases_and_all_attempts() -> None:
     with ExitStack() as stack:
-        silent = stack.enter_context(fake_milvus())
+        silent = stack.enter_context(fake_server())
         silent.hold()
         refused = f"http://127.0.0.1:{stack.enter_context(faults.refused())}"
         environ = {f"ZILLIZ_S{n}_URI": silent.uri for n in range(5)}
@@ -419,7 +419,7 @@ def test_the_timeout_is_one_for_all_aliases_and_all_attempts() -> None:
         with pytest.raises(AutoconnectError) as caught:
             connections.autoconnect(timeout=1.0, wait=1.0)
         elapsed_s = time.monotonic() - started
-        silent.let_go()
+        silent.recover()
     causes = {alias: type(error) for alias, error in caught.value.failures.items()}
     assert causes == {
         **{f"s{n}": ServerSilentError for n in range(5)},
@@ -433,26 +433,26 @@ def test_the_timeout_is_one_for_all_aliases_and_all_attempts() -> None:
     assert max(each.attempts for each in refusals) > 1
 
 
-def test_a_timeout_in_code_counts_for_more_than_the_alias_own(server: FakeMilvus) -> None:
+def test_a_timeout_in_code_counts_for_more_than_the_alias_own(server: FakeServer) -> None:
     server.hold()
     with (
         registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="0.2") as connections,
         threads(1) as pool,
     ):
         flight = pool.submit(connections.autoconnect, timeout=PATIENCE_S)
-        server.wait_for(1)
+        server.wait_for("Connect")
         with pytest.raises(TimeoutError):
             flight.result(1.0)
-        server.let_go()
+        server.recover()
         assert flight.result(PATIENCE_S)["prod"].is_open
 
 
-def test_autoconnect_ends_when_one_alias_is_closed_meanwhile(server: FakeMilvus) -> None:
-    with fake_milvus() as slow, threads(1) as pool:
+def test_autoconnect_ends_when_one_alias_is_closed_meanwhile(server: FakeServer) -> None:
+    with fake_server() as slow, threads(1) as pool:
         slow.hold()
         with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=slow.uri) as connections:
             flight = pool.submit(connections.autoconnect)
-            slow.wait_for(1)
+            slow.wait_for("Connect")
             connections.disconnect("b")
             failure = flight.exception(PATIENCE_S)
             assert isinstance(failure, AutoconnectError)
@@ -461,12 +461,12 @@ def test_autoconnect_ends_when_one_alias_is_closed_meanwhile(server: FakeMilvus)
 
 
 def test_autoconnect_says_what_failed_though_the_alias_is_removed_meanwhile(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     server.hold()
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, threads(1) as pool:
         flight = pool.submit(connections.autoconnect)
-        server.wait_for(1)
+        server.wait_for("Connect")
         connections.remove_connection("prod")
         assert isinstance(flight.exception(PATIENCE_S), AutoconnectError)
 
@@ -490,27 +490,30 @@ def interrupted_when(ready: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_interrupted_autoconnect_leaves_nothing_half_open(
-    server: FakeMilvus, count: int
+    server: FakeServer, count: int
 ) -> None:
     server.hold()
     environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(count)}
     with registry(**environ) as connections:
         failed = hears(connections, events.ConnectionFailed)
-        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: server.wait_for(count)):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            interrupted_when(lambda: server.wait_for("Connect", count)),
+        ):
             connections.autoconnect()
         assert not failed.is_set()
-        server.wait_until_cancelled()
+        server.wait_until_idle()
         assert connections.list_connections() == [(f"s{n}", None) for n in range(count)]
         assert not any(place.managed._pending for place in connections._pool._all())
         assert not has_channels(server)
-        server.let_go()
+        server.recover()
         assert len(connections.autoconnect()) == count
 
 
 @pytest.mark.stress
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_interrupt_at_any_moment_leaves_each_alias_free_to_be_connected(
-    server: FakeMilvus, count: int
+    server: FakeServer, count: int
 ) -> None:
     environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(count)}
     for each in range(60):
@@ -518,23 +521,23 @@ def test_an_interrupt_at_any_moment_leaves_each_alias_free_to_be_connected(
         with registry(**environ) as connections:
             with pytest.raises(KeyboardInterrupt), interrupted_when(partial(sleep, each / 10_000)):
                 connections.autoconnect()
-            server.let_go()
+            server.recover()
             assert len(connections.autoconnect()) == count
 
 
-def test_an_interrupted_ping_leaves_no_call_and_the_connection_live(server: FakeMilvus) -> None:
+def test_an_interrupted_ping_leaves_no_call_and_the_connection_live(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         connection = connections["prod"]
         server.hold()
-        arrived = partial(server.wait_for, 1, "GetVersion")
+        arrived = partial(server.wait_for, "GetVersion")
         with pytest.raises(KeyboardInterrupt), interrupted_when(arrived):
             connection.ping()
-        server.wait_until_cancelled()
-        server.let_go()
+        server.wait_until_idle()
+        server.recover()
         assert connection.ping() > 0
 
 
-def test_an_interrupted_connect_is_open_and_configured_or_neither(server: FakeMilvus) -> None:
+def test_an_interrupted_connect_is_open_and_configured_or_neither(server: FakeServer) -> None:
     def hook(_: events.Event) -> None:
         hooked.set()
         assert may_go_on.wait(PATIENCE_S)
@@ -563,7 +566,7 @@ def interrupted_by(moment: type[events.Event]) -> Callable[[events.Event], None]
 
 
 def test_an_interrupt_in_a_hook_before_the_connect_leaves_nothing_half_open(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         unsubscribe = connections.subscribe(interrupted_by(events.ConnectionConnecting))
@@ -576,7 +579,7 @@ def test_an_interrupt_in_a_hook_before_the_connect_leaves_nothing_half_open(
 
 
 def test_an_interrupt_in_a_hook_after_the_connect_leaves_the_connection_live(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         unsubscribe = connections.subscribe(interrupted_by(events.ConnectionConnected))
@@ -587,7 +590,7 @@ def test_an_interrupt_in_a_hook_after_the_connect_leaves_the_connection_live(
         assert connections["prod"].ping() > 0
 
 
-def test_a_hook_may_call_the_connection_that_it_hears_of(server: FakeMilvus) -> None:
+def test_a_hook_may_call_the_connection_that_it_hears_of(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         pings: list[float] = []
 
@@ -600,14 +603,14 @@ def test_a_hook_may_call_the_connection_that_it_hears_of(server: FakeMilvus) -> 
         assert len(pings) == 1
 
 
-def test_an_interrupted_autoconnect_leaves_what_was_connected_before(server: FakeMilvus) -> None:
+def test_an_interrupted_autoconnect_leaves_what_was_connected_before(server: FakeServer) -> None:
     with (
-        fake_milvus() as slow,
+        fake_server() as slow,
         registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=slow.uri) as connections,
     ):
         live = connections["a"]
         slow.hold()
-        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: slow.wait_for(1)):
+        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: slow.wait_for("Connect")):
             connections.autoconnect()
         assert live.is_open
         assert connections["a"] is live
@@ -651,7 +654,7 @@ def test_what_many_threads_add_while_others_are_removed_is_all_there() -> None:
 @pytest.mark.stress
 @pytest.mark.usefixtures("_restless")
 def test_whatever_happens_at_once_an_alias_connects_afterwards(
-    server: FakeMilvus, seed: int
+    server: FakeServer, seed: int
 ) -> None:
     environ = {f"ZILLIZ_{alias}_URI": server.uri for alias in "ABC"}
     with registry(**environ) as connections:
@@ -692,7 +695,7 @@ def assert_only_closed(error: ZConfigError) -> None:
     assert all(isinstance(cause, ClosedError) for cause in causes), repr(error)
 
 
-def test_what_is_found_at_a_look_is_what_is_open(server: FakeMilvus) -> None:
+def test_what_is_found_at_a_look_is_what_is_open(server: FakeServer) -> None:
     environ = {"ZILLIZ_PROD_URI": server.uri}
     with registry(**environ) as connections:
 

@@ -8,7 +8,6 @@ what comes of it is written down for both. A state machine then makes any sequen
 from __future__ import annotations
 
 import asyncio
-import base64
 import inspect
 import re
 import warnings
@@ -24,12 +23,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import SecretStr
 
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import REPOSITORY
 from tests.support.registries import registry
 from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._registry import Connections
 from zconfig.errors import ConfigurationError, ConnectError, ZConfigError
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,7 +63,7 @@ class World:
 
     def __init__(self, certificates: Certificates, stack: ExitStack) -> None:
         self.certificates = certificates
-        self.servers: dict[str, FakeMilvus] = {}
+        self.servers: dict[str, FakeServer] = {}
         self._stack = stack
 
     def __getitem__(self, name: str) -> Any:
@@ -75,7 +74,7 @@ class World:
         if name not in self.servers:
             pair = getattr(self.certificates, pairs[name]) if name in pairs else None
             credentials = pair and self._credentials(pair, demanding=name == "mtls")
-            server = self._stack.enter_context(fake_milvus(credentials=credentials))
+            server = self._stack.enter_context(fake_server(credentials=credentials))
             server.databases = ("default", "sales")
             self.servers[name] = server
         return self.servers[name]
@@ -97,10 +96,8 @@ class World:
 
     def sent(self) -> tuple[str, ...]:
         """Return the credentials of every connect that arrived anywhere."""
-        calls = [call for server in self.servers.values() for call in server.of("Connect")]
-        return tuple(
-            base64.b64decode(call.metadata.get("authorization", "")).decode() for call in calls
-        )
+        calls = [call for server in self.servers.values() for call in server.calls("Connect")]
+        return tuple(call.token.reveal() if call.token else "" for call in calls)
 
 
 LOCAL = {"127.0.0.1", "localhost"}
@@ -945,7 +942,7 @@ different(
 
 
 def failing(connections: Any, world: World) -> object:
-    world["server"].secrets = {SECRET}
+    world["server"].accept(SECRET)
     return attempt(connections.connect, "x", uri=world["server"].uri), listed(connections)
 
 
@@ -1134,7 +1131,7 @@ def test_every_parameter_of_pymilvus_is_in_the_documentation_of_ours() -> None:
 
 ALIASES = ("a", "b", "c")
 SERVERS = ("one", "two", "forbidden")
-FORMS: dict[str, Callable[[FakeMilvus], dict[str, Any]]] = {
+FORMS: dict[str, Callable[[FakeServer], dict[str, Any]]] = {
     "uri": lambda server: {"uri": server.uri},
     "address": lambda server: {"address": f"127.0.0.1:{server.port}"},
     "host and port": lambda server: {"host": "127.0.0.1", "port": server.port},
@@ -1151,8 +1148,8 @@ class BothRegistries(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.servers = {name: self.stack.enter_context(fake_milvus()) for name in SERVERS}
-        self.servers["forbidden"].secrets = {SECRET}
+        self.servers = {name: self.stack.enter_context(fake_server()) for name in SERVERS}
+        self.servers["forbidden"].accept(SECRET)
         self.theirs = self.stack.enter_context(theirs())
         self.ours = self.stack.enter_context(registry())
         self.theirs.remove_connection("default")

@@ -16,8 +16,7 @@ from pymilvus.client.grpc_handler import GrpcHandler
 from pymilvus.exceptions import MilvusException
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, milvus_pb2_grpc, schema_pb2
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S
+from tests.support import PATIENCE_S, faults
 from tests.support.faults import Listener, forward
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import pickle
@@ -16,9 +15,9 @@ import pytest
 
 import zconfig
 from tests.support import faults
-from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._channel.messages import HealthReply
 from zconfig._connection import Connection, State
 from zconfig._connection.error_mapping import error_of
 from zconfig._endpoint import TransportType, parse_uri
@@ -42,6 +41,8 @@ from zconfig.errors import (
     TLSError,
     UnknownAliasError,
 )
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +55,8 @@ ELSEWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -67,32 +68,28 @@ def empty() -> Iterator[Connections]:
 
 
 @pytest.fixture
-def prod(server: FakeMilvus) -> Iterator[Connections]:
+def prod(server: FakeServer) -> Iterator[Connections]:
     """A registry whose alias `prod` leads to the server."""
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         yield connections
 
 
-def authorization(secret: str) -> str:
-    return base64.b64encode(secret.encode()).decode()
-
-
-def sent_on_connect(server: FakeMilvus) -> dict[str, str | bytes]:
+def sent_on_connect(server: FakeServer) -> tuple[Secret | None, str | bytes | None]:
     """Return the credentials and the database of the only connect."""
-    (call,) = server.of("Connect")
-    return {k: v for k, v in call.metadata.items() if k in {"authorization", "dbname"}}
+    (call,) = server.calls("Connect")
+    return call.token, call.metadata.get("dbname")
 
 
 # --- add_connection ------------------------------------------------------------------------
 
 
 def test_adding_a_connection_configures_it_and_dials_nobody(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
     empty.add_connection(dev={"uri": server.uri})
     assert empty.list_connections() == [("dev", None)]
     assert not empty.has_connection("dev")
-    assert server.calls == []
+    assert server.calls() == []
 
 
 def test_credentials_in_the_clear_are_warned_about_once_though_code_gave_them(
@@ -154,26 +151,26 @@ def test_several_are_added_in_order(empty: Connections) -> None:
     ],
 )
 def test_what_was_added_connects_with_its_credentials_and_its_database(
-    empty: Connections, server: FakeMilvus, credentials: dict[str, str], sent: str
+    empty: Connections, server: FakeServer, credentials: dict[str, str], sent: str
 ) -> None:
     server.databases = ("default", "sales")
     empty.add_connection(dev={"uri": server.uri, "db_name": "sales", **credentials})
     empty.connect("dev")
-    assert sent_on_connect(server) == {"authorization": authorization(sent), "dbname": "sales"}
+    assert sent_on_connect(server) == (sent, "sales")
 
 
-def test_milvus_uri_does_not_redirect_what_was_added(server: FakeMilvus) -> None:
+def test_milvus_uri_does_not_redirect_what_was_added(server: FakeServer) -> None:
     with registry(MILVUS_URI=ELSEWHERE) as connections:
         connections.add_connection(dev={"uri": server.uri, "token": SECRET})
         connections.connect("dev")
-    assert sent_on_connect(server) == {"authorization": authorization(SECRET)}
+    assert sent_on_connect(server) == (SECRET, None)
 
 
-def test_adding_replaces_what_was_configured(server: FakeMilvus) -> None:
+def test_adding_replaces_what_was_configured(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=ELSEWHERE, ZILLIZ_PROD_TOKEN=SECRET) as connections:
         connections.add_connection(prod={"uri": server.uri})
         assert connections["prod"].is_open
-    assert sent_on_connect(server) == {}
+    assert sent_on_connect(server) == (None, None)
 
 
 def test_everything_that_is_wrong_with_any_of_them_is_reported(empty: Connections) -> None:
@@ -196,7 +193,7 @@ def test_none_is_added_if_one_is_live_with_another_configuration(prod: Connectio
     assert prod["prod"].is_open
 
 
-def test_a_live_alias_may_be_added_again_as_it_is(prod: Connections, server: FakeMilvus) -> None:
+def test_a_live_alias_may_be_added_again_as_it_is(prod: Connections, server: FakeServer) -> None:
     live = prod.connect("prod")
     prod.add_connection(prod={"uri": server.uri})
     assert prod["prod"] is live
@@ -205,7 +202,7 @@ def test_a_live_alias_may_be_added_again_as_it_is(prod: Connections, server: Fak
 # --- connect -------------------------------------------------------------------------------
 
 
-def test_connecting_returns_the_open_connection(empty: Connections, server: FakeMilvus) -> None:
+def test_connecting_returns_the_open_connection(empty: Connections, server: FakeServer) -> None:
     connection = empty.connect("dev", uri=server.uri)
     assert isinstance(connection, Connection)
     assert connection.state is State.READY
@@ -215,14 +212,14 @@ def test_connecting_returns_the_open_connection(empty: Connections, server: Fake
     assert empty["dev"] is connection
 
 
-def test_the_alias_is_default_unless_one_is_named(empty: Connections, server: FakeMilvus) -> None:
+def test_the_alias_is_default_unless_one_is_named(empty: Connections, server: FakeServer) -> None:
     assert empty.connect(uri=server.uri).alias == "default"
 
 
-def test_a_configured_alias_connects_without_arguments(server: FakeMilvus) -> None:
+def test_a_configured_alias_connects_without_arguments(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN=SECRET) as connections:
         connections.connect()
-    assert sent_on_connect(server) == {"authorization": authorization(SECRET)}
+    assert sent_on_connect(server) == (SECRET, None)
 
 
 @pytest.mark.parametrize(
@@ -238,60 +235,56 @@ def test_a_configured_alias_connects_without_arguments(server: FakeMilvus) -> No
     ],
 )
 def test_credentials_are_sent_as_they_are_given(
-    empty: Connections, server: FakeMilvus, arguments: dict[str, Any], sent: str | None
+    empty: Connections, server: FakeServer, arguments: dict[str, Any], sent: str | None
 ) -> None:
     empty.connect("dev", uri=server.uri, **arguments)
-    expected = {"authorization": authorization(sent)} if sent else {}
-    assert sent_on_connect(server) == expected
+    assert sent_on_connect(server) == (sent, None)
 
 
-def test_credentials_in_the_uri_are_percent_decoded(empty: Connections, server: FakeMilvus) -> None:
+def test_credentials_in_the_uri_are_percent_decoded(empty: Connections, server: FakeServer) -> None:
     empty.connect("dev", uri=f"http://root:p%40ss@127.0.0.1:{server.port}")
-    assert sent_on_connect(server) == {"authorization": authorization("root:p@ss")}
+    assert sent_on_connect(server) == ("root:p@ss", None)
     assert empty.get_connection_addr("dev")["uri"] == server.uri
 
 
 @pytest.mark.parametrize("where", ["argument", "path"])
 def test_the_database_is_sent_when_it_is_not_the_default(
-    empty: Connections, server: FakeMilvus, where: str
+    empty: Connections, server: FakeServer, where: str
 ) -> None:
     server.databases = ("default", "sales")
     if where == "argument":
         empty.connect("dev", uri=server.uri, db_name="sales")
     else:
         empty.connect("dev", uri=f"{server.uri}/sales")
-    assert sent_on_connect(server) == {"dbname": "sales"}
+    assert sent_on_connect(server) == (None, "sales")
 
 
-def test_with_a_place_nothing_ambient_is_mixed_in(server: FakeMilvus) -> None:
+def test_with_a_place_nothing_ambient_is_mixed_in(server: FakeServer) -> None:
     ambient = {"ZILLIZ_PROD_TOKEN": SECRET, "ZILLIZ_PROD_DB_NAME": "sales"}
     with registry(ZILLIZ_PROD_URI=ELSEWHERE, **ambient) as connections:
         connections.connect("prod", host="127.0.0.1", port=server.port)
         assert connections.get_connection_addr("prod")["db_name"] == "default"
-    assert sent_on_connect(server) == {}
+    assert sent_on_connect(server) == (None, None)
 
 
-def test_without_a_place_the_arguments_replace_the_same_fields(server: FakeMilvus) -> None:
+def test_without_a_place_the_arguments_replace_the_same_fields(server: FakeServer) -> None:
     server.databases = ("default", "sales")
     ambient = {"ZILLIZ_PROD_TOKEN": "old", "ZILLIZ_PROD_DB_NAME": "sales"}
     with registry(ZILLIZ_PROD_URI=server.uri, **ambient) as connections:
         connections.connect("prod", user="root", password=SECRET)
         connections.disconnect("prod")
-        assert sent_on_connect(server) == {
-            "authorization": authorization(f"root:{SECRET}"),
-            "dbname": "sales",
-        }
+        assert sent_on_connect(server) == (f"root:{SECRET}", "sales")
         assert connections["prod"].spec.credentials == connections.spec("prod").credentials
 
 
 def test_the_arguments_of_a_connect_stay_the_alias_configuration(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
     empty.connect("dev", uri=server.uri, token=SECRET)
     empty.disconnect("dev")
     assert empty["dev"].is_open
-    first, second = server.of("Connect")
-    assert first.metadata["authorization"] == second.metadata["authorization"]
+    first, second = server.calls("Connect")
+    assert first.token == second.token == SECRET
 
 
 def test_a_failed_connect_leaves_nothing(empty: Connections) -> None:
@@ -311,13 +304,13 @@ def test_a_failed_connect_leaves_the_configuration_as_it_was(prod: Connections) 
 
 
 def test_connecting_again_alike_is_the_same_connection(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
     one = empty.connect("dev", uri=server.uri, token=SECRET)
     assert empty.connect("dev", uri=server.uri, token=SECRET) is one
     assert empty.connect("dev", address=f"127.0.0.1:{server.port}", token=SECRET) is one
     assert empty.connect("dev") is one
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 @pytest.mark.parametrize(
@@ -331,7 +324,7 @@ def test_connecting_again_alike_is_the_same_connection(
     ],
 )
 def test_connecting_a_live_alias_otherwise_is_a_conflict_that_names_the_fields_only(
-    empty: Connections, server: FakeMilvus, change: dict[str, Any], named: str
+    empty: Connections, server: FakeServer, change: dict[str, Any], named: str
 ) -> None:
     arguments = {"uri": server.uri, "token": "old-token"}
     live = empty.connect("dev", **arguments)
@@ -344,13 +337,13 @@ def test_connecting_a_live_alias_otherwise_is_a_conflict_that_names_the_fields_o
 
 
 def test_after_a_disconnect_another_configuration_is_welcome(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
-    with fake_milvus() as other:
+    with fake_server() as other:
         empty.connect("dev", uri=server.uri)
         empty.disconnect("dev")
         empty.connect("dev", uri=other.uri)
-        assert other.count("Connect") == 1
+        assert len(other.calls("Connect")) == 1
         empty.close()
 
 
@@ -368,21 +361,21 @@ def test_a_name_that_can_be_no_alias_is_not_offered_as_one() -> None:
 
 
 def test_an_unknown_parameter_is_refused_without_its_value(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"tokne .*is not a parameter") as caught:
         empty.connect("dev", uri=server.uri, tokne=SECRET)
     assert SECRET not in str(caught.value)
-    assert server.calls == []
+    assert server.calls() == []
 
 
-def test_a_timeout_limits_the_connect(empty: Connections, server: FakeMilvus) -> None:
+def test_a_timeout_limits_the_connect(empty: Connections, server: FakeServer) -> None:
     server.hold()
     with pytest.raises(ServerSilentError):
         empty.connect("dev", uri=server.uri, timeout=0.2)
 
 
-def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: FakeMilvus) -> None:
+def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: FakeServer) -> None:
     assert empty.connect("dev", uri=server.uri, keep_alive=True).spec.keepalive_s == 30
 
 
@@ -399,11 +392,11 @@ def test_what_is_wrong_without_a_place_names_where_the_place_was_set(prod: Conne
 
 @pytest.mark.parametrize("live", [False, True])
 def test_secure_without_a_place_is_tls_at_the_configured_place(
-    certificates: Certificates, server: FakeMilvus, *, live: bool
+    certificates: Certificates, server: FakeServer, *, live: bool
 ) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     with (
-        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure,
+        fake_server(credentials=grpc.ssl_server_credentials([pair])) as secure,
         registry(ZILLIZ_PROD_URI=f"http://localhost:{secure.port}/sales") as connections,
     ):
         secure.databases = ("default", "sales")
@@ -416,17 +409,17 @@ def test_secure_without_a_place_is_tls_at_the_configured_place(
         else:
             connection = connections.connect("prod", **arguments)
             assert str(connection.endpoint) == f"https://localhost:{secure.port}/sales"
-            assert sent_on_connect(secure)["authorization"] == authorization(SECRET)
+            assert sent_on_connect(secure)[0] == SECRET
             assert str(connection.spec.origin("endpoint")) == "secure (connections.connect)"
 
 
 def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
-    certificates: Certificates, server: FakeMilvus
+    certificates: Certificates, server: FakeServer
 ) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     plain, more = {"host": "localhost", "port": server.port}, {"timeout": 5}
     with (
-        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure,
+        fake_server(credentials=grpc.ssl_server_credentials([pair])) as secure,
         registry(ZILLIZ_PROD_URI=server.uri) as connections,
     ):
         cases = {
@@ -483,7 +476,7 @@ def test_the_remedy_of_a_wrong_server_name_is_the_parameter_that_gave_it(
 ) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     with (
-        fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server,
+        fake_server(credentials=grpc.ssl_server_credentials([pair])) as server,
         registry() as connections,
         pytest.raises(HostnameMismatchError) as caught,
     ):
@@ -589,7 +582,7 @@ def test_tls_is_asked_for_with_secure_and_an_authority(
     empty: Connections, certificates: Certificates, parameter: str
 ) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as secure:
         trust = {parameter: str(certificates.ca)}
         connection = empty.connect("dev", host="localhost", port=secure.port, secure=True, **trust)
         assert connection.endpoint.transport is TransportType.TLS
@@ -604,7 +597,7 @@ def test_a_client_certificate_and_the_servers_name_are_used(
     demanding = grpc.ssl_server_credentials(
         [pair], certificates.ca.read_bytes(), require_client_auth=True
     )
-    with fake_milvus(credentials=demanding) as secure:
+    with fake_server(credentials=demanding) as secure:
         connection = empty.connect(
             "dev",
             uri=f"https://127.0.0.1:{secure.port}",
@@ -647,7 +640,7 @@ def test_the_specification_of_what_is_no_string_is_an_error(prod: Connections, a
 
 
 @pytest.mark.parametrize("spelling", ["EU-Prod", "eu.prod", "Eu_PROD"])
-def test_an_alias_is_one_whatever_its_spelling(server: FakeMilvus, spelling: str) -> None:
+def test_an_alias_is_one_whatever_its_spelling(server: FakeServer, spelling: str) -> None:
     with registry(ZILLIZ_EU_PROD_URI=server.uri) as connections:
         connection = connections.connect(spelling)
         assert connection.alias == "eu_prod"
@@ -711,13 +704,13 @@ LOOKS_UP: dict[str, Callable[[Connections, str], Any]] = {
 @pytest.mark.parametrize("look_up", LOOKS_UP.values(), ids=LOOKS_UP)
 @pytest.mark.parametrize("uri", [f"https://root:{SECRET}@db", f"./{SECRET}.db"])
 def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(
-    prod: Connections, server: FakeMilvus, look_up: Callable[[Connections, str], Any], uri: str
+    prod: Connections, server: FakeServer, look_up: Callable[[Connections, str], Any], uri: str
 ) -> None:
     with pytest.raises(ConfigurationError, match="an alias is a name, and this is a URI") as caught:
         look_up(prod, uri)
     assert [problem.code for problem in caught.value.problems] == ["bad_alias"]
     assert SECRET not in f"{caught.value!r} {caught.value.problems} {pickle.dumps(caught.value)!r}"
-    assert server.calls == []
+    assert server.calls() == []
 
 
 @pytest.mark.parametrize("arguments", [{"url": ELSEWHERE}, {"http": ELSEWHERE}])
@@ -734,7 +727,7 @@ def test_arguments_are_checked_before_the_alias_is_looked_up(
 
 
 def test_disconnecting_closes_and_keeps_the_configuration(
-    prod: Connections, server: FakeMilvus
+    prod: Connections, server: FakeServer
 ) -> None:
     connection = prod.connect("prod")
     prod.disconnect("prod")
@@ -785,7 +778,7 @@ def test_removing_closes_and_forgets(prod: Connections) -> None:
 # --- list_connections, get_connection_addr, has_connection ---------------------------------
 
 
-def test_every_configured_alias_is_listed_with_its_connection(server: FakeMilvus) -> None:
+def test_every_configured_alias_is_listed_with_its_connection(server: FakeServer) -> None:
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=ELSEWHERE) as connections:
         live = connections["a"]
         assert connections.list_connections() == [("a", live), ("b", None)]
@@ -831,13 +824,13 @@ def test_an_alias_opens_again_after_its_connection_was_closed_by_hand(prod: Conn
 # --- looking up ----------------------------------------------------------------------------
 
 
-def test_looking_an_alias_up_connects_it_once(prod: Connections, server: FakeMilvus) -> None:
+def test_looking_an_alias_up_connects_it_once(prod: Connections, server: FakeServer) -> None:
     assert prod["prod"] is prod["prod"]
     assert prod["prod"].is_open
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_nothing_but_looking_up_connects(prod: Connections, server: FakeMilvus) -> None:
+def test_nothing_but_looking_up_connects(prod: Connections, server: FakeServer) -> None:
     assert "prod" in prod
     assert "PROD" in prod
     assert "dev" not in prod
@@ -845,7 +838,7 @@ def test_nothing_but_looking_up_connects(prod: Connections, server: FakeMilvus) 
     assert list(prod) == ["prod"]
     assert repr(prod) == "<Connections {prod: idle}>"
     assert prod
-    assert server.calls == []
+    assert server.calls() == []
 
 
 def test_its_representation_says_what_is_connected(prod: Connections) -> None:
@@ -877,23 +870,23 @@ def test_looking_up_does_not_hide_that_an_alias_is_configured_wrongly() -> None:
     assert not isinstance(caught.value, KeyError)
 
 
-def test_it_is_no_mapping_whose_methods_would_dial(prod: Connections, server: FakeMilvus) -> None:
+def test_it_is_no_mapping_whose_methods_would_dial(prod: Connections, server: FakeServer) -> None:
     for method in ("get", "keys", "values", "items"):
         assert not hasattr(prod, method)
     with pytest.raises((TypeError, ValueError)):
         dict(prod)  # type: ignore[call-overload] # that is the point
-    assert server.calls == []
+    assert server.calls() == []
 
 
 # --- default -------------------------------------------------------------------------------
 
 
-def test_the_default_is_the_alias_called_so(server: FakeMilvus) -> None:
+def test_the_default_is_the_alias_called_so(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri, ZILLIZ_PROD_URI=ELSEWHERE) as connections:
         assert connections.default is connections["default"]
 
 
-def test_the_default_is_the_one_that_is_named_default(server: FakeMilvus) -> None:
+def test_the_default_is_the_one_that_is_named_default(server: FakeServer) -> None:
     environ = {"ZILLIZ_URI": ELSEWHERE, "ZILLIZ_PROD_URI": server.uri}
     with registry(ZCONFIG_DEFAULT_ALIAS="prod", **environ) as connections:
         assert connections.default is connections["prod"]
@@ -1162,7 +1155,7 @@ def test_where_nothing_is_configured_an_empty_uri_is_named_with_its_place(tmp_pa
 # --- what is wrong with the configuration --------------------------------------------------
 
 
-def test_one_bad_alias_costs_no_other(server: FakeMilvus) -> None:
+def test_one_bad_alias_costs_no_other(server: FakeServer) -> None:
     with registry(ZILLIZ_GOOD_URI=server.uri, ZILLIZ_BAD_URI="ftp://db") as connections:
         assert connections["good"].is_open
         assert set(connections.autoconnect("good")) == {"good"}
@@ -1172,16 +1165,16 @@ def test_one_bad_alias_costs_no_other(server: FakeMilvus) -> None:
         connections.disconnect("bad")
 
 
-def test_autoconnect_dials_nobody_while_a_required_alias_is_wrong(server: FakeMilvus) -> None:
+def test_autoconnect_dials_nobody_while_a_required_alias_is_wrong(server: FakeServer) -> None:
     with registry(ZILLIZ_GOOD_URI=server.uri, ZILLIZ_BAD_URI="ftp://db") as connections:
         with pytest.raises(ConfigurationError, match="ZILLIZ_BAD_URI"):
             connections.autoconnect()
         with pytest.raises(ConfigurationError, match="ZILLIZ_BAD_URI"):
             connections.autoconnect("good", "bad")
-        assert server.calls == []
+        assert server.calls() == []
 
 
-def test_autoconnect_passes_over_an_optional_alias_that_is_wrong(server: FakeMilvus) -> None:
+def test_autoconnect_passes_over_an_optional_alias_that_is_wrong(server: FakeServer) -> None:
     bad = {"ZILLIZ_BAD_URI": "ftp://db", "ZILLIZ_BAD_REQUIRED": "no"}
     with registry(ZILLIZ_GOOD_URI=server.uri, **bad) as connections:
         assert set(connections.autoconnect()) == {"good"}
@@ -1192,13 +1185,13 @@ def test_autoconnect_of_nothing_is_an_error(empty: Connections) -> None:
         empty.autoconnect()
 
 
-def test_autoconnect_of_an_unknown_alias_is_an_error(prod: Connections, server: FakeMilvus) -> None:
+def test_autoconnect_of_an_unknown_alias_is_an_error(prod: Connections, server: FakeServer) -> None:
     with pytest.raises(UnknownAliasError, match="dev"):
         prod.autoconnect("prod", "dev")
-    assert server.calls == []
+    assert server.calls() == []
 
 
-def test_aliases_that_are_named_are_required(server: FakeMilvus) -> None:
+def test_aliases_that_are_named_are_required(server: FakeServer) -> None:
     with faults.refused() as port:
         optional = {"ZILLIZ_B_URI": f"http://127.0.0.1:{port}", "ZILLIZ_B_REQUIRED": "no"}
         with registry(ZILLIZ_A_URI=server.uri, **optional) as connections:
@@ -1212,7 +1205,7 @@ def test_aliases_that_are_named_are_required(server: FakeMilvus) -> None:
 
 
 def test_an_override_has_its_own_connections_and_no_others(prod: Connections) -> None:
-    with fake_milvus() as other, prod.override({"test": {"uri": other.uri}}) as same:
+    with fake_server() as other, prod.override({"test": {"uri": other.uri}}) as same:
         assert same is prod
         assert list(prod) == ["test"]
         assert prod.default is prod["test"]
@@ -1221,7 +1214,7 @@ def test_an_override_has_its_own_connections_and_no_others(prod: Connections) ->
             prod["prod"]
 
 
-def test_after_an_override_everything_is_as_before(prod: Connections, server: FakeMilvus) -> None:
+def test_after_an_override_everything_is_as_before(prod: Connections, server: FakeServer) -> None:
     live = prod["prod"]
     with prod.override({"prod": {"uri": server.uri, "token": SECRET}}):
         inside = prod["prod"]
@@ -1257,7 +1250,7 @@ def test_overrides_nest(prod: Connections) -> None:
 
 
 def test_a_hook_is_told_of_a_connections_life_in_order(
-    empty: Connections, server: FakeMilvus
+    empty: Connections, server: FakeServer
 ) -> None:
     seen: list[events.Event] = []
     empty.subscribe(seen.append)
@@ -1284,7 +1277,7 @@ def test_a_hook_is_told_of_a_connections_life_in_order(
     assert SECRET not in repr(seen)
 
 
-def test_a_hook_is_told_what_was_read_before_anything_else(server: FakeMilvus) -> None:
+def test_a_hook_is_told_what_was_read_before_anything_else(server: FakeServer) -> None:
     Path(".env").write_text(f"ZILLIZ_PROD_URI={server.uri}\nZILLIZ_BAD_URI=ftp://db\n")
     with registry(ZILLIZ_PROD_DB_NAME="default") as connections:
         seen: list[events.Event] = []
@@ -1373,7 +1366,7 @@ def test_a_hook_may_use_the_registry(prod: Connections) -> None:
 # --- close ---------------------------------------------------------------------------------
 
 
-def test_closing_closes_every_connection_and_keeps_the_configuration(server: FakeMilvus) -> None:
+def test_closing_closes_every_connection_and_keeps_the_configuration(server: FakeServer) -> None:
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
         before = [connections["a"], connections["b"]]
         connections.close()
@@ -1384,7 +1377,7 @@ def test_closing_closes_every_connection_and_keeps_the_configuration(server: Fak
         connections.close()
 
 
-def test_aliases_of_one_server_share_a_connection_and_close_apart(server: FakeMilvus) -> None:
+def test_aliases_of_one_server_share_a_connection_and_close_apart(server: FakeServer) -> None:
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
         connections.autoconnect()
         connections.disconnect("a")
@@ -1395,33 +1388,35 @@ def test_aliases_of_one_server_share_a_connection_and_close_apart(server: FakeMi
 # --- one connection ------------------------------------------------------------------------
 
 
-def test_a_ping_is_measured_and_remembered(prod: Connections, server: FakeMilvus) -> None:
+def test_a_ping_is_measured_and_remembered(prod: Connections, server: FakeServer) -> None:
     connection = prod["prod"]
     measured = connection.round_trip_ms
     assert 0 < measured == connection.round_trip_ms
-    assert server.count("GetVersion") == 1
+    assert len(server.calls("GetVersion")) == 1
     assert connection.ping() == connection.round_trip_ms
-    assert server.count("GetVersion") == 2
+    assert len(server.calls("GetVersion")) == 2
 
 
-def test_a_ping_waits_no_longer_than_it_is_told(prod: Connections, server: FakeMilvus) -> None:
+def test_a_ping_waits_no_longer_than_it_is_told(prod: Connections, server: FakeServer) -> None:
     connection = prod["prod"]
     server.hold()
     with pytest.raises(ServerSilentError):
         connection.ping(timeout=0.2)
-    server.let_go()
+    server.recover()
     assert connection.ping() > 0
 
 
-def test_health_is_what_the_server_says(prod: Connections) -> None:
+def test_health_is_what_the_server_says(prod: Connections, server: FakeServer) -> None:
+    reply = HealthReply(is_healthy=False, reasons=("querynode is down",))
+    server.answer("CheckHealth", reply.encode())
     health = prod["prod"].health()
     assert (health.healthy, health.reasons) == (False, ("querynode is down",))
 
 
-def test_calls_carry_the_session_that_connect_opened(prod: Connections, server: FakeMilvus) -> None:
+def test_calls_carry_the_session_that_connect_opened(prod: Connections, server: FakeServer) -> None:
     connection = prod["prod"]
     connection.ping()
-    (connect,), (ping,) = server.of("Connect"), server.of("GetVersion")
+    (connect,), (ping,) = server.calls("Connect"), server.calls("GetVersion")
     assert "identifier" not in connect.metadata
     assert ping.metadata["identifier"] == str(connection.server.identifier) == "1"
 
@@ -1435,34 +1430,34 @@ def test_a_connection_is_a_context_that_closes_it(prod: Connections) -> None:
 # --- servers that are old, or something else -----------------------------------------------
 
 
-def without(server: FakeMilvus, *methods: str) -> dict[str, Any]:
-    return {name: each for name, each in server.methods().items() if name not in methods}
+def forget(server: FakeServer, *methods: str) -> None:
+    for method in methods:
+        server.fail(grpc.StatusCode.UNIMPLEMENTED, method=method)
 
 
-def test_a_server_that_does_not_know_connect_is_asked_for_its_version(empty: Connections) -> None:
-    with faults.grpc_server(without(FakeMilvus(), "Connect")) as port:
-        server = empty.connect("dev", host="127.0.0.1", port=port).server
-        assert (server.version, server.identifier) == (VERSION, None)
-        empty.close()
+def test_a_server_that_does_not_know_connect_is_asked_for_its_version(
+    empty: Connections, server: FakeServer
+) -> None:
+    forget(server, "Connect")
+    found = empty.connect("dev", uri=server.uri).server
+    assert (found.version, found.identifier) == (VERSION, None)
 
 
 @pytest.mark.parametrize("unknown", [("Connect",), ("Connect", "ListDatabases")])
 def test_a_database_that_an_old_server_has_not_is_missing(
-    empty: Connections, unknown: tuple[str, ...]
+    empty: Connections, server: FakeServer, unknown: tuple[str, ...]
 ) -> None:
-    with (
-        faults.grpc_server(without(FakeMilvus(), *unknown)) as port,
-        pytest.raises(DatabaseMissingError),
-    ):
-        empty.connect("dev", host="127.0.0.1", port=port, db_name="sales")
+    forget(server, *unknown)
+    with pytest.raises(DatabaseMissingError):
+        empty.connect("dev", uri=server.uri, db_name="sales")
 
 
-def test_a_database_that_an_old_server_lists_is_found(empty: Connections) -> None:
-    old = FakeMilvus()
-    old.databases = ("default", "sales")
-    with faults.grpc_server(without(old, "Connect")) as port:
-        assert empty.connect("dev", host="127.0.0.1", port=port, db_name="sales").is_open
-        empty.close()
+def test_a_database_that_an_old_server_lists_is_found(
+    empty: Connections, server: FakeServer
+) -> None:
+    server.databases = ("default", "sales")
+    forget(server, "Connect")
+    assert empty.connect("dev", uri=server.uri, db_name="sales").is_open
 
 
 def test_two_spellings_of_an_alias_that_differ_are_a_conflict(empty: Connections) -> None:
@@ -1506,7 +1501,7 @@ def test_a_timeout_that_cannot_be_waited_for_is_refused(prod: Connections, timeo
         prod["prod"].ping(timeout)
 
 
-def test_a_database_in_code_replaces_the_one_in_the_uri(server: FakeMilvus) -> None:
+def test_a_database_in_code_replaces_the_one_in_the_uri(server: FakeServer) -> None:
     server.databases = ("default", "sales", "returns")
     with registry(ZILLIZ_PROD_URI=f"{server.uri}/returns") as connections:
         connection = connections.connect("prod", db_name="sales")

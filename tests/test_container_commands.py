@@ -16,39 +16,39 @@ from tests.support import faults
 from tests.support.deployments import Task, tasks
 from tests.support.ears import Ears
 from tests.support.example_files import DOCKERFILE, FILES, GITLAB, documents, named
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import REPOSITORY, run
 from zconfig import events
 from zconfig._cli.app import zconfig
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import ExitCode
+from zconfig.testing import FakeServer, fake_server
 
 BY_NAME = {task.name: task for task in tasks()}
 TASKS = [pytest.param(task, id=name) for name, task in BY_NAME.items()]
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_command_succeeds_with_the_secrets_of_its_example(
-    task: Task, server: FakeMilvus, tmp_path: Path
+    task: Task, server: FakeServer, tmp_path: Path
 ) -> None:
-    server.secrets = {task.presents}
+    server.accept(task.presents)
     done = task.at(server.uri).run(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert server.count("Connect") > 0
+    assert len(server.calls("Connect")) > 0
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_command_exits_6_at_once_where_the_secret_is_a_wrong_one(
-    task: Task, server: FakeMilvus, tmp_path: Path
+    task: Task, server: FakeServer, tmp_path: Path
 ) -> None:
-    server.secrets = {"another"}
+    server.accept("another")
     done = task.at(server.uri).run(tmp_path)
     assert done.returncode == ExitCode.AUTHENTICATION, done.stdout + done.stderr
     assert "started" not in done.stdout
@@ -70,14 +70,14 @@ def test_the_health_check_does_not_wait_for_a_server_that_is_away(tmp_path: Path
 
 
 def test_the_gitlab_job_leaves_the_report_that_it_promises(
-    server: FakeMilvus, tmp_path: Path
+    server: FakeServer, tmp_path: Path
 ) -> None:
     BY_NAME["GitLab job"].at(server.uri).run(tmp_path)
     report = documents(GITLAB)[0]["preflight"]["artifacts"]["reports"]["junit"]
     assert ET.parse(tmp_path / report).findall(".//testcase")  # noqa: S314 - it is our own
 
 
-def test_systemd_starts_the_application_after_the_wait(server: FakeMilvus, tmp_path: Path) -> None:
+def test_systemd_starts_the_application_after_the_wait(server: FakeServer, tmp_path: Path) -> None:
     done = BY_NAME["ExecStart"].at(server.uri).run(tmp_path)
     assert done.stdout.splitlines()[-1].startswith("started with app:app")
 
@@ -88,11 +88,11 @@ def test_systemd_starts_the_application_after_the_wait(server: FakeMilvus, tmp_p
 # systemd's credentials stay what they are while a service runs, and so do variables.
 @pytest.mark.parametrize("name", ["HEALTHCHECK", "container wait", "container preflight"])
 def test_a_secret_that_changes_under_a_running_application_counts(
-    name: str, server: FakeMilvus, tmp_path: Path
+    name: str, server: FakeServer, tmp_path: Path
 ) -> None:
     task = BY_NAME[name].at(server.uri)
     changed = f"{task.presents}-2"
-    server.secrets = {task.presents, changed}
+    server.accept(task.presents, changed)
     environ = task.lay_out(tmp_path)
     connections = Connections(lambda: load(environ, tmp_path, system_secrets="none"))
     try:
@@ -101,7 +101,7 @@ def test_a_secret_that_changes_under_a_running_application_counts(
         connections[alias].ping()
         with_other_password(task).lay_out(tmp_path)
         ears.wait_for(events.ConnectionRotated)
-        server.secrets = {changed}
+        server.accept(changed)
         connections[alias].ping()
     finally:
         connections.close()
@@ -126,7 +126,7 @@ def probe_paths() -> dict[str, str]:
 
 
 def test_the_probes_tell_a_database_that_is_away_from_a_process_that_is_stuck(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     assert answers(server.uri) == {"liveness": 200, "readiness": 200, "startup": 200}
     with faults.refused() as port:

@@ -19,8 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.matrix import CELLS, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors, events
@@ -28,6 +27,8 @@ from zconfig._deadline import ConnectBudget, backoff_s
 from zconfig._diagnosis import ProbeTarget, StageResult, diagnose, stages
 from zconfig._diagnosis.network import Address
 from zconfig.errors import ClosedError, ConnectError, NotHTTP2Error, RefusedError, Stage
+from zconfig.testing import fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -323,37 +324,29 @@ class Late:
 
 @contextmanager
 def down_at_first() -> Iterator[tuple[str, Late]]:
-    with fake_milvus() as server, faults.breakable_proxy(server.port) as proxy:
+    with fake_server() as server, faults.breakable_proxy(server.port) as proxy:
         proxy.cut()
         yield f"http://127.0.0.1:{proxy.port}", Late(proxy.heal)
 
 
 @contextmanager
 def silent_at_first() -> Iterator[tuple[str, Late]]:
-    with fake_milvus() as server:
+    with fake_server() as server:
         server.hold()
-        yield server.uri, Late(server.let_go)
+        yield server.uri, Late(server.recover)
 
 
 @contextmanager
 def starting_at_first() -> Iterator[tuple[str, Late]]:
-    server, started = FakeMilvus(), threading.Event()
-    methods = server.methods()
-
-    def connect(request: bytes, context: Any) -> bytes:
-        if not started.is_set():
-            context.abort(grpc.StatusCode.UNAVAILABLE, "Milvus Proxy is not ready yet")
-        answer: bytes = methods["Connect"](request, context)
-        return answer
-
-    with faults.grpc_server({**methods, "Connect": connect}) as port:
-        yield f"http://127.0.0.1:{port}", Late(started.set)
+    with fake_server() as server:
+        server.fail(grpc.StatusCode.UNAVAILABLE, "Milvus Proxy is not ready yet", method="Connect")
+        yield server.uri, Late(server.recover)
 
 
 @contextmanager
 def closing_at_first() -> Iterator[tuple[str, Late]]:
     started = threading.Event()
-    with fake_milvus() as server:
+    with fake_server() as server:
         tunnel = faults.tcp_forward(server.port)
 
         def handle(conn: socket.socket) -> None:
@@ -367,7 +360,7 @@ def closing_at_first() -> Iterator[tuple[str, Late]]:
 def nameless_at_first() -> Iterator[tuple[str, Late]]:
     """Serve under a name that a proxy alone can resolve, once the proxy can."""
     known = threading.Event()
-    with fake_milvus() as server, ExitStack() as patches:
+    with fake_server() as server, ExitStack() as patches:
         tunnel = faults.tunnel_to(server.port)
 
         def handle(conn: socket.socket) -> None:

@@ -31,7 +31,6 @@ from hypothesis import strategies as st
 
 from tests.support import faults, matrix
 from tests.support.certificates import signed_with_md5
-from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.matrix import CELLS, FAILS_S, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors
@@ -59,6 +58,8 @@ from zconfig._settings.fields import ConnectionSettings
 from zconfig._spec import ConnectionSpec
 from zconfig._topology import fetch_topology
 from zconfig.errors import Stage
+from zconfig.testing import fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -500,14 +501,10 @@ def test_a_handshake_that_fails_for_no_known_reason_is_a_tls_error(
 
 
 def test_a_milvus_that_does_not_know_connect_works() -> None:
-    fake = FakeMilvus()
-    methods = {name: each for name, each in fake.methods().items() if name != "Connect"}
-    with (
-        faults.grpc_server(methods) as port,
-        registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
-    ):
+    with fake_server() as fake, registry(ZILLIZ_PROD_URI=fake.uri) as connections:
+        fake.fail(grpc.StatusCode.UNIMPLEMENTED, method="Connect")
         assert connections["prod"].server.version == VERSION
-        assert fake.count("GetVersion") == 1
+        assert len(fake.calls("GetVersion")) == 1
 
 
 @pytest.mark.parametrize(
@@ -613,22 +610,18 @@ TOO_LONG = 64 * 1024 + 1
 
 @pytest.mark.parametrize("method", ["Connect", "GetVersion"])
 def test_an_answer_that_is_too_long_is_refused_unread(method: str) -> None:
-    fake = FakeMilvus()
-    methods = fake.methods() | {method: lambda *_: b"\x80" * TOO_LONG}
-    if method == "GetVersion":
-        del methods["Connect"]
-    with faults.grpc_server(methods) as port:
-        error = failure_of({"ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}"})
+    with fake_server() as fake:
+        fake.answer(method, b"\x80" * TOO_LONG)
+        if method == "GetVersion":
+            fake.fail(grpc.StatusCode.UNIMPLEMENTED, method="Connect")
+        error = failure_of({"ZILLIZ_PROD_URI": fake.uri})
     assert type(error) is errors.OtherServiceError
     assert error.detail == "the answer has 65537 bytes, more than the 65536 that it may have"
 
 
 def test_an_application_s_own_calls_are_answered_at_any_length() -> None:
-    methods = FakeMilvus().methods() | {"CheckHealth": lambda *_: bytes(TOO_LONG)}
-    with (
-        faults.grpc_server(methods) as port,
-        registry(ZILLIZ_PROD_URI=f"http://127.0.0.1:{port}") as connections,
-    ):
+    with fake_server() as fake, registry(ZILLIZ_PROD_URI=fake.uri) as connections:
+        fake.answer("CheckHealth", bytes(TOO_LONG))
         connection = connections["prod"]
         with pytest.raises(errors.OtherServiceError):
             connection.health()
@@ -1154,9 +1147,9 @@ def test_a_server_that_omits_its_intermediate_certificate_is_trusted_once_that_i
     pair = (issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())
     ca = tmp_path / "ca.pem"
     root.cert_pem.write_to_path(ca)
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
         environ = {
-            "ZILLIZ_PROD_URI": f"https://localhost:{server.port}",
+            "ZILLIZ_PROD_URI": server.uri,
             "ZILLIZ_PROD_TLS_CA": str(ca),
         }
         error = failure_of(environ)
@@ -1173,7 +1166,7 @@ def test_a_server_that_omits_its_intermediate_certificate_is_trusted_once_that_i
 def test_a_certificate_that_is_signed_with_md5_is_refused_as_grpc_does(tmp_path: Path) -> None:
     ca, pair = signed_with_md5(tmp_path)
     credentials = grpc.ssl_server_credentials([(pair.key.read_bytes(), pair.cert.read_bytes())])
-    with fake_milvus(credentials=credentials) as server:
+    with fake_server(credentials=credentials) as server:
         target = local(server.port, secure=True, ca=str(ca))
         assert call(target).code is Code.UNAVAILABLE
         *_, last = stages(target, soon())

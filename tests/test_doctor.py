@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import faults
-from tests.support.fake_milvus import VERSION, fake_milvus
 from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_zconfig
 from tests.support.servers import CREDENTIALS
@@ -30,6 +29,8 @@ from zconfig._cli.app import zconfig
 from zconfig._diagnosis import HostEnvironment, ProbeTarget, StageResult, advisories
 from zconfig._diagnosis.tls import is_signed_with_md5, validities, validity
 from zconfig.errors import MissingExtraError, RefusedError, Stage
+from zconfig.testing import fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -141,7 +142,7 @@ def test_a_unix_socket_has_no_name_to_look_up(milvus: RealMilvus, tmp_path: Path
 
 
 def test_a_server_without_authorization_wants_no_credentials() -> None:
-    with fake_milvus() as server:
+    with fake_server() as server:
         found = examine({"ZILLIZ_URI": server.uri})
         assert (states(found)["credentials"], seen(found, "Milvus")) == ("skipped", VERSION)
         found = examine({"ZILLIZ_URI": server.uri, "ZILLIZ_TOKEN": "s3cret-canary-key"})
@@ -268,8 +269,8 @@ def test_a_certificate_that_grpc_alone_does_not_trust_fails_tls(
 
     monkeypatch.setattr("zconfig._diagnosis.probe.client_context", trusting)
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        found = examine({"ZILLIZ_URI": f"https://localhost:{server.port}"})
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
+        found = examine({"ZILLIZ_URI": server.uri})
     assert states(found)["TLS"] == "failed"
     assert "CERTIFICATE_VERIFY_FAILED" in seen(found, "TLS")
     assert found["failure"]["cause"] == "untrusted_certificate"
@@ -426,9 +427,8 @@ def test_a_server_s_certificate_that_ends_soon_is_warned_about_though_it_connect
     end = datetime.now(UTC) + 9 * DAY + timedelta(hours=1)
     cert, key = issue(tmp_path, "server", end)
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), cert.read_bytes())])
-    with fake_milvus(credentials=credentials) as server:
-        uri = f"https://localhost:{server.port}"
-        found = examine({"ZILLIZ_URI": uri, "ZILLIZ_TLS_CA": str(cert)})
+    with fake_server(credentials=credentials) as server:
+        found = examine({"ZILLIZ_URI": server.uri, "ZILLIZ_TLS_CA": str(cert)})
     assert found["exit_code"] == 0, found
     by_server, by_authority = found["warnings"]
     assert by_server == f"the server's certificate expires on {end:%Y-%m-%d}, in 9 days: renew it"
@@ -449,7 +449,7 @@ def test_a_proxy_that_is_not_used_is_a_hint_and_no_warning_besides() -> None:
 
 
 def test_the_surroundings_are_warned_about_though_it_connects() -> None:
-    with fake_milvus() as server, faults.listening(faults.connect_proxy) as proxy:
+    with fake_server() as server, faults.listening(faults.connect_proxy) as proxy:
         environ = {
             "ZILLIZ_URI": server.uri,
             "http_proxy": f"http://user:s3cret-canary@127.0.0.1:{proxy}",

@@ -13,21 +13,22 @@ from typing import Any
 
 import pytest
 
+from tests.support import PATIENCE_S
 from tests.support.ears import Ears
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._event_bus import Dispatcher
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import ClosedError
+from zconfig.testing import FakeServer, fake_server
 
 request: ContextVar[str] = ContextVar("request")
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -160,7 +161,7 @@ def test_a_child_delivers_nothing_of_its_parent() -> None:
 # --- of real connections ------------------------------------------------------------------------
 
 
-def test_a_disconnect_in_another_thread_is_told_after_the_connect(server: FakeMilvus) -> None:
+def test_a_disconnect_in_another_thread_is_told_after_the_connect(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, ThreadPoolExecutor(1) as pool:
         hook = Stuck()
         connections.subscribe(hook, events.ConnectionConnected)
@@ -173,7 +174,7 @@ def test_a_disconnect_in_another_thread_is_told_after_the_connect(server: FakeMi
         assert ears.names()[-3:] == ["connecting", "connected", "closed"]
 
 
-def test_an_alias_is_told_of_before_it_is_connected_whoever_reads_it(server: FakeMilvus) -> None:
+def test_an_alias_is_told_of_before_it_is_connected_whoever_reads_it(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, ThreadPoolExecutor(1) as pool:
         hook = Stuck()
         connections.subscribe(hook, events.ConnectionConfigured)
@@ -223,8 +224,8 @@ def asking_for_locks(connections: Connections) -> Iterator[dict[str, list[str]]]
         yield missed
 
 
-def test_hooks_are_called_outside_all_locks(server: FakeMilvus, tmp_path: Path) -> None:
-    server.secrets = {"key-1", "key-2"}
+def test_hooks_are_called_outside_all_locks(server: FakeServer, tmp_path: Path) -> None:
+    server.accept("key-1", "key-2")
     dotenv = tmp_path / ".env"
 
     def write(**variables: str) -> None:
@@ -238,7 +239,7 @@ def test_hooks_are_called_outside_all_locks(server: FakeMilvus, tmp_path: Path) 
         assert connections["prod"]
         write(PROD_URI=server.uri, PROD_TOKEN="key-2")
         connections.reload()  # rotated
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         write(PROD_URI=server.uri, PROD_TOKEN="key-3")
         connections.reload()  # a problem: refused
         write(PROD_URI=server.uri, PROD_TOKEN="key-2", PROD_POOL_SIZE="2")
@@ -256,7 +257,7 @@ def test_hooks_are_called_outside_all_locks(server: FakeMilvus, tmp_path: Path) 
 
 
 def test_a_hook_may_wait_for_another_thread_that_reads_again(
-    server: FakeMilvus, tmp_path: Path
+    server: FakeServer, tmp_path: Path
 ) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections, ThreadPoolExecutor(1) as pool:
         waited: list[Callable[[], object]] = []

@@ -11,7 +11,6 @@ import pytest
 import structlog
 
 from tests.support.ears import Ears
-from tests.support.fake_milvus import VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy, refused
 from tests.support.registries import registry
 from zconfig import events
@@ -20,6 +19,8 @@ from zconfig._log import log_event
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import AutoconnectError, ConnectError, DatabaseMissingError
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 Record = dict[str, Any]
 ENVIRONMENT = "ZILLIZ_PROD_URI (environment)"
@@ -62,8 +63,8 @@ def log() -> Iterator[Log]:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -84,7 +85,7 @@ def of_the_keeper(kind: type[events.Event], level: str, **fields: Any) -> Record
 
 
 def test_from_the_configuration_to_the_removal(
-    log: Log, server: FakeMilvus, tmp_path: Path
+    log: Log, server: FakeServer, tmp_path: Path
 ) -> None:
     dotenv = tmp_path / ".env"
     dotenv.write_text("ZILLIZ_PROD_TIMEOUT=5\nZILLIZ_OTHER_TOKEN=only-a-token\n")
@@ -170,7 +171,7 @@ def test_a_retry_and_a_failure(log: Log) -> None:
     )
 
 
-def test_a_loss_and_a_recovery(log: Log, server: FakeMilvus) -> None:
+def test_a_loss_and_a_recovery(log: Log, server: FakeServer) -> None:
     with breakable_proxy(server.port) as path:
         uri = f"http://{LOOPBACK}:{path.port}"
         with registry(ZILLIZ_PROD_URI=uri) as connections:
@@ -205,8 +206,8 @@ def test_a_loss_and_a_recovery(log: Log, server: FakeMilvus) -> None:
     )
 
 
-def test_a_rotation(log: Log, server: FakeMilvus, tmp_path: Path) -> None:
-    server.secrets = {"key-1", "key-2"}
+def test_a_rotation(log: Log, server: FakeServer, tmp_path: Path) -> None:
+    server.accept("key-1", "key-2")
     dotenv = tmp_path / ".env"
 
     def write(token: str) -> None:
@@ -231,7 +232,7 @@ def test_a_rotation(log: Log, server: FakeMilvus, tmp_path: Path) -> None:
     )
 
 
-def test_a_move(log: Log, server: FakeMilvus) -> None:
+def test_a_move(log: Log, server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         spec = connections.spec("prod")
     log_event(event_factories.moved(spec, "a:19530", "b:19530", started=0.0))
@@ -246,7 +247,7 @@ def test_a_move(log: Log, server: FakeMilvus) -> None:
     )
 
 
-def test_a_child(log: Log, server: FakeMilvus) -> None:
+def test_a_child(log: Log, server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         from zconfig._registry.config_events import forked
 
@@ -273,7 +274,7 @@ def test_each_event_that_there_is_has_its_record_here() -> None:
     assert there_is == TOLD
 
 
-def test_a_database_that_is_missing_says_what_to_do(log: Log, server: FakeMilvus) -> None:
+def test_a_database_that_is_missing_says_what_to_do(log: Log, server: FakeServer) -> None:
     server.databases = ()
     with registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_DB_NAME="sales") as connections:
         connections.subscribe(log_event)

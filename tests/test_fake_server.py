@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import socket
 import threading
 import time
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from tests.support.fake_milvus import PATIENCE_S
+from tests.support import PATIENCE_S
+from tests.support.faults import breakable_proxy
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._channel.pymilvus_import import import_without_side_effects
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.certificates import Certificates
+    from tests.support.faults import BreakableProxy
     from zconfig._connection import Connection
 
 with import_without_side_effects():
@@ -65,7 +66,7 @@ def connected(server: FakeServer, **fields: str) -> Iterator[Connection]:
 
 
 @contextmanager
-def channel_to(server: FakeServer) -> Iterator[Callable[..., bytes]]:
+def channel_to(server: FakeServer | BreakableProxy) -> Iterator[Callable[..., bytes]]:
     """Return what calls a method over a connection of its own, without retries of gRPC's."""
     own = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     with grpc.insecure_channel(f"127.0.0.1:{server.port}", own) as channel:
@@ -118,6 +119,20 @@ def test_it_has_the_databases_that_it_is_given() -> None:
             assert connection.ping() > 0
         with pytest.raises(DatabaseMissingError), connected(server, db_name="lost"):
             pass
+
+
+def test_its_databases_may_be_changed(server: FakeServer) -> None:
+    server.databases = ["default"]
+    with pytest.raises(DatabaseMissingError), connected(server, db_name="sales"):
+        pass
+    server.databases = ["default", "sales"]
+    with connected(server, db_name="sales") as connection:
+        assert connection.ping() > 0
+
+
+def test_each_connect_opens_a_session_of_its_own(server: FakeServer) -> None:
+    with connected(server) as one, connected(server) as other:
+        assert one.server.identifier != other.server.identifier
 
 
 def test_it_speaks_to_asyncio_too(shared: FakeServer) -> None:
@@ -318,13 +333,13 @@ def test_it_answers_late(server: FakeServer) -> None:
 
 def test_it_may_not_answer_at_all(server: FakeServer) -> None:
     with connected(server) as connection:
-        server.delay(math.inf, method="GetVersion")
+        server.hold(method="GetVersion")
         with pytest.raises(ServerSilentError):
             connection.ping(timeout=0.2)
 
 
 def test_the_end_of_a_delay_answers_who_waits(server: FakeServer) -> None:
-    fault = server.delay(math.inf)
+    fault = server.hold()
     with channel_to(server) as call:
         answer = in_background(lambda: call("GetVersion"))
         server.wait_for("GetVersion")
@@ -332,8 +347,32 @@ def test_the_end_of_a_delay_answers_who_waits(server: FakeServer) -> None:
         assert answer.result(PATIENCE_S)
 
 
+def test_it_holds_answers_back_until_the_end_of_a_block(server: FakeServer) -> None:
+    with channel_to(server) as call:
+        with server.hold(method="GetVersion"):
+            answer = in_background(lambda: call("GetVersion"))
+            server.wait_for("GetVersion")
+            assert call("CheckHealth")
+            assert not answer.done()
+        assert answer.result(PATIENCE_S)
+
+
+def test_a_call_that_is_held_back_is_over_once_its_client_gives_it_up(server: FakeServer) -> None:
+    server.hold()
+    with channel_to(server) as call:
+        assert status_of(call, timeout=0.05) is grpc.StatusCode.DEADLINE_EXCEEDED
+        server.wait_until_idle()
+        answer = in_background(lambda: call("GetVersion"))
+        server.wait_for("GetVersion", 2)
+        with pytest.raises(AssertionError, match=r"1 calls wait still after 0\.01 s"):
+            server.wait_until_idle(timeout=0.01)
+        server.recover()
+        assert answer.result(PATIENCE_S)
+        server.wait_until_idle()
+
+
 def test_recovering_answers_who_waits(server: FakeServer) -> None:
-    server.delay(math.inf)
+    server.hold()
     with channel_to(server) as call:
         answer = in_background(lambda: call("GetVersion"))
         server.wait_for("GetVersion")
@@ -361,7 +400,7 @@ def test_it_hangs_up_on_a_call(server: FakeServer) -> None:
 
 
 def test_hanging_up_leaves_other_connections_alone(server: FakeServer) -> None:
-    slow = server.delay(math.inf, method="Search")
+    slow = server.hold(method="Search")
     server.answer("Search", b"found")
     server.hang_up(method="GetVersion")
     with channel_to(server) as one, channel_to(server) as other:
@@ -398,7 +437,7 @@ def test_a_server_that_is_stopped_keeps_its_port(server: FakeServer) -> None:
 
 def test_a_restart_closes_every_connection_and_keeps_the_port(server: FakeServer) -> None:
     port = server.port
-    held = server.delay(math.inf, method="GetVersion", times=1)
+    held = server.hold(method="GetVersion", times=1)
     with channel_to(server) as call:
         status = in_background(lambda: status_of(call))
         server.wait_for("GetVersion")
@@ -451,6 +490,14 @@ def test_credentials_are_masked_unless_they_are_asked_for(server: FakeServer) ->
     assert call.token == SECRET
 
 
+def test_calls_tell_the_connections_that_they_came_over(server: FakeServer) -> None:
+    with breakable_proxy(server.port) as path, channel_to(path) as one, channel_to(server) as other:
+        assert status_of(one) is status_of(other) is status_of(one) is grpc.StatusCode.OK
+        first, second, third = (call.peer for call in server.calls())
+        assert path.peers == {first} == {third}
+        assert server.peers() == {first, second}
+
+
 def test_without_credentials_there_is_no_token(shared: FakeServer) -> None:
     with channel_to(shared) as call:
         call("GetVersion")
@@ -481,7 +528,7 @@ def test_calls_that_do_not_arrive_are_a_failure_that_says_so(shared: FakeServer)
 
 def test_its_end_ends_calls_that_wait() -> None:
     with fake_server() as server, channel_to(server) as call:
-        server.delay(math.inf)
+        server.hold()
         status = in_background(lambda: status_of(call))
         server.wait_for("GetVersion")
     assert status.result(PATIENCE_S) in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 import zconfig
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +70,13 @@ def run(script: str, **environ: str) -> list[str]:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 def test_a_child_opens_a_connection_of_its_own_and_the_parents_is_unharmed(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     script = """
 inherited = connections.default
@@ -93,15 +94,15 @@ assert inherited.server.identifier == identifier
 print("parent", inherited.ping() > 0)
 """
     assert run(script, ZILLIZ_URI=server.uri) == ["child True", "parent True"]
-    first, second = server.of("Connect")
+    first, second = server.calls("Connect")
     assert first.peer != second.peer
-    pings = server.of("GetVersion")
+    pings = server.calls("GetVersion")
     assert [ping.peer for ping in pings] == [second.peer, first.peer]
     assert [ping.metadata["identifier"] for ping in pings] == ["2", "1"]
 
 
 def test_a_child_of_a_parent_that_has_just_closed_its_last_channel_opens_its_own(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     # Without a channel gRPC shuts down, in a thread of its own: one child in 150 hung in that.
     script = """
@@ -117,7 +118,7 @@ for _ in range(40):
 
 
 def test_a_child_counts_for_itself_and_tries_what_its_parent_was_trying(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     script = """
 from threading import Event
@@ -143,7 +144,7 @@ print("parent", connections.stats()["default"].connects)
     assert run(script, ZILLIZ_URI=server.uri, **extra) == ["child 1", "parent 1"]
 
 
-def test_what_the_parent_handed_out_dials_anew_in_the_child(server: FakeMilvus) -> None:
+def test_what_the_parent_handed_out_dials_anew_in_the_child(server: FakeServer) -> None:
     script = """
 connection = connections.default
 channel = connection.channel
@@ -170,11 +171,11 @@ for use in uses:
 stub(b"", timeout=10)
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert server.count("Connect") == 9
-    assert len({call.peer for call in server.of("Connect")}) == 9
+    assert len(server.calls("Connect")) == 9
+    assert len({call.peer for call in server.calls("Connect")}) == 9
 
 
-def test_what_the_parent_closed_is_closed_in_the_child(server: FakeMilvus) -> None:
+def test_what_the_parent_closed_is_closed_in_the_child(server: FakeServer) -> None:
     script = """
 connection = connections.default
 stub = connection.channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
@@ -184,7 +185,7 @@ forked(lambda: print([is_closed(use) for use in (connection.ping, lambda: stub(b
     assert run(script, ZILLIZ_URI=server.uri) == ["[True, True]"]
 
 
-def test_what_a_child_closes_stays_closed_there_alone(server: FakeMilvus) -> None:
+def test_what_a_child_closes_stays_closed_there_alone(server: FakeServer) -> None:
     script = """
 connection = connections.default
 
@@ -199,7 +200,7 @@ print(connection.ping() > 0)
 
 
 def test_a_child_that_ends_as_programs_do_leaves_the_parents_connection_alone(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     script = """
 connection = connections.default
@@ -212,13 +213,13 @@ for use in (False, True):
     connection.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    connects = server.of("Connect")
+    connects = server.calls("Connect")
     assert len(connects) == 2
-    of_parent = [call for call in server.of("GetVersion") if call.peer == connects[0].peer]
+    of_parent = [call for call in server.calls("GetVersion") if call.peer == connects[0].peer]
     assert len(of_parent) == 2
 
 
-def test_a_child_keeps_the_configuration_and_what_code_added(server: FakeMilvus) -> None:
+def test_a_child_keeps_the_configuration_and_what_code_added(server: FakeServer) -> None:
     script = """
 import os
 connections.connect("added", uri=os.environ["ADDED"], token="secret")
@@ -229,14 +230,14 @@ def in_child():
 
 forked(in_child)
 """
-    with fake_milvus() as other:
+    with fake_server() as other:
         assert run(script, ZILLIZ_URI=server.uri, ADDED=other.uri) == ["['added', 'default'] None"]
-        tokens = [call.metadata["authorization"] for call in other.of("Connect")]
+        tokens = [call.token for call in other.calls("Connect")]
     assert len(tokens) == 2
     assert tokens[0] == tokens[1]
 
 
-def test_many_children_in_turn_each_have_their_own(server: FakeMilvus) -> None:
+def test_many_children_in_turn_each_have_their_own(server: FakeServer) -> None:
     script = """
 connections.default.ping()
 for _ in range(8):
@@ -244,12 +245,12 @@ for _ in range(8):
     connections.default.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert server.count("Connect") == 9
-    assert len({call.peer for call in server.of("Connect")}) == 9
-    assert server.count("GetVersion") == 17
+    assert len(server.calls("Connect")) == 9
+    assert len({call.peer for call in server.calls("Connect")}) == 9
+    assert len(server.calls("GetVersion")) == 17
 
 
-def test_a_grandchild_opens_its_own(server: FakeMilvus) -> None:
+def test_a_grandchild_opens_its_own(server: FakeServer) -> None:
     script = """
 connections.default.ping()
 
@@ -268,29 +269,29 @@ forked(in_child)
 connections.default.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert server.count("Connect") == 3
-    assert server.count("GetVersion") == 5
+    assert len(server.calls("Connect")) == 3
+    assert len(server.calls("GetVersion")) == 5
 
 
-def test_a_child_may_connect_first(server: FakeMilvus) -> None:
+def test_a_child_may_connect_first(server: FakeServer) -> None:
     script = """
 forked(lambda: connections.default.ping())
 assert not connections.has_connection("default")
 connections.default.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert len({call.peer for call in server.of("Connect")}) == 2
+    assert len({call.peer for call in server.calls("Connect")}) == 2
 
 
-def test_a_child_that_uses_nothing_ends_in_good_order(server: FakeMilvus) -> None:
+def test_a_child_that_uses_nothing_ends_in_good_order(server: FakeServer) -> None:
     run(
         "connections.default.ping()\nforked(lambda: None)\nconnections.default.ping()\n",
         ZILLIZ_URI=server.uri,
     )
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_a_child_disconnects_without_harm_to_its_parent(server: FakeMilvus) -> None:
+def test_a_child_disconnects_without_harm_to_its_parent(server: FakeServer) -> None:
     script = """
 inherited = connections.default
 
@@ -304,10 +305,10 @@ assert connections.default is inherited
 inherited.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert server.count("Connect") == 2
+    assert len(server.calls("Connect")) == 2
 
 
-def test_a_child_is_not_held_up_by_locks_of_threads_that_are_gone(server: FakeMilvus) -> None:
+def test_a_child_is_not_held_up_by_locks_of_threads_that_are_gone(server: FakeServer) -> None:
     script = """
 from zconfig._connection import CHANNELS
 connection = connections.default
@@ -338,7 +339,7 @@ for lock in held:
 connections.default.ping()
 """
     run(script, ZILLIZ_URI=server.uri)
-    assert server.count("GetVersion") == 2
+    assert len(server.calls("GetVersion")) == 2
 
 
 def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one() -> None:
@@ -351,7 +352,7 @@ forked(lambda: connections.add_connection(docs={"uri": "http://127.0.0.1:1"}))
     run(script, CHILD_ALARM_S="3")
 
 
-def test_multiprocessing_workers_open_their_own(server: FakeMilvus) -> None:
+def test_multiprocessing_workers_open_their_own(server: FakeServer) -> None:
     script = """
 import multiprocessing
 
@@ -364,23 +365,22 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 connections.default.ping()
 """
     assert run(script, ZILLIZ_URI=server.uri) == ["True"]
-    assert server.count("GetVersion") == 10
+    assert len(server.calls("GetVersion")) == 10
 
 
 def test_a_child_with_tls_opens_its_own(certificates: Certificates) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as secure:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as secure:
         script = """
 connections.default.ping()
 forked(lambda: connections.default.ping())
 connections.default.ping()
 """
-        uri = f"https://localhost:{secure.port}"
-        run(script, ZILLIZ_URI=uri, ZILLIZ_TLS_CA=str(certificates.ca))
-        assert len({call.peer for call in secure.of("Connect")}) == 2
+        run(script, ZILLIZ_URI=secure.uri, ZILLIZ_TLS_CA=str(certificates.ca))
+        assert len({call.peer for call in secure.calls("Connect")}) == 2
 
 
-def test_a_fork_is_told_in_the_child(server: FakeMilvus) -> None:
+def test_a_fork_is_told_in_the_child(server: FakeServer) -> None:
     script = """
 from zconfig import events
 told = []

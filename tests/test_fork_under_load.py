@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from tests.support import celery_queue
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S, celery_queue
 from tests.support.faults import listening, swallow
 from tests.support.forks import State, count_harm
 from tests.support.processes import REPOSITORY
 from tests.support.servers import CREDENTIALS
 from tests.test_fork import PRELUDE, run
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,15 +68,15 @@ def finish():
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @contextmanager
-def secure(certificates: Certificates) -> Iterator[FakeMilvus]:
+def secure(certificates: Certificates) -> Iterator[FakeServer]:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as fake:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as fake:
         yield fake
 
 
@@ -126,7 +126,7 @@ def started(script: str, **environ: str) -> Iterator[Script]:
 
 
 @pytest.mark.parametrize("state", State)
-def test_no_fork_harms_a_child_or_the_parent(server: FakeMilvus, state: State) -> None:
+def test_no_fork_harms_a_child_or_the_parent(server: FakeServer, state: State) -> None:
     with listening(swallow) as silent:
         environ = {"ZILLIZ_URI": server.uri}
         if state is State.CONNECTING:
@@ -142,8 +142,7 @@ def test_no_fork_harms_a_child_or_the_parent(server: FakeMilvus, state: State) -
 
 def test_no_fork_harms_a_child_or_the_parent_with_tls(certificates: Certificates) -> None:
     with secure(certificates) as server:
-        uri = f"https://localhost:{server.port}"
-        environ = {"ZILLIZ_URI": uri, "ZILLIZ_TLS_CA": str(certificates.ca)}
+        environ = {"ZILLIZ_URI": server.uri, "ZILLIZ_TLS_CA": str(certificates.ca)}
         tally = count_harm(State.LOAD, FORKS, environ, timeout_s=3 * PATIENCE_S)
     assert tally.reasons == []
     assert tally.harm == 0
@@ -159,7 +158,7 @@ def test_no_fork_harms_a_child_or_the_parent_with_the_real_server(milvus: RealMi
 # --- who forks -----------------------------------------------------------------------------
 
 
-def test_threads_may_fork_at_the_same_time_under_load(server: FakeMilvus) -> None:
+def test_threads_may_fork_at_the_same_time_under_load(server: FakeServer) -> None:
     script = """
 def fork_often():
     for _ in range(10):
@@ -178,7 +177,7 @@ finish()
     run(LOAD + script, ZILLIZ_URI=server.uri)
 
 
-def test_a_child_under_load_may_fork_in_its_turn(server: FakeMilvus) -> None:
+def test_a_child_under_load_may_fork_in_its_turn(server: FakeServer) -> None:
     script = """
 def in_child():
     use_everything()
@@ -201,7 +200,7 @@ finish()
     run(LOAD + script, ZILLIZ_URI=server.uri)
 
 
-def test_multiprocessing_workers_open_their_own_under_load(server: FakeMilvus) -> None:
+def test_multiprocessing_workers_open_their_own_under_load(server: FakeServer) -> None:
     script = """
 import multiprocessing
 
@@ -217,7 +216,7 @@ finish()
     run(LOAD + script, ZILLIZ_URI=server.uri)
 
 
-def test_a_program_that_is_started_does_not_close_the_gate(server: FakeMilvus) -> None:
+def test_a_program_that_is_started_does_not_close_the_gate(server: FakeServer) -> None:
     script = """
 import subprocess
 from zconfig._channel.fork_gate import GATE
@@ -239,7 +238,7 @@ assert closed
 
 
 def test_a_fork_while_another_thread_imports_grpc_for_the_first_connect(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     script = """
 import importlib.abc, threading, time
@@ -264,7 +263,7 @@ connections.default.ping()
 
 
 def test_a_fork_while_another_thread_reads_what_was_put_off_until_the_first_use(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     script = """
 import threading
@@ -292,7 +291,7 @@ connections.default.ping()
     run(script, ZILLIZ_URI=server.uri, CHILD_ALARM_S="5")
 
 
-def test_a_fork_waits_a_moment_for_the_calls_in_flight(server: FakeMilvus) -> None:
+def test_a_fork_waits_a_moment_for_the_calls_in_flight(server: FakeServer) -> None:
     script = """
 connection = connections.default
 stub = connection.channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
@@ -308,11 +307,11 @@ assert call.done()
         server.hold()
         program.go_on()
         program.wait()
-        server.wait_for(1, "GetVersion")
-        server.let_go()
+        server.wait_for("GetVersion")
+        server.recover()
 
 
-def test_a_connect_in_flight_is_taken_up_again_after_a_fork(server: FakeMilvus) -> None:
+def test_a_connect_in_flight_is_taken_up_again_after_a_fork(server: FakeServer) -> None:
     script = """
 import threading
 first = threading.Thread(target=lambda: connections.default)
@@ -324,15 +323,15 @@ assert connections.has_connection("default")
 """
     server.hold()
     with started(script, ZILLIZ_URI=server.uri) as program:
-        server.wait_for(1)
+        server.wait_for("Connect")
         program.go_on()
-        server.wait_for(2)
-        server.let_go()
-    assert server.count("Connect") == 2
+        server.wait_for("Connect", 2)
+        server.recover()
+    assert len(server.calls("Connect")) == 2
     assert len(server.peers()) == 1
 
 
-def test_forks_during_reloads_and_rotations(server: FakeMilvus, tmp_path: Path) -> None:
+def test_forks_during_reloads_and_rotations(server: FakeServer, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("user:first")
     secret.chmod(0o600)
@@ -364,11 +363,11 @@ for _ in range(20):
 finish()
 """
     run(LOAD + script, ZILLIZ_URI=server.uri, ZILLIZ_TOKEN_FILE=str(secret))
-    tokens = {call.metadata["authorization"] for call in server.of("Connect")}
+    tokens = {call.token for call in server.calls("Connect")}
     assert len(tokens) > 2
 
 
-def test_a_fork_while_a_channel_is_watched(server: FakeMilvus) -> None:
+def test_a_fork_while_a_channel_is_watched(server: FakeServer) -> None:
     script = """
 import grpc
 channel = connections.default.channel
@@ -401,14 +400,14 @@ connection.ping()
 """
     with secure(certificates) as server:
         trust = {"ZILLIZ_TLS_CA": str(certificates.ca)}
-        with started(script, ZILLIZ_URI=f"https://localhost:{server.port}", **trust) as program:
+        with started(script, ZILLIZ_URI=server.uri, **trust) as program:
             program.wait()
             server.hold()
             program.go_on()
-            server.wait_for(1, "CheckHealth")
+            server.wait_for("CheckHealth")
             program.go_on()
             program.wait()
-            server.let_go()
+            server.recover()
         assert len(server.peers()) == 1
 
 
@@ -507,7 +506,7 @@ def ask(port: int) -> int:
 
 
 def test_gunicorns_workers_open_their_own_where_it_preloads(
-    server: FakeMilvus, tmp_path: Path
+    server: FakeServer, tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text(APPLICATION + WSGI)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -518,7 +517,7 @@ def test_gunicorns_workers_open_their_own_where_it_preloads(
             assert len({ask(port) for _ in range(6)}) == 6
 
 
-def test_celerys_prefork_workers_open_their_own(server: FakeMilvus, tmp_path: Path) -> None:
+def test_celerys_prefork_workers_open_their_own(server: FakeServer, tmp_path: Path) -> None:
     how = ["--pool=prefork", "--concurrency=2", "--max-tasks-per-child=1", "--without-mingle"]
     arguments = [celery_queue.__name__, "-A", "tasks", "worker", *how]
     heard, told = socket.socketpair()

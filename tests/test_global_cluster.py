@@ -12,9 +12,9 @@ from typing import Any, Literal
 import grpc
 import pytest
 
+from tests.support import PATIENCE_S
 from tests.support.certificates import Certificates
 from tests.support.ears import Ears
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.faults import BreakableProxy, breakable_proxy
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
@@ -23,6 +23,7 @@ from tests.support.topology import (
     READ_ONLY,
     TopologyServer,
     answering_http,
+    demote,
     document,
     routing_proxy,
     telling,
@@ -40,6 +41,7 @@ from zconfig.errors import (
     RejectedCredentialsError,
     TopologyUnavailableError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 HOST = "x-global-cluster.test"
 ENDPOINT = f"https://{HOST}:443"
@@ -58,7 +60,7 @@ class Cluster:
         environ: The variables of an alias `world` that leads there.
     """
 
-    members: list[FakeMilvus]
+    members: list[FakeServer]
     paths: list[BreakableProxy]
     topology: TopologyServer
     environ: dict[str, str]
@@ -81,7 +83,7 @@ def cluster(certificates: Certificates) -> Iterator[Cluster]:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     with ExitStack() as stack:
         tls = grpc.ssl_server_credentials([pair])
-        members = [stack.enter_context(fake_milvus(credentials=tls)) for _ in MEMBERS]
+        members = [stack.enter_context(fake_server(credentials=tls)) for _ in MEMBERS]
         paths = [stack.enter_context(breakable_proxy(member.port)) for member in members]
         topology = stack.enter_context(topology_server(certificates, told(1, 0)))
         ports = {f"{HOST}:443": topology.port}
@@ -102,8 +104,8 @@ def test_the_primary_is_asked_for_with_the_token_and_dialed(cluster: Cluster) ->
         assert connection.ping() > 0
         assert connection.target.endswith(MEMBERS[0])
         assert str(connection.endpoint) == ENDPOINT
-    assert cluster.members[0].count("Connect") == 1
-    assert cluster.members[1].calls == []
+    assert len(cluster.members[0].calls("Connect")) == 1
+    assert cluster.members[1].calls() == []
     (request,) = cluster.topology.requests
     assert request.line == "GET /global-cluster/topology HTTP/1.1"
     assert request.headers["authorization"] == "Bearer the-key"
@@ -125,7 +127,7 @@ def test_a_primary_that_is_gone_is_followed_to_the_new_one(cluster: Cluster) -> 
         assert connection.ping() > 0
         assert connection.state is State.READY
         assert connections["world"] is connection
-    assert cluster.members[1].count("GetVersion") == 2
+    assert len(cluster.members[1].calls("GetVersion")) == 2
 
 
 def test_a_primary_is_lost_until_another_one_is_told_of(cluster: Cluster) -> None:
@@ -154,7 +156,7 @@ def test_roles_that_are_swapped_while_all_is_well_are_followed_when_it_is_time(
             moved = ears.wait_for(events.ConnectionMoved, len(ears.of(events.ConnectionMoved)) + 1)
             assert moved.target.endswith(MEMBERS[number])
             connection.ping()
-            assert cluster.members[number].count("GetVersion") >= 1
+            assert len(cluster.members[number].calls("GetVersion")) >= 1
         assert not ears.of(events.ConnectionLost)
 
 
@@ -165,7 +167,7 @@ def test_a_primary_that_says_it_is_one_no_longer_is_followed_to_the_new_one(
 ) -> None:
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)
-        cluster.members[0].demoted = says
+        demote(cluster.members[0], says)
         with suppress(grpc.RpcError):
             if how == "asyncio":
                 asyncio.run(demoted_on_a_loop(AsyncConnections(connections), cluster, ears))
@@ -190,7 +192,7 @@ def test_a_new_primary_that_does_not_accept_us_is_not_followed(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_topology, "REFRESH_S", 0.1)
-    cluster.members[1].secrets = {"another-key"}
+    cluster.members[1].accept("another-key")
     with registry(**cluster.environ) as connections:
         ears = Ears(connections)
         connection = connections["world"]
@@ -198,7 +200,7 @@ def test_a_new_primary_that_does_not_accept_us_is_not_followed(
         lost = ears.wait_for(events.ConnectionLost)
         assert lost.cause == RejectedCredentialsError.cause
         assert not ears.of(events.ConnectionMoved)
-        cluster.members[1].secrets = None
+        cluster.members[1].accept()
         assert connection.target.endswith(MEMBERS[0])
 
 
@@ -228,7 +230,7 @@ def test_a_topology_that_cannot_be_had_is_diagnosed_as_anything_else(
         assert failure.elapsed_ms > 0
         assert "the-key" not in repr(failure) + str(failure)
         assert ears.wait_for(events.ConnectionFailed).cause == error.cause
-    assert not any(member.calls for member in cluster.members)
+    assert not any(member.calls() for member in cluster.members)
 
 
 def test_a_topology_service_that_cannot_be_reached_is_diagnosed(cluster: Cluster) -> None:

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
 import zconfig
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy, refused
 from tests.support.processes import run_python
 from tests.support.registries import registry
@@ -26,16 +26,17 @@ from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.aio.connections import AsyncConnections
 from zconfig.health import AliasStatus, Readiness, Status
+from zconfig.testing import FakeServer, fake_server
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def path(server: FakeMilvus) -> Iterator[BreakableProxy]:
+def path(server: FakeServer) -> Iterator[BreakableProxy]:
     with breakable_proxy(server.port) as proxy:
         yield proxy
 
@@ -93,7 +94,7 @@ async def ask_asgi(application: Any, method: str = "GET", path: str = "/") -> Re
 # --- the value ------------------------------------------------------------------------------
 
 
-def test_it_is_ready_when_every_required_alias_is_connected(server: FakeMilvus) -> None:
+def test_it_is_ready_when_every_required_alias_is_connected(server: FakeServer) -> None:
     environ = {"ZILLIZ_URI": server.uri, "ZILLIZ_EU_URI": server.uri}
     with registry(**environ) as connections:
         connections.autoconnect()
@@ -104,7 +105,7 @@ def test_it_is_ready_when_every_required_alias_is_connected(server: FakeMilvus) 
 
 
 def test_an_optional_alias_that_is_missing_is_told_and_keeps_nobody_from_being_ready(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with refused() as port:
         extra = {"ZILLIZ_EU_URI": f"http://127.0.0.1:{port}", "ZILLIZ_EU_REQUIRED": "false"}
@@ -116,17 +117,17 @@ def test_an_optional_alias_that_is_missing_is_told_and_keeps_nobody_from_being_r
     assert "ZILLIZ_EU_URI" in status.aliases["eu"].last_error
 
 
-def test_what_nobody_uses_though_it_is_optional_is_left_alone(server: FakeMilvus) -> None:
+def test_what_nobody_uses_though_it_is_optional_is_left_alone(server: FakeServer) -> None:
     extra = {"ZILLIZ_EU_URI": server.uri, "ZILLIZ_EU_REQUIRED": "false"}
     with registry(ZILLIZ_URI=server.uri, **extra) as connections:
         readiness = Readiness(connections)
         eventually(lambda: readiness.status().is_ready)
         assert readiness.status().aliases["eu"].state == "idle"
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 def test_a_required_alias_that_is_misconfigured_is_told_and_nothing_is_ready(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     environ = {"ZILLIZ_URI": server.uri, "ZILLIZ_EU_URI": "ftp://h"}
     with registry(**environ) as connections:
@@ -139,7 +140,7 @@ def test_a_required_alias_that_is_misconfigured_is_told_and_nothing_is_ready(
 
 
 def test_an_optional_alias_that_is_misconfigured_keeps_nobody_from_being_ready(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     extra = {"ZILLIZ_EU_URI": "ftp://h", "ZILLIZ_EU_REQUIRED": "false"}
     with registry(ZILLIZ_URI=server.uri, **extra) as connections:
@@ -171,25 +172,25 @@ def test_it_follows_a_loss_and_a_return(path: BreakableProxy) -> None:
 # --- it dials nobody, and has idle aliases opened -------------------------------------------
 
 
-def test_it_answers_while_the_server_does_not(server: FakeMilvus) -> None:
+def test_it_answers_while_the_server_does_not(server: FakeServer) -> None:
     server.hold()
     with registry(ZILLIZ_URI=server.uri) as connections:
         readiness = Readiness(connections)
         assert readiness.status().aliases["default"].state == "idle"
-        server.wait_for(1)
+        server.wait_for("Connect")
         assert readiness.status().aliases["default"].state in ("connecting", "retrying")
-        server.let_go()
+        server.recover()
         eventually(lambda: readiness.status().is_ready)
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_it_asks_nobody_however_often_it_is_asked(server: FakeMilvus) -> None:
+def test_it_asks_nobody_however_often_it_is_asked(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections.autoconnect()
-        readiness, before = Readiness(connections), len(server.calls)
+        readiness, before = Readiness(connections), len(server.calls())
         for _ in range(50):
             assert readiness.status().is_ready
-        assert len(server.calls) == before
+        assert len(server.calls()) == before
         assert "zconfig-readiness" not in {each.name for each in threading.enumerate()}
 
 
@@ -202,7 +203,7 @@ def test_what_cannot_be_opened_is_tried_until_it_can_be() -> None:
     assert "start the server, or correct the port in ZILLIZ_URI" in status.last_error
 
 
-def test_what_was_disconnected_is_opened_again(server: FakeMilvus) -> None:
+def test_what_was_disconnected_is_opened_again(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections.autoconnect()
         connections.disconnect("default")
@@ -212,7 +213,7 @@ def test_what_was_disconnected_is_opened_again(server: FakeMilvus) -> None:
 
 
 def test_what_stands_beyond_the_network_is_not_read_in_the_request(
-    server: FakeMilvus, tmp_path: Path
+    server: FakeServer, tmp_path: Path
 ) -> None:
     environ = {"ZCONFIG_AWS_SECRET": "prod"}
     asking, may_answer = threading.current_thread(), threading.Event()
@@ -250,10 +251,10 @@ assert health.status().is_ready
 """
 
 
-def test_a_worker_that_was_forked_becomes_ready_though_nobody_uses_it(server: FakeMilvus) -> None:
+def test_a_worker_that_was_forked_becomes_ready_though_nobody_uses_it(server: FakeServer) -> None:
     done = run_python(FORKED, environ={"ZILLIZ_URI": server.uri}, warnings="default")
     assert done.returncode == 0, done.stderr
-    assert len({call.peer for call in server.of("Connect")}) == 2
+    assert len({call.peer for call in server.calls("Connect")}) == 2
 
 
 # --- on an event loop -----------------------------------------------------------------------
@@ -274,7 +275,7 @@ def test_it_knows_what_is_open_on_an_event_loop(path: BreakableProxy) -> None:
         asyncio.run(main())
 
 
-def test_what_nobody_has_used_is_opened_where_an_event_loop_asks(server: FakeMilvus) -> None:
+def test_what_nobody_has_used_is_opened_where_an_event_loop_asks(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         readiness = Readiness(connections)
 
@@ -283,10 +284,10 @@ def test_what_nobody_has_used_is_opened_where_an_event_loop_asks(server: FakeMil
             await soon(lambda: readiness.status().is_ready)
 
         asyncio.run(main())
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
-def test_what_threads_have_used_is_opened_for_threads(server: FakeMilvus) -> None:
+def test_what_threads_have_used_is_opened_for_threads(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connection = connections["default"]
         connections._registry.pool.abandon()  # as in a child process
@@ -298,7 +299,7 @@ def test_what_threads_have_used_is_opened_for_threads(server: FakeMilvus) -> Non
 
         asyncio.run(main())
         assert connection.is_open
-    assert server.count("Connect") == 2
+    assert len(server.calls("Connect")) == 2
 
 
 # --- by HTTP --------------------------------------------------------------------------------
@@ -307,7 +308,7 @@ def test_what_threads_have_used_is_opened_for_threads(server: FakeMilvus) -> Non
 READY = {"ready": True, "aliases": {"default": {"state": "connected", "required": True}}}
 
 
-def test_both_applications_answer_200_when_it_is_ready(server: FakeMilvus) -> None:
+def test_both_applications_answer_200_when_it_is_ready(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections.autoconnect()
         readiness = Readiness(connections)
@@ -376,7 +377,7 @@ def test_it_is_no_application_for_anything_but_http() -> None:
 @pytest.mark.parametrize(
     ("route", "path"), [(Route, "/ready"), (Mount, "/ready/")], ids=["route", "mount"]
 )
-def test_it_can_be_a_route_and_a_mount(route: Any, path: str, server: FakeMilvus) -> None:
+def test_it_can_be_a_route_and_a_mount(route: Any, path: str, server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections.autoconnect()
         app = Starlette(routes=[route("/ready", Readiness(connections).asgi)])
@@ -384,7 +385,7 @@ def test_it_can_be_a_route_and_a_mount(route: Any, path: str, server: FakeMilvus
     assert (answer.status, answer.document) == (200, READY)
 
 
-def test_the_ready_made_ones_are_about_the_singleton(server: FakeMilvus) -> None:
+def test_the_ready_made_ones_are_about_the_singleton(server: FakeServer) -> None:
     with zconfig.connections.override({"docs": {"uri": server.uri}}) as connections:
         connections.autoconnect()
         assert list(health.status().aliases) == ["docs"]

@@ -11,11 +11,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._channel.bound_channel import Cancellation
 from zconfig._channel.interruptible import run_concurrently, run_interruptibly
+from zconfig.testing import FakeServer, fake_server
 
 _REQUEST: ContextVar[str] = ContextVar("_REQUEST", default="none")
 
@@ -30,8 +31,8 @@ def nothing() -> None:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -194,7 +195,7 @@ def test_where_no_thread_can_be_started_the_main_thread_does_the_work_itself(
 
 
 def test_no_handler_of_a_signal_is_looked_at_or_replaced(
-    server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touched = Mock()
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
@@ -206,7 +207,7 @@ def test_no_handler_of_a_signal_is_looked_at_or_replaced(
         assert not touched.called
 
 
-def test_hooks_see_the_context_of_who_connects(server: FakeMilvus) -> None:
+def test_hooks_see_the_context_of_who_connects(server: FakeServer) -> None:
     seen: list[str] = []
     reset = _REQUEST.set("of mine")
     try:

@@ -18,7 +18,6 @@ import grpc
 import pytest
 
 import zconfig
-from tests.support.fake_milvus import fake_milvus
 from tests.support.registries import registry
 from zconfig._channel import lite
 from zconfig._channel.lite import LiteError, LiteLockedError
@@ -27,6 +26,7 @@ from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._connection import transport
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import AutoconnectError, EmbeddedServerLockedError
+from zconfig.testing import fake_server
 
 with import_without_side_effects():
     from milvus_lite.server_manager import server_manager_instance as manager
@@ -245,7 +245,7 @@ def test_a_path_that_is_open_elsewhere_is_waited_for_and_no_other_failure(
         return lite.Lease(f"127.0.0.1:{server.port}", SimpleNamespace(take_back=lambda _: None))
 
     monkeypatch.setattr(transport, "acquire", acquire)
-    with fake_milvus() as server, registry(ZILLIZ_URI="./x.db") as connections:
+    with fake_server() as server, registry(ZILLIZ_URI="./x.db") as connections:
         if face == "blocking":
             connect = partial(connections.autoconnect, wait=DEADLINE_S)
         else:

@@ -22,7 +22,6 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY, CollectorRegistry
 
 from tests.support.ears import Ears
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, breakable_proxy, listening, refused, swallow
 from tests.support.loops import faces
 from tests.support.processes import REPOSITORY, run_python
@@ -31,6 +30,7 @@ from zconfig import events, otel
 from zconfig._channel import bound_channel
 from zconfig._registry import Connections
 from zconfig.errors import AutoconnectError, ConnectError
+from zconfig.testing import FakeServer, fake_server
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
@@ -68,12 +68,12 @@ def telemetry() -> Iterator[Telemetry]:
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
-def attributes(server: FakeMilvus, alias: str = "default") -> dict[str, Any]:
+def attributes(server: FakeServer, alias: str = "default") -> dict[str, Any]:
     return {
         db_attributes.DB_SYSTEM_NAME: "milvus",
         db_attributes.DB_NAMESPACE: "default",
@@ -83,7 +83,7 @@ def attributes(server: FakeMilvus, alias: str = "default") -> dict[str, Any]:
     }
 
 
-def test_connections_are_counted_by_state(server: FakeMilvus, telemetry: Telemetry) -> None:
+def test_connections_are_counted_by_state(server: FakeServer, telemetry: Telemetry) -> None:
     with (
         breakable_proxy(server.port) as path,
         registry(ZILLIZ_URI=f"http://{LOOPBACK}:{path.port}", ZILLIZ_POOL_SIZE="3") as connections,
@@ -105,7 +105,7 @@ def test_connections_are_counted_by_state(server: FakeMilvus, telemetry: Telemet
 
 
 def test_the_time_of_a_connect_is_measured_in_seconds(
-    server: FakeMilvus, telemetry: Telemetry
+    server: FakeServer, telemetry: Telemetry
 ) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         end, ears = telemetry.watch(connections), Ears(connections)
@@ -141,7 +141,7 @@ def test_attempts_that_fail_are_counted_and_those_that_take_too_long(
     }
 
 
-def test_a_connect_under_way_is_pending(server: FakeMilvus, telemetry: Telemetry) -> None:
+def test_a_connect_under_way_is_pending(server: FakeServer, telemetry: Telemetry) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         end = telemetry.watch(connections)
         pending: list[int] = []
@@ -157,7 +157,7 @@ def test_a_connect_under_way_is_pending(server: FakeMilvus, telemetry: Telemetry
 
 
 def test_a_connect_is_a_span_below_the_one_of_who_asked_for_it(
-    server: FakeMilvus, telemetry: Telemetry
+    server: FakeServer, telemetry: Telemetry
 ) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         end = telemetry.watch(connections)
@@ -202,7 +202,7 @@ def test_a_connect_that_is_cancelled_ends_its_span(telemetry: Telemetry) -> None
 
 
 def test_a_call_carries_the_trace_that_it_belongs_to(
-    server: FakeMilvus, telemetry: Telemetry
+    server: FakeServer, telemetry: Telemetry
 ) -> None:
     with registry(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN="secret") as connections:
         method = connections["default"].channel.unary_unary(GET_VERSION)
@@ -213,16 +213,17 @@ def test_a_call_carries_the_trace_that_it_belongs_to(
             method(b"", metadata=(("traceparent", "mine"),))
         end()
         method(b"")
-    without, with_trace, own, after = (call.metadata for call in server.of("GetVersion"))
+    calls = server.calls("GetVersion")
+    without, with_trace, own, after = (call.metadata for call in calls)
     trace_id = trace.format_trace_id(request.get_span_context().trace_id)
     assert with_trace["traceparent"].split("-")[1] == trace_id
     assert own["traceparent"] == "mine"
     assert "traceparent" not in {**without, **after}
-    assert len({each["authorization"] for each in (without, with_trace, own, after)}) == 1
+    assert {call.token for call in calls} == {"secret"}
 
 
 def test_a_call_carries_it_once_however_often_it_is_asked_for(
-    server: FakeMilvus, telemetry: Telemetry
+    server: FakeServer, telemetry: Telemetry
 ) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         ends = [telemetry.watch(connections) for _ in range(2)]
@@ -234,7 +235,7 @@ def test_a_call_carries_it_once_however_often_it_is_asked_for(
         ends[1]()
 
 
-def test_a_call_on_an_event_loop_carries_it_too(server: FakeMilvus, telemetry: Telemetry) -> None:
+def test_a_call_on_an_event_loop_carries_it_too(server: FakeServer, telemetry: Telemetry) -> None:
     async def main() -> None:
         connection = await face.aio.get()
         method: Any = connection.channel.unary_unary(GET_VERSION)
@@ -245,12 +246,12 @@ def test_a_call_on_an_event_loop_carries_it_too(server: FakeMilvus, telemetry: T
         end = telemetry.watch(face.blocking)
         asyncio.run(main())
         end()
-    (call,) = server.of("GetVersion")
+    (call,) = server.calls("GetVersion")
     assert "traceparent" in call.metadata
 
 
-def test_no_secret_is_in_what_is_told(server: FakeMilvus, telemetry: Telemetry) -> None:
-    server.secrets = {"another"}
+def test_no_secret_is_in_what_is_told(server: FakeServer, telemetry: Telemetry) -> None:
+    server.accept("another")
     with registry(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN="canary-token") as connections:
         end = telemetry.watch(connections)
         with pytest.raises(ConnectError):
@@ -271,7 +272,7 @@ def exported(telemetry: Telemetry) -> dict[str, set[str]]:
     REGISTRY.unregister(reader._collector)
     prometheus.register(reader._collector)
     telemetry.meters = MeterProvider([reader], shutdown_on_exit=False)
-    with fake_milvus() as server, listening(swallow) as silent:
+    with fake_server() as server, listening(swallow) as silent:
         environ = {"ZILLIZ_URI": server.uri, "ZILLIZ_X_URI": f"http://{LOOPBACK}:{silent}"}
         with registry(**environ, ZILLIZ_X_TIMEOUT="0.3") as connections:
             end = telemetry.watch(connections)

@@ -9,26 +9,28 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.support import PATIENCE_S
 from tests.support.ears import Ears
-from tests.support.fake_milvus import PATIENCE_S, VERSION, FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
 from zconfig._connection import State
 from zconfig.errors import ConnectError, RefusedError
+from zconfig.testing import FakeServer, fake_server
+from zconfig.testing.fake_server import VERSION
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def path(server: FakeMilvus) -> Iterator[BreakableProxy]:
+def path(server: FakeServer) -> Iterator[BreakableProxy]:
     """Put something that can be cut between us and the server."""
     with breakable_proxy(server.port) as proxy:
         yield proxy
@@ -112,7 +114,7 @@ def until_it_succeeds(call: Callable[[], object]) -> None:
             return
 
 
-def test_a_server_that_came_back_knows_us_anew(path: BreakableProxy, server: FakeMilvus) -> None:
+def test_a_server_that_came_back_knows_us_anew(path: BreakableProxy, server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=uri(path)) as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -123,12 +125,12 @@ def test_a_server_that_came_back_knows_us_anew(path: BreakableProxy, server: Fak
         ears.wait_for(events.ConnectionRecovered)
         assert connection.server.identifier != before
         connection.ping()
-        (ping,) = server.of("GetVersion")
+        (ping,) = server.calls("GetVersion")
         assert ping.metadata["identifier"] == str(connection.server.identifier)
 
 
 def test_a_server_that_came_back_without_our_database_is_not_recovered(
-    path: BreakableProxy, server: FakeMilvus
+    path: BreakableProxy, server: FakeServer
 ) -> None:
     server.databases = ("default", "sales")
     with registry(ZILLIZ_PROD_URI=uri(path), ZILLIZ_PROD_DB_NAME="sales") as connections:
@@ -138,13 +140,13 @@ def test_a_server_that_came_back_without_our_database_is_not_recovered(
         ears.wait_for(events.ConnectionLost)
         server.databases = ("default",)
         path.heal()
-        server.wait_for(2, "Connect")
+        server.wait_for("Connect", 2)
         assert connections["prod"].state is State.LOST
         assert not ears.of(events.ConnectionRecovered)
 
 
 def test_a_call_that_ran_out_of_time_is_no_loss_while_the_server_answers(
-    server: FakeMilvus,
+    server: FakeServer,
 ) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri) as connections:
         ears = Ears(connections)
@@ -152,14 +154,14 @@ def test_a_call_that_ran_out_of_time_is_no_loss_while_the_server_answers(
         server.hold()
         with pytest.raises(ConnectError):
             connection.ping(timeout=0.05)
-        server.let_go()
-        server.wait_for(2, "Connect")  # the question whether it is still there
+        server.recover()
+        server.wait_for("Connect", 2)  # the question whether it is still there
         assert connection.ping() > 0
         assert connection.state is State.READY
         assert not ears.of(events.ConnectionLost)
 
 
-def test_a_server_that_is_there_and_silent_is_lost(server: FakeMilvus) -> None:
+def test_a_server_that_is_there_and_silent_is_lost(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="0.3") as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -167,7 +169,7 @@ def test_a_server_that_is_there_and_silent_is_lost(server: FakeMilvus) -> None:
         with pytest.raises(ConnectError):
             connection.ping()
         assert ears.wait_for(events.ConnectionLost).cause == "server_silent"
-        server.let_go()
+        server.recover()
         ears.wait_for(events.ConnectionRecovered)
 
 
@@ -202,7 +204,7 @@ def test_the_real_server_is_lost_and_recovered_and_nobody_reconnects(
 
 
 def test_one_connection_that_cannot_be_looked_after_costs_no_other(
-    path: BreakableProxy, server: FakeMilvus, caplog: pytest.LogCaptureFixture
+    path: BreakableProxy, server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=uri(path)) as connections:
         ears = Ears(connections)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-from tests.support.fake_milvus import PATIENCE_S, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.servers import RealMilvus
 from zconfig import events
 from zconfig._registry import Connections
@@ -23,6 +23,7 @@ from zconfig._sources.environment import fingerprint
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import EmbeddedServerError, RefusedError
 from zconfig.health import Readiness
+from zconfig.testing import fake_server
 
 Write = Callable[..., None]
 
@@ -92,25 +93,25 @@ def test_a_changed_endpoint_opens_again_on_the_next_use(
 def test_another_endpoint_is_followed_at_once_by_those_whose_connect_is_under_way(
     connections: Connections, write: Write
 ) -> None:
-    with fake_milvus() as silent, fake_milvus() as well, ThreadPoolExecutor(3) as threads:
+    with fake_server() as silent, fake_server() as well, ThreadPoolExecutor(3) as threads:
         silent.hold()
         write(PROD_URI=silent.uri, PROD_TIMEOUT="60")
         connections.reload()
         asking = [threads.submit(lambda: connections["prod"]) for _ in range(3)]
-        silent.wait_for(1)
+        silent.wait_for("Connect")
         write(PROD_URI=well.uri, PROD_TIMEOUT="60")
         connections.reload()
         opened = {each.result(PATIENCE_S) for each in asking}
         assert [str(each.endpoint) for each in opened] == [well.uri]
-        assert (silent.count("Connect"), well.count("Connect")) == (1, 1)
+        assert (len(silent.calls("Connect")), len(well.calls("Connect"))) == (1, 1)
         assert connections["prod"] in opened
-        silent.let_go()
+        silent.recover()
 
 
 def test_a_lookup_that_a_reload_overtakes_connects_to_the_new_endpoint(
     connections: Connections, write: Write
 ) -> None:
-    with fake_milvus() as old, fake_milvus() as new:
+    with fake_server() as old, fake_server() as new:
         write(PROD_URI=old.uri)
         connections.reload()
         registry, looked_up = connections._registry, connections.spec("prod")
@@ -118,7 +119,7 @@ def test_a_lookup_that_a_reload_overtakes_connects_to_the_new_endpoint(
         write(PROD_URI=new.uri)
         connections.reload()
         assert str(registry.open(looked_up, intent).endpoint) == new.uri
-        assert old.count("Connect") == 0
+        assert len(old.calls("Connect")) == 0
 
 
 def test_a_field_that_concerns_no_channel_is_taken_up_at_once(

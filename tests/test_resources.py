@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig._connection import CHANNELS
@@ -25,6 +24,7 @@ from zconfig._registry import Connections
 from zconfig._registry.background import _BETWEEN_ROUNDS_S as BETWEEN_ROUNDS_S
 from zconfig._settings.load import load
 from zconfig.errors import ConnectError
+from zconfig.testing import fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +138,7 @@ def test_connects_to_something_else_leave_nothing(handler: faults.Handler) -> No
 
 
 def test_rejected_connects_leave_nothing() -> None:
-    with fake_milvus() as server:
+    with fake_server() as server:
         server.databases = ()
         with registry(ZILLIZ_PROD_URI=server.uri) as connections:
             repeat(lambda: fail(connections))
@@ -146,17 +146,16 @@ def test_rejected_connects_leave_nothing() -> None:
 
 def test_connects_that_fail_in_tls_leave_nothing(certificates: Certificates) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
-        uri = f"https://localhost:{server.port}"
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
         trust = {"ZILLIZ_PROD_TLS_CA": str(certificates.other_ca)}
-        with registry(ZILLIZ_PROD_URI=uri, **trust) as connections:
+        with registry(ZILLIZ_PROD_URI=server.uri, **trust) as connections:
             repeat(lambda: fail(connections))
 
 
 @pytest.mark.parametrize("pool_size", ["1", "3"])
 def test_connecting_and_closing_leaves_nothing(pool_size: str) -> None:
     with (
-        fake_milvus() as server,
+        fake_server() as server,
         registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_POOL_SIZE=pool_size) as connections,
     ):
 
@@ -168,7 +167,7 @@ def test_connecting_and_closing_leaves_nothing(pool_size: str) -> None:
 
 
 def test_autoconnecting_and_closing_leaves_nothing() -> None:
-    with fake_milvus() as server:
+    with fake_server() as server:
         environ = {f"ZILLIZ_S{n}_URI": server.uri for n in range(3)}
         with registry(**environ) as connections:
 
@@ -180,7 +179,7 @@ def test_autoconnecting_and_closing_leaves_nothing() -> None:
 
 
 def test_rotating_leaves_nothing() -> None:
-    with fake_milvus() as server:
+    with fake_server() as server:
         environ = {"ZILLIZ_PROD_URI": server.uri, "ZILLIZ_PROD_TOKEN": "user:first"}
         connections = Connections(
             lambda: load(environ, Path.cwd(), system_secrets=str(Path.cwd() / "none"))
@@ -196,7 +195,7 @@ def test_rotating_leaves_nothing() -> None:
             connections["prod"].ping()
             repeat(rotate)
         assert len(server.peers()) == 1
-        assert len({call.metadata["authorization"] for call in server.of("GetVersion")}) > CYCLES
+        assert len({call.token for call in server.calls("GetVersion")}) > CYCLES
 
 
 @pytest.mark.parametrize("secure", [False, True])
@@ -205,10 +204,9 @@ def test_connecting_and_closing_takes_no_more_and_more_memory(
 ) -> None:
     pair = (certificates.server.key.read_bytes(), certificates.server.cert.read_bytes())
     credentials = grpc.ssl_server_credentials([pair]) if secure else None
-    with fake_milvus(credentials=credentials) as server:
+    with fake_server(credentials=credentials) as server:
         environ = {"ZILLIZ_URI": server.uri}
         if secure:
-            environ["ZILLIZ_URI"] = f"https://localhost:{server.port}"
             environ["ZILLIZ_TLS_CA"] = str(certificates.ca)
         assert growth_kb("close", environ) < LARGEST_GROWTH_KB
 
@@ -227,7 +225,7 @@ def growth_kb(do: str, environ: dict[str, str]) -> int:
 
 def test_the_keepers_thread_ends_with_the_last_connection() -> None:
     with (
-        fake_milvus() as server,
+        fake_server() as server,
         registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections,
     ):
         connections.autoconnect()
@@ -269,7 +267,7 @@ def listens(host: str, port: int) -> bool:
 
 
 def test_a_registry_that_is_dropped_is_collected() -> None:
-    with fake_milvus() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
+    with fake_server() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
         connections["prod"].ping()
         connections.close()
         reference = weakref.ref(connections)

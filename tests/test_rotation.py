@@ -16,8 +16,8 @@ import grpc
 import pytest
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
+from tests.support import PATIENCE_S
 from tests.support.ears import Ears
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
 from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig import events
 from zconfig._channel.bound_channel import BoundChannel
@@ -33,14 +33,15 @@ from zconfig.errors import (
     ConnectError,
     RejectedCredentialsError,
 )
+from zconfig.testing import FakeServer, fake_server
 
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
-        fake.secrets = {"key-1"}
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
+        fake.accept("key-1")
         yield fake
 
 
@@ -88,27 +89,25 @@ class Source:
 
 
 @pytest.fixture
-def source(tmp_path: Path, server: FakeMilvus) -> Source:
+def source(tmp_path: Path, server: FakeServer) -> Source:
     source = Source(tmp_path, server.uri)
     source.write("key-1")
     return source
 
 
-def sent(server: FakeMilvus, method: str = "GetVersion") -> list[str]:
+def sent(server: FakeServer, method: str = "GetVersion") -> list[str]:
     """Return the secrets that came along with the calls of a method."""
-    values = (call.metadata["authorization"] for call in server.of(method))
-    return [base64.b64decode(value).decode() for value in values]
+    return [call.token.reveal() for call in server.calls(method) if call.token]
 
 
 # --- a secret file that is rewritten --------------------------------------------------------
 
 
-def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeMilvus) -> None:
+def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeServer) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
-        assert server.secrets
-        server.secrets.add("key-2")
+        server.accept("key-1", "key-2")
         source.write("key-2")
         rotated = ears.wait_for(events.ConnectionRotated)
         assert (rotated.alias, rotated.endpoint) == ("prod", server.uri)
@@ -122,7 +121,7 @@ def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeM
 
 @pytest.mark.parametrize("form", ["dotenv", "named file", "secrets directory"])
 def test_a_file_with_a_relative_path_rotates_after_a_change_of_directory(
-    form: str, server: FakeMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line, file = {
         "dotenv": ("", tmp_path / ".env"),
@@ -138,7 +137,7 @@ def test_a_file_with_a_relative_path_rotates_after_a_change_of_directory(
 
     (tmp_path / ".env").write_text(f"ZILLIZ_URI={server.uri}\n{line}\n")
     write("key-1")
-    server.secrets = {"key-1", "key-2"}
+    server.accept("key-1", "key-2")
     connections = Connections(lambda: load({}, tmp_path, system_secrets=str(tmp_path / "none")))
     with closing(connections):
         ears = Ears(connections)
@@ -149,7 +148,7 @@ def test_a_file_with_a_relative_path_rotates_after_a_change_of_directory(
 
 
 def test_the_swap_of_a_whole_directory_rotates(
-    source: Source, server: FakeMilvus, tmp_path: Path
+    source: Source, server: FakeServer, tmp_path: Path
 ) -> None:
     for number in (1, 2):
         (tmp_path / f"..{number}").mkdir()
@@ -157,7 +156,7 @@ def test_the_swap_of_a_whole_directory_rotates(
     (tmp_path / "..data").symlink_to("..1")
     source.secret.unlink()
     source.secret.symlink_to(Path("..data") / "token")
-    server.secrets = {"key-1", "key-2"}
+    server.accept("key-1", "key-2")
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
@@ -169,7 +168,7 @@ def test_the_swap_of_a_whole_directory_rotates(
 
 
 def test_wrong_new_credentials_are_refused_and_reported_once_and_the_old_stay(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
@@ -188,9 +187,9 @@ def test_wrong_new_credentials_are_refused_and_reported_once_and_the_old_stay(
 
 
 def test_credentials_for_another_endpoint_are_not_sent_to_this_one(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
-    with source.connections() as connections, fake_milvus() as other:
+    with source.connections() as connections, fake_server() as other:
         connection = connections["prod"]
         before = source.reads
         source.point_at(other.uri)
@@ -204,10 +203,10 @@ def test_credentials_for_another_endpoint_are_not_sent_to_this_one(
         assert set(sent(other)) == {"key-of-the-other"}
 
 
-def test_what_code_configured_is_not_replaced_by_a_file(source: Source, server: FakeMilvus) -> None:
+def test_what_code_configured_is_not_replaced_by_a_file(source: Source, server: FakeServer) -> None:
     with source.connections() as connections:
         connection = connections.connect("prod", token="key-1")
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         with pytest.raises(RejectedCredentialsError):
             connection.ping()
@@ -228,13 +227,13 @@ def calls(connection: Any) -> list[Callable[[], object]]:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_whose_credentials_were_replaced_succeeds_with_the_new_ones(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         calls(connection)[number]()
         assert len(ears.of(events.ConnectionRotated)) == 1
@@ -257,7 +256,7 @@ SHORT_S = 0.5
 
 @pytest.mark.parametrize("how", ["ping", "health", "call", "with_call", "future"])
 def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_one_has_the_answer(
-    source: Source, server: FakeMilvus, how: str, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections, slow(source) as answers:
@@ -271,7 +270,7 @@ def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_
             "with_call": lambda: stub.with_call(b"", timeout=SHORT_S),
             "future": lambda: stub.future(b"", timeout=SHORT_S).result(),
         }[how]
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         for _ in range(2):
             with pytest.raises((grpc.RpcError, RejectedCredentialsError)):
@@ -284,10 +283,10 @@ def test_a_call_waits_no_longer_for_a_slow_source_than_its_timeout_and_the_next_
 
 
 def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections, slow(source) as answers:
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         for _ in range(2):
             with pytest.raises(AutoconnectError, match="rejected"):
@@ -299,13 +298,13 @@ def test_a_connect_waits_no_longer_for_a_slow_source_than_its_timeout(
 
 
 def test_a_slow_source_of_one_alias_keeps_no_other_one_waiting(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     source.point_at(server.uri, "other")
     with source.connections() as connections, slow(source):
         one, other = connections["prod"], connections["other"]
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         with pytest.raises(RejectedCredentialsError):
             one.ping(SHORT_S)
@@ -315,7 +314,7 @@ def test_a_slow_source_of_one_alias_keeps_no_other_one_waiting(
 
 
 def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
-    server: FakeMilvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, token = [], {"a": "key-1", "b": "key-1"}
 
@@ -336,7 +335,8 @@ def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
     with closing(connections):
         one, other = connections["a"], connections["b"]
         assert read == ["a", "b"]
-        server.secrets, token["b"] = {"key-2"}, "key-2"
+        server.accept("key-2")
+        token["b"] = "key-2"
         assert other.ping() > 0
         assert read == ["a", "b", "b"]
         token["a"] = "key-2"
@@ -344,9 +344,9 @@ def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
         assert read == ["a", "b", "b", "a"]
 
 
-def rotate_twice(source: Source, server: FakeMilvus) -> None:
+def rotate_twice(source: Source, server: FakeServer) -> None:
     """Have the first new credentials refused, and others there when they are read once more."""
-    server.secrets = {"key-3"}
+    server.accept("key-3")
     source.write("key-2")
     first = source.reads + 1
     source.on_read = lambda: source.reads > first and source.write("key-3")
@@ -354,7 +354,7 @@ def rotate_twice(source: Source, server: FakeMilvus) -> None:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
@@ -367,20 +367,21 @@ def test_a_call_outlives_a_second_rotation_that_follows_the_first_closely(
     assert sent(server, "Connect") == ["key-1", "key-2", "key-3"]
 
 
-def rotate_and_leave(source: Source, server: FakeMilvus, calls_away: int) -> None:
+def rotate_and_leave(source: Source, server: FakeServer, calls_away: int) -> None:
     """Have the server go away before it can say what it thinks of new credentials."""
 
     def leave() -> None:
-        server.away, source.on_read = calls_away, lambda: None
+        server.fail(grpc.StatusCode.UNAVAILABLE, "it is away", times=calls_away)
+        source.on_read = lambda: None
 
-    server.secrets = {"key-2"}
+    server.accept("key-2")
     source.write("key-2")
     source.on_read = leave
 
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_whose_server_goes_away_while_it_is_renewed_fails_of_that(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
@@ -397,7 +398,7 @@ def test_a_call_whose_server_goes_away_while_it_is_renewed_fails_of_that(
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
@@ -408,7 +409,7 @@ def test_a_call_whose_server_is_back_at_once_is_made_with_the_new_credentials(
 
 
 def test_calls_that_are_refused_together_ask_a_server_that_goes_away_once(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(BackgroundWorker, "call", lambda *_, **__: None)  # or it would ask as well
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
@@ -435,12 +436,12 @@ def refused(call: Callable[[], object]) -> Any:
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         connection = connections["prod"]
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.on_read = lambda: connections.disconnect("prod")
         with pytest.raises(ClosedError):
             calls(connection)[number]()
@@ -448,28 +449,28 @@ def test_a_call_whose_connection_is_closed_while_it_is_renewed_hears_of_that(
 
 @pytest.mark.parametrize("number", range(4))
 def test_a_call_whose_connection_is_reopened_while_it_is_renewed_is_made_there(
-    source: Source, server: FakeMilvus, number: int, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
 
     def reopen() -> None:
-        server.secrets = {"key-1"}
+        server.accept("key-1")
         connection._managed.replace_spec(replace(connection.spec, pool_size=2))
 
     with source.connections() as connections:
         connection = connections["prod"]
-        server.secrets = set()
+        server.accept("key-of-another")
         source.on_read = reopen
         calls(connection)[number]()
     assert len(server.peers()) == 2
 
 
 def test_a_future_of_a_connection_that_is_closed_while_it_is_renewed_has_the_error(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections:
         future = connections["prod"].channel.unary_unary(GET_VERSION).future
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.on_read = lambda: connections.disconnect("prod")
         refused = future(b"")
         assert isinstance(refused.exception(), ClosedError)
@@ -479,13 +480,13 @@ def test_a_future_of_a_connection_that_is_closed_while_it_is_renewed_has_the_err
 
 
 def test_new_credentials_that_stay_refused_are_reported_once(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(monitor, "credentials_stamp", lambda _: {})  # the keeper sees nothing
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
-        server.secrets = {"key-3"}
+        server.accept("key-3")
         source.write("key-2")
         with pytest.raises(RejectedCredentialsError):
             connection.ping()
@@ -494,10 +495,10 @@ def test_new_credentials_that_stay_refused_are_reported_once(
 
 
 def test_credentials_that_were_replaced_before_the_first_connect_are_found(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         found = set(pool.map(lambda _: id(connections["prod"]), range(8)))
         assert found == {id(connections["prod"])}
@@ -509,19 +510,19 @@ def test_credentials_that_were_replaced_before_the_first_connect_are_found(
 
 
 def test_who_looked_an_alias_up_before_its_rotation_gets_its_connection(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections:
         registry = connections._registry
         looked_up = registry.table.spec("prod")
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         connection = connections["prod"]
         assert registry.open(looked_up, registry.intent(looked_up)) is connection
 
 
 def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
@@ -544,9 +545,9 @@ def test_what_a_reload_is_refused_with_is_not_tried_by_the_keeper_once_more(
 
 
 def test_a_connect_that_is_refused_reads_the_sources_once_more_and_gives_up(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
-    server.secrets = set()
+    server.accept("key-of-another")
     with source.connections() as connections:
         with pytest.raises(RejectedCredentialsError):
             connections["prod"]
@@ -555,7 +556,7 @@ def test_a_connect_that_is_refused_reads_the_sources_once_more_and_gives_up(
 
 
 def test_credentials_in_code_that_are_refused_are_not_replaced(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections:
         with pytest.raises(RejectedCredentialsError):
@@ -565,13 +566,13 @@ def test_credentials_in_code_that_are_refused_are_not_replaced(
 
 
 def test_refused_credentials_are_read_again_once_and_not_for_each_call(
-    source: Source, server: FakeMilvus, monkeypatch: pytest.MonkeyPatch
+    source: Source, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials, "BETWEEN_RENEWALS_S", 3600.0)  # the calls may take long here
     with source.connections() as connections, ThreadPoolExecutor(8) as pool:
         connection = connections["prod"]
         before = source.reads
-        server.secrets = set()
+        server.accept("key-of-another")
 
         def fail(number: int) -> None:
             with pytest.raises((RejectedCredentialsError, grpc.RpcError)):
@@ -583,15 +584,15 @@ def test_refused_credentials_are_read_again_once_and_not_for_each_call(
 
 
 def test_a_connection_that_is_refused_for_good_is_lost_until_it_has_new_credentials(
-    source: Source, server: FakeMilvus
+    source: Source, server: FakeServer
 ) -> None:
     with source.connections() as connections:
         ears = Ears(connections)
         connection = connections["prod"]
-        server.secrets = set()
+        server.accept("key-of-another")
         connection._managed.report_failure(connection._managed.bound)  # type: ignore[arg-type] # open
         assert ears.wait_for(events.ConnectionLost).cause == RejectedCredentialsError.cause
-        server.secrets = {"key-2"}
+        server.accept("key-2")
         source.write("key-2")
         ears.wait_for(events.ConnectionRotated)
         ears.wait_for(events.ConnectionRecovered)

@@ -15,8 +15,8 @@ from celery import Celery
 
 from tests.support import celery_queue
 from tests.support.applications import LONGEST_WAIT_S, Application, eventually, rewrite, running
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
+from zconfig.testing import FakeServer, fake_server
 
 OVER = {"SUCCESS", "FAILURE"}
 CHILDREN = 2
@@ -35,7 +35,7 @@ class Site:
 
     application: Application
     producer: Celery
-    server: FakeMilvus
+    server: FakeServer
     path: BreakableProxy
     secret: Path
 
@@ -80,8 +80,8 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (directory / "celery-queue").mkdir()
     secret = directory / "token"
     rewrite(secret, "user:first")
-    with fake_milvus() as server, breakable_proxy(server.port) as path:
-        server.secrets = {"user:first"}
+    with fake_server() as server, breakable_proxy(server.port) as path:
+        server.accept("user:first")
         environ = {"ZILLIZ_URI": f"http://{LOOPBACK}:{path.port}", "ZILLIZ_TOKEN_FILE": str(secret)}
         with worker(directory, **environ) as application:
             yield Site(application, producer(directory), server, path, secret)
@@ -96,20 +96,20 @@ def site(_site: Site) -> Site:
 
 def test_each_child_works_over_a_connection_of_its_own(site: Site) -> None:
     assert site.application.process.pid not in site.children()
-    assert len({call.peer for call in site.server.of("GetVersion")}) >= CHILDREN
+    assert len({call.peer for call in site.server.calls("GetVersion")}) >= CHILDREN
 
 
 def test_the_task_of_a_child_that_is_killed_is_done_by_another(site: Site) -> None:
     before = site.children()
-    asked = site.server.count("GetVersion")
+    asked = len(site.server.calls("GetVersion"))
     site.server.hold()
     # A child that is killed while it waits for a task holds a lock that the pool never gets back:
     # none may have ended its own by then, however late this test gets on.
     tasks = site.send(CHILDREN, timeout_s=2 * LONGEST_WAIT_S)
-    site.server.wait_for(asked + CHILDREN, "GetVersion", LONGEST_WAIT_S)
+    site.server.wait_for("GetVersion", asked + CHILDREN, LONGEST_WAIT_S)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    site.server.let_go()
+    site.server.recover()
     after = {each["worker"] for each in site.come_of(tasks)}
     assert after
     assert not after & before
@@ -119,9 +119,9 @@ def test_a_rotated_secret_fails_no_task(site: Site) -> None:
     old = site.secret.read_text()
     new = f"{old}-and-more"
     tasks = site.send(20)
-    site.server.secrets = {old, new}
+    site.server.accept(old, new)
     rewrite(site.secret, new)
-    site.server.secrets = {new}
+    site.server.accept(new)
     site.come_of(tasks + site.send(20))
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.applications import Application, eventually, rewrite, running, under_load
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy, refused
 from tests.support.servers import CREDENTIALS, RealMilvus
+from zconfig.testing import FakeServer, fake_server
 
 WORKERS = 4
 PING = "/ping/default"
@@ -62,7 +62,7 @@ class Site:
     """An application, and all that it depends on."""
 
     application: Application
-    server: FakeMilvus
+    server: FakeServer
     path: BreakableProxy
     secret: Path
 
@@ -72,8 +72,8 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("gunicorn")
     secret = directory / "token"
     rewrite(secret, "user:first")
-    with fake_milvus() as server, breakable_proxy(server.port) as path:
-        server.secrets = {"user:first"}
+    with fake_server() as server, breakable_proxy(server.port) as path:
+        server.accept("user:first")
         environ = {"ZILLIZ_URI": f"http://{LOOPBACK}:{path.port}", "ZILLIZ_TOKEN_FILE": str(secret)}
         with gunicorn(directory, **environ) as application:
             yield Site(application, server, path, secret)
@@ -92,7 +92,7 @@ def site(_site: Site) -> Site:
 def test_each_worker_answers_over_a_connection_of_its_own(site: Site) -> None:
     workers = workers_of(site.application)
     assert site.application.process.pid not in workers
-    assert len({call.peer for call in site.server.of("GetVersion")}) >= WORKERS
+    assert len({call.peer for call in site.server.calls("GetVersion")}) >= WORKERS
 
 
 def test_a_worker_that_is_killed_is_replaced_and_nobody_else_fails(site: Site) -> None:
@@ -118,9 +118,9 @@ def test_a_rotated_secret_fails_no_request(site: Site) -> None:
     old = site.secret.read_text()
     new = f"{old}-and-more"
     with under_load(site.application, PING) as load:
-        site.server.secrets = {old, new}
+        site.server.accept(old, new)
         rewrite(site.secret, new)
-        site.server.secrets = {new}
+        site.server.accept(new)
         load.wait_for_more(100)
     assert (load.failures, load.unanswered) == ([], [])
     assert len(workers_of(site.application)) == WORKERS

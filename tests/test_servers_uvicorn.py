@@ -16,9 +16,9 @@ from tests.support.applications import (
     running,
     under_load,
 )
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
 from tests.test_aio_fastapi import free_port
+from zconfig.testing import FakeServer, fake_server
 
 PING = "/health/default"
 READY = {"ready": True, "aliases": {"default": {"state": "connected", "required": True}}}
@@ -36,7 +36,7 @@ class Site:
     """An application, and all that it depends on."""
 
     application: Application
-    server: FakeMilvus
+    server: FakeServer
     path: BreakableProxy
     secret: Path
 
@@ -46,8 +46,8 @@ def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     directory = tmp_path_factory.mktemp("uvicorn")
     secret = directory / "token"
     rewrite(secret, "user:first")
-    with fake_milvus() as server, breakable_proxy(server.port) as path:
-        server.secrets = {"user:first"}
+    with fake_server() as server, breakable_proxy(server.port) as path:
+        server.accept("user:first")
         environ = {"ZILLIZ_URI": f"http://{LOOPBACK}:{path.port}", "ZILLIZ_TOKEN_FILE": str(secret)}
         with uvicorn(directory, **environ) as application:
             yield Site(application, server, path, secret)
@@ -61,21 +61,21 @@ def site(_site: Site) -> Site:
 
 
 def test_it_is_ready_when_it_has_started_and_asks_nobody_for_that(site: Site) -> None:
-    before = len(site.server.calls)
+    before = len(site.server.calls())
     for _ in range(20):
         assert site.application.ask("/ready") == (200, READY)
     assert site.application.ask("/ready", "HEAD") == (200, None)
     assert site.application.ask("/ready", "POST").status == 405
-    assert len(site.server.calls) == before
+    assert len(site.server.calls()) == before
 
 
 def test_a_rotated_secret_fails_no_request(site: Site) -> None:
     old = site.secret.read_text()
     new = f"{old}-and-more"
     with under_load(site.application, PING) as load:
-        site.server.secrets = {old, new}
+        site.server.accept(old, new)
         rewrite(site.secret, new)
-        site.server.secrets = {new}
+        site.server.accept(new)
         load.wait_for_more(100)
     assert (load.failures, load.unanswered) == ([], [])
 
@@ -94,7 +94,7 @@ def test_an_outage_is_diagnosed_and_passes_without_a_restart(site: Site) -> None
 
 
 def test_it_ends_cleanly_while_requests_come(tmp_path: Path) -> None:
-    with fake_milvus() as server, uvicorn(tmp_path, ZILLIZ_URI=server.uri) as application:
+    with fake_server() as server, uvicorn(tmp_path, ZILLIZ_URI=server.uri) as application:
         application.wait_for("/ready", 200)
         with under_load(application, PING) as load:
             code = application.stop(signal.SIGTERM)

@@ -31,8 +31,8 @@ from benchmarks.soak.verdict import (
     slope,
 )
 from benchmarks.soak.ways import blocking, end_of
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from zconfig.errors import ClosedError, RefusedError
+from zconfig.testing import FakeServer, fake_server
 
 SHORT = Plan(
     seconds=1.0,
@@ -75,18 +75,18 @@ def faults_of(**changes: object) -> list[str]:
 class Impostor:
     """A fake Milvus that stands in for a real one, as far as the short soak needs it."""
 
-    def __init__(self, fake: FakeMilvus) -> None:
+    def __init__(self, fake: FakeServer) -> None:
         self._fake = fake
         self.port = fake.port
 
     def set_password(self, _old: str | None, new: str) -> None:
-        self._fake.secrets = {f"{USER}:{new}"}
+        self._fake.accept(f"{USER}:{new}")
 
 
 @pytest.mark.stress
 def test_a_short_soak_goes_well(tmp_path: Path) -> None:
     log: list[str] = []
-    with fake_milvus() as one, fake_milvus() as other:
+    with fake_server() as one, fake_server() as other:
         record = soak(SHORT, tmp_path, {"a": Impostor(one), "b": Impostor(other)}, log.append)
     assert broken(record) == [], (tmp_path / "application.log").read_text()
     assert record.troubles.keys() == set(SHORT.kinds)

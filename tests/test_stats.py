@@ -11,38 +11,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.ears import Ears
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
 from tests.support.loops import faces
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._registry.stats import _summary
 from zconfig.errors import AutoconnectError, RefusedError, RejectedCredentialsError
+from zconfig.testing import FakeServer, fake_server
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
 @pytest.fixture
-def path(server: FakeMilvus) -> Iterator[BreakableProxy]:
+def path(server: FakeServer) -> Iterator[BreakableProxy]:
     with breakable_proxy(server.port) as proxy:
         yield proxy
 
 
-def test_an_alias_that_was_never_used_is_idle_and_nothing_is_dialed(server: FakeMilvus) -> None:
+def test_an_alias_that_was_never_used_is_idle_and_nothing_is_dialed(server: FakeServer) -> None:
     before = datetime.now(UTC)
     with registry(ZILLIZ_URI=server.uri) as connections:
         (stats,) = connections.stats().values()
         assert (stats.state, stats.required, stats.last_error) == ("idle", True, "")
         assert (stats.connects, stats.failures, stats.round_trips) == (0, {}, None)
         assert before <= stats.since <= datetime.now(UTC)
-    assert server.calls == []
+    assert server.calls() == []
 
 
-def test_what_happens_to_an_alias_is_counted(server: FakeMilvus, path: BreakableProxy) -> None:
+def test_what_happens_to_an_alias_is_counted(server: FakeServer, path: BreakableProxy) -> None:
     with registry(ZILLIZ_URI=f"http://{LOOPBACK}:{path.port}") as connections:
         ears = Ears(connections)
         connections["default"]
@@ -65,9 +65,9 @@ def test_what_happens_to_an_alias_is_counted(server: FakeMilvus, path: Breakable
 
 
 def test_failures_are_counted_by_their_cause_attempt_by_attempt(
-    server: FakeMilvus, path: BreakableProxy
+    server: FakeServer, path: BreakableProxy
 ) -> None:
-    server.secrets = {"right"}
+    server.accept("right")
     with registry(ZILLIZ_URI=f"http://{LOOPBACK}:{path.port}", ZILLIZ_TOKEN="wrong") as connections:
         with pytest.raises(RejectedCredentialsError):
             connections["default"]
@@ -79,7 +79,7 @@ def test_failures_are_counted_by_their_cause_attempt_by_attempt(
         assert failures[RefusedError.cause] >= 2
 
 
-def test_new_credentials_are_counted(server: FakeMilvus) -> None:
+def test_new_credentials_are_counted(server: FakeServer) -> None:
     file_with_token("one")
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections["default"]
@@ -93,7 +93,7 @@ def file_with_token(token: str) -> None:
         file.write(f"ZILLIZ_TOKEN={token}\n")
 
 
-def test_pings_are_measured_on_both_faces(server: FakeMilvus) -> None:
+def test_pings_are_measured_on_both_faces(server: FakeServer) -> None:
     with faces(ZILLIZ_URI=server.uri) as face:
         first = face.blocking["default"].ping()
         second = asyncio.run(face.aio.ping())
@@ -116,7 +116,7 @@ def test_a_percentile_is_a_time_that_was_measured_and_so_many_did_not_exceed(
         assert sum(each < value for each in round_trips_ms) * 100 < share * len(round_trips_ms)
 
 
-def test_what_an_event_loop_has_open_is_known(server: FakeMilvus, path: BreakableProxy) -> None:
+def test_what_an_event_loop_has_open_is_known(server: FakeServer, path: BreakableProxy) -> None:
     async def main() -> None:
         await face.aio.get()
         assert face.blocking.stats()["default"].state == "connected"
@@ -129,7 +129,7 @@ def test_what_an_event_loop_has_open_is_known(server: FakeMilvus, path: Breakabl
         asyncio.run(main())
 
 
-def test_what_an_override_hides_is_not_told(server: FakeMilvus) -> None:
+def test_what_an_override_hides_is_not_told(server: FakeServer) -> None:
     with registry(ZILLIZ_URI=server.uri) as connections:
         connections["default"]
         with connections.override({"other": {"uri": server.uri}}):

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.registries import registry
 from zconfig._channel.fork_gate import GATE
 from zconfig._connection import CHANNELS
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import AutoconnectError, ClosedError, ConflictError, ZConfigError
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def locks_of_ours() -> list[Any]:
 
 
 def test_looking_a_live_connection_up_takes_no_lock() -> None:
-    with fake_milvus() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
+    with fake_server() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
         connection = connections["prod"]
         looks: list[Callable[[], Any]] = [
             lambda: connections["prod"],
@@ -85,7 +86,7 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
 
 @pytest.mark.usefixtures("_restless")
 def test_many_threads_that_want_an_alias_in_every_way_make_one_connect() -> None:
-    with fake_milvus() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
+    with fake_server() as server, registry(ZILLIZ_PROD_URI=server.uri) as connections:
         ways: list[Callable[[], Any]] = [
             lambda: connections["prod"],
             lambda: connections.default,
@@ -101,7 +102,7 @@ def test_many_threads_that_want_an_alias_in_every_way_make_one_connect() -> None
         with ThreadPoolExecutor(64) as pool:
             found = list(pool.map(want, range(64)))
         assert {id(each) for each in found} == {id(connections["prod"])}
-    assert server.count("Connect") == 1
+    assert len(server.calls("Connect")) == 1
 
 
 # --- everything at once --------------------------------------------------------------------
@@ -114,7 +115,7 @@ class Disorder:
         servers: Where the aliases lead, by turns.
     """
 
-    def __init__(self, servers: list[FakeMilvus]) -> None:
+    def __init__(self, servers: list[FakeServer]) -> None:
         self._servers = servers
         self._environ = {f"ZILLIZ_{alias}_URI": servers[0].uri for alias in ALIASES}
         self._environ |= {f"ZILLIZ_{alias}_TOKEN": "user:first" for alias in ALIASES}
@@ -193,7 +194,7 @@ def is_expected(error: Exception) -> bool:
 @pytest.mark.stress
 @pytest.mark.usefixtures("_restless")
 def test_whatever_threads_do_at_once_every_alias_connects_afterwards(seed: int) -> None:
-    with fake_milvus() as one, fake_milvus() as other:
+    with fake_server() as one, fake_server() as other:
         disorder = Disorder([one, other])
         connections, end = disorder.connections, time.monotonic() + LONG_S
 

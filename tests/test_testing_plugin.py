@@ -16,7 +16,7 @@ import pytest
 
 import zconfig
 import zconfig.testing as plugin
-from tests.support.fake_milvus import PATIENCE_S
+from tests.support import PATIENCE_S
 from tests.support.processes import run_python
 from zconfig import events
 from zconfig._channel.pymilvus_import import import_without_side_effects
@@ -32,6 +32,7 @@ pytest_plugins = ["pytester"]
 ASKED_FOR = 'pytest_plugins = ["zconfig.testing"]\n'
 PREAMBLE = """
 import asyncio, math, os, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import grpc
 import pytest
@@ -327,19 +328,19 @@ def test_it_has(zconfig_env):
 def test_several_aliases_connect_in_parallel(run: Run) -> None:
     run("""
 def test_they_do(zconfig_env, zconfig_fake_server):
-    with fake_server() as other, fake_server(version="v1") as third:
+    with fake_server() as other, fake_server(version="v1") as third, ThreadPoolExecutor() as pool:
         zconfig_env.set(
             ZILLIZ_URI=zconfig_fake_server.uri, ZILLIZ_EU_URI=other.uri, ZILLIZ_US_URI=third.uri
         )
-        # Each answers once all have been asked.
-        barrier = threading.Barrier(3, timeout=20)
-        for server in (zconfig_fake_server, other, third):
-            answer = server._answers._by_method["Connect"]
-            def meet(call, answer=answer):
-                barrier.wait()
-                return answer(call)
-            server._answers._by_method["Connect"] = meet
-        opened = zconfig.autoconnect()
+        servers = zconfig_fake_server, other, third
+        for server in servers:
+            server.hold()
+        opening = pool.submit(zconfig.autoconnect)
+        for server in servers:
+            server.wait_for("Connect")
+        for server in servers:
+            server.recover()
+        opened = opening.result(20)
         assert sorted(opened) == ["default", "eu", "us"]
         assert opened["us"].server.version == "v1"
 """)

@@ -12,7 +12,6 @@ import pytest
 
 from tests.support import faults
 from tests.support.certificates import named
-from tests.support.fake_milvus import fake_milvus
 from tests.support.processes import run_zconfig
 from tests.support.registries import registry
 from tests.support.servers import CREDENTIALS
@@ -29,6 +28,7 @@ from zconfig.errors import (
     TLSServerError,
     UntrustedCertificateError,
 )
+from zconfig.testing import fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,7 +131,7 @@ def test_a_wrong_server_name_is_refused(server: RealMilvus, certificates: Certif
 
 def test_the_name_in_the_certificate_may_be_given(certificates: Certificates) -> None:
     pair = (certificates.other_host.key.read_bytes(), certificates.other_host.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
         uri = f"https://127.0.0.1:{server.port}"
         trust = {"ZILLIZ_PROD_URI": uri, "ZILLIZ_PROD_TLS_CA": str(certificates.ca)}
         assert outcome(trust) is HostnameMismatchError
@@ -141,7 +141,7 @@ def test_the_name_in_the_certificate_may_be_given(certificates: Certificates) ->
 def refused_over(pair: KeyPair, ca: Path, **fields: str) -> ConnectError:
     """Connect the alias `prod` to a server of a pair, with the error that comes of it."""
     content = (pair.key.read_bytes(), pair.cert.read_bytes())
-    with fake_milvus(credentials=grpc.ssl_server_credentials([content])) as server:
+    with fake_server(credentials=grpc.ssl_server_credentials([content])) as server:
         given = {"URI": f"https://127.0.0.1:{server.port}", "TLS_CA": str(ca), **fields}
         with registry(**{f"ZILLIZ_PROD_{key}": value for key, value in given.items()}) as found:
             became = found.attempt("prod", wait=0)["prod"]
@@ -341,7 +341,7 @@ def test_of_a_directory_only_what_openssl_reads_is_trusted(
         certificates.other_authority.key.read_bytes(),
         certificates.other_authority.cert.read_bytes(),
     )
-    with fake_milvus(credentials=grpc.ssl_server_credentials([pair])) as server:
+    with fake_server(credentials=grpc.ssl_server_credentials([pair])) as server:
         uri = f"https://127.0.0.1:{server.port}"
         assert outcome({"ZILLIZ_PROD_URI": uri}) is UntrustedCertificateError
 

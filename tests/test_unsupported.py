@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.fake_milvus import FakeMilvus, fake_milvus
 from tests.support.processes import run_python
+from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,8 @@ from zconfig.errors import ConfigurationError, ServerSilentError
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
         yield fake
 
 
@@ -44,7 +44,7 @@ def run(*parts: str, **environ: str) -> str:
 
 @pytest.mark.parametrize("what", ["", "thread=False", "socket=False"])
 def test_a_connect_is_refused_before_it_dials_where_grpc_was_not_told(
-    server: FakeMilvus, what: str
+    server: FakeServer, what: str
 ) -> None:
     connect = """
 try:
@@ -55,15 +55,15 @@ except ConfigurationError as error:
     said = run(PATCH.format(what=what), USE, connect, ZILLIZ_URI=server.uri)
     assert said.startswith("gevent_without_grpc ")
     assert "call grpc.experimental.gevent.init_gevent() after gevent.monkey.patch_all()" in said
-    assert server.calls == []
+    assert server.calls() == []
 
 
-def test_gevent_that_has_replaced_nothing_is_no_reason_to_refuse(server: FakeMilvus) -> None:
+def test_gevent_that_has_replaced_nothing_is_no_reason_to_refuse(server: FakeServer) -> None:
     run(USE, "connections.default.ping()", ZILLIZ_URI=server.uri)
-    assert server.count("GetVersion") == 1
+    assert len(server.calls("GetVersion")) == 1
 
 
-def test_everything_works_where_grpc_was_told(server: FakeMilvus) -> None:
+def test_everything_works_where_grpc_was_told(server: FakeServer) -> None:
     everything = """
 connection = connections.default
 stub = connection.channel.unary_unary("/milvus.proto.milvus.MilvusService/GetVersion")
@@ -76,11 +76,11 @@ connections.close()
 assert connections.autoconnect()["default"].ping() > 0
 """
     run(PATCH.format(what=""), TELL, USE, everything, ZILLIZ_URI=server.uri)
-    assert server.count("GetVersion") == 16
-    assert server.count("Connect") == 2
+    assert len(server.calls("GetVersion")) == 16
+    assert len(server.calls("Connect")) == 2
 
 
-def test_a_call_that_waits_does_not_stop_the_other_greenlets(server: FakeMilvus) -> None:
+def test_a_call_that_waits_does_not_stop_the_other_greenlets(server: FakeServer) -> None:
     server.hold()
     wait = """
 ticks = []
@@ -129,9 +129,9 @@ for connect in (
 """
 
 
-def test_a_sub_interpreter_is_refused_and_does_not_hang(server: FakeMilvus) -> None:
+def test_a_sub_interpreter_is_refused_and_does_not_hang(server: FakeServer) -> None:
     said = run(IN_A_SUB_INTERPRETER, ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri).splitlines()
     assert len(said) == 4
     assert all(each.startswith("sub_interpreter ") for each in said)
     assert all(each.endswith("under mod_wsgi set WSGIApplicationGroup %{GLOBAL}") for each in said)
-    assert server.calls == []
+    assert server.calls() == []

@@ -19,8 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 
-from tests.support import faults
-from tests.support.fake_milvus import PATIENCE_S, VERSION, fake_milvus
+from tests.support import PATIENCE_S, faults
 from tests.support.faults import LOOPBACK
 from zconfig._channel import multicallables
 from zconfig._channel.bound_channel import BoundChannel, Metadata
@@ -38,6 +37,8 @@ from zconfig._endpoint import parse_uri
 from zconfig._redaction import Secret
 from zconfig._spec import ConnectionSpec, TLSFiles
 from zconfig.errors import ClosedError
+from zconfig.testing import fake_server
+from zconfig.testing.fake_server import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -692,11 +693,11 @@ def test_it_can_be_intercepted(address: str, call: Caller) -> None:
 
 
 def test_pymilvus_generated_stub_works_on_it() -> None:
-    with fake_milvus() as server, viewed(f"{LOOPBACK}:{server.port}") as view:
+    with fake_server() as server, viewed(f"{LOOPBACK}:{server.port}") as view:
         stub = milvus_pb2_grpc.MilvusServiceStub(view)
         reply = stub.GetVersion(milvus_pb2.GetVersionRequest(), timeout=PATIENCE_S)
         assert reply.version == VERSION
-        assert server.calls[0].metadata["authorization"] == "own"
+        assert server.calls()[0].token == "own"
 
 
 # --- the channels underneath ---------------------------------------------------------------

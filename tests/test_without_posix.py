@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_milvus import PATIENCE_S, FakeMilvus, fake_milvus
+from tests.support import PATIENCE_S
 from tests.support.processes import REPOSITORY, run_python
+from zconfig.testing import FakeServer, fake_server
 
 # The standard library's own modules are imported before, for they ask which system they are on.
 WITHOUT_POSIX = """
@@ -39,14 +40,14 @@ for name in ("fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"):
 
 
 @pytest.fixture
-def server() -> Iterator[FakeMilvus]:
-    with fake_milvus() as fake:
-        fake.secrets = {"root:Milvus"}
+def server() -> Iterator[FakeServer]:
+    with fake_server() as fake:
+        fake.accept("root:Milvus")
         yield fake
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, server: FakeMilvus) -> Path:
+def project(tmp_path: Path, server: FakeServer) -> Path:
     """The working directory, with a `.env` that anybody may write, as modes say on Windows."""
     dotenv = tmp_path / ".env"
     dotenv.write_text(f"ZILLIZ_URI={server.uri}\nZILLIZ_TOKEN=root:Milvus\n", encoding="utf-8")
@@ -123,8 +124,8 @@ for alias in ("default", "local"):
     assert run(code, **environ) == ["RefusedError False", "HostUnreachableError True"]
 
 
-def test_credentials_are_rotated_by_a_file(project: Path, server: FakeMilvus) -> None:
-    server.secrets = {"key-1", "key-2"}
+def test_credentials_are_rotated_by_a_file(project: Path, server: FakeServer) -> None:
+    server.accept("key-1", "key-2")
     (project / "token").write_text("key-1", encoding="utf-8")
     code = """
 import pathlib, threading, zconfig
@@ -201,10 +202,10 @@ def test_a_program_that_is_not_there_is_reported() -> None:
     assert (code, stderr) == (127, "zconfig: no-such-program: command not found\n")
 
 
-def test_a_command_that_hangs_is_ended_by_a_signal(server: FakeMilvus) -> None:
+def test_a_command_that_hangs_is_ended_by_a_signal(server: FakeServer) -> None:
     server.hold()
     process = start("check", "--timeout", "60")
-    server.wait_for(1)
+    server.wait_for("Connect")
     process.send_signal(signal.SIGINT)
     code, _, stderr = ended(process)
     assert (code, stderr) == (130, "zconfig: interrupted\n")

@@ -15,14 +15,13 @@ import grpc
 import pytest
 
 from tests.support.applications import eventually
-from tests.support.fake_milvus import FakeMilvus
-from tests.support.faults import grpc_server
 from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.aio import AsyncConnections
 from zconfig.errors import ClosedError
 from zconfig.interop.pymilvus import async_client_of, client_of
+from zconfig.testing import FakeServer, fake_server
 
 with import_without_side_effects():
     import pymilvus
@@ -33,29 +32,6 @@ HANDLERS = ("GrpcHandler", "AsyncGrpcHandler")
 NAMED_BY_USERS = bool(find_spec("pymilvus.milvus_client._utils")) and not find_spec(
     "pymilvus.client.connection_manager"
 )
-
-
-class Server(FakeMilvus):
-    """A fake Milvus that knows one method more.
-
-    Attributes:
-        failures: How many of its calls fail from now on.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.secrets = {TOKEN}
-        self.failures = 0
-
-    def methods(self) -> dict[str, Any]:
-        return {**super().methods(), "ReleaseCollection": self._release_collection}
-
-    def _release_collection(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        self._receive("ReleaseCollection", context)
-        if self.failures:
-            self.failures -= 1
-            context.abort(grpc.StatusCode.UNAVAILABLE, "not just now")
-        return b""
 
 
 class Face(Protocol):
@@ -133,14 +109,15 @@ FACES = [blocking, on_a_loop] if hasattr(pymilvus, "AsyncMilvusClient") else [bl
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    fake = Server()
-    with grpc_server(fake.methods()) as fake.port:
-        yield fake
+def server() -> Iterator[FakeServer]:
+    with fake_server() as server:
+        server.accept(TOKEN)
+        server.answer("ReleaseCollection", b"")
+        yield server
 
 
 @pytest.fixture
-def environ(server: Server) -> dict[str, str]:
+def environ(server: FakeServer) -> dict[str, str]:
     """What is in the environment, also after a reload."""
     return {"ZILLIZ_PROD_URI": server.uri, "ZILLIZ_PROD_TOKEN": TOKEN}
 
@@ -262,11 +239,11 @@ def test_a_client_that_somebody_has_says_that_its_connection_is_closed(
 
 
 def test_a_connection_that_a_reload_changed_keeps_its_client(
-    face: Face, environ: dict[str, str], server: Server
+    face: Face, environ: dict[str, str], server: FakeServer
 ) -> None:
     client = face.client()
     face.call(client)
-    server.secrets = {"root:Second-2"}
+    server.accept("root:Second-2")
     environ |= {"ZILLIZ_PROD_TOKEN": "root:Second-2", "ZILLIZ_PROD_POOL_SIZE": "2"}
     face.connections.reload()
     gc.collect()
@@ -287,18 +264,17 @@ def test_first_calls_side_by_side_leave_nothing(face: Face, remains: Remains) ->
 
 
 def test_a_client_stays_on_its_channel_when_the_server_is_unavailable(
-    face: Face, server: Server
+    face: Face, server: FakeServer
 ) -> None:
     client = face.client()
     face.call(client)
     before = server.peers()
-    server.failures = 2
-    with suppress(pymilvus.MilvusException, grpc.RpcError):  # not every version tries again
+    failing = server.fail(grpc.StatusCode.UNAVAILABLE, times=2, method="ReleaseCollection")
+    with failing, suppress(pymilvus.MilvusException, grpc.RpcError):  # some versions try again
         face.call(client)
-    server.failures = 0
     face.call(client)
     assert server.peers() == before
-    assert server.of("ReleaseCollection")[-1].metadata["authorization"]
+    assert server.calls("ReleaseCollection")[-1].token == TOKEN
 
 
 if NAMED_BY_USERS:

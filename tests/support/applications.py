@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.fake_milvus import PATIENCE_S
+from tests.support import PATIENCE_S
 from tests.support.faults import LOOPBACK
 from tests.support.processes import REPOSITORY
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from tests.support.fake_milvus import PATIENCE_S
+from tests.support import PATIENCE_S
 from zconfig import events
 from zconfig._registry import Connections
 

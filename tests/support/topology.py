@@ -12,15 +12,30 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import parse_headers
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import grpc
 
 from tests.support.certificates import Certificates, KeyPair
 from tests.support.faults import CHUNK, LOOPBACK, Listener, forward, listening, over_tls, swallow
+from zconfig._channel.messages import ResponseStatus, VersionReply
 
 if TYPE_CHECKING:
     from tests.support.faults import Handler
+    from zconfig.testing import FakeServer
 
 READ_ONLY, PRIMARY = 1, 3
+
+DEMOTED = "code: STREAMING_CODE_REPLICATE_VIOLATION, cause: not the primary cluster"
+
+
+def demote(server: FakeServer, says: Literal["reply", "error"]) -> None:
+    """Have a server say by the reply or as the error of GetVersion that it is no primary."""
+    if says == "error":
+        server.fail(grpc.StatusCode.UNKNOWN, DEMOTED, method="GetVersion")
+    else:
+        reply = VersionReply(status=ResponseStatus(code=2, reason=DEMOTED))
+        server.answer("GetVersion", reply.encode())
 
 
 # --- answers -------------------------------------------------------------------------------

@@ -1,16 +1,17 @@
-"""What goes wrong with calls to a fake server, on demand."""
+"""A gRPC server on loopback that takes calls for Milvus, and fails on demand."""
 
 from __future__ import annotations
 
 import base64
+import itertools
+import math
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import grpc
 
@@ -30,11 +31,13 @@ from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig.testing.recorder import PATIENCE_S, wait_until
 from zconfig.testing.tcp_proxy import HOST, Relay, relay
 
-Act = Callable[["Fault", Any], None]
-"""Does to a call what a fault does: given the fault, and the call's `grpc.ServicerContext`."""
+VERSION = "2.6.0"
+
+Act = Callable[["Fault", grpc.ServicerContext], None]
+"""Does to a call, as gRPC's server has it, what a fault does."""
 
 
-class Fault:
+class Fault(AbstractContextManager["Fault"]):
     """Something that goes wrong with calls, until it has happened often enough, or is ended.
 
     As a context manager it is ended with the block.
@@ -69,17 +72,20 @@ class Fault:
             self._is_over = True
             self._changed.notify_all()
 
-    def strike(self, method: str, context: Any) -> None:
+    def strike(self, method: str, context: grpc.ServicerContext) -> None:
         """Do to a call what it does, if this call is one of those.
 
         Args:
             method: The call's method.
             context: The call, as gRPC's server has it.
         """
-        if self._strikes(method):
-            self._act(self, context)
+        with self._changed:
+            if self._is_over or self._method not in {None, method} or self._hits == self._times:
+                return
+            self._hits += 1
+        self._act(self, context)
 
-    def hold(self, context: Any, seconds: float) -> None:
+    def hold(self, context: grpc.ServicerContext, seconds: float) -> None:
         """Wait for some seconds, for the fault's end, or until nobody waits for the call."""
         with self._changed:
             if context.add_callback(self._notify):
@@ -88,28 +94,11 @@ class Fault:
                     min(seconds, threading.TIMEOUT_MAX),
                 )
 
-    def _strikes(self, method: str) -> bool:
-        with self._changed:
-            if self._is_over or self._method not in {None, method}:
-                return False
-            if self._hits == self._times:
-                return False
-            self._hits += 1
-            return True
-
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
 
 
@@ -128,31 +117,35 @@ class Call:
         request: The encoded message.
         token: The credentials, an API key or `user:password`; `None` if none came along. It equals
             their text, and shows it only to those who call its `reveal()`.
+        peer: The client's end of the TCP connection that it came over, e.g.
+            `ipv4:127.0.0.1:50123`.
     """
 
     method: str
     metadata: Mapping[str, str | bytes]
     request: bytes = field(repr=False)
     token: Secret | None
+    peer: str
 
 
-def call_of(method: str, metadata: Any, request: bytes) -> Call:
+def call_of(method: str, metadata: Any, request: bytes, peer: str) -> Call:
     """Return a call as it is remembered.
 
     Args:
         method: The method's full name.
         metadata: Pairs of keys and values, as gRPC has them.
         request: The encoded message.
+        peer: The client's end of the connection.
 
     Example:
-        >>> call = call_of(SERVICE + "Search", [("authorization", "cm9vdDpNaWx2dXM=")], b"")
+        >>> call = call_of(SERVICE + "Search", [("authorization", "cm9vdDpNaWx2dXM=")], b"", "")
         >>> call.method, call.metadata["authorization"], call.token, call.token == "root:Milvus"
         ('Search', '********', <hidden>, True)
     """
     raw = dict(metadata)
     shown = {key: MASK if key == AUTHORIZATION else value for key, value in raw.items()}
     token = _decoded(raw[AUTHORIZATION]) if raw.get(AUTHORIZATION) else None
-    return Call(short_name(method), shown, request, token)
+    return Call(short_name(method), shown, request, token, peer)
 
 
 def short_name(method: str) -> str:
@@ -179,61 +172,13 @@ Reply = bytes | ProtobufMessage | Callable[[Any], bytes | ProtobufMessage]
 """An answer: bytes, a message, or what makes one of these of the request."""
 
 
-class Answers:
-    """The answers of a server, by method.
-
-    Args:
-        version: What it calls itself.
-        databases: Which ones it has; `None` for any that is asked for.
-    """
-
-    def __init__(self, version: str, databases: Collection[str] | None = None) -> None:
-        listed = tuple(databases or (DEFAULT_DATABASE,))
-        server = ServerInfo(build_tags=version, deploy_mode="STANDALONE")
-        known: dict[str, Callable[[Call], bytes]] = {
-            messages.CONNECT: partial(_connect, server, databases),
-            messages.GET_VERSION: lambda _: VersionReply(version=version).encode(),
-            messages.CHECK_HEALTH: lambda _: HealthReply(is_healthy=True).encode(),
-            messages.LIST_DATABASES: lambda _: DatabasesReply(names=listed).encode(),
-        }
-        self._by_method = {short_name(method): answer for method, answer in known.items()}
-
-    def register(self, method: str, reply: Reply, decode: Callable[[bytes], Any] = bytes) -> None:
-        """Take the answer to a method.
-
-        Args:
-            method: Its name, or its full one.
-            reply: The answer.
-            decode: Makes of an encoded request what a function is given.
-        """
-
-        def answer(call: Call) -> bytes:
-            made = reply(decode(call.request)) if callable(reply) else reply
-            return made if isinstance(made, bytes) else made.SerializeToString()
-
-        self._by_method[short_name(method)] = answer
-
-    def reply(self, call: Call) -> bytes | None:
-        """Return the answer to a call, encoded; `None` where there is none."""
-        answer = self._by_method.get(call.method)
-        return answer(call) if answer else None
-
-
-def _connect(server: ServerInfo, databases: Collection[str] | None, call: Call) -> bytes:
-    wanted = str(call.metadata.get("dbname") or DEFAULT_DATABASE)
-    if databases is None or wanted in databases:
-        return ConnectReply(server_info=server, identifier=1).encode()
-    reason = f"database not found[database={wanted}]"
-    return ConnectReply(ResponseStatus(code=DATABASE_NOT_FOUND, reason=reason)).encode()
-
-
-_REFUSED = "auth check failure, please check api key is correct"
-
-
 class Decodes(Protocol):
     """A class of protobuf messages."""
 
     FromString: Callable[[bytes], Any]
+
+
+_REFUSED = "auth check failure, please check api key is correct"
 
 
 class FakeServer:
@@ -242,19 +187,35 @@ class FakeServer:
     It answers what zconfig asks by itself: Connect, GetVersion, CheckHealth and ListDatabases. What
     else your code calls, give it an answer for.
 
-    Args:
+    Attributes:
         uri: Where clients connect to.
+        databases: Which ones it has; `None` for any that is asked for. It may be changed.
+
+    Args:
+        uri: As above.
         door: The port that they connect to.
-        answers: What it answers.
+        version: What it calls itself.
+        databases: As above.
     """
 
-    def __init__(self, uri: str, door: Relay, answers: Answers) -> None:
+    def __init__(
+        self, uri: str, door: Relay, version: str, databases: Collection[str] | None
+    ) -> None:
         self.uri = uri
+        self.databases = databases
         self._door = door
-        self._answers = answers
+        self._version = version
+        self._sessions = itertools.count(1)
+        self._answers: dict[str, Callable[[Call], bytes]] = {
+            short_name(messages.CONNECT): self._connect,
+            short_name(messages.GET_VERSION): lambda _: VersionReply(version=version).encode(),
+            short_name(messages.CHECK_HEALTH): lambda _: HealthReply(is_healthy=True).encode(),
+            short_name(messages.LIST_DATABASES): self._list_databases,
+        }
         self._tokens: frozenset[str] | None = None
         self._faults: tuple[Fault, ...] = ()
         self._calls: list[Call] = []
+        self._unanswered = 0
         self._changed = threading.Condition()
 
     @property
@@ -284,7 +245,13 @@ class FakeServer:
             ...     server.answer("Insert", insert, takes=milvus_pb2.InsertRequest)
             ... # doctest: +SKIP
         """
-        self._answers.register(method, reply, takes.FromString if takes else bytes)
+        decode: Callable[[bytes], Any] = takes.FromString if takes else bytes
+
+        def answer(call: Call) -> bytes:
+            made = reply(decode(call.request)) if callable(reply) else reply
+            return made if isinstance(made, bytes) else made.SerializeToString()
+
+        self._answers[short_name(method)] = answer
 
     def accept(self, *tokens: str) -> None:
         """Let in only who has one of these credentials, from the next call on.
@@ -336,11 +303,22 @@ class FakeServer:
         """Answer calls late. The end of the fault answers those that wait.
 
         Args:
-            seconds: How late; `math.inf` for not at all.
+            seconds: How late.
             times: As for `fail`.
             method: As for `fail`.
         """
         return self._add(lambda fault, context: fault.hold(context, seconds), times, method)
+
+    def hold(self, *, times: int | None = None, method: str | None = None) -> Fault:
+        """Answer no calls until the end of the fault, or `recover`; the arguments are `fail`'s.
+
+        Example:
+            >>> with fake_server() as server, server.hold(method="Search"):
+            ...     searching = pool.submit(search)
+            ...     server.wait_for("Search")  # it has arrived, and waits for its answer
+            ... # doctest: +SKIP
+        """
+        return self.delay(math.inf, times=times, method=method)
 
     def hang_up(self, *, times: int | None = None, method: str | None = None) -> Fault:
         """Close the connection that a call comes over, instead of answering it.
@@ -351,7 +329,7 @@ class FakeServer:
         return self._add(self._cut, times, method)
 
     def recover(self) -> None:
-        """End every fault."""
+        """End every fault, and answer the calls that wait."""
         faults, self._faults = self._faults, ()
         for fault in faults:
             fault.end()
@@ -398,32 +376,68 @@ class FakeServer:
             raise AssertionError(f"{what} arrived within {timeout:g} s")
         return arrived
 
+    def wait_until_idle(self, timeout: float = PATIENCE_S) -> None:
+        """Wait until no call waits for its answer: each got one, or its client gave it up.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Raises:
+            AssertionError: Calls wait still.
+        """
+        if not wait_until(self._changed, lambda: self._unanswered == 0, timeout):
+            raise AssertionError(f"{self._unanswered} calls wait still after {timeout:g} s")
+
+    def peers(self) -> set[str]:
+        """Return the TCP connections that calls came over so far, by their clients' ends."""
+        return {call.peer for call in self.calls()}
+
     # ----------------------------------------------------------------------------------------
 
-    def take(self, method: str, request: bytes, context: Any) -> bytes:
+    def take(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Answer a call, as gRPC's server hands it over; a fault ends it by an exception."""
-        call = call_of(method, context.invocation_metadata(), request)
+        peer = self._door.client(context.peer())
+        call = call_of(method, context.invocation_metadata(), request, peer)
         with self._changed:
             self._calls.append(call)
+            self._unanswered += 1
             self._changed.notify_all()
+        try:
+            return self._reply(call, context)
+        finally:
+            with self._changed:
+                self._unanswered -= 1
+                self._changed.notify_all()
+
+    def _reply(self, call: Call, context: grpc.ServicerContext) -> bytes:
         for fault in self._faults:
             fault.strike(call.method, context)
         if self._tokens is not None and call.token not in self._tokens:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
-        reply = self._answers.reply(call)
-        if reply is None:
+        answer = self._answers.get(call.method)
+        if answer is None:
             advice = f"the fake server knows no answer: give it one by answer({call.method!r}, ...)"
             context.abort(grpc.StatusCode.UNIMPLEMENTED, advice)
-        return reply or b""
+        return answer(call)
+
+    def _connect(self, call: Call) -> bytes:
+        wanted = str(call.metadata.get("dbname") or DEFAULT_DATABASE)
+        if self.databases is None or wanted in self.databases:
+            server = ServerInfo(build_tags=self._version, deploy_mode="STANDALONE")
+            return ConnectReply(server_info=server, identifier=next(self._sessions)).encode()
+        reason = f"database not found[database={wanted}]"
+        return ConnectReply(ResponseStatus(code=DATABASE_NOT_FOUND, reason=reason)).encode()
+
+    def _list_databases(self, _: Call) -> bytes:
+        return DatabasesReply(names=tuple(self.databases or (DEFAULT_DATABASE,))).encode()
 
     def _add(self, act: Act, times: int | None, method: str | None) -> Fault:
         fault = Fault(act, times, method and short_name(method))
         self._faults = (*self._faults, fault)
         return fault
 
-    def _cut(self, _: Fault, context: Any) -> None:
-        _, _, port = context.peer().rpartition(":")
-        self._door.cut(int(port))
+    def _cut(self, _: Fault, context: grpc.ServicerContext) -> None:
+        self._door.cut(context.peer())
         context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was closed")
 
 
@@ -444,7 +458,7 @@ class _EveryMethod(grpc.GenericRpcHandler):
 @contextmanager
 def fake_server(
     *,
-    version: str = "2.6.0",
+    version: str = VERSION,
     databases: Collection[str] | None = None,
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[FakeServer]:
@@ -464,7 +478,7 @@ def fake_server(
     """
     with relay() as door:
         uri = f"https://localhost:{door.port}" if credentials else f"http://{HOST}:{door.port}"
-        server = FakeServer(uri, door, Answers(version, databases))
+        server = FakeServer(uri, door, version, databases)
         with _listening(_EveryMethod(server), credentials) as door.upstream:
             try:
                 server.start()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
 
 HOST = "127.0.0.1"
 
@@ -23,6 +22,7 @@ class Relay:
 
     Attributes:
         port: Where it listens.
+        is_up: Whether connections are accepted.
         upstream: The port that everything is carried to; to be set before the start.
 
     Args:
@@ -31,95 +31,86 @@ class Relay:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.upstream = 0
+        self.is_up = False
         self._loop = loop
         self._socket = _bound(0)
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
-        self._callers: dict[int, asyncio.WriteTransport] = {}
+        self._serving: dict[asyncio.Task[None], socket.socket] = {}
+        self._clients: dict[str, tuple[socket.socket, str]] = {}
         self.port: int = self._socket.getsockname()[1]
-
-    @property
-    def is_up(self) -> bool:
-        """Whether connections are accepted."""
-        return self._server is not None
 
     def start(self) -> None:
         """Accept connections."""
-        self._do(self._start())
+        if not self.is_up:
+            self._socket.listen()
+            self._loop.call_soon_threadsafe(self._loop.add_reader, self._socket, self._accept)
+            self.is_up = True
 
     def stop(self) -> None:
         """Break what is open, and refuse connections."""
-        self._do(self._stop())
+        if self.is_up:
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
+            self.is_up = False
 
-    def cut(self, port: int) -> None:
-        """Break one connection.
+    def cut(self, peer: str) -> None:
+        """Break one connection, given by our end of it as gRPC's server names that."""
+        self._loop.call_soon_threadsafe(_shut, self._clients[peer][0])
 
-        Args:
-            port: Where its bytes come from, as gRPC's server sees it.
-        """
-        self._do(self._cut(port))
+    def client(self, peer: str) -> str:
+        """Return the client's end of a connection, given by ours, both as gRPC names them."""
+        return self._clients[peer][1]
 
     def close(self) -> None:
         """Stop, and give the port back."""
         self.stop()
         self._socket.close()
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    async def _start(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, sock=self._socket)
+    def _accept(self) -> None:
+        with suppress(OSError):  # it may have gone again
+            client, address = self._socket.accept()
+            task = self._loop.create_task(self._serve(client, _name(address)))
+            self._serving[task] = client
+            task.add_done_callback(self._serving.pop)
 
     async def _stop(self) -> None:
-        if self._server is None:
-            return
-        self._server.close()
-        self._server = None
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
         self._socket = _bound(self.port)
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        for client in self._serving.values():
+            _shut(client)
+        await asyncio.gather(*self._serving)
 
-    async def _cut(self, port: int) -> None:
-        if transport := self._callers.get(port):
-            transport.abort()
+    async def _serve(self, client: socket.socket, name: str) -> None:
+        with suppress(OSError), client, socket.socket() as upstream:
+            for each in (client, upstream):
+                each.setblocking(False)
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.sock_connect(upstream, (HOST, self.upstream))
+            self._clients[_name(upstream.getsockname())] = client, name
+            await asyncio.gather(self._pump(client, upstream), self._pump(upstream, client))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
-        try:
-            # A stop cancels this; asyncio of Python 3.11 complains of a task that ends by that.
-            with suppress(OSError, asyncio.CancelledError):
-                await self._carry(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_connection(HOST, self.upstream)
-        port = forth.get_extra_info("sockname")[1]
-        self._callers[port] = writer.transport
-        try:
-            await asyncio.gather(_pump(reader, forth), _pump(back, writer))
-        finally:
-            del self._callers[port]
-            forth.transport.abort()
+    async def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        """Carry bytes one way; HTTP/2 knows no connection that is closed one way only."""
+        with suppress(OSError):
+            while chunk := await self._loop.sock_recv(source, _CHUNK):
+                await self._loop.sock_sendall(sink, chunk)
+        _shut(source)
+        _shut(sink)
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Carry bytes one way; HTTP/2 knows no connection that is closed one way only."""
+def _shut(sock: socket.socket) -> None:
     with suppress(OSError):
-        while chunk := await source.read(_CHUNK):
-            sink.write(chunk)
-            await sink.drain()
-    sink.close()
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def _name(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"ipv4:{host}:{port}"
 
 
 def _bound(port: int) -> socket.socket:
     """Return a socket on a port; while nobody listens on it, connections are refused."""
     sock = socket.socket()
+    sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((HOST, port))
     return sock
@@ -128,7 +119,7 @@ def _bound(port: int) -> socket.socket:
 @contextmanager
 def relay() -> Iterator[Relay]:
     """Have a port of one's own, that leads to another one."""
-    loop = asyncio.new_event_loop()
+    loop = asyncio.SelectorEventLoop()  # the other one of Windows has no `add_reader`
     thread = threading.Thread(target=loop.run_forever, name="zconfig-fake-server", daemon=True)
     thread.start()
     try:
