@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +49,22 @@ def save(picture: Any, path: Path) -> None:
 
 
 def bars(line: Line) -> Any:
-    """Draw the medians of a line, with the middle half of the samples, and its goals."""
+    """Draw what counts of a line, with the middle half of the samples, and its goals."""
     programs = list(line.samples)
     picture, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(programs) + 0.25 * len(line.goals)))
-    medians = [statistics.median(line.samples[program]) for program in programs]
+    typical = [line.typical(program) for program in programs]
     reach = [middle_half(line.samples[program]) for program in programs]
-    low = [median - each[0] for median, each in zip(medians, reach, strict=True)]
-    high = [each[1] - median for median, each in zip(medians, reach, strict=True)]
+    low = [max(value - each[0], 0) for value, each in zip(typical, reach, strict=True)]
+    high = [each[1] - value for value, each in zip(typical, reach, strict=True)]
     axes.barh(
         programs,
-        medians,
+        typical,
         xerr=[low, high],
         color=[colour(program, at) for at, program in enumerate(programs)],
         error_kw={"capsize": 3, "elinewidth": 1, "ecolor": "#333333"},
     )
-    for at, (median, each) in enumerate(zip(medians, reach, strict=True)):
-        axes.annotate(
-            number(median), (each[1], at), (6, 0), textcoords="offset points", va="center"
-        )
+    for at, (value, each) in enumerate(zip(typical, reach, strict=True)):
+        axes.annotate(number(value), (each[1], at), (6, 0), textcoords="offset points", va="center")
     for goal in line.goals:
         mark(axes, line, goal, programs.index(goal.program))
     axes.invert_yaxis()
@@ -91,7 +88,7 @@ def mark(axes: Any, line: Line, goal: Goal, at: int) -> None:
 
 def bounds(line: Line, goal: Goal) -> list[float]:
     """Return between which values, in the line's unit, a goal wants the median to be."""
-    base = statistics.median(line.samples[goal.against])
+    base = line.typical(goal.against)
     return [bound * base for bound in (goal.at_most, goal.at_least) if bound is not None]
 
 

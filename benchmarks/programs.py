@@ -9,9 +9,10 @@ import base64
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.lines import Lab
 from zconfig import __version__
@@ -34,7 +35,10 @@ for _ in sys.stdin:
 
 NOTHING = ""
 IMPORT = "import zconfig\n"
-IMPORT_FLOOR = "import pydantic_settings, structlog\n"
+IMPORT_FLOORS = {
+    "floor": "import pydantic_settings\n",
+    "floor with structlog": "import pydantic_settings, structlog\n",
+}
 
 _CALL = f"""
 def call(channel):
@@ -53,21 +57,33 @@ import os
 from pymilvus import connections
 connections.connect(uri=os.environ["ZILLIZ_URI"], token=os.environ["ZILLIZ_TOKEN"])
 """,
-    "floor": f"""
+    **{
+        name: f"""
 import os
-import grpc, pydantic_settings, structlog
+import grpc, {modules}
 {_CALL}
 channel = grpc.insecure_channel(os.environ["TARGET"])
 call(channel)
-""",
+"""
+        for name, modules in (
+            ("floor", "pydantic_settings"),
+            ("floor with structlog", "pydantic_settings, structlog"),
+        )
+    },
 }
 """From nothing to a connected alias."""
 
+COMMANDS = {
+    "zconfig check": ("-m", "zconfig", "check"),
+    "zconfig --help": ("-m", "zconfig", "--help"),
+}
+"""What Python is told to run the command."""
+
 STEPS = {
-    "import pydantic_settings, structlog": "import pydantic_settings, structlog\n",
+    "import pydantic_settings": "import pydantic_settings\n",
     "import grpc": "import grpc\n",
     "import zconfig": "import zconfig\n",
-    "import zconfig.connection": "import zconfig.connection\n",
+    "import zconfig._connection": "import zconfig._connection\n",
     "zconfig.autoconnect()": "zconfig.autoconnect()\n",
 }
 """The first of these, step by step."""
@@ -133,20 +149,44 @@ def stored(lab: Lab, name: str, source: str) -> Path:
     return path
 
 
-def time_to_end(
-    lab: Lab, name: str, source: str, environ: Mapping[str, str]
-) -> Callable[[], float]:
-    """Return what runs a program, and returns the milliseconds from its start to its last line."""
-    path = stored(lab, name, source + _NOW)
+class Usage(NamedTuple):
+    """What a process took, from its start.
 
-    def run() -> float:
-        began = time.monotonic()
-        done = subprocess.run(  # noqa: S603 - a program of ours
-            [lab.python, path], env=environ, cwd=lab.directory, stdout=subprocess.PIPE, check=True
-        )
-        return (float(done.stdout) - began) * 1e3
+    Args:
+        wall_ms: Until its last line, or its end.
+        cpu_ms: Of the processor, in all its threads.
+    """
 
-    return run
+    wall_ms: float
+    cpu_ms: float
+
+
+def run_program(lab: Lab, name: str, source: str, environ: Mapping[str, str]) -> Usage:
+    """Run a program, and return what it took until its last line."""
+    return _run(lab, (str(stored(lab, name, source + _NOW)),), environ, says_when=True)
+
+
+def run_command(lab: Lab, arguments: Sequence[str], environ: Mapping[str, str]) -> Usage:
+    """Run Python with arguments, and return what it took until its end."""
+    return _run(lab, arguments, environ, says_when=False)
+
+
+def _run(
+    lab: Lab, arguments: Sequence[str], environ: Mapping[str, str], *, says_when: bool
+) -> Usage:
+    began = time.monotonic()
+    process = subprocess.Popen(  # noqa: S603 - a program of ours
+        [lab.python, *arguments], env=environ, cwd=lab.directory, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout  # noqa: S101 - it is a pipe
+    with process.stdout:
+        told = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args, told)
+    ended = float(told) if says_when else time.monotonic()
+    return Usage((ended - began) * 1e3, (used.ru_utime + used.ru_stime) * 1e3)
 
 
 @contextmanager

@@ -30,8 +30,8 @@ times differ.
 {surroundings}
 
 The **floor** does the least that there is to do, by hand; a line's note says what. A result is the
-ratio of two medians. Beside a median stands between which values the middle half of the samples
-is.
+ratio of two medians, or of the two least samples where the line says so. Beside it stands between
+which values the middle half of the samples is.
 
 {goals_head}
 {goals}
@@ -172,14 +172,14 @@ def section(measured: Line | Curves) -> str:
 def of_line(line: Line) -> str:
     """Return the medians of a line's programs, and how they spread."""
     first = next(iter(line.samples))
-    base = statistics.median(line.samples[first])
+    base = line.typical(first)
     rows = []
     for program, samples in line.samples.items():
-        median = statistics.median(samples)
+        typical = line.typical(program)
         low, high = middle_half(samples)
         spread = f"{figure(low)}-{figure(high)}"
-        rows.append((program, figure(median), spread, f"{median / base:.2f}", len(samples)))
-    names = ("", f"median, {line.unit}", "middle half", f"to {first}", "samples")
+        rows.append((program, figure(typical), spread, f"{typical / base:.2f}", len(samples)))
+    names = ("", f"{line.statistic}, {line.unit}", "middle half", f"to {first}", "samples")
     return table(names, rows)
 
 
@@ -220,10 +220,8 @@ def figure(value: float) -> str:
 def summary(measured: Line | Curves) -> str:
     """Return what is shown while more is measured."""
     goals = [f"    {goal_row(measured, goal)}" for goal in measured.goals]
-    medians = (
-        f"{name} {figure(statistics.median(values))}" for name, values in measured.samples.items()
-    )
-    return "\n".join([f"{measured.name}: {', '.join(medians)}", *goals])
+    typical = (f"{name} {figure(measured.typical(name))}" for name in measured.samples)
+    return "\n".join([f"{measured.name}: {', '.join(typical)}", *goals])
 
 
 def table(names: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
