@@ -16,8 +16,9 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from tests.support.processes import run as run_program
+from tests.support.processes import run_python
 from zconfig import __version__
-from zconfig._cli.app import zconfig
+from zconfig._cli.app import COMMANDS, zconfig
 from zconfig._log import configure_logging
 from zconfig.testing import fake_server
 
@@ -124,7 +125,7 @@ def test_init_can_be_quiet(tmp_path: Path) -> None:
 # --- help ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", zconfig.commands)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_has_examples_that_stand_a_line_each(command: str) -> None:
     help_ = run(command, "--help").stdout
     assert "\\b" not in help_
@@ -134,14 +135,36 @@ def test_the_help_of_a_command_has_examples_that_stand_a_line_each(command: str)
         assert "\n    8  database missing\n" in help_
 
 
-@pytest.mark.parametrize("command", zconfig.commands)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_in_the_help_are_understood(command: str) -> None:
     lines = run(command, "--help").stdout.partition("Example")[2].splitlines()
     examples = [line.split() for line in lines if line.strip().startswith("zconfig ")]
     assert examples
     for _, name, *words in examples:
         own = itertools.takewhile(lambda word: word not in {">", "&&"}, words)
-        zconfig.commands[name].make_context(name, [*own], parent=click.Context(zconfig))
+        context = click.Context(zconfig)
+        command_ = zconfig.get_command(context, name)
+        assert command_
+        command_.make_context(name, [*own], parent=context)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_of_commands_says_of_each_what_its_own_help_says(command: str) -> None:
+    found = zconfig.get_command(click.Context(zconfig), command)
+    assert found
+    assert found.name == command
+    assert found.get_short_help_str(limit=200) == COMMANDS[command][1]
+
+
+def test_help_imports_neither_grpc_nor_rich() -> None:
+    code = """
+import atexit, sys
+atexit.register(lambda: print({"grpc", "rich", "pydantic_settings"} & sys.modules.keys()))
+sys.argv = ["zconfig", "--help"]
+from zconfig._cli import main
+main()
+"""
+    assert run_python(code).stdout.splitlines()[-1] == "set()"
 
 
 def test_the_help_lists_every_command_and_global_option() -> None:

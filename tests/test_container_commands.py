@@ -18,7 +18,7 @@ from tests.support.ears import Ears
 from tests.support.example_files import DOCKERFILE, FILES, GITLAB, documents, named
 from tests.support.processes import REPOSITORY, run
 from zconfig import events
-from zconfig._cli.app import zconfig
+from zconfig._cli.app import COMMANDS
 from zconfig._registry import Connections
 from zconfig._settings.load import load
 from zconfig.errors import ExitCode
@@ -56,7 +56,7 @@ def test_a_command_exits_6_at_once_where_the_secret_is_a_wrong_one(
 
 
 def test_every_command_in_the_examples_is_among_them() -> None:
-    a_command = re.compile(rf"\bzconfig\b[\", ]+(?:{'|'.join(zconfig.commands)})\b")
+    a_command = re.compile(rf"\bzconfig\b[\", ]+(?:{'|'.join(COMMANDS)})\b")
     lines = [line for path in FILES for line in path.read_text(encoding="utf-8").splitlines()]
     found = [each for each in lines if a_command.search(each) and not each.lstrip().startswith("#")]
     assert len(found) == len(TASKS), found

@@ -324,8 +324,8 @@ def test_a_command_is_added_as_the_page_says(tmp_path):
     copy.after("zconfig/_cli/inspect.py", "list_", f"\n{COMMAND}")
     app, generate = "zconfig/_cli/app.py", "zconfig/_cli/generate.py"
     imports = "from zconfig._cli.inspect import "
-    copy.replace(app, imports, f"{imports}hosts, ")
-    copy.replace(app, "\n    list_,\n", "\n    list_,\n    hosts,\n")
+    row = '    "hosts": ("inspect:hosts", "Print the host of each alias."),\n'
+    copy.into(app, "COMMANDS", row)
     copy.replace(generate, imports, f"{imports}Hosts, ")
     copy.into(generate, "OF_COMMANDS", '    "hosts": Hosts,\n')
     help_, printed, schema = copy.run("""

@@ -2,23 +2,79 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
 
-from zconfig._cli.check import check, wait
-from zconfig._cli.doctor import doctor
-from zconfig._cli.exec import exec_
 from zconfig._cli.exit import fail
-from zconfig._cli.generate import completion, env_example_, init, schema
-from zconfig._cli.inspect import explain_, list_, version
 from zconfig._cli.options import EXIT_CODES, global_options
 from zconfig._version import __version__
 from zconfig.errors import ZConfigError
 
+COMMANDS = {
+    "check": ("check:check", "Connect ALIASES, by default all, and report."),
+    "completion": (
+        "generate:completion",
+        "Print a script that completes commands, options and aliases in SHELL.",
+    ),
+    "doctor": ("doctor:doctor", "Look at each stage of connecting ALIASES, by default all."),
+    "env-example": ("generate:env_example_", "Print a `.env` with every variable explained."),
+    "exec": (
+        "exec:exec_",
+        (
+            "Run COMMAND with the values of ALIAS, by default the default one, as environment"
+            " variables."
+        ),
+    ),
+    "explain": (
+        "inspect:explain_",
+        "Show where each value of ALIAS, by default of all, comes from.",
+    ),
+    "init": ("generate:init", "Declare a connection in a .env file that only you can read."),
+    "list": ("inspect:list_", "List what is configured, and from where; nothing is connected."),
+    "schema": (
+        "generate:schema",
+        "Print a JSON Schema of the variables, or of a command's JSON.",
+    ),
+    "version": (
+        "inspect:version",
+        "Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite.",
+    ),
+    "wait": (
+        "check:wait",
+        "Wait until ALIASES, by default all, are connected, and report as `check` does.",
+    ),
+}
+"""By name: the module and function of a command, and the first sentence of its help.
+
+A command is imported when it is run: help needs neither gRPC nor rich.
+"""
+
 
 class Commands(click.Group):
     """Commands that take the global options after their name, too."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported."""
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            module, _, function = COMMANDS[cmd_name][0].partition(":")
+            self.add_command(getattr(import_module(f"zconfig._cli.{module}"), function))
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands, and import none."""
+        limit = formatter.width - 6 - max(map(len, COMMANDS))  # as click does
+        rows = [
+            (name, click.Command(name, help=COMMANDS[name][1]).get_short_help_str(limit))
+            for name in sorted(COMMANDS)
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, and to it the global options that it does not have by itself."""
@@ -42,19 +98,3 @@ def zconfig() -> None:
 
     The options may stand after the command as well.
     """
-
-
-for _command in (
-    check,
-    wait,
-    list_,
-    explain_,
-    doctor,
-    exec_,
-    init,
-    schema,
-    env_example_,
-    completion,
-    version,
-):
-    zconfig.add_command(_command)

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import StringIO, TextIOWrapper
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from zconfig._cli.options import Session
-from zconfig._cli.report import Report
 from zconfig._redaction import MASK, without_commands
+
+if TYPE_CHECKING:
+    from zconfig._cli.report import Report
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 # What is under way is given back meanwhile: a terminal's echo, a temporary file, connections.
