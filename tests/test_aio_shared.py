@@ -701,6 +701,7 @@ def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server
         work += [pool.submit(lambda: str(connections["prod"].endpoint)) for _ in range(3)]
         for _ in range(4):  # five threads want it, and one of them connects
             assert joined.acquire(timeout=PATIENCE_S)
+        server.wait_for("Connect")
         source.point_at(other.uri)
         begun = time.monotonic()
         connections.reload()

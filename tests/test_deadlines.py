@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
-from queue import Empty
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
@@ -66,8 +65,8 @@ class SlowWorld:
     def entered(self) -> Iterator[Self]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(time, "monotonic", self.monotonic)
-            patch.setattr("zconfig._diagnosis.network.queue.SimpleQueue", lambda: SlowAnswer(self))
-            patch.setattr("zconfig._diagnosis.network.threading.Thread", Idle)
+            patch.setattr("zconfig._deadline.Future", lambda: SlowAnswer(self))
+            patch.setattr("zconfig._deadline.threading.Thread", Idle)
             patch.setattr("zconfig._diagnosis.network.socket.socket", lambda *_: SlowSocket(self))
             yield self
 
@@ -86,10 +85,10 @@ class SlowAnswer:
     def __init__(self, world: SlowWorld) -> None:
         self._world = world
 
-    def get(self, timeout: float) -> tuple[Any, ...]:
+    def result(self, timeout: float) -> tuple[Any, ...]:
         if not self._world.names:
             self._world.now += timeout
-            raise Empty
+            raise TimeoutError
         address = Address(socket.AF_INET, ("127.0.0.1", 1))
         return (address,) * self._world.names
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from tests.support.processes import REPOSITORY
 from zconfig._endpoint.model import FAULTS
 
-# What makes a problem, and at which place its code stands; `_break` takes slot and origin first.
+# What makes a problem, and at which place its code stands; some take others first.
 MAKERS = {
     "Problem": 0,
     "reject": 0,
     "InvalidName": 0,
     "ConfigProblem": 0,
     "_break": 2,
+    "_file_error": 1,
 }
 
 
