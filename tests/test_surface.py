@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import click
+from pydantic import BaseModel
 
 from zconfig import errors
 from zconfig._cli.app import zconfig
@@ -45,6 +46,9 @@ def described(name: str, value: Any) -> Iterator[str]:
         yield f"{name}{signature(value)}" if callable(value) else f"{name}: {type(value).__name__}"
         return
     bases = ", ".join(base.__name__ for base in value.__bases__)
+    if issubclass(value, BaseModel):  # what else it takes is pydantic's, and its version's
+        yield f"class {name}({bases})({', '.join(value.model_fields)})"
+        return
     yield f"class {name}({bases}){'' if issubclass(value, Enum) else signature(value)}"
     for each, member in sorted(vars(value).items()):
         if not each.startswith("_") or each in {"__getitem__", "__contains__", "__enter__"}:

@@ -67,6 +67,8 @@ if TYPE_CHECKING:
     from zconfig._channel.milvus import Health, Server
     from zconfig._connection import Connection, State
     from zconfig._settings.explain import Explanation
+    from zconfig._settings.fields import ConnectionSettings
+    from zconfig._settings.model import ZillizSettings
 
 __all__ = [
     "AliasStats",
@@ -78,6 +80,7 @@ __all__ = [
     "ConflictError",
     "ConnectError",
     "Connection",
+    "ConnectionSettings",
     "Connections",
     "DatabaseMissingError",
     "Explanation",
@@ -92,6 +95,7 @@ __all__ = [
     "UnknownAliasError",
     "UnreachableError",
     "ZConfigError",
+    "ZillizSettings",
     "__version__",
     "async_client",
     "autoconnect",
@@ -110,10 +114,12 @@ __all__ = [
 _MODULES = frozenset({"aio", "errors", "events", "health", "interop"})
 _ELSEWHERE = {
     "Connection": "zconfig._connection",
+    "ConnectionSettings": "zconfig._settings.fields",
     "Explanation": "zconfig._settings.explain",
     "Health": "zconfig._channel.milvus",
     "Server": "zconfig._channel.milvus",
     "State": "zconfig._connection",
+    "ZillizSettings": "zconfig._settings.model",
 }
 
 
