@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from tests.support.loops import faces
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._registry.background import BackgroundWorker, Retry
+from zconfig._registry.registry import Registry
+from zconfig._spec import ConnectionSpec
 from zconfig.errors import (
     AutoconnectError,
     ConfigurationError,
@@ -136,6 +139,47 @@ def test_what_an_event_loop_could_not_connect_is_tried_in_the_background_after_i
         face.ears.wait_for(events.ConnectionRetrying)
         path.heal()
         face.ears.wait_for(events.ConnectionConnected, 2)
+
+
+def test_an_alias_that_is_disconnected_before_it_is_tried_stays_closed(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close_meanwhile(self: Registry, spec: ConnectionSpec, *given: Any, **named: Any) -> Any:
+        found = intent(self, spec, *given, **named)
+        self.close(spec.alias)
+        tried.set()
+        return found
+
+    tried, intent = threading.Event(), Registry.intent
+    monkeypatch.setattr(Registry, "intent", close_meanwhile)
+    with registry(ZILLIZ_PROD_URI=server.uri) as connections:
+        connections.keep_trying("prod")
+        assert tried.wait(PATIENCE_S)
+        threads = [each for each in threading.enumerate() if each.name == "zconfig-check"]
+        for each in threads:
+            each.join(PATIENCE_S)
+        assert not connections.has_connection("prod")
+        assert server.calls("Connect") == []
+
+
+def test_a_worker_that_gets_no_thread_gets_one_at_its_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Tasks:
+        def all(self) -> Sequence[Retry]:
+            asked.set()
+            return ()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    asked, tasks = threading.Event(), Tasks()
+    worker = BackgroundWorker(tasks.all)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        worker.call()
+    worker.call()
+    assert asked.wait(PATIENCE_S)
 
 
 def test_a_keeper_that_gets_no_thread_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:

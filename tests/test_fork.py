@@ -342,6 +342,30 @@ connections.default.ping()
     assert len(server.calls("GetVersion")) == 2
 
 
+def test_a_fork_waits_for_another_thread_that_imports_pymilvus(server: FakeServer) -> None:
+    script = """
+import threading, time
+from zconfig._channel.pymilvus_import import import_without_side_effects
+
+def import_slowly():
+    with import_without_side_effects():
+        inside.set()
+        time.sleep(1)
+        ended.append(True)
+
+def in_child():
+    with import_without_side_effects():
+        print("child", ended)
+
+connections.default.ping()
+inside, ended = threading.Event(), []
+threading.Thread(target=import_slowly).start()
+inside.wait()
+forked(in_child)
+"""
+    assert run(script, ZILLIZ_URI=server.uri) == ["child [True]"]
+
+
 def test_a_child_adds_a_connection_though_a_thread_that_is_gone_was_adding_one() -> None:
     script = """
 from zconfig._registry.forks import guard_forks

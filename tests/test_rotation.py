@@ -119,6 +119,22 @@ def test_a_rewritten_secret_file_rotates_by_itself(source: Source, server: FakeS
     assert not ears.of(events.ConnectionLost)
 
 
+def test_what_code_connects_just_as_it_is_configured_takes_newer_credentials_and_goes_on_rotating(
+    source: Source, server: FakeServer
+) -> None:
+    with source.connections() as connections:
+        ears = Ears(connections)
+        assert connections.configuration.aliases  # read with the first key
+        source.write("key-2")
+        server.accept("key-2")
+        connections.connect("prod", db_name="default").ping()
+        assert connections.spec("prod").credentials == connections["prod"].spec.credentials
+        server.accept("key-2", "key-3")
+        source.write("key-3")
+        ears.wait_for(events.ConnectionRotated)
+    assert sent(server, "Connect")[:2] == ["key-1", "key-2"]
+
+
 @pytest.mark.parametrize("form", ["dotenv", "named file", "secrets directory"])
 def test_a_file_with_a_relative_path_rotates_after_a_change_of_directory(
     form: str, server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -35,8 +35,10 @@ def test_what_is_given_in_code_stands_in_place_of_what_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ZILLIZ_URI", "http://read")
+    monkeypatch.setenv("ZILLIZ_OTHER_URI", "ftp://wrong")
     given = ZillizSettings(connections={"default": {"uri": "http://given"}})
     assert given.connections["default"].uri.host == "given"
+    monkeypatch.delenv("ZILLIZ_OTHER_URI")
     assert ZillizSettings().connections["default"].uri.host == "read"
 
 

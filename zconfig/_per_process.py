@@ -40,6 +40,8 @@ class PerProcess(Generic[T]):
         self._name = name
 
     def __get__(self, owner: object, _: type) -> T:
+        if owner is None:
+            raise AttributeError(self._name)  # the class has none
         values: dict[str, T] = vars(owner)
         if self._name not in values:
             self._owners.add(owner)  # first: another thread may fork before there is a value

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -25,10 +26,11 @@ class ForkGate:
     """Counts those who are inside; while it is closed nobody enters.
 
     Attributes:
-        importing: Held while gRPC is imported, which a fork waits for, however long it takes.
+        importing: Held while gRPC, pymilvus or Milvus Lite is imported, which a fork waits for,
+            however long it takes. An import may want another one.
     """
 
-    importing = PerProcess(threading.Lock)
+    importing = PerProcess(threading.RLock)
 
     def __init__(self) -> None:
         self.renew()
@@ -168,6 +170,7 @@ def refuse_where_grpc_hangs() -> None:
         raise ConfigurationError([_GEVENT])
 
 
+@cache
 def _is_sub_interpreter() -> bool:
     """Tell whether this is not the main interpreter; nothing public says so."""
     for name in _INTERPRETERS:

@@ -24,13 +24,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from zconfig._channel.fork_gate import GATE
 from zconfig._sources.environment import process_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# Reentrant: an import inside a shielded one may want its own shield.
-_lock = threading.RLock()
 
 
 @contextmanager
@@ -49,7 +47,7 @@ def import_without_side_effects() -> Iterator[None]:
 
     import dotenv.main
 
-    with _lock, ExitStack() as shields:
+    with GATE.importing, ExitStack() as shields:
         for owner, name, quiet in (
             (dotenv.main.DotEnv, "set_as_environment_variables", _nothing),
             (logging.config, "dictConfig", _nothing),

@@ -171,8 +171,8 @@ class ConnectIntent(NamedTuple):
         spec: What to connect to; what the connection has by then, by default.
         in_code: Whether just that specification is wanted, since code gave it. What was read may be
             out of date by now.
-        may_reread: Whether credentials that are refused may be replaced by newer ones: those that
-            a child of an old process knows may be out of date, those that code gave are not.
+        may_reread: Whether refused credentials may be read again from their source. Those that
+            only code gave are not.
         in_background: Whether it is tried again later, so that no failure is the end.
     """
 
@@ -184,7 +184,7 @@ class ConnectIntent(NamedTuple):
 
 
 class Waiter:
-    """One who wants a connect.
+    """One caller of `ManagedConnection.open`, whether it makes the connect or waits for it.
 
     Attributes:
         pending: The connect under way that they make themselves.

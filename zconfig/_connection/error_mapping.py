@@ -101,7 +101,7 @@ def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
     return ""
 
 
-# What counts where a field is not set.
+# Variables that gRPC reads itself where a field is not set.
 _STAND_INS = {"proxy": PROXY_VARIABLES, "tls_ca": (ROOTS_VARIABLE,)}
 
 

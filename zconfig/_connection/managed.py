@@ -70,7 +70,8 @@ class ManagedConnection:
     Attributes:
         since: Seconds since the epoch, at which its state last changed.
         last_error: Why its server was lost.
-        on_change: Called, under a lock, when it opens or is closed; `None` for nothing.
+        on_change: Called, under its lock or in a forked child, when it opens or is closed; `None`
+            for nothing.
         rotating: Held by the thread that has it take up another specification.
 
     Args:
@@ -168,7 +169,7 @@ class ManagedConnection:
 
         Args:
             intent: What is wanted.
-            waiter: Whose connect it is, to `leave` it by.
+            waiter: What the caller gives up with: it is passed to `leave`.
 
         Raises:
             ConflictError: It is open, or being opened, with another specification than code gave.
@@ -332,7 +333,7 @@ class ManagedConnection:
     def replace_spec(self, spec: ConnectionSpec) -> None:
         """Close it until its next use, which opens it with another specification.
 
-        The event is put, for the caller to have it delivered.
+        The event is enqueued; the caller flushes it.
         """
         self._cut(State.IDLE, spec)
 
@@ -385,7 +386,7 @@ class ManagedConnection:
     def apply(self, spec: ConnectionSpec) -> None:
         """Take up what needs no other channel; credentials once the server accepted them.
 
-        The event is put, for the caller to have it delivered.
+        The event is enqueued; the caller flushes it.
 
         Args:
             spec: The new specification.

@@ -142,7 +142,7 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
 
 
 def _topology_cache(spec: ConnectionSpec) -> TopologyCache:
-    with GATE:  # as in `Attempt`
+    with GATE:  # as in `Attempt._judge`
         from zconfig._connection.error_mapping import probe_target
         from zconfig._topology import TopologyCache, fetch_topology
     return TopologyCache(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,10 +68,12 @@ class BackgroundWorker:
             self._called.set()
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._make_rounds, name="zconfig-background", daemon=True
                 )
-                self._thread.start()
+                with suppress(RuntimeError):  # there can be no more now; the next call tries again
+                    thread.start()
+                    self._thread = thread
 
     def _make_rounds(self) -> None:
         in_background = True

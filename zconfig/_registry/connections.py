@@ -197,7 +197,7 @@ class Connections:
 
     def __getitem__(self, alias: str) -> Connection:
         try:  # all in one expression: this is what applications do for each request
-            return self._registry.registry_state.pool.ready[alias]
+            return self._registry.ready[alias]
         except (KeyError, TypeError):  # it may not even be hashable
             pass
         alias = hide_alias(alias)

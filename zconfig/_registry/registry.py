@@ -57,6 +57,7 @@ class Registry:
 
     Attributes:
         registry_state: What there is now.
+        ready: What is open now, by alias; `connections["x"]` looks here first.
 
     Args:
         load: Reads the configuration; it raises nothing for what is wrong in it.
@@ -79,7 +80,7 @@ class Registry:
         self._collector = StatsCollector()
         self._dispatcher.subscribe(self._collector)
         self._has_changed = has_changed
-        self.registry_state = self._new_state((local_loader or load)())
+        self._use(self._new_state((local_loader or load)()))
         self._overridden: list[RegistryState] = []
         load_beside = load_beside or (lambda _: load())
         self._reloader = Reloader(self, load, local_loader, has_changed, load_beside)
@@ -175,7 +176,8 @@ class Registry:
     ) -> None:
         """Open what code gave, and configure it once it is open; see `connect`."""
         managed.open(intent, waiter)
-        self.add(spec)
+        if managed.spec == spec or not intent.may_reread:  # not where refused ones were read anew
+            self.add(spec)
 
     def intent(
         self,
@@ -244,12 +246,15 @@ class Registry:
         """For the time of a `with` block, have nothing configured and nothing open."""
         self.remember(self.secrets())
         self._overridden.append(self.registry_state)
-        self.registry_state = self._new_state(Configuration())
+        self._use(self._new_state(Configuration()))
         try:
             yield
         finally:
             self.close_all()
-            self.registry_state = self._overridden.pop()
+            self._use(self._overridden.pop())
+
+    def _use(self, registry_state: RegistryState) -> None:
+        self.registry_state, self.ready = registry_state, registry_state.pool.ready
 
     # --- in the background ------------------------------------------------------------------
 
@@ -270,7 +275,11 @@ class Registry:
             return  # it was closed meanwhile
         try:
             spec = self.table.spec(alias)
-            self.open(spec, self.intent(spec, wait=0, in_background=True))
+            intent = self.intent(spec, wait=0, in_background=True)
+            slot = registry_state.pool.slot(spec)
+            if registry_state.retries.find(alias) is not retry:
+                return  # it was closed while it was read, say
+            slot.managed.open(intent)
         except ZConfigError as error:
             managed = registry_state.pool.managed(alias)
             if registry_state.retries.find(alias) is retry:
@@ -321,7 +330,7 @@ class Registry:
         self._dispatcher.enqueue(event)
 
     def flush(self, *aliases: str) -> None:
-        """Have hooks told of what was put, and before it of what was read."""
+        """Have hooks told of what was enqueued, and before it of what was read."""
         self.publish_config()
         self._dispatcher.flush(*aliases)
 
@@ -335,7 +344,7 @@ class Registry:
         if self._is_published:
             return
         told: dict[str | None, None] = {}
-        with self._publishing:  # nobody goes on before all of it is put
+        with self._publishing:  # nobody goes on before all of it is enqueued
             while self._unpublished:
                 for event in self._unpublished.popleft()():
                     told[self._dispatcher.enqueue(event)] = None

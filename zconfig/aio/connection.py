@@ -376,7 +376,7 @@ async def _diagnosed(attempt: Attempt, call: Callable[[float], Awaitable[T]]) ->
         return await call(attempt.left_s)
     except FAILURES as error:
         failure = await in_thread(partial(attempt.explain, error))
-    # Outside the `except`, as there.
+    # Outside the `except`, as in `Attempt.run`.
     raise failure
 
 
