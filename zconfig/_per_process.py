@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
 _attributes: list[PerProcess[Any]] = []
+_making = threading.RLock()
 
 
 class PerProcess(Generic[T]):
@@ -37,29 +40,41 @@ class PerProcess(Generic[T]):
         _attributes.append(self)
 
     def __set_name__(self, _: type, name: str) -> None:
-        self._name = name
+        self._name = f"{name} of this process"
 
+    # Not by `vars(owner)`: Python reads all attributes of an object more slowly after that.
     def __get__(self, owner: object, _: type) -> T:
-        if owner is None:
-            raise AttributeError(self._name)  # the class has none
-        values: dict[str, T] = vars(owner)
-        if self._name not in values:
-            self._owners.add(owner)  # first: another thread may fork before there is a value
-            values.setdefault(self._name, self._make())
-        return values[self._name]
+        try:
+            value: T = getattr(owner, self._name)
+        except AttributeError:
+            return self._made(owner)
+        return value
 
     def __set__(self, owner: object, value: T) -> None:
         self._owners.add(owner)
-        vars(owner)[self._name] = value
+        setattr(owner, self._name, value)
+
+    def _made(self, owner: object) -> T:
+        if owner is None:
+            raise AttributeError(self._name)  # the class has none
+        self._owners.add(owner)  # first: another thread may fork before there is a value
+        with _making:
+            if not hasattr(owner, self._name):
+                setattr(owner, self._name, self._make())
+        value: T = getattr(owner, self._name)
+        return value
 
     def renew(self) -> None:
         """Forget the values; each owner's next use makes one."""
         owners, self._owners = self._owners, weakref.WeakSet()
         for owner in owners:
-            vars(owner).pop(self._name, None)
+            with suppress(AttributeError):
+                delattr(owner, self._name)
 
 
 def renew_all() -> None:
     """Forget them all, in a child process, before anything else is done there."""
+    global _making  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    _making = threading.RLock()
     for attribute in _attributes:
         attribute.renew()
