@@ -227,21 +227,21 @@ class DependentChannel(Protocol):
 
 
 class ChannelRef:
-    """A borrowed core; give it back once."""
+    """Borrowed shared channels; give them back once."""
 
     def __init__(self, shared: SharedChannel, give_back: Callable[[], None]) -> None:
         self.shared = shared
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give the core back; the last borrower's release closes it."""
+        """Give the channels back; the last borrower's release closes them."""
         give_back, self._give_back = self._give_back, None
         if give_back:
             give_back()
 
 
 class ChannelPool:
-    """The cores of this process, by what makes them different."""
+    """The shared channels of this process, by what makes them different."""
 
     _lock = PerProcess(threading.Lock)
 

@@ -21,7 +21,7 @@ _DEMOTED_IN_REPLY = _DEMOTED.encode()
 _LONGEST_FAILURE = 64 << 10  # bytes; what is larger than that is no status alone
 
 
-class LineOwner(Protocol):
+class BoundChannelOwner(Protocol):
     """Has the channels that views look at, and hears how their calls go."""
 
     @property
@@ -48,7 +48,7 @@ class LineOwner(Protocol):
         """
 
 
-class ChannelOwner(LineOwner, Protocol):
+class ChannelOwner(BoundChannelOwner, Protocol):
     """Has the channels of threads."""
 
     def ensure_open(self, timeout_s: float | None) -> BoundChannel:
@@ -69,7 +69,7 @@ class ChannelOwner(LineOwner, Protocol):
 
 
 def report_failure(
-    owner: LineOwner, bound: BoundChannel, code: grpc.StatusCode, details: str | None
+    owner: BoundChannelOwner, bound: BoundChannel, code: grpc.StatusCode, details: str | None
 ) -> str:
     """Tell an owner of a call that has ended; return why its server is lost, if that is known."""
     if code in _LOST:
@@ -79,7 +79,7 @@ def report_failure(
     return ""
 
 
-def reporting_demotion(owner: LineOwner, deserialize: Callable[[bytes], Any] | None) -> Any:
+def reporting_demotion(owner: BoundChannelOwner, deserialize: Callable[[bytes], Any] | None) -> Any:
     """Return a deserializer that tells the owner where a server is the primary no longer.
 
     Milvus says so in the status inside of a reply. Where there is one server only, it is the same
@@ -179,7 +179,7 @@ _Given = dict[str, Any]  # the arguments of a call by name, but for the request
 
 
 class _Bound(NamedTuple):
-    """The method on each of a core's channels, in turn."""
+    """The method on each of the shared channels, in turn."""
 
     shared: SharedChannel
     turns: Iterator[Any]

@@ -72,7 +72,7 @@ class ManagedConnection:
         last_error: Why its server was lost.
         on_change: Called, under its lock or in a forked child, when it opens or is closed; `None`
             for nothing.
-        rotating: Held by the thread that has it take up another specification.
+        rotating: Held by the thread that has it apply another specification.
 
     Args:
         spec: What to connect to.
@@ -337,12 +337,10 @@ class ManagedConnection:
         """
         self._cut(State.IDLE, spec)
 
-    def cancel(self) -> bool:
-        """Close it if it is being opened, and tell whether it was."""
-        is_opening = self._pending is not None
-        if is_opening:
+    def cancel(self) -> None:
+        """Close it if it is being opened."""
+        if self._pending is not None:
             self.close()
-        return is_opening
 
     def abandon(self) -> bool:
         """Forget, in a child process, what the parent holds; return whether there was any.

@@ -101,7 +101,7 @@ class Monitor:
         return time.monotonic() >= self._next_look_at and (transport.follows or not is_failing)
 
     def check(self) -> None:
-        """Find out, and take up what is found."""
+        """Find out, and apply what is found."""
         is_doubted, self._is_doubted = self._is_doubted, False
         self._apply_new_files()
         transport, bound = self._connection.transport_if_open, self._connection.bound

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zconfig._topology import TopologyCache
 
 CHANNELS = ChannelPool()
-"""The core channels of this process."""
+"""The shared channels of this process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,9 +188,9 @@ class Retries:
         if error:
             retry.postpone(error)
 
-    def end(self, alias: str) -> Retry | None:
-        """Have an alias tried no longer; return how it went, if it was."""
-        return self._by_alias.pop(alias, None)
+    def end(self, alias: str) -> None:
+        """Have an alias tried no longer."""
+        self._by_alias.pop(alias, None)
 
     def aliases(self) -> Sequence[str]:
         """Return what is tried again."""

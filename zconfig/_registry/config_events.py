@@ -63,7 +63,7 @@ def removed(spec: ConnectionSpec) -> events.ConnectionRemoved:
 
 
 def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
-    """Return the event of new credentials that were not taken up."""
+    """Return the event of new credentials that were not applied."""
     from zconfig import events
 
     return events.ConfigProblem(

@@ -468,7 +468,7 @@ class Reloader:
             new = SpecTable(read.configuration, {**kept, **registry_state.added})
             self._rotate(new, registry_state.pool)
             with self._table_lock:
-                # What was refused stays, and what took up newer credentials meanwhile.
+                # What was refused stays, and what applied newer credentials meanwhile.
                 kept |= {alias: each.spec for alias, each in registry_state.pool.differing(new)}
                 overrides = {**kept, **registry_state.added}
                 registry_state.table = SpecTable(read.configuration, overrides, self._is_outdated)
@@ -484,7 +484,7 @@ class Reloader:
         return changes
 
     def _rotate(self, new: SpecTable, pool: Pool) -> None:
-        """Have open connections take up what they can without being opened anew."""
+        """Have open connections apply what they can without being opened anew."""
         for alias, managed in pool.differing(new):
             try:
                 with managed.rotating:
@@ -503,14 +503,14 @@ class Reloader:
     def renew(self, connection: Refreshable, *, is_last: bool = True) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
-        Nothing else is taken up: credentials that came with another endpoint are for that one.
+        Nothing else is applied: credentials that came with another endpoint are for that one.
 
         Args:
             connection: The connection.
             is_last: Whether a refusal is reported: it is not tried again at once.
 
         Returns:
-            Why there are new ones that were not taken up.
+            Why there are new ones that were not applied.
         """
         registry_state = self._registry.registry_state
         current: object = registry_state.pool.managed(connection.alias)
@@ -560,6 +560,6 @@ class Reloader:
             return None
         sources = {spec.origins[name].source for name in CREDENTIALS if name in spec.origins}
         remote = registry_state.table.configuration.remote
-        known = [reading for reading in remote if reading.name not in sources]
+        known = [result for result in remote if result.name not in sources]
         read = SpecTable(self._load_beside(known))
         return read.spec(spec.alias) if spec.alias in read else None

@@ -296,7 +296,7 @@ def _spec(
     return to_spec(alias, *from_arguments(alias, arguments, call, place))
 
 
-# What a live connection takes up without being opened anew.
+# What a live connection applies without being opened anew.
 _AT_ONCE = frozenset({"credentials", "required", "timeout_s"})
 
 

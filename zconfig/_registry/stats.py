@@ -48,7 +48,7 @@ class AliasStats:
         failures: By cause, how often an attempt to connect failed.
         losses: How often its server was lost.
         reconnects: How often a server that was lost came back.
-        rotations: How often it took up new credentials.
+        rotations: How often it applied new credentials.
         round_trips: What pings took; `None` if there were none.
     """
 

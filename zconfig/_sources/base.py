@@ -273,7 +273,7 @@ def guarded(
 
     Args:
         read: Reads the source.
-        failed: Makes a reading of the kind of a failure. Its text is not told: it may quote what
+        failed: Makes the result of a failure, of its kind. Its text is not told: it may quote what
             was read.
         catch: What is taken for a failure. Not Ctrl-C and `SystemExit`, in the thread that gets
             them.
@@ -294,7 +294,7 @@ def _kind(error: BaseException) -> str:
 
 
 def failed_at(origin: Origin, kind: str) -> SourceResult:
-    """Return the reading of a source that failed by a fault of zconfig's."""
+    """Return the result of a source that failed by a fault of zconfig's."""
     problem = Problem(
         "source_failed",
         f"could not be read ({kind})",
@@ -305,17 +305,17 @@ def failed_at(origin: Origin, kind: str) -> SourceResult:
 
 
 def absent(path: str) -> SourceResult:
-    """Return the reading of a file or directory that does not exist, which is no problem."""
+    """Return the result of a file or directory that does not exist, which is no problem."""
     return SourceResult(path, files=(FileStatus(path, "absent"),))
 
 
 def refused(path: str, *problems: Problem) -> SourceResult:
-    """Return the reading of a file or directory that cannot be used."""
+    """Return the result of a file or directory that cannot be used."""
     return SourceResult(path, problems=problems, files=(FileStatus(path, "refused"),))
 
 
 def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
-    """Return several readings as one."""
+    """Return several results as one."""
     parts = tuple(results)
     return SourceResult(
         name,

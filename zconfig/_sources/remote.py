@@ -42,7 +42,7 @@ def read_in_time(
 
     Args:
         read: Reads the source; what it raises is a failure, whatever it is.
-        failed: Makes a reading of the kind of a failure.
+        failed: Makes the result of a failure, of its kind.
     """
     try:
         work = partial(guarded, read, failed, catch=BaseException)
@@ -236,10 +236,10 @@ def manager_readings(
 
     Args:
         subjects: What is to be read, by the variable that says so.
-        known: What takes the place of a reading of the same name, which is not made.
+        known: Results that are used again: these sources are not read.
 
     Returns:
-        One reading per manager, highest precedence first. One that fails, or does not answer in
+        One result per manager, highest precedence first. One that fails, or does not answer in
         time, is one problem, and the others are read.
 
     Example:
@@ -308,10 +308,10 @@ def plugin_readings(
 
     Args:
         environ: The environment; a source can read it and not write to it.
-        known: What takes the place of a reading of the same name, which is not made.
+        known: Results that are used again: these sources are not read.
 
     Returns:
-        One reading per source. A source that fails, or does not answer in time, is one problem,
+        One result per source. A source that fails, or does not answer in time, is one problem,
         and the others are read.
     """
     # Two packages may use one name; their order must not depend on which was installed first.

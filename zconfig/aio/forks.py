@@ -69,10 +69,10 @@ class _Forks:
         self._go_on = threading.Event()
         loop_pools, deadline = tuple(self.loop_pools), time.monotonic() + LONGEST_WAIT_S
         # Not one by one: an event loop may hear of gRPC while another ends it.
-        are_still = all(home.pause(deadline, self._go_on) for home in loop_pools)
+        are_still = all(pool.pause(deadline, self._go_on) for pool in loop_pools)
         if are_still:
-            for home in loop_pools:
-                home.drop_channels()
+            for pool in loop_pools:
+                pool.drop_channels()
         if loop_pools and _polls(_GRACE_S):
             gc.collect()  # a call that has ended may be left in a cycle, which no child may touch
         # Where ours stay, so does gRPC's thread, and that says nothing of the channels of others.
@@ -94,14 +94,14 @@ class _Forks:
         # They are kept: a channel that is let go of here waits for a thread that is the parent's.
         self._inherited += self.loop_pools
         self.loop_pools = weakref.WeakSet()
-        for home in self._inherited:
-            home.abandon()
+        for pool in self._inherited:
+            pool.abandon()
 
 
 _forks = _Forks()
 
 
-def guard(home: ForkableLoop) -> None:
+def guard(pool: ForkableLoop) -> None:
     """Have what is on an event loop let go of before every fork from now on.
 
     Raises:
@@ -109,7 +109,7 @@ def guard(home: ForkableLoop) -> None:
     """
     if _forks.is_unusable:
         raise ConfigurationError([_spoiled()])
-    _forks.loop_pools.add(home)
+    _forks.loop_pools.add(pool)
     if not _forks.is_hooked and hasattr(os, "register_at_fork"):
         _forks.is_hooked = True
         os.register_at_fork(

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import grpc
 
 from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
-from zconfig._channel.multicallables import LineOwner, report_failure, reporting_demotion
+from zconfig._channel.multicallables import BoundChannelOwner, report_failure, reporting_demotion
 from zconfig.aio.calls import Reply, UnaryUnaryCall, await_call, run_interceptors, with_reason
 from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
@@ -18,7 +18,7 @@ from zconfig.aio.forks import wait_for_fork
 _RENEWALS = 3  # credentials may be replaced while a call is made again
 
 
-class AsyncChannelOwner(LineOwner, Protocol):
+class AsyncChannelOwner(BoundChannelOwner, Protocol):
     """Has the channels of an event loop."""
 
     def report_success(self) -> None:
@@ -207,7 +207,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         while True:
             try:
                 return await self._once(bound, asked)
-            except ValueError:  # what a closed core says, and gRPC of a wrong argument
+            except ValueError:  # of closed channels, or gRPC's of a wrong argument
                 if self._owner.bound is bound:
                     raise
             bound = await self._owner.ready(asked.left_s)
