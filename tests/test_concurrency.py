@@ -20,6 +20,7 @@ from tests.support import PATIENCE_S, faults
 from tests.support.processes import run_python
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._connection import CHANNELS, Connection, ManagedConnection, State
 from zconfig._connection.connector import Connector, ConnectResult
 from zconfig.aio import AsyncConnections
@@ -469,6 +470,16 @@ def test_autoconnect_says_what_failed_though_the_alias_is_removed_meanwhile(
         server.wait_for("Connect")
         connections.remove_connection("prod")
         assert isinstance(flight.exception(PATIENCE_S), AutoconnectError)
+
+
+def test_no_connect_waits_for_another_thread_that_imports_pymilvus(server: FakeServer) -> None:
+    def connect() -> bool:
+        return connections["b"].is_open
+
+    with registry(ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+        connections["a"].ping()
+        with ThreadPoolExecutor(1) as pool, import_without_side_effects():
+            assert pool.submit(connect).result(PATIENCE_S)
 
 
 # --- interrupted ---------------------------------------------------------------------------

@@ -13,9 +13,7 @@ from tests.support.processes import run_python
 from zconfig import ConfigurationError, ConnectionSettings, ZillizSettings
 
 
-def test_it_reads_what_the_connections_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_reads_what_the_connections_read(tmp_path: Path) -> None:
     dotenv = tmp_path / ".env"
     dotenv.touch(mode=0o600)
     dotenv.write_text("ZILLIZ_EU_URI=http://eu\nZILLIZ_EU_TOKEN=a:b\nZILLIZ_EU_TIMEOUT=3\n")
@@ -54,13 +52,21 @@ def test_everything_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_an_optional_alias_that_is_wrong_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZILLIZ_A_URI", "http://a")
+    monkeypatch.setenv("ZILLIZ_B_URI", "ftp://b")
+    monkeypatch.setenv("ZILLIZ_B_REQUIRED", "false")
+    assert list(ZillizSettings().connections) == ["a"]
+
+
 def test_secrets_are_shown_by_neither_repr_nor_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ZILLIZ_URI", "http://db")
     monkeypatch.setenv("ZILLIZ_TOKEN", "S3cret-token")
     settings = ZillizSettings()
     shown = [repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump())]
     assert not any("S3cret" in text for text in shown)
-    assert json.loads(shown[2])["connections"]["default"]["token"] == "**********"
+    told = json.loads(shown[2])["connections"]["default"]
+    assert (told["uri"], told["token"]) == ("http://db:19530", "**********")
     assert settings.connections["default"].token
     assert settings.connections["default"].token.get_secret_value() == "S3cret-token"
 

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from zconfig._connection import Connection, State
     from zconfig._settings.explain import Explanation
     from zconfig._settings.fields import ConnectionSettings
-    from zconfig._settings.model import ZillizSettings
+    from zconfig._settings.zilliz_settings import ZillizSettings
 
 __all__ = [
     "AliasStats",
@@ -119,7 +119,7 @@ _ELSEWHERE = {
     "Health": "zconfig._channel.milvus",
     "Server": "zconfig._channel.milvus",
     "State": "zconfig._connection",
-    "ZillizSettings": "zconfig._settings.model",
+    "ZillizSettings": "zconfig._settings.zilliz_settings",
 }
 
 

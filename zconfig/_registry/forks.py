@@ -46,6 +46,7 @@ class Forkable(Protocol):
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _hooked = False
+_has_grpc = False
 
 
 def guard_forks(forkable: Forkable) -> None:
@@ -68,10 +69,13 @@ def import_grpc() -> None:
     Raises:
         ConfigurationError: gRPC would hang here.
     """
-    with GATE, GATE.importing:
-        from zconfig._connection import CHANNELS
+    global _has_grpc  # noqa: PLW0603 - a process imports it once
+    if not _has_grpc:  # afterwards nobody waits for a thread that imports pymilvus
+        with GATE, GATE.importing:
+            from zconfig._connection import CHANNELS
+        guard_forks(CHANNELS)
+        _has_grpc = True
     refuse_where_grpc_hangs()
-    guard_forks(CHANNELS)
 
 
 def _hold() -> None:

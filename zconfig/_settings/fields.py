@@ -175,6 +175,7 @@ class ConnectionSettings(BaseModel):
     uri: Annotated[
         InstanceOf[Endpoint],
         BeforeValidator(to_endpoint),
+        PlainSerializer(str, str, when_used="json"),
         Variable(
             meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
             "for Milvus Lite",

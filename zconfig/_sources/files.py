@@ -217,7 +217,7 @@ class FileError(Exception):
 
 
 def unread(error: FileError, origin: Origin) -> SourceResult:
-    """Return the reading of a place that cannot be read; that it does not exist is no problem."""
+    """Return the result of a place that cannot be read; that it does not exist is no problem."""
     is_absent = error.reason.code == "missing"
     return absent(origin.key) if is_absent else refused(origin.key, error.problem(origin))
 

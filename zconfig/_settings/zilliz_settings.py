@@ -26,13 +26,13 @@ class _Configured(PydanticBaseSettingsSource):
         """Return the settings of every alias.
 
         Raises:
-            ConfigurationError: With everything that is wrong in what was read.
+            ConfigurationError: With every error that keeps a required alias from connecting.
         """
         if "connections" in self.current_state:  # given in code
             return {}
         configuration = load(process_environment(), working_directory())
-        if configuration.errors:
-            raise ConfigurationError(configuration.errors)
+        if errors := configuration.errors_required:
+            raise ConfigurationError(errors)
         return {"connections": configuration.aliases}
 
 
@@ -46,7 +46,7 @@ class ZillizSettings(BaseSettings):
         connections: By alias its settings, in place of those that are read.
 
     Raises:
-        ConfigurationError: With everything that is wrong in what was read.
+        ConfigurationError: With every error that keeps a required alias from connecting.
 
     Example:
         >>> from zconfig import ZillizSettings
