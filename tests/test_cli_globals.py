@@ -156,6 +156,12 @@ def test_the_list_of_commands_says_of_each_what_its_own_help_says(command: str) 
     assert found.get_short_help_str(limit=200) == COMMANDS[command][1]
 
 
+def test_a_misspelt_command_is_answered_with_the_one_that_is_meant() -> None:
+    done = run_program([sys.executable, "-m", "zconfig", "chek"])
+    assert done.returncode == 2
+    assert "'check'" in done.stderr
+
+
 def test_help_imports_neither_grpc_nor_rich() -> None:
     code = """
 import atexit, sys

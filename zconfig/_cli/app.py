@@ -66,6 +66,15 @@ class Commands(click.Group):
             self.add_command(getattr(import_module(f"zconfig._cli.{module}"), function))
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant; click compares an unknown name with those it knows."""
+        if args[0] not in COMMANDS:
+            for name in COMMANDS:
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands, and import none."""
         limit = formatter.width - 6 - max(map(len, COMMANDS))  # as click does
