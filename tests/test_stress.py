@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,13 +46,44 @@ def _restless() -> Iterator[None]:
 # --- without a lock ------------------------------------------------------------------------
 
 
-def locks_of_ours() -> list[Any]:
-    """Return every lock that an object of zconfig's holds now."""
-    gc.collect()
-    kinds = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
-    ours = [each for each in gc.get_objects() if str(type(each).__module__).startswith("zconfig.")]
-    values = [value for each in ours for value in getattr(each, "__dict__", {}).values()]
-    return [value for value in values if isinstance(value, kinds)]
+KINDS = (type(threading.Lock()), type(threading.RLock()), threading.Condition)
+
+
+def locks_within(root: object) -> list[Any]:
+    """Return every lock of the objects of zconfig's that one leads to."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    todo = [root]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, KINDS):
+            found[id(each)] = each
+        elif isinstance(each, dict):
+            todo += each.values()
+        elif isinstance(each, list | tuple | set):
+            todo += each
+        elif type(each).__module__.startswith("zconfig."):
+            todo += gc.get_referents(each)
+    return list(found.values())
+
+
+@contextmanager
+def all_held(locks: list[Any]) -> Iterator[None]:
+    """Hold every lock at once, though a thread may hold one of them and wait for another."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        with ExitStack() as held:
+            for lock in locks:
+                if not lock.acquire(timeout=0.2):
+                    break
+                held.callback(lock.release)
+            else:
+                yield
+                return
+    pytest.fail("a lock is never free")
 
 
 def test_looking_a_live_connection_up_takes_no_lock() -> None:
@@ -72,14 +103,13 @@ def test_looking_a_live_connection_up_takes_no_lock() -> None:
         managed = connections._pool.managed("prod")
         assert managed
         assert managed.bound
-        known = [CHANNELS._lock, GATE._lock, connections._pool._lock, managed._lock]
-        known += [managed.bound.shared._lock, connections._registry._reloader.lock]
-        # Two at the gate are one: a condition and its lock.
-        locks = [each for each in locks_of_ours() if each is not GATE._changed]
-        assert all(any(lock is each for each in locks) for lock in known)
-        with ThreadPoolExecutor(1) as pool, ExitStack() as held:
-            for lock in locks:
-                held.enter_context(lock)
+        shared = managed.bound.shared
+        known: list[Any] = [connections._pool._lock, managed._lock, shared._lock]
+        known += [connections._registry._reloader.lock]
+        found = locks_within(connections)
+        assert all(any(lock is each for each in found) for lock in known)
+        locks = [CHANNELS._lock, GATE._lock, *found]
+        with ThreadPoolExecutor(1) as pool, all_held(locks):
             for look in looks:
                 assert pool.submit(look).result(PATIENCE_S)
 
