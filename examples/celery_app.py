@@ -1,6 +1,6 @@
 """Celery tasks that use the connections of the process that runs them.
 
-    pip install zilliz-zconfig celery
+    pip install ./zconfig celery
     ZILLIZ_URI=http://localhost:19530 celery -A celery_app worker
     celery -A celery_app call celery_app.ping --args '["default"]'
 

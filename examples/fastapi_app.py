@@ -1,6 +1,6 @@
 """A FastAPI application whose connections open when it starts, and close when it ends.
 
-    pip install zilliz-zconfig fastapi uvicorn
+    pip install ./zconfig fastapi uvicorn
     ZILLIZ_URI=http://localhost:19530 uvicorn fastapi_app:app
 
 It does not start while a required connection cannot be made, and says which, why, and what to do.

@@ -1,6 +1,6 @@
 """A WSGI application whose connections are proved before gunicorn forks its workers.
 
-    pip install zilliz-zconfig gunicorn
+    pip install ./zconfig gunicorn
     ZILLIZ_URI=http://localhost:19530 gunicorn --preload --workers 4 gunicorn_app:app
 
 It does not start while a required connection cannot be made, and says which, why, and what to do.

@@ -1,7 +1,8 @@
 """Answer a question from this repository's documentation, with LangChain's Milvus store.
 
-    pip install 'zilliz-zconfig[langchain,lite]'
-    ZILLIZ_URI=./docs.db python examples/langchain_rag.py "How are idle connections kept alive?"
+    pip install './zconfig[langchain,lite]'
+    ZILLIZ_URI=./docs.db python zconfig/examples/langchain_rag.py \
+        "How are idle connections kept alive?"
 
 `ZILLIZ_URI` is all that says where the passages are kept: a path is Milvus Lite in this process,
 `https://….zillizcloud.com` with a `ZILLIZ_TOKEN` is Zilliz Cloud. The embedding needs no model and

@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,10 @@ from zconfig._settings.reference import (
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
+# Where pages and examples install zconfig from: a clone, until it is on the package index; then
+# "zilliz-zconfig". tests/test_install_lines.py says which lines a release takes out besides.
+INSTALLED_FROM = "./zconfig"
+_INSTALLED = re.compile(r"(?<![\w/])(?:\./zconfig|zilliz-zconfig)(?=['\[ ]|$)")
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
 _EXIT_CODE = re.compile(r"^ *(\d+) +(\S.*)$", re.MULTILINE)
 NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
@@ -148,6 +153,14 @@ def attributes_of(event: type[events.Event]) -> dict[str, str]:
     return found
 
 
+def with_install_lines(path: Path) -> str:
+    """Return a file whose lines with `pip install` name where zconfig is installed from."""
+    return "".join(
+        _INSTALLED.sub(INSTALLED_FROM, line) if "pip install" in line else line
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True)
+    )
+
+
 FILES: dict[str, Callable[[], str]] = {
     ".env.example": env_example,
     "docs/variables.md": variables,
@@ -156,6 +169,16 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/exit-codes.md": exit_code_reference,
     "docs/schema.json": lambda: json.dumps(json_schema(), indent=2) + "\n",
 }
+INSTALLING = [
+    path
+    for pattern in (
+        *("README.md", "docs/**/*.md", "zconfig/**/*.py"),
+        *("examples/**/*.py", "examples/**/*.yml", "examples/**/Dockerfile"),
+    )
+    for path in sorted(ROOT.glob(pattern))
+    if "pip install" in path.read_text(encoding="utf-8")
+]
+FILES |= {str(path.relative_to(ROOT)): partial(with_install_lines, path) for path in INSTALLING}
 
 
 def main() -> int:

@@ -12,9 +12,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from packaging.requirements import Requirement
 
-import zconfig
 from tests.support.deployments import Task, secret_mount, tasks
 from tests.support.example_files import (
     COMPOSE,
@@ -75,17 +73,6 @@ def test_every_name_in_the_examples_is_known(path: Path) -> None:
         assert isinstance(parse_name(name), Name), name
     for name in re.findall(r"\bZCONFIG_([A-Z0-9_]+)", text):
         assert name.lower() in LoaderOptions.model_fields, name
-
-
-def test_no_example_installs_another_version_than_this_one() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in FILES]
-    found = [
-        each
-        for text in texts
-        for each in re.findall(r"zilliz-zconfig[\[\]\w]*[~=<>][\w.,~=<>]+", text)
-    ]
-    assert len(found) == 3
-    assert all(zconfig.__version__ in Requirement(each).specifier for each in found), found
 
 
 # --- Docker -----------------------------------------------------------------------------------

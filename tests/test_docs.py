@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import sys
-import tomllib
 from importlib import import_module
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
@@ -133,16 +132,6 @@ def test_a_user_that_cannot_be_made_leaves_the_password_in_the_file(
     with pytest.raises(OSError):
         exec(script, {})  # noqa: S102 - our own page
     assert password.read_text() == "of-another-run"
-
-
-def test_an_install_line_names_the_distribution_and_extras_that_exist() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = (block.code for block in BLOCKS if block.language in {"sh", "console", "dockerfile"})
-    installs = re.findall(r"pip install.* '([\w-]+)\[([\w,]+)\]'", "\n".join(lines))
-    assert installs
-    for name, extras in installs:
-        assert name == project["name"]
-        assert set(extras.split(",")) <= set(project["optional-dependencies"])
 
 
 def test_what_is_generated_is_current() -> None:

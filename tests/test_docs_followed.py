@@ -32,6 +32,7 @@ PROGRAMS = {"zconfig", "python", "uvicorn", "gunicorn", "celery", "curl"} | {
 
 # What no test can have; a command with one of these is checked, and not run.
 NOT_RUN = {
+    "git": "needs the network",
     "docker": "needs an engine, and images from elsewhere",
     "kubectl": "needs a cluster",
     "pip": "would change the environment that the tests run in",

@@ -1,6 +1,6 @@
 """OpenTelemetry: metrics of the connections, a span for each connect, trace context on each call.
 
-    pip install 'zilliz-zconfig[otel]'
+The extra `otel` brings OpenTelemetry's API.
 
     from zconfig import otel
 
