@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import grpc
@@ -30,7 +31,7 @@ from tests.support.topology import (
     topology_server,
 )
 from zconfig import _topology, events
-from zconfig._connection import State
+from zconfig._connection import State, managed
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import (
     ConnectError,
@@ -202,6 +203,34 @@ def test_a_new_primary_that_does_not_accept_us_is_not_followed(
         assert not ears.of(events.ConnectionMoved)
         cluster.members[1].accept()
         assert connection.target.endswith(MEMBERS[0])
+
+
+def test_credentials_that_are_new_while_the_primary_moves_are_applied_to_the_next(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_topology, "REFRESH_S", 0.1)
+    verify = managed.verify
+
+    def verify_late(*args: Any) -> Any:
+        if not ears.of(events.ConnectionMoved):
+            cluster.promote(1)
+            ears.wait_for(events.ConnectionMoved)
+        return verify(*args)
+
+    monkeypatch.setattr(managed, "verify", verify_late)
+    del cluster.environ["ZILLIZ_WORLD_TOKEN"]
+    key = tmp_path / "key"
+    key.write_text("the-key")
+    key.chmod(0o600)
+    with registry(**cluster.environ, ZILLIZ_WORLD_TOKEN_FILE=str(key)) as connections:
+        ears = Ears(connections)
+        connection = connections["world"]
+        key.write_text("the-next-key")
+        connections.reload()
+        assert len(ears.of(events.ConnectionRotated)) == 1
+        assert not ears.of(events.ConnectionClosed)
+        assert connection.target.endswith(MEMBERS[1])
+        assert connection.ping() > 0
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from zconfig._settings.load import load
 from zconfig._settings.names import VOCABULARY
 from zconfig._settings.options import LoaderOptions
 from zconfig._settings.orphan_credentials import ALONE, soften_orphans
-from zconfig._settings.precedence import Setting, Slot, group, resolve_layers
+from zconfig._settings.precedence import FieldKey, Setting, group, resolve_layers
 from zconfig._settings.validation import validate
 from zconfig._sources.environment import read_environment
 from zconfig.errors import ConfigurationError, Problem
@@ -320,20 +320,20 @@ def test_among_many_aliases_none_is_guessed(read: Read) -> None:
     assert problem.remedy == "set ZILLIZ_A_URI"
 
 
-class Counting(dict[Slot, Setting]):
+class Counting(dict[FieldKey, Setting]):
     """Counts how often it is looked through from its beginning to its end."""
 
     times = 0
 
-    def __iter__(self) -> Iterator[Slot]:
+    def __iter__(self) -> Iterator[FieldKey]:
         self.times += 1
         return super().__iter__()
 
-    def keys(self) -> KeysView[Slot]:
+    def keys(self) -> KeysView[FieldKey]:
         self.times += 1
         return super().keys()
 
-    def items(self) -> ItemsView[Slot, Setting]:
+    def items(self) -> ItemsView[FieldKey, Setting]:
         self.times += 1
         return super().items()
 
@@ -416,7 +416,7 @@ def test_an_api_key_without_a_uri_configures_nothing_and_is_noted(read: Read) ->
     configuration = read({"ZILLIZ_API_KEY": "key", "ZILLIZ_PROD_URI": "http://db"})
     assert configuration.problems == ()
     assert list(configuration.aliases) == ["prod"]
-    assert [slot for slot in configuration.provenance if slot[0] == "default"] == []
+    assert [field_key for field_key in configuration.provenance if field_key[0] == "default"] == []
     [note] = configuration.notes
     assert str(note.origin) == "ZILLIZ_API_KEY (environment)"
     assert note.message == f"{ALONE}; the token of `prod` is ZILLIZ_PROD_TOKEN"

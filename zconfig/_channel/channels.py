@@ -227,14 +227,14 @@ class DependentChannel(Protocol):
 
 
 class ChannelRef:
-    """Borrowed shared channels; give them back once."""
+    """Shared channels that are held; give them back once."""
 
     def __init__(self, shared: SharedChannel, give_back: Callable[[], None]) -> None:
         self.shared = shared
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give the channels back; the last borrower's release closes them."""
+        """Give the channels back; the last holder's release closes them."""
         give_back, self._give_back = self._give_back, None
         if give_back:
             give_back()
@@ -262,11 +262,11 @@ class ChannelPool:
         options = channel_options(spec)
         key = (target, material.identity if material else None, options, spec.pool_size)
         with GATE, self._lock:
-            shared, borrowers = self._channel_pool.get(key) or (None, 0)
+            shared, holders = self._channel_pool.get(key) or (None, 0)
             if shared is None:
                 recipe = ChannelRecipe(target, options, material, spec.pool_size)
                 shared = SharedChannel(recipe, recipe.dial())
-            self._channel_pool[key] = shared, borrowers + 1
+            self._channel_pool[key] = shared, holders + 1
         return ChannelRef(shared, lambda: self._release(key))
 
     def after_fork(self) -> None:
@@ -282,9 +282,9 @@ class ChannelPool:
         with self._lock:
             if key not in self._channel_pool:
                 return
-            shared, borrowers = self._channel_pool[key]
-            if borrowers > 1:
-                self._channel_pool[key] = shared, borrowers - 1
+            shared, holders = self._channel_pool[key]
+            if holders > 1:
+                self._channel_pool[key] = shared, holders - 1
                 return
             del self._channel_pool[key]
         shared.close()

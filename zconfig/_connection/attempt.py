@@ -59,7 +59,7 @@ class Attempt(NamedTuple):
         Raises:
             ConnectError: It cannot be told.
         """
-        return self._judge().primary(topology_cache)
+        return self._mapper().primary(topology_cache)
 
     def run(self, call: Callable[[float], T]) -> T:
         """Make a call.
@@ -81,11 +81,11 @@ class Attempt(NamedTuple):
 
     def timed_out(self, detail: str) -> ConnectError:
         """Return the error of waiting until the deadline for somebody else's attempt."""
-        return self._judge().timed_out(detail)
+        return self._mapper().timed_out(detail)
 
     def explain(self, failure: Failure) -> ConnectError:
         """Return the error of what a call failed of; a probe may take until the deadline."""
-        return self._judge().explain(failure)
+        return self._mapper().explain(failure)
 
     def check_material(self) -> None:
         """Make sure that the TLS files can be used, if there are any.
@@ -95,9 +95,9 @@ class Attempt(NamedTuple):
         """
         tls = self.spec.tls
         if tls.ca or tls.cert or tls.key:
-            self._judge().check_material()
+            self._mapper().check_material()
 
-    def _judge(self) -> ErrorMapper:
+    def _mapper(self) -> ErrorMapper:
         with GATE:  # no process forks while another thread imports what its child needs
             from zconfig._connection.error_mapping import ErrorMapper
         return ErrorMapper(*self)

@@ -152,7 +152,7 @@ class CredentialRefresher:
                 renewing = self._renewing = begin(self._renew)
                 renewing.add_done_callback(lambda _: self._publisher.flush(self._connection.alias))
         if renewing:
-            _outcome(renewing, timeout_s)
+            _result_within(renewing, timeout_s)
         self._publisher.flush(self._connection.alias)
         if self._differs(bound):
             self._renewed_at = float("-inf")
@@ -170,7 +170,7 @@ class CredentialRefresher:
             reading = self._reading
             if reading is None or reading.done():
                 reading = self._reading = begin(partial(self._credentials.reread, refused))
-        return _outcome(reading, timeout_s)
+        return _result_within(reading, timeout_s)
 
     def _renew(self) -> None:
         self._is_unsettled, before = False, self._connection.bound
@@ -199,7 +199,7 @@ class CredentialRefresher:
         return time.monotonic() - self._renewed_at > BETWEEN_RENEWALS_S
 
 
-def _outcome(future: Future[T], timeout_s: float | None) -> T | None:
+def _result_within(future: Future[T], timeout_s: float | None) -> T | None:
     """Return what came of it, or `None` if that takes longer."""
     wait([future], timeout_s)
     return future.result() if future.done() else None

@@ -393,18 +393,29 @@ class ManagedConnection:
             ConnectError: The server does not accept the credentials; the old ones stay.
             ClosedError: It is not open.
         """
-        transport, server, started = self.transport, self.server, time.monotonic()
-        is_rotated = spec.credentials != self.spec.credentials
+        started = time.monotonic()
         self.monitor.begin(spec)  # credentials that are refused are not tried again by themselves
+        while not self._apply_over(self.transport, spec, started):
+            pass  # a global cluster has moved to another primary meanwhile
+
+    def _apply_over(self, transport: Transport, spec: ConnectionSpec, started: float) -> bool:
+        """Do what `apply` does, and return whether that transport is still held afterwards."""
+        server, is_rotated = self.server, spec.credentials != self.spec.credentials
         if is_rotated:
-            server = verify(transport, spec, spec.timeout_s)
+            try:
+                server = verify(transport, spec, spec.timeout_s)
+            except ClosedError:
+                if self._transport is transport:
+                    raise
+                return False
         with self._lock:
-            if self._transport is not transport:
-                raise ClosedError(self.alias)
-            self.spec, self.server = spec, server
-            self.bound = transport.bound(spec, server)
-            if is_rotated:
-                self._publisher.enqueue(event_factories.rotated(spec, started))
+            is_held = self._transport is transport
+            if is_held:
+                self.spec, self.server = spec, server
+                self.bound = transport.bound(spec, server)
+                if is_rotated:
+                    self._publisher.enqueue(event_factories.rotated(spec, started))
+            return is_held
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
         """Return a bound channel to repeat a call on; see `CredentialRefresher.renew`.

@@ -31,8 +31,8 @@ class Transport:
 
     Args:
         target: What gRPC dials.
-        channel_ref: The borrowed channels.
-        lease: The borrowed embedded server; `None` for any other.
+        channel_ref: The held channels.
+        lease: The held embedded server; `None` for any other.
         primary: The member of a global cluster that is dialed; `None` for any other.
         topology_cache: Knows which member is the primary; `None` where there is one server only.
     """
@@ -114,9 +114,13 @@ def acquire_transport(
         topology_cache = topology_cache or _topology_cache(spec)
     primary = attempt.primary(topology_cache) if topology_cache else None
     target = lease.address if lease else (primary or spec.endpoint).target
-    return Transport(
-        target, CHANNELS.acquire(target, spec, material), lease, primary, topology_cache
-    )
+    try:
+        channel_ref = CHANNELS.acquire(target, spec, material)
+    except BaseException:
+        if lease:
+            lease.release()
+        raise
+    return Transport(target, channel_ref, lease, primary, topology_cache)
 
 
 def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:
@@ -142,7 +146,7 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
 
 
 def _topology_cache(spec: ConnectionSpec) -> TopologyCache:
-    with GATE:  # as in `Attempt._judge`
+    with GATE:  # as in `Attempt._mapper`
         from zconfig._connection.error_mapping import probe_target
         from zconfig._topology import TopologyCache, fetch_topology
     return TopologyCache(lambda deadline: fetch_topology(spec, probe_target(spec), deadline))

@@ -15,7 +15,7 @@ from zconfig._redaction import Secret
 from zconfig._settings.fields import ConnectionSettings
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._settings.options import LoaderOptions
-from zconfig._settings.precedence import Setting, Slot
+from zconfig._settings.precedence import FieldKey, Setting
 from zconfig._sources.base import Entry, FileStatus, SourceResult, oddities, plain
 from zconfig._sources.environment import is_milvus
 from zconfig.errors import Problem
@@ -33,12 +33,12 @@ class Note:
     Args:
         origin: What it is about.
         message: What was made of it.
-        slot: The alias and field that it concerns, if it is one.
+        field_key: The alias and field that it concerns, if it is one.
     """
 
     origin: Origin
     message: str
-    slot: Slot | None = None
+    field_key: FieldKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,13 @@ class Configuration:
 
     aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
-    provenance: Mapping[Slot, Setting] = field(default_factory=dict)
+    provenance: Mapping[FieldKey, Setting] = field(default_factory=dict)
     files: tuple[FileStatus, ...] = ()
     notes: tuple[Note, ...] = ()
     options: LoaderOptions = field(default_factory=LoaderOptions)
     optional: frozenset[str] = frozenset()
     secrets: tuple[Secret, ...] = ()
-    passed_over: Mapping[Slot, Sequence[Setting]] = field(default_factory=dict)
+    passed_over: Mapping[FieldKey, Sequence[Setting]] = field(default_factory=dict)
     elapsed_ms: float = 0.0
     directory: Path = Path()
     unread: tuple[Entry, ...] = ()
@@ -116,7 +116,9 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
         configuration: What was read.
         alias: The alias that was asked for.
     """
-    has_pair = any(is_milvus(note.origin.key) and not note.slot for note in configuration.notes)
+    has_pair = any(
+        is_milvus(note.origin.key) and not note.field_key for note in configuration.notes
+    )
     is_pair = has_pair and alias == DEFAULT_ALIAS  # which goes to no other endpoint
     variable = "MILVUS_URI" if is_pair else variable_name(alias, "uri")
     return Problem(
@@ -138,7 +140,9 @@ def _passed_over(configuration: Configuration) -> str:
 def _empty(configuration: Configuration) -> str:
     """Name the URIs that are set but empty, and where."""
     notes = configuration.notes
-    empty = [n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"]
+    empty = [
+        n.origin for n in notes if n.message == EMPTY and n.field_key and n.field_key[1] == "uri"
+    ]
     return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
 
 

@@ -141,14 +141,14 @@ def explanation_of(configuration: Configuration, alias: str | None = None) -> Ex
             nothing mentions is left out.
     """
     wrong = (problem.alias for problem in configuration.problems if problem.alias)
-    empty = (note.slot[0] for note in configuration.notes if note.slot)
+    empty = (note.field_key[0] for note in configuration.notes if note.field_key)
     known = dict.fromkeys((*configuration.aliases, *wrong, *empty))
     wanted = [each for each in known if alias in {None, each}]
     nothing = () if known else (nothing_configured(configuration),)
     return Explanation(
         aliases=tuple(_alias(configuration, each) for each in wanted),
         files=(*configuration.files, *_named_files(configuration)),
-        notes=tuple(note for note in configuration.notes if note.slot is None),
+        notes=tuple(note for note in configuration.notes if note.field_key is None),
         problems=(*(each for each in configuration.problems if each.alias is None), *nothing),
     )
 
@@ -214,8 +214,8 @@ def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin
     """Return where fields of an alias are set but empty."""
     origins: dict[str, list[Origin]] = defaultdict(list)
     for note in configuration.notes:
-        if note.slot and note.slot[0] == alias:
-            origins[note.slot[1]].append(note.origin)
+        if note.field_key and note.field_key[0] == alias:
+            origins[note.field_key[1]].append(note.origin)
     return origins
 
 

@@ -169,8 +169,10 @@ def other_words(
     for origin in origins if remote else ():
         for alias, field in _worded(origin.key):
             rivals = CREDENTIALS if field in CREDENTIALS else (field,)
-            slots = {(alias, each) for each in rivals}
-            if alias in remote and slots.isdisjoint({*resolution.provenance, *resolution.broken}):
+            field_keys = {(alias, each) for each in rivals}
+            if alias in remote and field_keys.isdisjoint(
+                {*resolution.provenance, *resolution.broken}
+            ):
                 meant = variable_name(alias, field)
                 yield _unread(origin, field, meant, "error" if strict else "warning", alias)
 
@@ -226,7 +228,9 @@ def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]
         elif is_lacking and is_of_place(each):
             yield "token", text
     unpaired = (
-        e for e in configuration.notes if normalize_alias(e.origin.key) in PAIRED and not e.slot
+        e
+        for e in configuration.notes
+        if normalize_alias(e.origin.key) in PAIRED and not e.field_key
     )
     for note in unpaired if alias == DEFAULT_ALIAS else ():
         yield "token", f"{note.origin} {note.message}"

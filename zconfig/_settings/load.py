@@ -272,7 +272,7 @@ def _assemble(
     grouped = [(each.named, *group(each, strict=strict)) for each in results]
     read_file = partial(_read_named_file, directory)
     resolution = resolve_layers((layer for _, layer, _ in grouped), read_file, strict=strict)
-    empty = (Note(origin, EMPTY, slot) for slot, origin in resolution.empty)
+    empty = (Note(origin, EMPTY, field_key) for field_key, origin in resolution.empty)
     passed_over = (Note(*each) for _, layer, _ in grouped for each in layer.passed_over)
     settings, invalid = validate(resolution)
     judged = soften_orphans(invalid, resolution, strict=strict)

@@ -78,14 +78,18 @@ class _Set:
     def lacking(self, field: str) -> list[str]:
         """Return the aliases that have a URI and not this field."""
         if field not in self._lacking:
-            slots = ((alias, field) for alias in self.with_uri)
-            self._lacking[field] = [slot[0] for slot in slots if slot not in self.provenance]
+            field_keys = ((alias, field) for alias in self.with_uri)
+            self._lacking[field] = [
+                field_key[0] for field_key in field_keys if field_key not in self.provenance
+            ]
         return self._lacking[field]
 
     def has_credentials(self, alias: str) -> bool:
         """Tell whether an alias has credentials, right or wrong."""
-        slots = ((alias, field) for field in CREDENTIALS)
-        return any(slot in self.provenance or slot in self.broken for slot in slots)
+        field_keys = ((alias, field) for field in CREDENTIALS)
+        return any(
+            field_key in self.provenance or field_key in self.broken for field_key in field_keys
+        )
 
 
 def _judged(problem: Problem, known: _Set, *, strict: bool) -> Problem:

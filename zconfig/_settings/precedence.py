@@ -135,14 +135,14 @@ _CONTROL_PLANE_KEYS = frozenset({CONTROL_PLANE_KEY, f"{CONTROL_PLANE_KEY}_file"}
 PAIRED = _CONTROL_PLANE_KEYS | {"milvus_token", "milvus_user", "milvus_password"}
 """Variables, folded, whose credentials are not sent to every endpoint of `default`."""
 
-Slot = tuple[str, str]
+FieldKey = tuple[str, str]
 """Alias and field."""
 
 Values = Mapping[str, Mapping[str, Hidden]]
 """Values by alias and field."""
 
 Candidates = Sequence[Setting]
-"""What one layer declares of one slot: more than one entry if it is spelt in several ways."""
+"""What one layer declares of one field_key: more than one entry if it is spelt in several ways."""
 
 ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
 """Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
@@ -159,17 +159,17 @@ class Resolution(NamedTuple):
         problems: What is wrong.
         secrets: Every secret that was read, also where it does not count.
         unpaired: Credentials that belong to one endpoint, where another one counts, or none.
-        passed_over: What lower layers have for slots that are broken, in the order of the layers.
+        passed_over: What lower layers have for fields that are broken, in their order.
     """
 
     values: Values
-    provenance: Mapping[Slot, Setting]
-    empty: tuple[tuple[Slot, Origin], ...]
-    broken: frozenset[Slot]
+    provenance: Mapping[FieldKey, Setting]
+    empty: tuple[tuple[FieldKey, Origin], ...]
+    broken: frozenset[FieldKey]
     problems: tuple[Problem, ...]
     secrets: tuple[Secret, ...] = ()
     unpaired: tuple[Setting, ...] = ()
-    passed_over: Mapping[Slot, Candidates] = MappingProxyType({})
+    passed_over: Mapping[FieldKey, Candidates] = MappingProxyType({})
 
 
 def resolve_layers(
@@ -203,18 +203,18 @@ def resolve_layers(
 
 
 class _Resolver:
-    """Goes through the layers, highest first, and remembers which slots are settled."""
+    """Goes through the layers, highest first, and remembers which field_keys are settled."""
 
     def __init__(self, read_file: ReadFile, *, strict: bool) -> None:
         self._read_file = read_file
         self._strict = strict
-        self.provenance: dict[Slot, Setting] = {}
-        self.empty: list[tuple[Slot, Origin]] = []
-        self.broken: set[Slot] = set()
+        self.provenance: dict[FieldKey, Setting] = {}
+        self.empty: list[tuple[FieldKey, Origin]] = []
+        self.broken: set[FieldKey] = set()
         self.problems: list[Problem] = []
         self.secrets: list[Secret] = []
         self.unpaired: list[Setting] = []
-        self.passed_over: dict[Slot, Candidates] = {}
+        self.passed_over: dict[FieldKey, Candidates] = {}
 
     def take_uris(self, layer: Layer) -> Mapping[str, dict[str, Candidates]]:
         """Take the URIs of a layer, and return what it declares besides."""
@@ -247,13 +247,13 @@ class _Resolver:
         return contribution
 
     def _take_fault(self, fault: Problem) -> None:
-        """Let a value that cannot be read spoil its slot, unless a higher layer has it."""
-        slot = (fault.alias or "", fault.field or "")
-        rivals = CREDENTIALS if slot[1] in CREDENTIALS else (slot[1],)
-        if any(self._is_settled((slot[0], name)) for name in rivals):
+        """Let a value that cannot be read spoil its field_key, unless a higher layer has it."""
+        field_key = (fault.alias or "", fault.field or "")
+        rivals = CREDENTIALS if field_key[1] in CREDENTIALS else (field_key[1],)
+        if any(self._is_settled((field_key[0], name)) for name in rivals):
             fault = replace(fault, severity="warning")
         elif fault.severity == "error":
-            self.broken.add(slot)
+            self.broken.add(field_key)
         self.problems.append(fault)
 
     def _take_alias(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Setting]:
@@ -261,7 +261,7 @@ class _Resolver:
         taken: dict[str, Setting] = {}
         credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
         for field, candidates in fields.items():
-            declared = self._take_slot((alias, field), self._paired(alias, candidates))
+            declared = self._take_field((alias, field), self._paired(alias, candidates))
             if declared:
                 taken[field] = declared
         return taken | self._take_credentials(alias, credentials)
@@ -272,7 +272,7 @@ class _Resolver:
         `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
         stands beside it.
         """
-        declared = self._take_slot((alias, "uri"), fields.pop("uri", ()))
+        declared = self._take_field((alias, "uri"), fields.pop("uri", ()))
         if declared is None or "@" not in declared.entry.value.reveal():
             return declared
         try:
@@ -368,22 +368,22 @@ class _Resolver:
                 return True
         return False
 
-    def _take_slot(self, slot: Slot, candidates: Candidates) -> Setting | None:
-        if self._is_settled(slot):
-            self._shadow(slot, candidates)
+    def _take_field(self, field_key: FieldKey, candidates: Candidates) -> Setting | None:
+        if self._is_settled(field_key):
+            self._shadow(field_key, candidates)
             return None
-        return self._value(slot, candidates)
+        return self._value(field_key, candidates)
 
-    def _value(self, slot: Slot, candidates: Candidates) -> Setting | None:
-        """Return the one value of a slot in one layer, where all spellings must agree."""
-        found = [read for each in candidates if (read := self._read(slot, each))]
-        if slot in self.broken or not found:
+    def _value(self, field_key: FieldKey, candidates: Candidates) -> Setting | None:
+        """Return the one value of a field_key in one layer, where all spellings must agree."""
+        found = [read for each in candidates if (read := self._read(field_key, each))]
+        if field_key in self.broken or not found:
             return None
         first, *others = found
         for other in others:
             if other.entry.value != first.entry.value:
                 self._break(
-                    slot,
+                    field_key,
                     other.origin,
                     "conflict",
                     f"differs from {first.origin}",
@@ -392,19 +392,19 @@ class _Resolver:
                 return None
         return first
 
-    def _read(self, slot: Slot, declared: Setting) -> Setting | None:
+    def _read(self, field_key: FieldKey, declared: Setting) -> Setting | None:
         """Return what is declared with its file read, or `None` if it is empty or unreadable."""
         if declared.word.is_file and declared.entry.value:
             entry, problems = self._read_file(declared.entry)
-            self.problems += [replace(p, alias=slot[0], field=slot[1]) for p in problems]
+            self.problems += [replace(p, alias=field_key[0], field=field_key[1]) for p in problems]
             if entry is None:
-                self.broken.add(slot)
+                self.broken.add(field_key)
                 return None
             declared = declared._replace(entry=entry)
         if not declared.entry.value:
-            self.empty.append((slot, declared.origin))
+            self.empty.append((field_key, declared.origin))
             return None
-        if slot[1] != "uri":  # its parts are read on their own
+        if field_key[1] != "uri":  # its parts are read on their own
             self._note_secrets(declared)
         return declared
 
@@ -412,24 +412,26 @@ class _Resolver:
         """Note what no log should show, whether it counts or not."""
         self.secrets += secrets_in({declared.word.field: declared.entry.value})
 
-    def _is_settled(self, slot: Slot) -> bool:
-        return slot in self.provenance or slot in self.broken
+    def _is_settled(self, field_key: FieldKey) -> bool:
+        return field_key in self.provenance or field_key in self.broken
 
-    def _shadow(self, slot: Slot, candidates: Candidates) -> None:
+    def _shadow(self, field_key: FieldKey, candidates: Candidates) -> None:
         """Note what a value takes precedence over."""
         beaten = tuple(each for each in candidates if each.entry.value)
         for each in beaten:
             if not each.word.is_file:
                 self._note_secrets(each)
-        winner = self.provenance.get(slot)
+        winner = self.provenance.get(field_key)
         if winner:
-            self.provenance[slot] = winner._replace(shadowed=(*winner.shadowed, *beaten))
+            self.provenance[field_key] = winner._replace(shadowed=(*winner.shadowed, *beaten))
         elif beaten:
-            self.passed_over[slot] = (*self.passed_over.get(slot, ()), *beaten)
+            self.passed_over[field_key] = (*self.passed_over.get(field_key, ()), *beaten)
 
-    def _break(self, slot: Slot, origin: Origin, code: str, message: str, remedy: str) -> None:
-        self.broken.add(slot)
-        self.problems.append(Problem(code, message, remedy, slot[0], slot[1], origin))
+    def _break(
+        self, field_key: FieldKey, origin: Origin, code: str, message: str, remedy: str
+    ) -> None:
+        self.broken.add(field_key)
+        self.problems.append(Problem(code, message, remedy, field_key[0], field_key[1], origin))
 
 
 def _by_field(declared: Iterable[Setting]) -> dict[str, Candidates]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from zconfig._redaction import SHORTEST
 from zconfig._settings.fields import ConnectionSettings, Variable
 from zconfig._settings.names import unset_name, variable_name
-from zconfig._settings.precedence import Resolution, Setting, Slot
+from zconfig._settings.precedence import FieldKey, Resolution, Setting
 from zconfig.errors import Problem, with_names
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def validate(
     settings: dict[str, ConnectionSettings] = {}
     problems: list[Problem] = []
     broken = {alias for alias, _ in resolution.broken}
-    first = {slot[0]: each for slot, each in reversed(tuple(resolution.provenance.items()))}
+    by_field = reversed(tuple(resolution.provenance.items()))
+    first = {alias: each for (alias, _), each in by_field}
     for alias, values in resolution.values.items():
         outcome = _validated(values)
         if not isinstance(outcome, ConnectionSettings):
@@ -145,7 +146,7 @@ def _problems(
         )
 
 
-def _name_of(provenance: Mapping[Slot, Setting], alias: str, field: str) -> str:
+def _name_of(provenance: Mapping[FieldKey, Setting], alias: str, field: str) -> str:
     """Return the variable or parameter of a field, whether it is set or not."""
     if found := provenance.get((alias, field)):
         return found.origin.name

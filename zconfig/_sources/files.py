@@ -326,12 +326,12 @@ class _Request:
         real = _path_of(descriptor, self.path)
         if self.directory and not _is_inside(real, self.directory):
             return _OUTSIDE
-        problems = self._judge(descriptor, real)
+        problems = self._problems_of(descriptor, real)
         refused = next((each for each in problems if each.severity == "error"), None)
         content = refused or _read_content(descriptor, self.limit_bytes, self.kind)
         return content if isinstance(content, Problem) else FileText(content, problems)
 
-    def _judge(self, descriptor: int, real: str) -> tuple[Problem, ...]:
+    def _problems_of(self, descriptor: int, real: str) -> tuple[Problem, ...]:
         if not hasattr(os, "geteuid"):  # Windows: owners and modes mean nothing there
             return ()
         user, status = os.geteuid(), os.fstat(descriptor)

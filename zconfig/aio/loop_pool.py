@@ -36,7 +36,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     awaited: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        outcome = _outcome(work)
+        outcome = _future_of(work)
         with suppress(RuntimeError):  # the loop was closed
             loop.call_soon_threadsafe(deliver, outcome)
 
@@ -53,7 +53,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await awaited
 
 
-def _outcome(work: Callable[[], T]) -> Future[T]:
+def _future_of(work: Callable[[], T]) -> Future[T]:
     outcome: Future[T] = Future()
     try:
         outcome.set_result(work())
