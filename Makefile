@@ -71,6 +71,7 @@ $(VENV)/demo/.made: pyproject.toml
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
 	$(VENV)/test/bin/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
+	$(VENV)/test/bin/python -m pip install --quiet --no-compile --no-deps --group settings-alone
 	@touch $@
 
 $(VENV)/bench/.made: pyproject.toml

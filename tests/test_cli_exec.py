@@ -19,7 +19,8 @@ from tests.support.faults import refused
 from tests.support.processes import REPOSITORY, run, run_zconfig
 from tests.support.registries import registry
 from zconfig._cli.app import zconfig
-from zconfig._cli.exec import BY_DEFAULT, FIELDS, environment_with, execute
+from zconfig._cli.exec import execute
+from zconfig._cli.programs import BY_DEFAULT, FIELDS, environment_with
 from zconfig._spec import ConnectionSpec
 from zconfig.testing import fake_server
 
@@ -52,10 +53,12 @@ def test_the_fields_are_what_a_connection_is_made_of() -> None:
     values = values_of(spec(PROD))
     assert values == {
         "URI": "https://db.example:443",
+        "URI_DB_NAME": "https://db.example:443/sales",
         "ADDRESS": "db.example:443",
         "HOST": "db.example",
         "PORT": "443",
         "TOKEN": f"root:{SECRET}",
+        "API_KEY": None,
         "USER": "root",
         "PASSWORD": SECRET,
         "DB_NAME": "sales",
@@ -65,12 +68,14 @@ def test_the_fields_are_what_a_connection_is_made_of() -> None:
         "TLS_KEY": None,
         "TLS_SERVER_NAME": None,
         "PROXY": None,
+        "CONTROL_PLANE": None,
     }
 
 
 def test_an_api_key_has_neither_user_nor_password() -> None:
     values = values_of(spec({**PROD, "ZILLIZ_PROD_TOKEN": SECRET}))
-    assert (values["TOKEN"], values["USER"], values["PASSWORD"]) == (SECRET, None, None)
+    assert (values["TOKEN"], values["API_KEY"]) == (SECRET, SECRET)
+    assert values["USER"] is values["PASSWORD"] is None
 
 
 def test_a_password_keeps_its_colons() -> None:
@@ -118,7 +123,7 @@ def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(("--map", "NOPE=X"), "known are URI, ADDRESS, HOST", id="unknown field"),
+        pytest.param(("--map", "NOPE=X"), "known are URI, URI_DB_NAME", id="unknown field"),
         pytest.param(("--map", "URI"), "the name of a variable is missing", id="no variable"),
         pytest.param(("--map", "URI=A=B"), "the name of a variable is missing", id="not a name"),
         pytest.param(("--map", "URI=1A"), "the name of a variable is missing", id="a digit"),

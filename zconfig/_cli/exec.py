@@ -1,4 +1,4 @@
-"""One alias' values, as the variables that another program wants."""
+"""Another program, run with one alias' values as environment variables."""
 
 from __future__ import annotations
 
@@ -8,107 +8,29 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import click
 
 from zconfig._cli.exit import fail, write_error
 from zconfig._cli.options import Session, complete_alias, epilog, pass_session
+from zconfig._cli.programs import (
+    BY_DEFAULT,
+    FIELDS,
+    PROGRAMS,
+    environment_with,
+    reason_to_omit_uri,
+)
 from zconfig._cli.progress import show_progress
 from zconfig._cli.report import check_aliases
-from zconfig._endpoint import TransportType
-from zconfig._redaction import Hidden
 from zconfig._sources.environment import process_environment
 from zconfig._spec import ConnectionSpec
 
-BY_DEFAULT = (
-    ("URI", "MILVUS_URI"),
-    ("TOKEN", "MILVUS_TOKEN"),
-    ("USER", "MILVUS_USER"),
-    ("PASSWORD", "MILVUS_PASSWORD"),
-    ("DB_NAME", "MILVUS_DB_NAME"),
-    ("DB_NAME", "MILVUS_DB"),
-)
-"""Pairs of a field and a variable that zconfig and, by convention, other Milvus programs read."""
-
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USAGE = 2
 # As shells and `env` say it.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-
-
-def _user(spec: ConnectionSpec) -> str | None:
-    return spec.credentials.user if spec.credentials else None
-
-
-def _token(spec: ConnectionSpec) -> str | None:
-    return str(spec.credentials.secret.reveal()) if spec.credentials else None
-
-
-def _password(spec: ConnectionSpec) -> str | None:
-    return None if _user(spec) is None else (_token(spec) or "").partition(":")[2]
-
-
-FIELDS: dict[str, Callable[[ConnectionSpec], str | None]] = {
-    # The database has a variable of its own: from the path, programs read it differently.
-    "URI": lambda spec: replace(spec.endpoint, db_name=None).uri,
-    "ADDRESS": lambda spec: spec.endpoint.address,
-    "HOST": lambda spec: spec.endpoint.host,
-    "PORT": lambda spec: str(spec.endpoint.port) if spec.endpoint.port else None,
-    "TOKEN": _token,
-    "USER": _user,
-    "PASSWORD": _password,
-    "DB_NAME": lambda spec: spec.db_name,
-    "TIMEOUT": lambda spec: f"{spec.timeout_s:g}",
-    "TLS_CA": lambda spec: spec.tls.ca,
-    "TLS_CERT": lambda spec: spec.tls.cert,
-    "TLS_KEY": lambda spec: spec.tls.key,
-    "TLS_SERVER_NAME": lambda spec: spec.tls.server_name,
-    "PROXY": lambda spec: str(spec.proxy.reveal()) if spec.proxy else None,
-}
-"""What a connection is made of, by field; `None` where it has no such thing."""
-
-
-def environment_with(
-    environ: Mapping[str, str], spec: ConnectionSpec, mapping: Iterable[tuple[str, str]]
-) -> dict[str, str]:
-    """Return an environment with a connection's values in it.
-
-    A variable whose field has no value is taken out: what another server's was must not go with
-    this one's.
-
-    Args:
-        environ: What there is.
-        spec: What the connection is configured with.
-        mapping: Pairs of a field and a variable.
-    """
-    values = {variable: FIELDS[field](spec) for field, variable in mapping}
-    kept = {name: value for name, value in environ.items() if name not in values}
-    return kept | {name: Hidden(each) for name, each in values.items() if each is not None}
-
-
-def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
-    """Return why `MILVUS_URI` is not to be set; `None` if nothing is against it.
-
-    pymilvus 2.4 to 3.0 cannot be imported with it set to anything but the URI of a named host or
-    of an IPv4 address.
-
-    Args:
-        spec: What the connection is configured with.
-
-    Example:
-        >>> from zconfig._endpoint import parse_uri
-        >>> reason_to_omit_uri(ConnectionSpec("prod", parse_uri("./app.db")))
-        'a path of Milvus Lite'
-        >>> reason_to_omit_uri(ConnectionSpec("prod", parse_uri("http://db")))
-    """
-    endpoint = spec.endpoint
-    if endpoint.transport is TransportType.LITE:
-        return "a path of Milvus Lite"
-    if endpoint.transport is TransportType.UNIX:
-        return "a Unix socket"
-    return "an IPv6 address" if ":" in (endpoint.host or "") else None
 
 
 def _pair(value: str) -> tuple[str, str]:
@@ -188,12 +110,20 @@ class _AfterDashes(click.Command):
     cls=_AfterDashes,
     epilog=epilog(
         "zconfig exec -- python app.py",
+        "zconfig exec prod --for milvus-cli -- milvus_cli",
         "zconfig exec prod --map URI=DB_URL --map TOKEN=DB_KEY -- ./migrate.sh",
         "zconfig exec prod --check -- python app.py",
         exit_codes=False,
     ),
 )
 @click.argument("alias", required=False, shell_complete=complete_alias)
+@click.option(
+    "--for",
+    "program",
+    type=click.Choice(list(PROGRAMS)),
+    metavar="PROGRAM",
+    help=f"Set what PROGRAM reads: {', '.join(PROGRAMS)}.",
+)
 @click.option(
     "--map",
     "mapping",
@@ -205,9 +135,10 @@ class _AfterDashes(click.Command):
 @click.option("--check", is_flag=True, help="Connect first, and run it only if that succeeds.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
 @pass_session
-def exec_(
+def exec_(  # noqa: PLR0913 - one parameter an option
     session: Session,
     alias: str | None,
+    program: str | None,
     mapping: tuple[tuple[str, str], ...],
     command: tuple[str, ...],
     *,
@@ -215,28 +146,52 @@ def exec_(
 ) -> None:
     """Run COMMAND with the values of ALIAS, by default the default one, as environment variables.
 
-    Without --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER, MILVUS_PASSWORD, MILVUS_DB_NAME
-    and MILVUS_DB, which zconfig and, by convention, other Milvus programs read. pymilvus itself
-    reads MILVUS_URI alone, and MilvusClient() not even that. The fields for --map are URI (without
-    credentials and database), ADDRESS, HOST, PORT, TOKEN, USER, PASSWORD, DB_NAME, TIMEOUT, TLS_CA,
-    TLS_CERT, TLS_KEY, TLS_SERVER_NAME and PROXY. A variable whose field has no value is taken out
-    of the environment; the rest of it stays.
+    Without --for and --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER, MILVUS_PASSWORD,
+    MILVUS_DB_NAME and MILVUS_DB, which zconfig and, by convention, other Milvus programs read.
+    pymilvus itself reads MILVUS_URI alone, and MilvusClient() not even that.
+
+    With --for they are those that a known program reads. An alias that they cannot describe is
+    refused, such as one with a TLS_CA that the program reads no variable for.
+
+    The fields for --map are URI (without credentials and database), URI_DB_NAME (with the
+    database), ADDRESS, HOST, PORT, TOKEN, API_KEY, USER, PASSWORD, DB_NAME, TIMEOUT, TLS_CA,
+    TLS_CERT, TLS_KEY, TLS_SERVER_NAME, PROXY and CONTROL_PLANE. A variable whose field has no value
+    is taken out of the environment; the rest of it stays.
 
     The command takes this process' place: signals and the exit code are its own. It exits with 127
     if there is no such command, with 126 if it cannot be executed, and otherwise as `check` does.
     """
+    if program and mapping:
+        raise click.UsageError("--for and --map exclude each other")
     spec = session.connections.spec(alias)
+    environ = _environment(session, spec, program, mapping)
     if check:
         with show_progress(session, [spec.alias]):
             report = check_aliases(session.connections, [spec.alias], wait=None, timeout=None)
         if report.exit_code:
             fail(report.summary(), report.exit_code)
-    environ = environment_with(process_environment(), spec, mapping or BY_DEFAULT)
+    session.connections.close()
+    execute(command, environ)
+
+
+def _environment(
+    session: Session,
+    spec: ConnectionSpec,
+    program: str | None,
+    mapping: tuple[tuple[str, str], ...],
+) -> dict[str, str]:
+    """Return the command's environment; or end, if the program cannot be told of the connection."""
+    inherited = process_environment()
+    if program:
+        reason = PROGRAMS[program].reason_to_refuse(spec)
+        if reason:
+            fail(f"zconfig: {spec.alias}: not for {program}: {reason}", _USAGE)
+        return PROGRAMS[program].environment(inherited, spec)
+    environ = environment_with(inherited, spec, mapping or BY_DEFAULT)
     reason = None if mapping else reason_to_omit_uri(spec)
     if reason:
         del environ["MILVUS_URI"]
         if not session.is_quiet:
             omitted = f"MILVUS_URI is not set: pymilvus cannot be imported with {reason} in it"
             write_error(f"zconfig: {omitted}; use --map URI=VARIABLE")
-    session.connections.close()
-    execute(command, environ)
+    return environ

@@ -16,6 +16,7 @@ docs.zilliz.com, and for China on docs.zilliz.com.cn.
 from zconfig._endpoint.model import Endpoint, EndpointError, Family, TransportType, Userinfo
 from zconfig._endpoint.parsing import (
     PROXY_VARIABLES,
+    control_plane,
     exempting,
     is_proxy_url,
     parse_uri,
@@ -33,6 +34,7 @@ __all__ = [
     "Family",
     "TransportType",
     "Userinfo",
+    "control_plane",
     "exempting",
     "is_proxy_url",
     "parse_uri",

@@ -271,6 +271,23 @@ def _cloud_name(host: str) -> str | None:
     return absolute.removesuffix(domain).removeprefix(".")
 
 
+def control_plane(endpoint: Endpoint) -> str | None:
+    """Return the URI of the API that manages a service of Zilliz Cloud; `None` for any other.
+
+    Args:
+        endpoint: Where the service is.
+
+    Example:
+        >>> control_plane(parse_uri("https://in01-ab.ali-cn-hangzhou.vectordb.zilliz.com.cn"))
+        'https://api.cloud.zilliz.com.cn'
+        >>> control_plane(parse_uri("http://localhost"))
+    """
+    host = (endpoint.host or "").rstrip(".")
+    if _cloud_name(host) is None:
+        return None
+    return f"https://api.cloud.zilliz.com{'.cn' if host.endswith('.cn') else ''}"
+
+
 def _database(path: str) -> str | None:
     segment = path.removeprefix("/").removesuffix("/")
     name = _decoded(segment)
