@@ -32,7 +32,9 @@ PROGRAMS = {"zconfig", "python", "uvicorn", "gunicorn", "celery", "curl"} | {
 
 # What no test can have; a command with one of these is checked, and not run.
 NOT_RUN = {
+    "cd": "follows a clone",
     "git": "needs the network",
+    "make": "sets up environments; .ci/run runs these targets",
     "docker": "needs an engine, and images from elsewhere",
     "kubectl": "needs a cluster",
     "pip": "would change the environment that the tests run in",
