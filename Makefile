@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 MINUTES ?= 10
+# Each process that runs tests compiles them, unless one has before.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo test stress lint matrix bench soak docs clean
 .DEFAULT_GOAL := help

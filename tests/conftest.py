@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import re
@@ -67,6 +68,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
+def pytest_collection_finish() -> None:
+    # Tests of what is left behind collect the garbage, again and again: of their own objects, and
+    # not of all that the tests have imported.
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def seed() -> int:
     """What the moments of a test are drawn from; it is shown where the test fails."""
@@ -115,59 +123,49 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 @contextmanager
-def serving(*servers: RealMilvus) -> Iterator[None]:
-    """Start all before waiting for any; afterwards keep their logs, and not their data."""
+def serving(server: RealMilvus) -> Iterator[None]:
+    """Run a server; afterwards keep its log, and not its data."""
     try:
-        for server in servers:
-            server.start()
-        for server in servers:
-            server.wait_ready()
+        server.start()
+        server.wait_ready()
         yield
     finally:
-        for server in servers:
-            server.stop()
-            shutil.rmtree(server.data_dir, ignore_errors=True)
+        server.stop()
+        shutil.rmtree(server.data_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def _milvus_pair(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[RealMilvus, RealMilvus]]:
-    pair = (
-        RealMilvus(tmp_path_factory.mktemp("milvus")),
-        RealMilvus(tmp_path_factory.mktemp("milvus_b")),
-    )
-    with serving(*pair):
-        yield pair
-
-
-@pytest.fixture(scope="session")
-def milvus(_milvus_pair: tuple[RealMilvus, RealMilvus]) -> RealMilvus:
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
     """Serve plaintext, with authorization; shared by all tests, which leave it running."""
-    return _milvus_pair[0]
+    server = RealMilvus(tmp_path_factory.mktemp("milvus"))
+    with serving(server):
+        yield server
 
 
-@pytest.fixture(scope="session")
-def milvus_b(_milvus_pair: tuple[RealMilvus, RealMilvus]) -> RealMilvus:
+# A server costs more while it waits than to start: few modules need these, which end with them.
+@pytest.fixture(scope="module")
+def milvus_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
     """Serve as `milvus` does, on another port and other data."""
-    return _milvus_pair[1]
+    server = RealMilvus(tmp_path_factory.mktemp("milvus_b"))
+    with serving(server):
+        yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def milvus_tls(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[RealMilvus]:
-    """Serve TLS with `certificates.server`; shared by all tests."""
+    """Serve TLS with `certificates.server`; shared by the tests of a module."""
     server = RealMilvus(tmp_path_factory.mktemp("milvus_tls"), tls=certificates.server_tls(1))
     with serving(server):
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def milvus_mtls(
     tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[RealMilvus]:
-    """Serve TLS to clients with a certificate of `certificates.ca` only; shared by all tests."""
+    """Serve TLS to clients with a certificate of `certificates.ca` only; shared likewise."""
     server = RealMilvus(tmp_path_factory.mktemp("milvus_mtls"), tls=certificates.server_tls(2))
     with serving(server):
         yield server
