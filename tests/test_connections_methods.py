@@ -449,17 +449,17 @@ def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
     [
         (
             {"host": "h", "port": 1, "secure": True},
-            "use a name of the certificate in the parameter host, or",
+            "use a host name of the certificate in the parameter host, or",
         ),
-        ({"port": 1, "secure": True}, "use a name of the certificate in the parameter host, or"),
+        ({"port": 1, "secure": True}, "use a host name of the certificate in the parameter host, or"),
         (
             {"address": "h:1", "secure": True},
-            "use a name of the certificate in the parameter address, or",
+            "use a host name of the certificate in the parameter address, or",
         ),
-        ({"uri": "https://h"}, "use a name of the certificate in the parameter uri, or"),
+        ({"uri": "https://h"}, "use a host name of the certificate in the parameter uri, or"),
         (
             {"alias": "prod", "secure": True},
-            "use a name of the certificate in the parameter uri, or",
+            "use a host name of the certificate in the parameter uri, or",
         ),
     ],
 )
@@ -1074,7 +1074,7 @@ def test_where_nothing_is_configured_variables_of_others_are_named(
         with pytest.raises(ConfigurationError) as caught:
             use()
         expected = "no connection is configured; set ZILLIZ_URI in the environment" + told
-        assert str(caught.value) == f"configuration: {expected.replace('{}', str(tmp_path))}"
+        assert str(caught.value) == expected.replace("{}", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -159,21 +159,21 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.DNS,
         False,
         4,
-        "correct the host in ZILLIZ_PROD_URI, or the resolver's search domain",
+        "correct the host in ZILLIZ_PROD_URI, or the search domain of this machine's DNS resolver",
     ),
     errors.NameServerError: Facts(
         "name_server_failed",
         Stage.DNS,
         False,
         4,
-        "check the resolver of this machine, then try again",
+        "check this machine's DNS resolver, then retry",
     ),
     errors.NameTimeoutError: Facts(
         "name_timeout",
         Stage.DNS,
         False,
         4,
-        "check the resolver of this machine, or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
+        "check this machine's DNS resolver, or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.RefusedError: Facts(
         "refused", Stage.TCP, False, 4, "start the server, or correct the port in ZILLIZ_PROD_URI"
@@ -190,7 +190,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.TCP,
         False,
         4,
-        "check the firewall and the address allow-list, "
+        "check the firewall and the IP address allow-list, "
         "or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.ClosedByPeerError: Facts(
@@ -198,14 +198,15 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.TCP,
         False,
         4,
-        "check that the port in ZILLIZ_PROD_URI is Milvus' own, and what is between",
+        "check that the port in ZILLIZ_PROD_URI is Milvus' gRPC port, "
+        "and that no proxy or load balancer closes the connection",
     ),
     errors.ServerSilentError: Facts(
         "server_silent",
         Stage.MILVUS,
         False,
         4,
-        "wait until it has started (set ZCONFIG_WAIT), "
+        "set ZCONFIG_WAIT to wait until it has started, "
         "or raise ZILLIZ_PROD_TIMEOUT or the call's timeout",
     ),
     errors.ServerNotReadyError: Facts(
@@ -213,7 +214,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.MILVUS,
         False,
         4,
-        "wait until it has started (set ZCONFIG_WAIT)",
+        "set ZCONFIG_WAIT to wait until it has started",
     ),
     errors.ClusterStoppedError: Facts(
         "cluster_stopped", Stage.MILVUS, True, 4, "resume it in the Zilliz Cloud console"
@@ -240,7 +241,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.MATERIAL,
         True,
         5,
-        "give the path of a readable PEM file, the key belonging to the certificate",
+        "use a readable PEM file, and the key that belongs to the certificate",
     ),
     errors.PlaintextServerError: Facts(
         "server_is_plaintext", Stage.TLS, True, 5, "use http:// in ZILLIZ_PROD_URI"
@@ -267,15 +268,16 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.TLS,
         True,
         5,
-        "use a name of the certificate in ZILLIZ_PROD_URI, "
-        "or set ZILLIZ_PROD_TLS_SERVER_NAME to it",
+        "use a host name of the certificate in ZILLIZ_PROD_URI, "
+        "or set ZILLIZ_PROD_TLS_SERVER_NAME to one",
     ),
     errors.ClientCertificateError: Facts(
         "client_certificate",
         Stage.TLS,
         True,
         5,
-        "set ZILLIZ_PROD_TLS_CERT and ZILLIZ_PROD_TLS_KEY to a pair signed by its authority",
+        "set ZILLIZ_PROD_TLS_CERT and ZILLIZ_PROD_TLS_KEY "
+        "to a pair signed by the server's authority",
     ),
     errors.MissingCredentialsError: Facts(
         "missing_credentials",
@@ -303,14 +305,14 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.HTTP2,
         True,
         7,
-        "use the gRPC port (19530 by default) in ZILLIZ_PROD_URI, or an ingress that passes gRPC",
+        "use the gRPC port (19530 by default) in ZILLIZ_PROD_URI, or an ingress that supports gRPC",
     ),
     errors.NotGRPCError: Facts(
         "not_grpc",
         Stage.HTTP2,
         True,
         7,
-        "use the gRPC port in ZILLIZ_PROD_URI, or let the gateway pass gRPC to Milvus",
+        "use the gRPC port in ZILLIZ_PROD_URI, or configure the gateway to forward gRPC to Milvus",
     ),
     errors.OtherServiceError: Facts(
         "other_service", Stage.MILVUS, True, 7, "correct the host and port in ZILLIZ_PROD_URI"
@@ -322,9 +324,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         8,
         "create it, or name another in ZILLIZ_PROD_DB_NAME",
     ),
-    errors.UnexplainedError: Facts(
-        "unexplained", Stage.MILVUS, False, 1, "look at the server's log"
-    ),
+    errors.UnexplainedError: Facts("unexplained", Stage.MILVUS, False, 1, "check the server's log"),
 }
 
 

@@ -370,7 +370,7 @@ def test_no_other_method_is_allowed(method: str) -> None:
 def test_it_is_no_application_for_anything_but_http() -> None:
     with registry() as connections:
         scope = {"type": "websocket"}
-        with pytest.raises(ValueError, match="not by websocket"):
+        with pytest.raises(ValueError, match="not websocket"):
             asyncio.run(Readiness(connections).asgi(scope, None, None))  # type: ignore[arg-type]
 
 

@@ -166,7 +166,8 @@ def test_without_alternative_names_the_common_name_of_a_certificate_counts(
     error = refused_over(pair, pair.cert)
     assert error.detail == "the certificate is for other.test"
     assert error.remedy == (
-        "use a name of the certificate in ZILLIZ_PROD_URI, or set ZILLIZ_PROD_TLS_SERVER_NAME to it"
+        "use a host name of the certificate in ZILLIZ_PROD_URI, "
+        "or set ZILLIZ_PROD_TLS_SERVER_NAME to one"
     )
 
 

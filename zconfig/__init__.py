@@ -6,12 +6,12 @@
     zconfig.connections["analytics"].ping()     # milliseconds
     zconfig.client().list_collections()         # a pymilvus MilvusClient of the default alias
 
-Importing reads the configuration and sets up `connections`: the aliases are there, unconnected.
-It opens no socket, imports neither grpc nor pymilvus, writes no environment and configures no
-logging, and raises nothing for what is wrong in the configuration: that is kept for the first
-use. The first use reads the configuration once more if its variables have changed since the import:
-`load_dotenv()` and `os.environ["ZILLIZ_URI"] = ...` count also after `import zconfig`. What changes
-later `reload()` reads.
+The import reads the configuration and creates `connections`, which lists the aliases but does not
+connect them. It opens no socket, imports neither grpc nor pymilvus, does not change the environment
+and does not configure logging. Problems of the configuration are raised on the first use, not on
+import. The first use reads the configuration again if its variables have changed since the import,
+so `load_dotenv()` and `os.environ["ZILLIZ_URI"] = ...` work also after `import zconfig`. For later
+changes call `reload()`.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ _ELSEWHERE = {
 }
 
 
-# A daemon changes its directory later, and its files stay where they were.
+# A daemon changes its working directory later, but relative paths keep their start.
 _directory = working_directory()
-_read = 0  # the fingerprint of the variables that were read last
+_read = 0  # the fingerprint of the variables at the last read
 
 
 def _load(known: Sequence[SourceResult] = (), *, remote: bool = True) -> Configuration:
@@ -149,24 +149,25 @@ def autoconnect(
     """Connect aliases in parallel, and return their connections.
 
     Args:
-        *aliases: Which ones, all of them required; without any, every configured alias, of
-            which only the `REQUIRED` ones must succeed.
-        wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
-        timeout: Seconds for each connect; by default each alias' own `TIMEOUT`.
+        *aliases: The aliases to connect; all of them must succeed. Without arguments, every
+            configured alias, of which only the required ones must succeed.
+        wait: Seconds to retry transient failures; `ZCONFIG_WAIT` by default.
+        timeout: Seconds for each connection attempt; each alias' `TIMEOUT` by default.
 
     Returns:
         The connections by alias.
 
     Raises:
-        ConfigurationError: Before anything is dialed, with everything that is wrong.
-        AutoconnectError: With every alias that failed; the others stay connected.
+        ConfigurationError: The configuration is wrong; raised before any alias is dialed, with
+            all problems.
+        AutoconnectError: Some aliases failed; the others stay connected.
 
     Example:
         >>> import zconfig
         >>> zconfig.autoconnect()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
-        zconfig.errors.ConfigurationError: configuration: no connection is configured; \
+        zconfig.errors.ConfigurationError: no connection is configured; \
 set ZILLIZ_URI in the environment or in a .env file in ...
     """
     aliases = hide_aliases(aliases)
@@ -175,14 +176,15 @@ set ZILLIZ_URI in the environment or in a .env file in ...
 
 
 def reload() -> Changes:
-    """Read the configuration again, and apply what changed.
+    """Read the configuration again, and apply the changes.
 
-    Live connections whose specification is the same are not touched. Changed credentials are
-    proved before they replace the old, without a reconnect; with any other change an alias is
-    closed, and opens again on its next use. What is wrong in what was read leaves the old in place.
+    Open connections whose settings did not change are not touched. Changed credentials are
+    verified with the server before they replace the current ones, without reconnecting. After any
+    other change the connection is closed, and the next use of the alias opens it again. Invalid
+    configuration is ignored, and the current one stays in effect.
 
     Returns:
-        What changed, by the names of aliases and fields; and what is wrong.
+        The changes, by the names of aliases and fields, and the problems.
 
     Example:
         >>> import zconfig
@@ -193,16 +195,16 @@ def reload() -> Changes:
 
 
 def explain(alias: str | None = None) -> Explanation:
-    """Explain where each value came from, what it shadows, and what was passed over.
+    """Explain where each value is set, which values it shadows, and which sources were ignored.
 
     Args:
-        alias: The connection's name; without it, every alias, also those that are wrong.
+        alias: The alias; without it, every alias, also those with errors.
 
     Returns:
-        Values without secrets: of those a fingerprint, which tells two of them apart.
+        The values. A secret is masked and has a fingerprint, by which two secrets can be compared.
 
     Raises:
-        UnknownAliasError: Nothing configures the alias.
+        UnknownAliasError: The alias is not configured.
 
     Example:
         >>> import zconfig
@@ -216,9 +218,9 @@ def explain(alias: str | None = None) -> Explanation:
 def masking_processor() -> MaskingProcessor:
     """Return a structlog processor that masks the configured secrets in your own events.
 
-    Put it last, before the renderer. It knows the secrets of every alias, also after a reload, and
-    replaces objects that it does not know by their text. The page on observing lists the forms in
-    which a secret is found.
+    Put it last, before the renderer. It masks the secrets of every alias, also after a reload, and
+    replaces objects of unknown types with their text. The documentation lists the encodings in
+    which a secret is recognised.
 
     Example:
         >>> import structlog, zconfig
@@ -230,8 +232,9 @@ def masking_processor() -> MaskingProcessor:
 def masking_filter() -> MaskingFilter:
     """Return a filter for logging handlers that masks the configured secrets in your records.
 
-    It finds the same forms as `masking_processor`. Attach it to handlers that show no local
-    variables in tracebacks, and read no attributes of objects passed as `extra`: these it leaves.
+    It recognises the same encodings as `masking_processor`. Attach it only to handlers that do not
+    show local variables in tracebacks and do not read the attributes of objects passed as `extra`:
+    the filter does not mask these.
 
     Example:
         >>> import logging, zconfig
@@ -241,20 +244,21 @@ def masking_filter() -> MaskingFilter:
 
 
 def client(alias: str | None = None, **options: Any) -> MilvusClient:
-    """Return a pymilvus `MilvusClient` on the connection of an alias.
+    """Return a pymilvus `MilvusClient` that uses the connection of an alias.
 
-    It calls through the connection's own channel: no second TCP connection, no credentials to
-    pass on.
+    The client calls through the channel of the connection: it opens no second TCP connection and
+    needs no credentials.
 
     Args:
-        alias: The connection's name; without it, the default alias.
-        **options: Passed on to `MilvusClient`, e.g. `timeout` in seconds, or `db_name`. None may
-            say where or how to connect, as `uri` and `token` do: that is the alias' to say.
+        alias: The alias; without it, the default alias.
+        **options: Options for `MilvusClient`, e.g. `timeout` in seconds, or `db_name`. Options that
+            define the connection, such as `uri` and `token`, are not accepted: the alias defines
+            them.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
-        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
-        ConnectError: The server cannot be reached, or does not accept us.
+        ConfigurationError: The alias is not configured or has errors, or an option is not accepted.
+        ConnectError: The server cannot be reached, or rejects the connection.
     """
     from zconfig.interop.pymilvus import client_of
 
@@ -265,18 +269,19 @@ def client(alias: str | None = None, **options: Any) -> MilvusClient:
 
 
 async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusClient:
-    """Return a pymilvus `AsyncMilvusClient` on the asyncio connection of an alias.
+    """Return a pymilvus `AsyncMilvusClient` that uses the asyncio connection of an alias.
 
-    One for each alias and event loop; it calls through the connection's own channel.
+    Each alias has one client for each event loop. It calls through the channel of the connection.
 
     Args:
-        alias: The connection's name; without it, the default alias.
-        **options: Passed on to `AsyncMilvusClient`, as for `client`; then the client is a new one.
+        alias: The alias; without it, the default alias.
+        **options: Options for `AsyncMilvusClient`, as for `client`. With options, each call returns
+            a new client.
 
     Raises:
-        MissingExtraError: pymilvus is not installed, or too old to have it.
-        ConfigurationError: The alias is not configured, or wrongly; or an option is refused.
-        ConnectError: The server cannot be reached, or does not accept us.
+        MissingExtraError: pymilvus is not installed, or is too old to have an asyncio client.
+        ConfigurationError: The alias is not configured or has errors, or an option is not accepted.
+        ConnectError: The server cannot be reached, or rejects the connection.
     """
     from zconfig import aio
     from zconfig.interop.pymilvus import async_client_of
@@ -288,24 +293,25 @@ async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusC
 
 
 def connection_args(alias: str | None = None) -> dict[str, Any]:
-    """Return what LangChain, LlamaIndex and Haystack want to know of a connection.
+    """Return the connection arguments of an alias for LangChain, LlamaIndex and Haystack.
 
-    LangChain's and Haystack's stores take it as `connection_args`, LlamaIndex's as keywords, and
-    a `MilvusClient` takes the same. Nothing is dialed: the store opens a connection of its own.
+    Pass them to LangChain's and Haystack's stores as `connection_args`, and to LlamaIndex's store
+    and to `MilvusClient` as keyword arguments. This function does not connect: the store opens a
+    connection of its own.
 
     Args:
-        alias: The connection's name; without it, the default alias.
+        alias: The alias; without it, the default alias.
 
     Returns:
-        A new mapping with `uri`, `timeout` (seconds) and, where they are configured, `token`,
-        `db_name`, `server_name` and the paths of PEM files. It holds the secret, which is what it
-        is for: the token is masked in a `repr` and refuses to be pickled, and is otherwise a
-        string like any other, so do not write the mapping as JSON or YAML.
+        A new mapping with `uri`, `timeout` (seconds) and, if configured, `token`, `db_name`,
+        `server_name` and the paths of PEM files. It contains the secret: the token is masked in
+        its `repr` and cannot be pickled, but otherwise it is an ordinary string, so do not write
+        the mapping as JSON or YAML.
 
     Raises:
-        ConfigurationError: The alias is not configured, or wrongly; or a PEM file cannot be read,
-            or has a byte order mark; or `TLS_CA` is not set, and no single file has exactly the
-            authorities that are trusted by default.
+        ConfigurationError: The alias is not configured or has errors; a PEM file cannot be read or
+            begins with a byte order mark; or `TLS_CA` is not set, and no single file contains
+            exactly the authorities that are trusted by default.
 
     Example:
         >>> import zconfig
@@ -324,10 +330,10 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_MODULES})
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import what not everybody needs, and much of which needs grpc, when it is asked for."""
+        """Import a name on first use: most of these import grpc, which not every program needs."""
         if name == "interop":
             import_module("zconfig.interop.pymilvus")
         if name in _MODULES:

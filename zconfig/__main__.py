@@ -1,4 +1,4 @@
-"""`python -m zconfig` is the command."""
+"""Run the command: `python -m zconfig`."""
 
 from zconfig._cli import main
 

@@ -1,9 +1,8 @@
-"""Lifecycle events → structlog, through the application's own pipeline.
+"""Log lifecycle events through the application's structlog or logging configuration.
 
-If the application configured structlog, events take its processors and its output. Otherwise
-they go to the standard library's logger `zconfig`, which is silent until someone gives it a
-handler. structlog's own default prints to standard output, where a program's results are, so it
-is never relied on.
+If the application configured structlog, events use its processors and its output. Otherwise they
+go to the standard library's logger `zconfig`, which is silent until it has a handler. structlog's
+default configuration is not used: it prints to standard output, among the results of a program.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def log_event(event: Event) -> None:
 
 
 def _has_structlog() -> bool:
-    """Tell whether the application configured structlog, which it has imported then."""
+    """Return whether the application imported and configured structlog."""
     if "structlog" not in sys.modules:
         return False
     import structlog
@@ -53,13 +52,13 @@ def _has_structlog() -> bool:
 
 
 def _logger() -> logging.Logger:
-    """Return the standard library's logger, which is enabled where its output was asked for.
+    """Return the standard library's logger, and enable it if `configure_logging` was called.
 
-    `logging.config` disables each logger that is there and that it does not name, as long as it is
-    not told otherwise. So this one is made by the first event, not on import.
+    By default `logging.config` disables existing loggers that it does not name. So the first event
+    creates the logger, not the import.
     """
     logger = logging.getLogger(LOGGER)
-    if not logger.handlers:  # without one the standard library prints warnings by itself
+    if not logger.handlers:  # the standard library prints warnings of a logger without handlers
         logger.addHandler(logging.NullHandler())
     if logger.disabled and any(isinstance(each, _StderrHandler) for each in logger.handlers):
         logger.disabled = False
@@ -74,9 +73,9 @@ def _logger() -> logging.Logger:
 
 
 def log_as_configured(options: Callable[[], LoaderOptions]) -> Hook:
-    """Return a hook that logs, and first does what `ZCONFIG_LOG_FORMAT` asks for.
+    """Return a hook that logs events, and applies `ZCONFIG_LOG_FORMAT` on the first one.
 
-    On the first event, not on import: importing a library configures nothing.
+    It applies it on the first event because an import should not configure logging.
 
     Args:
         options: Returns the loader's options.
@@ -95,17 +94,18 @@ def log_as_configured(options: Callable[[], LoaderOptions]) -> Hook:
 
 
 def configure_logging(format: Format = "console", level: str = "info") -> None:  # noqa: A002 - it reads best in a call
-    """Show the lifecycle events on standard error.
+    """Write the lifecycle events to standard error.
 
-    The ready-made set-up for programs without one of their own: a handler on the logger
-    `zconfig`, and on nothing else. Calling it again replaces it.
+    For programs that do not configure logging themselves. It adds a handler to the logger
+    `zconfig` and changes no other logger. Another call replaces the handler.
 
     Args:
-        format: `json` for one object a line, `console` for people, `none` to take it back.
+        format: `json` for one object a line, `console` for readable lines, `none` to remove the
+            handler.
         level: `debug`, `info`, `warning` or `error`.
 
     Raises:
-        ValueError: The format or the level is not one of these.
+        ValueError: The format or the level is unknown.
 
     Example:
         >>> configure_logging("json", level="warning")
@@ -114,9 +114,9 @@ def configure_logging(format: Format = "console", level: str = "info") -> None: 
     shape, lowest = _one_of(_FORMATS, format), _one_of(_LEVELS, level)
     del format, level  # or a traceback that shows locals would show a secret passed by mistake
     if shape is None:
-        raise ValueError("the format of the log is none of json, console and none")
+        raise ValueError("the log format is not known; use json, console or none")
     if lowest is None:
-        raise ValueError("the level of the log is none of debug, info, warning and error")
+        raise ValueError("the log level is not known; use debug, info, warning or error")
     logger = logging.getLogger(LOGGER)
     for handler in [each for each in logger.handlers if isinstance(each, _StderrHandler)]:
         logger.removeHandler(handler)
@@ -135,7 +135,7 @@ def _one_of(known: tuple[T, ...], word: object) -> T | None:
 
 
 class _StderrHandler(logging.StreamHandler[Any]):
-    """Writes to whatever `sys.stderr` is at the time: test runners and daemons replace it."""
+    """Writes to the current `sys.stderr`: test runners and daemons replace it."""
 
     def __init__(self) -> None:
         super().__init__(_Stderr())
@@ -166,7 +166,7 @@ def _formatter(format: Format) -> logging.Formatter:  # noqa: A002 - as above
 def _unpack(
     _logger: Any, _name: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Put an event's own fields in place of the line that was made of them."""
+    """Replace the text of an event with its fields."""
     from zconfig import events
 
     event = getattr(event_dict["_record"], "_zconfig_event", None)
@@ -176,6 +176,6 @@ def _unpack(
 
 
 def _shown(event: Event) -> dict[str, Any]:
-    """Return an event's fields, milliseconds without digits that mean nothing."""
+    """Return an event's fields, with milliseconds rounded."""
     pairs = event.fields().items()
     return {k: round(v, _DIGITS) if isinstance(v, float) else v for k, v in pairs}

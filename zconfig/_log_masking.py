@@ -1,7 +1,7 @@
-"""Secrets taken out of an application's own logs: for structlog, and for the standard library.
+"""Mask secrets in an application's own logs, with structlog or the standard library.
 
-What zconfig says by itself holds no secret. But an application logs what it likes: a URL with the
-password in it, the headers of a call, the text of somebody else's exception.
+zconfig's own messages contain no secret. But an application may log one: in a URL with a password,
+in the headers of a call, or in the text of another library's exception.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from uuid import UUID
 from zconfig._redaction import Masker
 
 Mask = Callable[[str], str]
-"""Returns a text masked; the same object if there is nothing to mask."""
+"""Returns a masked text; the same object if there is nothing to mask."""
 
 Show = Callable[[Any, Mask], Any]
-"""Returns what to show of an object, masked."""
+"""Returns the masked form of an object."""
 
 
 class MaskingProcessor:
     """Masks secrets in structlog's events: in texts at any depth, in keys, in exceptions.
 
-    Put it last, before the renderer. What is not text, a number, a date, a path or a collection
-    becomes text, since a renderer such as `orjson` reads the attributes of objects; the record that
-    structlog's `ProcessorFormatter` adds becomes a masked copy. An exception
-    becomes its traceback as text: what renders it later might show local variables. A processor
-    before it that shows them, as `dict_tracebacks` does, must not, since it cuts them short: a part
-    of a secret is not recognised.
+    Put it last, before the renderer. Texts, numbers, dates, paths and collections keep their type.
+    Other objects become text, since a renderer such as `orjson` reads their attributes. The record
+    that structlog's `ProcessorFormatter` adds becomes a masked copy. An exception becomes its
+    traceback as text, since a later renderer might show local variables. Do not use a processor
+    that shows local variables before this one, as `dict_tracebacks` does: it truncates them, and a
+    part of a secret is not recognised.
 
     Args:
-        masker: Knows the secrets.
+        masker: Masks the configured secrets.
 
     Example:
         >>> mask_secrets = MaskingProcessor(Masker(lambda: ["s3cr&t-key"]))
@@ -55,7 +55,7 @@ class MaskingProcessor:
     ) -> MutableMapping[str, Any]:
         """Return an event with its secrets masked; the same object if it has none."""
         mask = self._masker.current()
-        with suppress(Exception):  # no event may get lost
+        with suppress(Exception):  # an event must not be lost
             error = _exception(event_dict.get("exc_info"))
             if error:
                 event_dict["exc_info"] = MaskedTraceback(mask(_rendered(error)))
@@ -64,23 +64,23 @@ class MaskingProcessor:
         return masked
 
 
-# Of these a record has its own, and they hold no text of an application's; everything else was
-# passed as `extra`, is rendered text, or is a name that the application gave.
+# The attributes of every record that contain no text of the application. Any other attribute was
+# passed as `extra`, is rendered text, or is a name that the application chose.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) - {
     *("args", "exc_text", "name", "processName", "stack_info", "taskName", "threadName")
 }
 
 
 class MaskingFilter(logging.Filter):
-    """Masks secrets in the records of the standard library's logging, and lets every record pass.
+    """Masks secrets in the records of the standard library's logging, and drops no record.
 
-    Attach it to handlers: a logger's filter does not see what comes from the loggers below it. An
-    exception whose traceback has a secret in it is replaced by that traceback as text; any other is
-    left to the handler. So a handler must not show local variables, as rich's does with
-    `tracebacks_show_locals=True`, nor read the attributes of objects that are passed as `extra`.
+    Attach it to handlers: the filter of a logger does not receive the records of child loggers. An
+    exception whose traceback contains a secret is replaced by the masked traceback as text. Any
+    other exception is left to the handler. So a handler must not show local variables, as rich's
+    does with `tracebacks_show_locals=True`, nor read the attributes of objects passed as `extra`.
 
     Args:
-        masker: Knows the secrets.
+        masker: Masks the configured secrets.
 
     Example:
         >>> handler = logging.StreamHandler()
@@ -92,19 +92,19 @@ class MaskingFilter(logging.Filter):
         self._masker = masker
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Mask what is secret in a record; one without secrets is left as it is."""
+        """Mask the secrets in a record; a record without secrets stays as it is."""
         _mask_record(record, self._masker.current())
         return True
 
 
 def _mask_record(record: logging.LogRecord, mask: Mask) -> None:
     for mask_part in (_mask_attributes, _mask_exception, _mask_message):
-        with suppress(Exception):  # no record may get lost
+        with suppress(Exception):  # a record must not be lost
             mask_part(record, mask)
 
 
 def _mask_attributes(record: logging.LogRecord, mask: Mask) -> None:
-    """Mask the arguments one by one, the texts rendered before, and what was passed as `extra`."""
+    """Mask each argument, the texts that are rendered already, and the objects in `extra`."""
     for name in vars(record).keys() - _OWN:
         _mask_attribute(record, name, mask)
 
@@ -127,12 +127,12 @@ def _mask_exception(record: logging.LogRecord, mask: Mask) -> None:
 
 
 def _mask_message(record: logging.LogRecord, mask: Mask) -> None:
-    """Mask what the message shows, its arguments being masked before."""
+    """Mask the message. Its arguments are masked already."""
     if not isinstance(record.msg, str):  # an exception, or an event of structlog
         _mask_attribute(record, "msg", mask)
     try:
         message = record.getMessage()
-    except Exception:  # noqa: BLE001 - logging shows the parts of what cannot be formatted
+    except Exception:  # noqa: BLE001 - logging shows the parts of a malformed message
         _mask_attribute(record, "msg", mask)
         return
     masked = mask(message)
@@ -141,21 +141,21 @@ def _mask_message(record: logging.LogRecord, mask: Mask) -> None:
 
 
 class MaskedTraceback(Exception):  # noqa: N818 - it is the text of an error, not one
-    """Stands for an exception in a log: its text is that exception's traceback, masked."""
+    """Replaces an exception in a log. Its text is the masked traceback of that exception."""
 
 
 # --- the values of an event ----------------------------------------------------------------
 
-# Of exactly these types; one that is derived from them may be shown as any text.
+# Exactly these types: the text of a subclass may be anything.
 _LEFT = frozenset({bool, int, float, complex, type(None)})
 _KNOWN = _LEFT | {bytes, dict, list, tuple, set, frozenset, logging.LogRecord}
-# What a renderer may have as it is: its text is all that there is to it.
+# Passed to the renderer unchanged: these have no attributes beyond their text.
 _VALUES = (Number, date, time, timedelta, Enum, UUID, PurePath, MaskedTraceback)
 _DEEPEST = 20
 
 
 def _masked_text(value: Any, mask: Mask) -> Any:
-    """Return the text of an object that shows a secret, or else the object."""
+    """Return the masked text of an object if it shows a secret, or else the object."""
     for text in (repr(value), str(value)):
         masked = mask(text)
         if masked is not text:
@@ -167,31 +167,31 @@ def _as_text(value: Any, mask: Mask) -> Any:
     """Return the text of an object whose attributes a renderer might read."""
     if isinstance(value, _VALUES):
         return _masked_text(value, mask)
-    with suppress(Exception):  # an application's own may not let itself be shown
+    with suppress(Exception):  # the `repr` of an application's object may raise
         masked = _masked_text(value, mask)
         return repr(value) if masked is value else masked
     return object.__repr__(value)
 
 
 def _masked(value: Any, mask: Mask, above: tuple[int, ...] = (), show: Show = _masked_text) -> Any:
-    """Return a value with the secrets in it masked; the same object if it has none.
+    """Return a value with its secrets masked; the same object if it has none.
 
     Args:
-        value: Anything; what is neither text nor a collection counts as the text it is shown as.
+        value: Any value; `show` masks one that is neither text nor a collection.
         mask: Masks a text.
-        above: The identities of the collections that it is a part of.
-        show: Returns what to show of an object that is neither text nor a collection.
+        above: The identities of the collections that contain the value.
+        show: Returns the masked form of an object that is neither text nor a collection.
     """
     if type(value) is str:
         return mask(value)
     if type(value) in _LEFT:
         return value
     if id(value) not in above and len(above) < _DEEPEST:
-        with suppress(Exception):  # an application's own collection may not let itself be copied
+        with suppress(Exception):  # copying an application's collection may raise
             masked = _masked_inside(value, mask, (*above, id(value)), show)
             is_shown = masked is value and type(value) not in _KNOWN
             return _masked_text(value, mask) if is_shown else masked
-    with suppress(Exception):  # nor let itself be shown
+    with suppress(Exception):  # and so may its `repr`
         return show(value, mask)
     return value
 
@@ -218,7 +218,7 @@ def _masked_inside(value: Any, mask: Mask, above: tuple[int, ...], show: Show) -
 
 
 def _masked_record(record: logging.LogRecord, mask: Mask) -> logging.LogRecord:
-    masked = copy(record)  # the application's own may go to other handlers
+    masked = copy(record)  # other handlers may receive the original
     _mask_record(masked, mask)
     return record if _same(vars(record).values(), vars(masked).values()) else masked
 
@@ -228,7 +228,7 @@ def _same(one: Iterable[Any], other: Iterable[Any]) -> bool:
 
 
 def _exception(exc_info: Any) -> BaseException | None:
-    """Return the exception that an `exc_info` means; true alone means the one being handled."""
+    """Return the exception of an `exc_info`; `True` is the exception being handled."""
     if isinstance(exc_info, BaseException):
         return exc_info
     if isinstance(exc_info, tuple):

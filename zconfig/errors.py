@@ -1,13 +1,13 @@
 """Every error zconfig raises, by cause.
 
     ZConfigError
-    ├── ConfigurationError            what was declared is wrong; holds every `Problem`
+    ├── ConfigurationError            the configuration is wrong; holds every `Problem`
     │   ├── UnknownAliasError         also a `KeyError`
-    │   └── ConflictError             a live alias was asked for with another configuration
+    │   └── ConflictError             an open alias was requested with another configuration
     ├── MissingExtraError             also an `ImportError`
     ├── ClosedError                   a connection was used after it was closed
     ├── AutoconnectError              several aliases at once; `.failures` by alias
-    └── ConnectError                  dialing one alias failed
+    └── ConnectError                  one alias did not connect
         ├── UnreachableError          NameNotFound, NameServer, NameTimeout, Refused,
         │                             HostUnreachable, ConnectTimeout, ClosedByPeer,
         │                             ServerSilent, ServerNotReady, ClusterStopped,
@@ -21,10 +21,10 @@
         ├── NotMilvusError            NotHTTP2, NotGRPC, OtherService, NotGlobalCluster,
         │                             MalformedTopology
         ├── DatabaseMissingError
-        └── UnexplainedError          nothing above fits
+        └── UnexplainedError          an unknown cause
 
-Each cause of a failed connect is one class, with its stage, whether it is permanent, and the
-exit code of the command. An error holds text that was redacted before; it can be pickled.
+Each cause of a failed connect is one class, with its stage, its exit code, and whether it is
+permanent. The text of an error is redacted. Errors can be pickled.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ EXIT_ORDER = (
     ExitCode.UNREACHABLE,
     ExitCode.UNEXPECTED,
 )
-"""Which code speaks for several failures: the first of these that occurs."""
+"""The precedence of exit codes: of several failures, the first of these codes counts."""
 
 
 class Stage(StrEnum):
-    """How far a connect came before it failed, in order."""
+    """The stages of a connect, in order."""
 
     PARSE = "parse"
     MATERIAL = "file material"
@@ -84,16 +84,16 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in the configuration, and how to mend it.
+    """One problem of the configuration, with its remedy.
 
     Args:
         code: Stable identifier, e.g. `bad_port`.
-        message: What is wrong, in lower case, without any value that may be secret.
-        remedy: One thing to do.
-        alias: The connection concerned; `None` for the loader's own options.
-        field: The field concerned, e.g. `token`; `None` if it is none in particular.
-        origin: Where the offending value stood.
-        severity: `error` keeps the alias from connecting, `warning` does not.
+        message: The fact, in lower case, without any value that may be secret.
+        remedy: One action that fixes it.
+        alias: The alias concerned; `None` for an option of the loader.
+        field: The field concerned, e.g. `token`; `None` for no single field.
+        origin: The place where the wrong value is set.
+        severity: `error` prevents the alias from connecting, `warning` does not.
     """
 
     code: str
@@ -105,28 +105,27 @@ class Problem:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        whose = self.alias or (None if self.origin else "configuration")
-        subject = (str(part) for part in (whose, self.origin) if part)
-        return f"{': '.join(subject)}: {self.message}; {self.remedy}"
+        place = "".join(f"{part}: " for part in (self.alias, self.origin) if part)
+        return f"{place}{self.message}; {self.remedy}"
 
 
 class ZConfigError(Exception):
-    """Base of everything zconfig raises."""
+    """Base class of all errors that zconfig raises."""
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
 
 
 class ConfigurationError(ZConfigError):
-    """The configuration is wrong; every problem of every alias concerned, together.
+    """The configuration is wrong. Holds all problems of all aliases concerned.
 
     Args:
-        problems: At least one problem of severity `error`.
+        problems: The problems, at least one of them of severity `error`.
     """
 
     exit_code = ExitCode.CONFIGURATION
 
     def __init__(self, problems: Iterable[Problem] | str) -> None:
-        if isinstance(problems, str):  # from a queue that would make it again of its message
+        if isinstance(problems, str):  # a task queue tries to rebuild errors from their message
             raise TypeError(problems)
         self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__(str(self))
@@ -142,13 +141,13 @@ class ConfigurationError(ZConfigError):
 
 
 class UnknownAliasError(ConfigurationError, KeyError):
-    """An alias was asked for that nothing configures; the message lists those that are."""
+    """The requested alias is not configured. The message lists the configured aliases."""
 
     __str__ = ConfigurationError.__str__
 
 
 class ConflictError(ConfigurationError):
-    """A live alias was asked for again with another configuration; names the fields."""
+    """An open alias was requested with another configuration. The message names the fields."""
 
 
 _EXTRAS = {
@@ -159,9 +158,9 @@ _EXTRAS = {
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs the packages of an extra, or a package.
+    """Return the command that installs the packages of an extra, or a single package.
 
-    It names the packages: that works wherever zconfig itself was installed from.
+    The command names the packages, so it works however zconfig itself was installed.
 
     Example:
         >>> install_command("lite")
@@ -171,11 +170,11 @@ def install_command(extra: str) -> str:
 
 
 class MissingExtraError(ZConfigError, ImportError):
-    """An optional dependency is not installed; the message holds the command that does it.
+    """An optional dependency is not installed. The message contains the command to install it.
 
     Args:
-        what: What is not installed.
-        extra: The extra of zconfig that it belongs to, or a package as pip takes it.
+        what: The name of the dependency.
+        extra: The extra of zconfig that contains it, or a requirement for pip.
     """
 
     exit_code = ExitCode.CONFIGURATION
@@ -193,13 +192,13 @@ class ClosedError(ZConfigError):
     """A connection was used after it was closed.
 
     Args:
-        alias: Its name.
-        remedy: How to get a live one, if not from `zconfig.connections`.
+        alias: The alias of the connection.
+        remedy: The way to get an open connection, if not `zconfig.connections`.
     """
 
     def __init__(self, alias: str, remedy: str | None = None) -> None:
         self.alias = alias
-        self.remedy = remedy or f"take a live one with zconfig.connections[{alias!r}]"
+        self.remedy = remedy or f"get an open one with zconfig.connections[{alias!r}]"
         super().__init__(alias, remedy)
 
     def __str__(self) -> str:
@@ -207,26 +206,27 @@ class ClosedError(ZConfigError):
 
 
 class ConnectError(ZConfigError):
-    """Dialing one alias failed.
+    """One alias did not connect.
 
     Args:
-        alias: The connection's name.
-        endpoint: Where it dialed, redacted.
-        origin: Where the value at fault was set.
-        detail: What was seen, redacted; may be empty.
-        elapsed_ms: Milliseconds from the start of the connect to this verdict.
-        attempts: How many times it was tried.
-        hint: An observation about the surroundings that makes the cause likelier.
-        remedy: One thing to do, where it is another than the cause's own.
+        alias: The alias.
+        endpoint: The address that was dialed, redacted.
+        origin: The place where the value at fault is set.
+        detail: The error as it was observed, redacted; may be empty.
+        elapsed_ms: Milliseconds from the start of the connect to the failure.
+        attempts: The number of connection attempts.
+        hint: An observation about the environment that supports the cause.
+        remedy: One action that fixes it, if it differs from the remedy of the class.
 
     Attributes:
         cause: Stable identifier of the cause, e.g. `refused`.
-        stage: How far the connect came.
-        permanent: Whether trying again cannot help.
-        at_fault: The settings whose value is to blame, likeliest first; where none of them is set,
-            the URI is.
+        stage: The stage that failed.
+        permanent: Whether retries cannot succeed.
+        at_fault: The settings that can cause this, likeliest first. If none of them is set, the
+            URI is at fault.
 
-    In the class' own `remedy`, `{field}` stands for the variable or parameter of that setting.
+    In the `remedy` of a class, `{field}` is a placeholder for the variable or parameter that sets
+    this field.
     """
 
     cause: ClassVar[str] = "unexplained"
@@ -234,9 +234,9 @@ class ConnectError(ZConfigError):
     permanent: ClassVar[bool] = False
     at_fault: ClassVar[tuple[str, ...]] = ()
     problem: ClassVar[str] = "the connection failed"
-    remedy: str = "look at the server's log"
+    remedy: str = "check the server's log"
 
-    def __init__(  # noqa: PLR0913 - an error says all that is known
+    def __init__(  # noqa: PLR0913 - one parameter for each fact
         self,
         alias: str,
         *,
@@ -256,14 +256,14 @@ class ConnectError(ZConfigError):
         self.attempts = attempts
         self.hint = hint
         self.remedy = remedy or with_names(type(self).remedy, str)
-        # The message: it is all that is kept where results are JSON, as Celery's are.
+        # The message: Celery's JSON results keep nothing else of an error.
         super().__init__(str(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.alias, self.facts())
 
     def facts(self) -> dict[str, Any]:
-        """Return the keyword arguments that make this error again."""
+        """Return the keyword arguments that recreate this error."""
         names = ("endpoint", "origin", "detail", "elapsed_ms", "attempts", "hint", "remedy")
         return {name: getattr(self, name) for name in names}
 
@@ -278,7 +278,7 @@ class ConnectError(ZConfigError):
 
 
 def with_names(text: str, name_of: Callable[[str], str]) -> str:
-    """Return a text with each `{field}` in it replaced by the name of that setting.
+    """Return a text with each `{field}` replaced by the name of that setting.
 
     Example:
         >>> with_names("raise {timeout}", lambda field: f"ZILLIZ_{field.upper()}")
@@ -292,16 +292,16 @@ def _rebuild(cls: type[ConnectError], alias: str, facts: Mapping[str, Any]) -> C
 
 
 class UnexplainedError(ConnectError):
-    """The failure fits no known cause; its status is in `detail`."""
+    """The cause of the failure is unknown. `detail` contains the gRPC status."""
 
-    problem = "the connection failed, and no known cause fits"
+    problem = "the connection failed for an unknown reason"
 
 
 # --- unreachable ---------------------------------------------------------------------------
 
 
 class UnreachableError(ConnectError):
-    """No conversation with the server came about, or it broke off."""
+    """The server cannot be reached, or the connection to it broke."""
 
     exit_code = ExitCode.UNREACHABLE
     cause = "unreachable"
@@ -309,23 +309,23 @@ class UnreachableError(ConnectError):
 
 
 class NameNotFoundError(UnreachableError):
-    """The host's name does not exist."""
+    """The host name does not exist."""
 
-    # Transient: a Compose service that is not up, and a headless Kubernetes service without ready
-    # pods, have no name yet.
+    # Transient: the name of a Compose service that is not up, or of a headless Kubernetes service
+    # without ready pods, does not exist yet.
     cause = "name_not_found"
     stage = Stage.DNS
     problem = "the host name does not exist"
-    remedy = "correct the host in {uri}, or the resolver's search domain"
+    remedy = "correct the host in {uri}, or the search domain of this machine's DNS resolver"
 
 
 class NameServerError(UnreachableError):
-    """The name server failed for the moment."""
+    """The name server reported a temporary failure."""
 
     cause = "name_server_failed"
     stage = Stage.DNS
     problem = "the name server failed"
-    remedy = "check the resolver of this machine, then try again"
+    remedy = "check this machine's DNS resolver, then retry"
 
 
 class NameTimeoutError(UnreachableError):
@@ -334,11 +334,11 @@ class NameTimeoutError(UnreachableError):
     cause = "name_timeout"
     stage = Stage.DNS
     problem = "the name server did not answer"
-    remedy = "check the resolver of this machine, or raise {timeout} or the call's timeout"
+    remedy = "check this machine's DNS resolver, or raise {timeout} or the call's timeout"
 
 
 class RefusedError(UnreachableError):
-    """Nothing listens on that port."""
+    """No server listens on the port."""
 
     cause = "refused"
     problem = "connection refused"
@@ -359,36 +359,39 @@ class ConnectTimeoutError(UnreachableError):
     cause = "connect_timeout"
     problem = "the host did not answer"
     remedy = (
-        "check the firewall and the address allow-list, or raise {timeout} or the call's timeout"
+        "check the firewall and the IP address allow-list, or raise {timeout} or the call's timeout"
     )
 
 
 class ClosedByPeerError(UnreachableError):
-    """The peer accepted the connection, then closed it."""
+    """The peer accepted the TCP connection, then closed it."""
 
     cause = "closed_by_peer"
     problem = "the peer closed the connection"
-    remedy = "check that the port in {uri} is Milvus' own, and what is between"
+    remedy = (
+        "check that the port in {uri} is Milvus' gRPC port, and that no proxy or load balancer "
+        "closes the connection"
+    )
 
 
 class ServerSilentError(UnreachableError):
-    """The connection stands, but nothing answers on it."""
+    """The server accepted the connection but does not answer calls."""
 
     cause = "server_silent"
     stage = Stage.MILVUS
-    problem = "the server accepted the connection and did not answer"
+    problem = "the server accepted the connection but did not answer"
     remedy = (
-        "wait until it has started (set ZCONFIG_WAIT), or raise {timeout} or the call's timeout"
+        "set ZCONFIG_WAIT to wait until it has started, or raise {timeout} or the call's timeout"
     )
 
 
 class ServerNotReadyError(UnreachableError):
-    """Milvus answers that it is not ready yet."""
+    """Milvus reports that it is not ready yet."""
 
     cause = "server_not_ready"
     stage = Stage.MILVUS
     problem = "the server is not ready"
-    remedy = "wait until it has started (set ZCONFIG_WAIT)"
+    remedy = "set ZCONFIG_WAIT to wait until it has started"
 
 
 class ClusterStoppedError(UnreachableError):
@@ -402,7 +405,7 @@ class ClusterStoppedError(UnreachableError):
 
 
 class EmbeddedServerError(UnreachableError):
-    """Milvus Lite could not be started on that file."""
+    """Milvus Lite did not start on the file."""
 
     cause = "embedded_server"
     stage = Stage.MATERIAL
@@ -412,25 +415,25 @@ class EmbeddedServerError(UnreachableError):
 
 
 class EmbeddedServerLockedError(EmbeddedServerError):
-    """Another process has the file of Milvus Lite open; one at a time can."""
+    """Another process has the Milvus Lite file open. Only one process at a time can open it."""
 
     cause = "embedded_server_locked"
     permanent = False
-    problem = "another process has the file of Milvus Lite open"
+    problem = "another process has the Milvus Lite file open"
     remedy = "close it there (set ZCONFIG_WAIT to wait for that), or name another path in {uri}"
 
 
 class ProxyError(UnreachableError):
-    """A proxy stands in the way."""
+    """A proxy did not forward the connection."""
 
     cause = "proxy"
     at_fault = ("proxy",)
-    problem = "the proxy did not let the connection through"
+    problem = "the proxy did not forward the connection"
     remedy = "set {proxy} to off, or add the host to no_proxy"
 
 
 class ProxyUnreachableError(ProxyError):
-    """The proxy itself cannot be reached."""
+    """The proxy cannot be reached."""
 
     cause = "proxy_unreachable"
     problem = "the proxy cannot be reached"
@@ -438,41 +441,41 @@ class ProxyUnreachableError(ProxyError):
 
 
 class ProxyAuthenticationError(ProxyError):
-    """The proxy wants credentials, or refused those it got."""
+    """The proxy requires credentials, or rejected the configured ones."""
 
     cause = "proxy_authentication"
     permanent = True
-    problem = "the proxy requires credentials that it accepts"
+    problem = "the proxy requires valid credentials"
     remedy = "set {proxy} to http://user:password@host:port"
 
 
 class TopologyUnavailableError(UnreachableError):
-    """The global cluster cannot tell its topology for the moment."""
+    """The topology of the global cluster is temporarily unavailable."""
 
     cause = "topology_unavailable"
     stage = Stage.MILVUS
-    problem = "the global cluster cannot tell its topology for the moment"
-    remedy = "try again later (set ZCONFIG_WAIT)"
+    problem = "the global cluster's topology is temporarily unavailable"
+    remedy = "retry later, or set ZCONFIG_WAIT to retry automatically"
 
 
 class TopologyRefusedError(UnreachableError):
-    """The global cluster does not tell us its topology."""
+    """The global cluster refused to return its topology."""
 
     cause = "topology_refused"
     stage = Stage.MILVUS
     permanent = True
-    problem = "the global cluster refused to tell its topology"
-    remedy = "look at the cluster, and at whose token this is, in the Zilliz Cloud console"
+    problem = "the global cluster refused to return its topology"
+    remedy = "check the cluster and the owner of the token in the Zilliz Cloud console"
 
 
 class NoPrimaryError(UnreachableError):
-    """None, or more than one, of a global cluster's members is writable."""
+    """No member of a global cluster is writable, or more than one is."""
 
-    # Transient: while the members swap roles there may be none, or two.
+    # Transient: during a switchover there may be no primary, or two.
     cause = "no_primary"
     stage = Stage.MILVUS
     problem = "the global cluster has no single primary"
-    remedy = "wait until its switchover has ended (set ZCONFIG_WAIT)"
+    remedy = "set ZCONFIG_WAIT to wait until the switchover has ended"
 
 
 # --- TLS -----------------------------------------------------------------------------------
@@ -496,11 +499,11 @@ class TLSMaterialError(TLSError):
     stage = Stage.MATERIAL
     at_fault = ("tls_ca", "tls_cert", "tls_key")
     problem = "a TLS file cannot be used"
-    remedy = "give the path of a readable PEM file, the key belonging to the certificate"
+    remedy = "use a readable PEM file, and the key that belongs to the certificate"
 
 
 class PlaintextServerError(TLSError):
-    """We speak TLS, the server does not."""
+    """The URI requires TLS, and the server does not speak it."""
 
     cause = "server_is_plaintext"
     problem = "the server does not speak TLS"
@@ -508,7 +511,7 @@ class PlaintextServerError(TLSError):
 
 
 class TLSServerError(TLSError):
-    """The server speaks TLS, we do not."""
+    """The server requires TLS, and the URI does not use it."""
 
     cause = "server_is_tls"
     problem = "the server speaks TLS"
@@ -525,7 +528,7 @@ class UntrustedCertificateError(TLSError):
 
 
 class ExpiredCertificateError(TLSError):
-    """The server's certificate is expired, or not valid yet."""
+    """The server's certificate has expired, or is not valid yet."""
 
     cause = "expired_certificate"
     problem = "the server's certificate is not valid at this time"
@@ -533,28 +536,28 @@ class ExpiredCertificateError(TLSError):
 
 
 class HostnameMismatchError(TLSError):
-    """The server's certificate is for another name."""
+    """The server's certificate is for another host name."""
 
     cause = "hostname_mismatch"
     at_fault = ("tls_server_name",)
     problem = "the server's certificate is for another host name"
-    remedy = "use a name of the certificate in {uri}, or set {tls_server_name} to it"
+    remedy = "use a host name of the certificate in {uri}, or set {tls_server_name} to one"
 
 
 class ClientCertificateError(TLSError):
-    """The server wants a client certificate, or refused ours."""
+    """The server requires a client certificate, or rejected the configured one."""
 
     cause = "client_certificate"
     at_fault = ("tls_cert",)
-    problem = "the server requires a client certificate that it accepts"
-    remedy = "set {tls_cert} and {tls_key} to a pair signed by its authority"
+    problem = "the server requires a valid client certificate"
+    remedy = "set {tls_cert} and {tls_key} to a pair signed by the server's authority"
 
 
 # --- credentials, service, database --------------------------------------------------------
 
 
 class AuthenticationError(ConnectError):
-    """The server does not accept who we are."""
+    """The server does not accept the credentials."""
 
     exit_code = ExitCode.AUTHENTICATION
     cause = "authentication"
@@ -564,15 +567,15 @@ class AuthenticationError(ConnectError):
 
 
 class MissingCredentialsError(AuthenticationError):
-    """The server wants credentials, and none are configured."""
+    """The server requires credentials, and none are configured."""
 
     cause = "missing_credentials"
-    problem = "the server requires credentials, and none are set"
+    problem = "the server requires credentials, but none are set"
     remedy = "set {token}, or {user} and {password}"
 
 
 class RejectedCredentialsError(AuthenticationError):
-    """The token, or the user and password, are wrong."""
+    """The server rejected the token, or the user and password."""
 
     cause = "rejected_credentials"
     problem = "the credentials were rejected"
@@ -580,7 +583,7 @@ class RejectedCredentialsError(AuthenticationError):
 
 
 class NotPermittedError(AuthenticationError):
-    """The user is known, and may not do this."""
+    """The server accepted the credentials, but the user lacks a privilege."""
 
     cause = "not_permitted"
     problem = "the user lacks a privilege"
@@ -588,7 +591,7 @@ class NotPermittedError(AuthenticationError):
 
 
 class NotMilvusError(ConnectError):
-    """Something answers there that is not Milvus."""
+    """The server is not Milvus."""
 
     exit_code = ExitCode.NOT_MILVUS
     cause = "not_milvus"
@@ -601,46 +604,46 @@ class NotHTTP2Error(NotMilvusError):
 
     cause = "not_http2"
     problem = "the server does not speak HTTP/2"
-    remedy = "use the gRPC port (19530 by default) in {uri}, or an ingress that passes gRPC"
+    remedy = "use the gRPC port (19530 by default) in {uri}, or an ingress that supports gRPC"
 
 
 class NotGRPCError(NotMilvusError):
-    """An HTTP/2 server answered without gRPC."""
+    """An HTTP/2 server answered, but not with gRPC."""
 
     cause = "not_grpc"
-    problem = "an HTTP/2 server answered, without gRPC"
-    remedy = "use the gRPC port in {uri}, or let the gateway pass gRPC to Milvus"
+    problem = "an HTTP/2 server answered, but not with gRPC"
+    remedy = "use the gRPC port in {uri}, or configure the gateway to forward gRPC to Milvus"
 
 
 class OtherServiceError(NotMilvusError):
-    """Another gRPC service answered."""
+    """Another gRPC service than Milvus answered."""
 
     cause = "other_service"
     stage = Stage.MILVUS
-    problem = "a gRPC server answered that is not Milvus"
+    problem = "the gRPC server is not Milvus"
     remedy = "correct the host and port in {uri}"
 
 
 class NotGlobalClusterError(NotMilvusError):
-    """No global cluster is served there, though the host is named as if it were."""
+    """The host does not serve a global cluster, although its name is a global endpoint's."""
 
     cause = "not_global_cluster"
     stage = Stage.MILVUS
-    problem = "no global cluster is served at this host"
+    problem = "the host does not serve a global cluster"
     remedy = "copy the global endpoint from the cluster's Connect card into {uri}"
 
 
 class MalformedTopologyError(NotMilvusError):
-    """What came back is not the topology of a global cluster."""
+    """The response is not the topology of a global cluster."""
 
     cause = "malformed_topology"
     stage = Stage.MILVUS
-    problem = "the answer is not a global cluster's topology"
-    remedy = "correct the host in {uri}, or find the gateway that answers in its place"
+    problem = "the response is not a global cluster's topology"
+    remedy = "correct the host in {uri}, or check for a gateway that answers in its place"
 
 
 class DatabaseMissingError(ConnectError):
-    """The database does not exist, or is not visible to this user."""
+    """The database does not exist, or the user cannot see it."""
 
     exit_code = ExitCode.DATABASE_MISSING
     cause = "database_missing"
@@ -652,14 +655,14 @@ class DatabaseMissingError(ConnectError):
 
 
 class AutoconnectError(ZConfigError):
-    """Some aliases could not be opened; those that could stay connected.
+    """Some aliases did not connect. The others stay connected.
 
     Args:
         failures: The error of each alias that failed.
         connected: The aliases that are connected.
 
     Attributes:
-        exit_code: The code that speaks for all the failures.
+        exit_code: The exit code that takes precedence among the failures.
     """
 
     def __init__(self, failures: Mapping[str, ZConfigError], connected: Iterable[str]) -> None:
@@ -679,7 +682,7 @@ class AutoconnectError(ZConfigError):
 
 
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
-    """Return the exit code that speaks for several, or `OK` for none.
+    """Return the exit code that takes precedence among several, or `OK` for none.
 
     Example:
         >>> worst([ExitCode.UNREACHABLE, ExitCode.AUTHENTICATION])

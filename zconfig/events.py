@@ -1,8 +1,8 @@
 """Lifecycle events: frozen payloads with flat fields, and the hooks that receive them.
 
-Each is delivered once, and those of an alias in the order in which they happened. A name once
-released does not change. Durations are in milliseconds and say so in the field's name; a field that
-does not apply is `None` and is left out of `Event.fields()`.
+Each event is delivered once. The events of an alias are delivered in the order in which they
+occurred. Event names do not change between releases. Durations are in milliseconds, in fields whose
+name ends in `_ms`. A field that does not apply is `None`, and `Event.fields()` omits it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events.
+    """Base class of all events.
 
     Attributes:
         name: The stable name of the event.
-        level: The log level it is written at.
+        level: The log level of the event.
     """
 
     name: ClassVar[str] = "zconfig"
     level: ClassVar[Level] = "info"
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields that are set, in the order they are declared.
+        """Return the fields that are set, in declaration order.
 
         Example:
             >>> ConnectionClosed(alias="prod", endpoint="http://db:19530").fields()
@@ -43,8 +43,8 @@ class ConfigLoaded(Event):
     Attributes:
         aliases: The aliases that can be connected.
         files: The files that were read, in order of precedence.
-        problems: How many problems keep an alias from connecting.
-        elapsed_ms: How long reading took.
+        problems: The number of problems that prevent an alias from connecting.
+        elapsed_ms: The time that reading took.
     """
 
     name: ClassVar[str] = "zconfig.config.loaded"
@@ -57,15 +57,15 @@ class ConfigLoaded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigProblem(Event):
-    """Something in the configuration is wrong; one event for each problem.
+    """The configuration has a problem. Each problem is one event.
 
     Attributes:
         code: The problem's stable code.
-        problem: What is wrong.
-        severity: `error` keeps the alias from connecting, `warning` does not.
-        remedy: One thing to do.
-        alias: The alias concerned, if one is.
-        origin: Where the value stood.
+        problem: The problem as a text.
+        severity: `error` prevents the alias from connecting, `warning` does not.
+        remedy: One action that fixes it.
+        alias: The alias concerned, if the problem concerns one.
+        origin: The place where the value is set.
     """
 
     name: ClassVar[str] = "zconfig.config.problem"
@@ -81,11 +81,11 @@ class ConfigProblem(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionEvent(Event):
-    """Base of the events of one connection.
+    """Base class of the events of one connection.
 
     Attributes:
-        alias: The connection's name.
-        endpoint: Where it leads, without credentials.
+        alias: The alias.
+        endpoint: The address that the URI names, without credentials.
     """
 
     alias: str
@@ -97,7 +97,7 @@ class ConnectionConfigured(ConnectionEvent):
     """An alias was configured.
 
     Attributes:
-        origin: Where its URI was set.
+        origin: The place where its URI is set.
     """
 
     name: ClassVar[str] = "zconfig.connection.configured"
@@ -111,7 +111,7 @@ class ConnectionConnecting(ConnectionEvent):
     """A connect began.
 
     Attributes:
-        origin: Where its URI was set.
+        origin: The place where the URI is set.
     """
 
     name: ClassVar[str] = "zconfig.connection.connecting"
@@ -122,14 +122,14 @@ class ConnectionConnecting(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRetrying(ConnectionEvent):
-    """An attempt failed, and another follows.
+    """A connection attempt failed, and another one follows.
 
     Attributes:
         attempt: The number of the attempt that failed, from 1.
         cause: Stable identifier of the cause.
-        remedy: One thing to do.
+        remedy: One action that fixes it.
         delay_ms: The pause before the next attempt.
-        elapsed_ms: Time since the connect began.
+        elapsed_ms: The time since the connect began.
     """
 
     name: ClassVar[str] = "zconfig.connection.retrying"
@@ -144,13 +144,14 @@ class ConnectionRetrying(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionConnected(ConnectionEvent):
-    """The server accepted our credentials and our database.
+    """The server accepted the credentials and has the database.
 
     Attributes:
-        origin: Where its URI was set.
-        server_version: What the server calls itself: one line of at most 200 characters, masked.
+        origin: The place where the URI is set.
+        server_version: The release that the server reports: one line of at most 200 characters,
+            masked.
         attempt: The number of the attempt that succeeded, from 1.
-        elapsed_ms: Time since the connect began.
+        elapsed_ms: The time since the connect began.
     """
 
     name: ClassVar[str] = "zconfig.connection.connected"
@@ -163,17 +164,17 @@ class ConnectionConnected(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionFailed(ConnectionEvent):
-    """A connect was given up.
+    """A connect failed, and no further attempt follows.
 
     Attributes:
-        origin: Where the value at fault was set.
+        origin: The place where the value at fault is set.
         cause: Stable identifier of the cause.
-        stage: How far the connect came.
-        permanent: Whether trying again cannot help.
-        attempt: How many attempts were made.
-        elapsed_ms: Time since the connect began.
+        stage: The stage that failed.
+        permanent: Whether retries cannot succeed.
+        attempt: The number of attempts.
+        elapsed_ms: The time since the connect began.
         problem: The whole message.
-        remedy: One thing to do.
+        remedy: One action that fixes it.
     """
 
     name: ClassVar[str] = "zconfig.connection.failed"
@@ -191,14 +192,14 @@ class ConnectionFailed(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLost(ConnectionEvent):
-    """A connected server does not answer any more; calls fail until it is back.
+    """The server of an open connection no longer answers. Calls fail until it recovers.
 
     Attributes:
-        origin: Where the value at fault was set.
+        origin: The place where the value at fault is set.
         cause: Stable identifier of the cause.
-        stage: How far an attempt to reach it came.
+        stage: The stage that failed when the server was dialed.
         problem: The whole message.
-        remedy: One thing to do.
+        remedy: One action that fixes it.
     """
 
     name: ClassVar[str] = "zconfig.connection.lost"
@@ -213,11 +214,12 @@ class ConnectionLost(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRecovered(ConnectionEvent):
-    """A server that was lost has accepted our credentials and our database again.
+    """After a loss, the server accepts the credentials and has the database again.
 
     Attributes:
-        server_version: What the server calls itself: one line of at most 200 characters, masked.
-        elapsed_ms: Time since the loss was noticed.
+        server_version: The release that the server reports: one line of at most 200 characters,
+            masked.
+        elapsed_ms: The time since the loss was detected.
     """
 
     name: ClassVar[str] = "zconfig.connection.recovered"
@@ -228,12 +230,12 @@ class ConnectionRecovered(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionMoved(ConnectionEvent):
-    """Another member of a global cluster became its primary, and has accepted us.
+    """The new primary of a global cluster accepted the credentials, and calls go there.
 
     Attributes:
-        previous: What was dialed before, as host and port.
-        target: What is dialed now.
-        elapsed_ms: Time since it was asked which member is the primary.
+        previous: The address of the previous primary, as host and port.
+        target: The address of the new primary.
+        elapsed_ms: The time since the request for the topology.
     """
 
     name: ClassVar[str] = "zconfig.connection.moved"
@@ -245,11 +247,11 @@ class ConnectionMoved(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRotated(ConnectionEvent):
-    """The server accepted new credentials; every later call carries them.
+    """The server accepted new credentials, and every later call uses them.
 
     Attributes:
-        origin: Where they were set.
-        elapsed_ms: How long the server took to accept them.
+        origin: The place where they are set.
+        elapsed_ms: The time that the server took to accept them.
     """
 
     name: ClassVar[str] = "zconfig.connection.rotated"
@@ -260,14 +262,14 @@ class ConnectionRotated(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionClosed(ConnectionEvent):
-    """A connection was closed by us."""
+    """This process closed a connection."""
 
     name: ClassVar[str] = "zconfig.connection.closed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionRemoved(ConnectionEvent):
-    """An alias was taken out of the registry."""
+    """An alias was removed from the registry."""
 
     name: ClassVar[str] = "zconfig.connection.removed"
     level: ClassVar[Level] = "debug"
@@ -275,11 +277,11 @@ class ConnectionRemoved(ConnectionEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessForked(Event):
-    """This process is a child of one that had connections; they are opened again on use.
+    """This process was forked from one that had connections. The first use opens them again.
 
     Attributes:
-        pid: This process.
-        aliases: The aliases whose connections belong to the parent.
+        pid: The ID of this process.
+        aliases: The aliases whose connections belong to the parent process.
     """
 
     name: ClassVar[str] = "zconfig.process.forked"
@@ -290,14 +292,14 @@ class ProcessForked(Event):
 
 
 class Hook(Protocol):
-    """What receives events. It is called outside all locks, and should return quickly."""
+    """A function that receives events. It is called without locks, and should return quickly."""
 
     def __call__(self, event: Event, /) -> None:
-        """Take one event."""
+        """Receive one event."""
         ...
 
 
 E = TypeVar("E", bound=Event)
 
 Kinds: TypeAlias = type[E] | tuple[type[E], ...]
-"""A type of events, or several; a base type stands for all below it."""
+"""An event class, or several. A base class includes its subclasses."""

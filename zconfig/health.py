@@ -1,16 +1,16 @@
-"""Readiness: are the connections there that this process needs? Told without asking anybody.
+"""Readiness: whether the connections that this process requires are open.
 
     app.add_route("/ready", health.asgi)                    # FastAPI, Starlette
-    DispatcherMiddleware(app, {"/ready": health.wsgi})      # Flask, and what else is WSGI
-    health.status().is_ready                                # wherever else
+    DispatcherMiddleware(app, {"/ready": health.wsgi})      # Flask and other WSGI frameworks
+    health.status().is_ready                                # any other program
 
-They answer from what is known already, and dial nobody in the request: with 200 when every required
-alias is connected, otherwise with 503. What this process has not used yet, such as a worker that
-was just forked, is opened in the background.
+The response is 200 if every required alias is connected, and 503 otherwise. It is made from the
+known status: the request does not contact a server. Required aliases that this process has not used
+yet, for example in a newly forked worker, are opened in the background.
 
-Readiness decides whether requests are sent here. Liveness, which restarts the process, is another
-question: a server that is away is no reason for a restart, so let a liveness probe ask for
-something that needs no server.
+Readiness decides whether the process receives requests. Do not use it as a liveness probe: an
+outage of a server is no reason to restart the process. A liveness probe should use a route that
+needs no server.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["AliasStatus", "Readiness", "Status", "asgi", "status", "wsgi"]
 
 @dataclass(frozen=True, slots=True)
 class AliasStatus:
-    """What is known of one alias in this process.
+    """The status of one alias in this process.
 
     Args:
-        state: As `AliasStats` has it, or `misconfigured`.
-        required: Whether this process is not ready without it.
-        last_error: Why it is not connected, where that is known. It is for those who run the
-            application: no secret is in it, but the endpoint, and where that was set.
+        state: The state, as in `AliasStats`, or `misconfigured`.
+        required: Whether readiness requires the alias.
+        last_error: The reason why it is not connected, if known. For operators: it contains no
+            secret, but it names the endpoint and the place where that is set.
     """
 
     state: AliasState | Literal["misconfigured"]
@@ -58,24 +58,24 @@ class AliasStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is known of every alias that is configured.
+    """The status of every configured alias.
 
     Args:
-        aliases: By name.
+        aliases: The status by alias.
     """
 
     aliases: Mapping[str, AliasStatus]
 
     @property
     def is_ready(self) -> bool:
-        """Whether every required alias is connected, and any is configured at all."""
+        """Whether every required alias is connected, and at least one alias is configured."""
         return bool(self.aliases) and not any(each.is_wanting for each in self.aliases.values())
 
     def as_dict(self, *, details: bool = False) -> dict[str, Any]:
-        """Return it as what can be written as JSON.
+        """Return the status as a dictionary for JSON.
 
         Args:
-            details: Whether to say why an alias is not connected.
+            details: Whether to include the reason why an alias is not connected.
 
         Example:
             >>> from zconfig.health import AliasStatus, Status
@@ -95,9 +95,9 @@ class Readiness:
     """The readiness of this process, as a value and as applications to mount.
 
     Args:
-        connections: Whose; `zconfig.connections` by default.
-        details: Whether the applications say why an alias is not connected. That names endpoints,
-            variables and files, which not everybody has to know who can reach the application.
+        connections: The connections; `zconfig.connections` by default.
+        details: Whether responses include the reason why an alias is not connected. It names
+            endpoints, variables and files; do not expose these to every client.
 
     Attributes:
         asgi: An ASGI application that answers GET and HEAD.
@@ -117,7 +117,7 @@ class Readiness:
         self.wsgi = _WSGI(self._answer)
 
     def status(self) -> Status:
-        """Return what is known, at once; what is required and idle is opened in the background.
+        """Return the known status at once, and open required idle aliases in the background.
 
         Example:
             >>> from zconfig import health
@@ -128,7 +128,7 @@ class Readiness:
         registry.read_changes()
         status = _observe(registry)
         wanting = {alias: each.state for alias, each in status.aliases.items() if each.is_wanting}
-        # What is tried again may have been so in another process, before a fork.
+        # The background retries of a `retrying` alias may belong to the parent of a fork.
         idle = [alias for alias, state in wanting.items() if state in ("idle", "retrying")]
         if idle:
             registry.keep_trying(dict.fromkeys(idle))
@@ -137,7 +137,7 @@ class Readiness:
         return status
 
     def _have_read(self, registry: Registry) -> None:
-        """Have read what only the network can tell: which aliases there are."""
+        """Read the secret managers in a thread: they may configure the aliases."""
         if self._reader is None or not self._reader.is_alive():
             self._reader = threading.Thread(
                 target=registry.publish_config, name="zconfig-readiness", daemon=True
@@ -147,7 +147,7 @@ class Readiness:
     def _answer(self, method: str) -> _Answer:
         if method not in ("GET", "HEAD"):
             allowed = ("Allow", "GET, HEAD")
-            return _answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "ask with GET"}, allowed)
+            return _answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": "use GET"}, allowed)
         status = self.status()
         code = HTTPStatus.OK if status.is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         answer = _answer(code, status.as_dict(details=self._details))
@@ -171,7 +171,7 @@ def _answer(status: HTTPStatus, document: Mapping[str, Any], *headers: tuple[str
 
 
 class _ASGI:
-    # An object: Starlette takes a function or method for an endpoint of its own kind.
+    # An object: Starlette treats a function or method as a request handler of its own.
     def __init__(self, answer: Callable[[str], _Answer]) -> None:
         self._answer = answer
 
@@ -182,7 +182,7 @@ class _ASGI:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"readiness is asked for by HTTP, not by {scope['type']}")
+            raise ValueError(f"the readiness application accepts HTTP, not {scope['type']}")
         answer = self._answer(scope["method"])
         headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
         start = {"type": "http.response.start", "status": answer.status.value, "headers": headers}
@@ -201,7 +201,7 @@ class _WSGI:
 
 
 def _observe(registry: Registry) -> Status:
-    """Return what is known. Nothing is read for that, as it may stand beyond the network."""
+    """Return the known status, without reading the configuration: that may use the network."""
     configuration = registry.known.configuration
     statuses = {
         problem.alias: AliasStatus(

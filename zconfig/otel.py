@@ -1,15 +1,15 @@
 """OpenTelemetry: metrics of the connections, a span for each connect, trace context on each call.
 
-The extra `otel` brings OpenTelemetry's API.
+The extra `otel` installs OpenTelemetry's API.
 
     from zconfig import otel
 
     otel.instrument()
 
-The metrics and their attributes are those of the semantic conventions for database clients, the
-alias being the pool: `db.client.connection.count` by state, `.create_time`, `.timeouts` and
-`.pending_requests` (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/). Beside
-them there is `zconfig.connection.failures`, by cause. An exporter for Prometheus shows them there.
+The metrics and their attributes follow the semantic conventions for database clients, with the
+alias as the pool: `db.client.connection.count` by state, `.create_time`, `.timeouts` and
+`.pending_requests` (https://opentelemetry.io/docs/specs/semconv/database/database-metrics/). An
+additional metric, `zconfig.connection.failures`, counts failures by cause.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ except ImportError:
     _is_missing = True
 else:
     _is_missing = False
-if _is_missing:  # raised out here, so that no other error is in its context
+if _is_missing:  # raised here, so that the ImportError is not in its context
     raise MissingExtraError("opentelemetry", "otel")
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ __all__ = ["instrument"]
 
 _STATES = {"connected": "used", "lost": "lost"}
 _TIMEOUTS = {error.cause for error in (ConnectTimeoutError, NameTimeoutError, ServerSilentError)}
-# A connect takes from a millisecond to some seconds; the default buckets are for milliseconds.
+# A connect takes milliseconds to seconds; the default buckets expect values in milliseconds.
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -61,15 +61,15 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     tracer_provider: TracerProvider | None = None,
 ) -> Callable[[], None]:
-    """Have connections measured and traced from now on.
+    """Start to measure and trace connections.
 
     Args:
-        connections: Which; `zconfig.connections` by default.
-        meter_provider: Where metrics go; the application's by default.
-        tracer_provider: Where spans go; the application's by default.
+        connections: The connections; `zconfig.connections` by default.
+        meter_provider: The provider for metrics; the global one by default.
+        tracer_provider: The provider for spans; the global one by default.
 
     Returns:
-        A function that ends it.
+        A function that stops the instrumentation.
 
     Example:
         >>> from zconfig import otel
@@ -96,18 +96,18 @@ def instrument(
 
 
 def _trace_context() -> tuple[tuple[str, str], ...]:
-    """Return what tells the server which trace a call belongs to."""
+    """Return the metadata that links a call to the current trace."""
     carrier: dict[str, str] = {}
     propagate.inject(carrier)
     return tuple(carrier.items())
 
 
 class _Metrics:
-    """Counts what happens, and is asked for what there is.
+    """Records metrics of events, and observes the current connections.
 
     Args:
-        connections: What is measured.
-        meter: Makes the instruments.
+        connections: The connections to measure.
+        meter: Creates the instruments.
     """
 
     def __init__(self, connections: Connections, meter: metrics.Meter) -> None:
@@ -122,23 +122,23 @@ class _Metrics:
             "db.client.connection.pending_requests",
             [self._pending],
             "{request}",
-            "Connects of an alias that are under way",
+            "Connects of an alias that are in progress",
         )
         self._create_time = meter.create_histogram(
             "db.client.connection.create_time",
             "s",
-            "Time until the server accepted our credentials",
+            "Time until the server accepted the credentials",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self._timeouts = meter.create_counter(
-            "db.client.connection.timeouts", "{timeout}", "Attempts to connect that took too long"
+            "db.client.connection.timeouts", "{timeout}", "Connection attempts that timed out"
         )
         self._failures = meter.create_counter(
-            "zconfig.connection.failures", "{failure}", "Attempts to connect that failed, by cause"
+            "zconfig.connection.failures", "{failure}", "Connection attempts that failed, by cause"
         )
 
     def __call__(self, event: events.ConnectionEvent) -> None:
-        """Take one event."""
+        """Record one event."""
         if isinstance(event, events.ConnectionConnected):
             self._create_time.record(event.elapsed_ms / 1e3, self._attributes(event.alias))
         elif isinstance(event, events.ConnectionFailed | events.ConnectionRetrying):
@@ -164,11 +164,11 @@ class _Metrics:
 
 
 class _Spans:
-    """Makes a span of each connect, with its failed attempts as events.
+    """Creates a span for each connect, with its failed attempts as events.
 
     Args:
-        connections: What is traced.
-        tracer: Makes the spans.
+        connections: The connections to trace.
+        tracer: Creates the spans.
     """
 
     _lock = PerProcess(threading.Lock)
@@ -179,7 +179,7 @@ class _Spans:
         self._spans: dict[str, Span] = {}
 
     def __call__(self, event: events.ConnectionEvent) -> None:
-        """Take one event."""
+        """Record one event."""
         if isinstance(event, events.ConnectionConnecting):
             self._begin(event.alias)
         elif isinstance(event, events.ConnectionRetrying):
@@ -203,7 +203,7 @@ class _Spans:
         )
         with self._lock:
             unfinished, self._spans[alias] = self._spans.get(alias), span
-        if unfinished:  # it was cancelled, which is no event
+        if unfinished:  # a cancelled connect has no event
             unfinished.end()
 
     def _note(self, event: events.ConnectionRetrying) -> None:
@@ -229,7 +229,7 @@ class _Spans:
 def _known_attributes(connections: Connections, alias: str) -> dict[str, AttributeValue]:
     try:
         return _attributes(connections.spec(alias))
-    except UnknownAliasError:  # it was taken out, or is not configured yet
+    except UnknownAliasError:  # the alias was removed, or is not configured yet
         return {"db.system.name": "milvus", "db.client.connection.pool.name": alias}
 
 

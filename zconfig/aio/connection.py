@@ -84,7 +84,7 @@ class BorrowedConnection:
 
     def closed_error(self) -> ClosedError:
         """Return the error of one who uses it though it is closed, or of another event loop."""
-        remedy = f"take a live one with `await zconfig.aio.get({self.alias!r})`"
+        remedy = f"get an open one with `await zconfig.aio.get({self.alias!r})`"
         return ClosedError(self.alias, remedy)
 
     def at_once(self) -> BoundChannel:

@@ -85,7 +85,7 @@ class AsyncConnections:
             >>> asyncio.run(aio.autoconnect())  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            zconfig.errors.ConfigurationError: configuration: no connection is configured; \
+            zconfig.errors.ConfigurationError: no connection is configured; \
 set ZILLIZ_URI in the environment or in a .env file in ...
         """
         aliases = hide_aliases(aliases)
