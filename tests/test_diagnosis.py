@@ -464,7 +464,7 @@ def test_a_milvus_lite_that_cannot_be_started_has_its_cause(tmp_path: Path) -> N
         True,
         4,
     )
-    assert "as milvus-lite 2 keeps its data" in error.detail
+    assert "the format of milvus-lite 2" in error.detail
     assert error.remedy
     assert error.origin == "ZILLIZ_PROD_URI (environment)"
 
@@ -616,7 +616,7 @@ def test_an_answer_that_is_too_long_is_refused_unread(method: str) -> None:
             fake.fail(grpc.StatusCode.UNIMPLEMENTED, method="Connect")
         error = failure_of({"ZILLIZ_PROD_URI": fake.uri})
     assert type(error) is errors.OtherServiceError
-    assert error.detail == "the answer has 65537 bytes, more than the 65536 that it may have"
+    assert error.detail == "the response has 65537 bytes, more than the limit of 65536"
 
 
 def test_an_application_s_own_calls_are_answered_at_any_length() -> None:

@@ -283,7 +283,7 @@ def test_servers_of_two_processes_have_ports_of_their_own(acquire):
 def test_a_file_of_milvus_lite_2_is_refused_and_left_as_it_is(acquire, tmp_path):
     path = tmp_path / "x.db"
     path.write_bytes(b"SQLite format 3\0")
-    with pytest.raises(LiteError, match="this is a file, as milvus-lite 2 keeps its data"):
+    with pytest.raises(LiteError, match="the path is a file, the format of milvus-lite 2"):
         acquire(path)
     assert path.read_bytes() == b"SQLite format 3\0"
     path.unlink()
@@ -301,21 +301,23 @@ def test_a_missing_permission_is_named(acquire, monkeypatch, caplog):
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("milvus_lite.db.os.makedirs", refuse)
-    with pytest.raises(LiteError, match=r"no permission for .*x\.db; let this user write there"):
+    with pytest.raises(
+        LiteError, match=r"no permission for .*x\.db; make it writable for this user"
+    ):
         acquire("x.db")
     assert caplog.records == []
 
 
 def test_another_cause_is_told_in_the_systems_words(acquire, tmp_path):
     (tmp_path / "x.db" / "LOCK").mkdir(parents=True)
-    with pytest.raises(LiteError, match=r"is a directory: .*LOCK; name another path in"):
+    with pytest.raises(LiteError, match=r"is a directory: .*LOCK; set another path in"):
         acquire("x.db")
 
 
 def test_a_cause_that_milvus_lite_may_not_log_is_said_to_be_unknown(acquire, tmp_path, monkeypatch):
     (tmp_path / "x.db" / "LOCK").mkdir(parents=True)
     monkeypatch.setattr(logging.getLogger("milvus_lite.server_manager"), "disabled", True)
-    with pytest.raises(LiteError, match=r"did not start, and the logger .* is off"):
+    with pytest.raises(LiteError, match=r"did not start, and the logger .* is disabled"):
         acquire("x.db")
 
 

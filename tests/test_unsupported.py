@@ -133,5 +133,5 @@ def test_a_sub_interpreter_is_refused_and_does_not_hang(server: FakeServer) -> N
     said = run(IN_A_SUB_INTERPRETER, ZILLIZ_A_URI=server.uri, ZILLIZ_B_URI=server.uri).splitlines()
     assert len(said) == 4
     assert all(each.startswith("sub_interpreter ") for each in said)
-    assert all(each.endswith("under mod_wsgi set WSGIApplicationGroup %{GLOBAL}") for each in said)
+    assert all(each.endswith("under mod_wsgi, set WSGIApplicationGroup %{GLOBAL}") for each in said)
     assert server.calls() == []

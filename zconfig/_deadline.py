@@ -1,4 +1,4 @@
-"""How long to go on, and to wait: instants are monotonic, durations are seconds."""
+"""Deadlines and pauses: instants are monotonic, durations are seconds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LONGEST_BACKOFF_S = 3.0
 
 
 class ConnectBudget(NamedTuple):
-    """How long to go on trying to connect.
+    """The time limits of one connect.
 
     Args:
-        deadline: The instant at which it must have ended.
+        deadline: The instant at which the connect times out.
         retry_until: The instant until which transient failures are retried.
         attempt_s: Seconds for one attempt.
     """
@@ -30,18 +30,18 @@ class ConnectBudget(NamedTuple):
 
     @classmethod
     def from_now(cls, timeout_s: float, wait_s: float = 0.0) -> ConnectBudget:
-        """Return the patience of one who starts now.
+        """Return the budget of a connect that starts now.
 
         Args:
-            timeout_s: Seconds for the connect, retries included.
-            wait_s: Seconds for which transient failures are retried; where it is the longer of
-                the two, the connect may take that long, though no attempt does.
+            timeout_s: Seconds for one attempt, and for the connect with its retries.
+            wait_s: Seconds for which transient failures are retried. If longer than `timeout_s`,
+                it is the limit of the connect, but not of an attempt.
         """
         now = time.monotonic()
         return cls(now + max(timeout_s, wait_s), now + wait_s, timeout_s)
 
     def later(self, by_s: float) -> ConnectBudget:
-        """Return the same patience, begun some seconds later."""
+        """Return the same budget, started `by_s` seconds later."""
         return self._replace(deadline=self.deadline + by_s, retry_until=self.retry_until + by_s)
 
     @property
@@ -50,45 +50,45 @@ class ConnectBudget(NamedTuple):
         return max(self.deadline - time.monotonic(), 0.0)
 
     def allows_retry_after(self, pause_s: float) -> bool:
-        """Tell whether a transient failure is worth another try after a pause of seconds."""
+        """Return whether there is time to retry a transient failure after a pause."""
         return time.monotonic() + pause_s < min(self.retry_until, self.deadline)
 
     def outlives(self, deadline: float) -> bool:
-        """Tell whether one more try is worth it after that of another one failed.
+        """Return whether to retry after a connect with another deadline failed.
 
-        Transient failures are retried; and the other one may have had less time.
+        A connect that timed out is retried if this budget has time left.
 
         Args:
-            deadline: The instant at which the other one had to end.
+            deadline: The deadline of the failed connect.
         """
         had_less_time = deadline <= time.monotonic() < self.deadline
         return had_less_time or self.allows_retry_after(0.0)
 
 
 def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:
-    """Return a pause after an attempt, in seconds: exponential, with full jitter.
+    """Return the pause after a failed attempt, in seconds: exponential, with full jitter.
 
-    Full jitter keeps many clients of a server that comes back from arriving together
+    Full jitter keeps many clients from reconnecting to a restarted server at the same moment
     (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog).
 
     Args:
-        number: Which attempt failed, from 1.
-        longest_s: What the pause does not grow beyond.
+        number: The number of the failed attempt, from 1.
+        longest_s: The longest pause.
     """
     ceiling_s = min(longest_s, _FIRST_BACKOFF_S * 2 ** min(number - 1, 10))
     return random.uniform(0, ceiling_s)  # noqa: S311 - spreads load, guards no secret
 
 
 def run_in_time(work: Callable[[], T], timeout_s: float, name: str) -> T:
-    """Return a function's result, from a daemon thread that is given up after some seconds.
+    """Run a function in a daemon thread, and return its result.
 
     Args:
-        work: Raises nothing; it may go on after that, as long as the process does.
+        work: The function. It must not raise, and may continue to run after the timeout.
         timeout_s: Seconds to wait.
         name: The thread's name.
 
     Raises:
-        TimeoutError: It took longer.
+        TimeoutError: The function took longer.
     """
     done: Future[T] = Future()
     threading.Thread(target=lambda: done.set_result(work()), name=name, daemon=True).start()

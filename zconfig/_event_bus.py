@@ -1,4 +1,4 @@
-"""How events reach their hooks: once, in order for each alias, and outside all locks."""
+"""Delivery of events to hooks: once, in order for each alias, and outside all locks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Dispatcher:
-    """Hands each event to every hook; a hook that raises harms nothing.
+    """Calls every hook with each event; an exception of a hook is logged.
 
-    What happens is decided under a lock, and told outside it. So an event is put under the lock
-    under which it was decided, and delivered after that was given back: the events of an alias
-    keep the order in which they happened, whichever thread delivers them. Hooks run in a copy of
-    the context in which it happened: a log has the context variables of its request.
+    An event is enqueued under the lock that guards the change it reports, and delivered after
+    that lock is released. So the events of an alias keep their order, regardless of the thread
+    that delivers them. A hook runs in a copy of the context in which its event was enqueued, so
+    that a log record has the context variables of the request.
 
     Example:
         >>> from zconfig.events import ConnectionClosed
@@ -34,7 +34,7 @@ class Dispatcher:
         'zconfig.connection.closed'
     """
 
-    # By alias. A child delivers nothing of its parent's.
+    # By alias. A forked child does not deliver its parent's events.
     _outboxes = PerProcess(dict["str | None", "_Outbox"])
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class Dispatcher:
     def subscribe(
         self, hook: Callable[[E], object], kinds: Kinds[E] | None = None
     ) -> Callable[[], None]:
-        """Add a hook, and return a function that takes it out again.
+        """Add a hook, and return a function that removes it.
 
         Args:
-            hook: What is called.
-            kinds: The events that it is called with; all of them by default.
+            hook: The function to call with each event.
+            kinds: The event classes to call it with; by default all.
         """
         entry = (hook, kinds)
         self._hooks = (*self._hooks, entry)
@@ -58,27 +58,27 @@ class Dispatcher:
         return unsubscribe
 
     def enqueue(self, event: Event) -> str | None:
-        """Take an event that is to be delivered, and return its alias; no hook is called."""
+        """Add an event to the queue of its alias, and return the alias; no hook is called."""
         alias: str | None = getattr(event, "alias", None)
         outbox = self._outboxes.get(alias) or self._outboxes.setdefault(alias, _Outbox())
         outbox.add(event)
         return alias
 
     def flush(self, *aliases: str | None) -> None:
-        """Hand every hook, in the order they subscribed, the events that it wants.
+        """Call the hooks, in the order of their subscription, with the enqueued events.
 
-        One thread at a time does so for an alias. Another one leaves its events to that one, and
-        does not wait: a hook may be waiting for it.
+        One thread at a time delivers the events of an alias. Another thread leaves its events to
+        that thread and does not wait, because a hook may be waiting for it.
 
         Args:
-            *aliases: Whose events; `None` stands for those of no alias.
+            *aliases: The aliases to deliver events of; `None` for events without an alias.
         """
         for alias in aliases:
             if outbox := self._outboxes.get(alias):
                 outbox.empty(self._hand_out)
 
     def publish(self, event: Event) -> None:
-        """Take an event, and deliver it after those of its alias that came before."""
+        """Enqueue an event, and deliver it after the earlier events of its alias."""
         self.flush(self.enqueue(event))
 
     def _hand_out(self, event: Event) -> None:
@@ -87,25 +87,25 @@ class Dispatcher:
                 continue
             try:
                 hook(event)
-            except Exception:  # a hook is the application's, and may raise anything
+            except Exception:  # a hook of the application may raise anything
                 logging.getLogger("zconfig").exception("a hook failed on %s", event.name)
 
 
 class _Outbox:
-    """The events of one alias that are still to be delivered."""
+    """The undelivered events of one alias."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Event, Context]] = deque()
         self._delivering = threading.Lock()
 
     def add(self, event: Event) -> None:
-        """Put an event in."""
+        """Add an event, with a copy of the current context."""
         self._waiting.append((event, copy_context()))
 
     def empty(self, hand_out: Callable[[Event], None]) -> None:
-        """Hand out what is in it, unless another thread, or a caller of this one, is at it."""
-        # Looked at once more after the lock is given back: what another thread has put since this
-        # one found nothing more, it could not hand out itself.
+        """Deliver the events, unless another thread, or a caller of this method, is doing so."""
+        # Checked again after the lock is released: another thread may have added an event after
+        # the inner loop ended, and could not take the lock.
         while self._waiting and self._delivering.acquire(blocking=False):
             try:
                 while self._waiting:

@@ -1,4 +1,4 @@
-"""Attributes that a child process makes anew: the thread that holds a lock is not there."""
+"""Attributes that are reset in a forked child, where the thread that holds a lock is missing."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _making = threading.RLock()
 
 
 class PerProcess(Generic[T]):
-    """An attribute that is made on its first use, and once more in each child process.
+    """An attribute that is created on its first use, and again in each forked child.
 
-    What the parent's threads hold or wait for is replaced there, and not released: the thread that
-    forks may hold a lock, and releases its own.
+    A lock that the parent's threads hold is replaced in the child, not released: the thread that
+    forks may hold it, and then releases the lock that it took.
 
     Args:
-        make: Makes the value, e.g. `threading.Lock`.
+        make: The function that creates the value, e.g. `threading.Lock`.
 
     Example:
         >>> import threading
@@ -42,7 +42,7 @@ class PerProcess(Generic[T]):
     def __set_name__(self, _: type, name: str) -> None:
         self._name = f"{name} of this process"
 
-    # Not by `vars(owner)`: Python reads all attributes of an object more slowly after that.
+    # Does not use `vars(owner)`, which makes every later attribute access of the object slower.
     def __get__(self, owner: object, _: type) -> T:
         try:
             value: T = getattr(owner, self._name)
@@ -56,8 +56,8 @@ class PerProcess(Generic[T]):
 
     def _made(self, owner: object) -> T:
         if owner is None:
-            raise AttributeError(self._name)  # the class has none
-        self._owners.add(owner)  # first: another thread may fork before there is a value
+            raise AttributeError(self._name)  # the class has no value
+        self._owners.add(owner)  # first: another thread may fork before the value is set
         with _making:
             if not hasattr(owner, self._name):
                 setattr(owner, self._name, self._make())
@@ -65,7 +65,7 @@ class PerProcess(Generic[T]):
         return value
 
     def renew(self) -> None:
-        """Forget the values; each owner's next use makes one."""
+        """Delete the values; each owner's next use creates one."""
         owners, self._owners = self._owners, weakref.WeakSet()
         for owner in owners:
             with suppress(AttributeError):
@@ -73,8 +73,8 @@ class PerProcess(Generic[T]):
 
 
 def renew_all() -> None:
-    """Forget them all, in a child process, before anything else is done there."""
-    global _making  # noqa: PLW0603 - the parent's may be held by a thread that is not here
+    """Delete all values, as the first step in a forked child."""
+    global _making  # noqa: PLW0603 - a thread of the parent may hold it
     _making = threading.RLock()
     for attribute in _attributes:
         attribute.renew()

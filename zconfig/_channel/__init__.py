@@ -1,1 +1,1 @@
-"""The room of channels: a specification → gRPC channels, views of them, Milvus' messages."""
+"""Channels: a specification → gRPC channels, views of them, and Milvus messages."""

@@ -1,4 +1,4 @@
-"""What calls carry of the context that they are made in, such as the trace they belong to."""
+"""Shared channels with the metadata of one alias, and unary calls that can be cancelled."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from zconfig.errors import ClosedError
 MetadataProvider = Callable[[], tuple[tuple[str, str], ...]]
 
 metadata_providers: tuple[MetadataProvider, ...] = ()
-"""What is asked, for each call of an application, for more metadata of it; nothing by default."""
+"""Functions that return more metadata for each call of the application, e.g. its trace."""
 
 
 def provided_metadata() -> tuple[tuple[str, str], ...]:
-    """Return what the call that is being made carries of its context; each key once."""
+    """Return the providers' metadata for the current call; each key once."""
     return tuple({key: value for carrier in metadata_providers for key, value in carrier()}.items())
 
 
 class Cancellation:
-    """Ends work that is under way: what it waits for, and the calls that it makes."""
+    """Cancels running work: its pauses and its calls."""
 
     def __init__(self) -> None:
         self._is_set = threading.Event()
@@ -38,11 +38,11 @@ class Cancellation:
 
     @property
     def is_set(self) -> bool:
-        """Whether the work is to end."""
+        """Whether the work is cancelled."""
         return self._is_set.is_set()
 
     def set(self) -> None:
-        """Have the work end."""
+        """Cancel the work."""
         with self._lock:
             self._is_set.set()
             actions = tuple(self._actions)
@@ -50,15 +50,15 @@ class Cancellation:
             act()
 
     def wait(self, timeout_s: float) -> bool:
-        """Pause the work for some seconds; return early, and true, when it is to end."""
+        """Pause the work; return true, and early, if it is cancelled."""
         return self._is_set.wait(timeout_s)
 
     @contextmanager
     def ending(self, act: Callable[[], object]) -> Iterator[None]:
-        """For the time of a `with` block, have something done when the work is to end.
+        """Call a function if the work is cancelled during a `with` block.
 
         Args:
-            act: Ends a part of it; called in another thread, and also where that is too late.
+            act: Ends a part of the work. Another thread calls it, perhaps after that part ended.
         """
         with self._lock:
             self._actions.append(act)
@@ -78,15 +78,15 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoundChannel:
-    """Channels to a server, and the metadata of the one alias that speaks there.
+    """Channels to a server, with the metadata of one alias.
 
-    Another one in its place rotates the credentials of every later call.
+    To rotate credentials, replace it: each call uses the current one.
 
     Args:
-        alias: The alias that speaks.
+        alias: The alias.
         shared: The channels; other aliases may share them.
-        metadata: What each call carries.
-        follows: Whether another server may become the one to dial.
+        metadata: The metadata of each call.
+        follows: Whether the server is the primary of a global cluster, which may change.
     """
 
     alias: str
@@ -96,11 +96,11 @@ class BoundChannel:
 
     @property
     def authorization(self) -> str | bytes | None:
-        """What the server knows us by; `None` if we are nobody."""
+        """The value of the `authorization` header; `None` without credentials."""
         return dict(self.metadata).get(AUTHORIZATION)
 
     def merge(self, metadata: Any) -> Any:
-        """Return a call's own metadata with the alias' added, but for keys that it has itself."""
+        """Return a call's metadata plus the alias's; the call's keys take precedence."""
         own = (*self.metadata, *provided_metadata()) if metadata_providers else self.metadata
         if not metadata:
             return own
@@ -115,33 +115,33 @@ class BoundChannel:
         timeout_s: float,
         cancellation: Cancellation | None = None,
     ) -> bytes:
-        """Make one unary call, in bytes; again, if it gave way to a fork.
+        """Make one unary call with encoded messages; repeat it if a fork cancelled it.
 
         Args:
-            method: Its full name, e.g. `/milvus.proto.milvus.MilvusService/Connect`.
+            method: The full method name, e.g. `/milvus.proto.milvus.MilvusService/Connect`.
             request: The encoded request.
             timeout_s: Seconds to wait for the response.
-            cancellation: Ends it.
+            cancellation: Cancels the call.
 
         Raises:
-            grpc.RpcError: It failed.
-            ClosedError: The channels were closed, or it was cancelled.
+            grpc.RpcError: The call failed.
+            ClosedError: The channels were closed, or the call was cancelled.
         """
         ends = cancellation or Cancellation()
         ask = partial(self._ask_until, ends, method, request, time.monotonic() + timeout_s)
         return run_interruptibly(ask, ends.set)
 
     def _ask_until(self, ends: Cancellation, method: str, request: bytes, deadline: float) -> bytes:
-        with suppress(ValueError):  # what gRPC says of a closed channel
+        with suppress(ValueError):  # gRPC raises it for a closed channel
             while not ends.is_set:
-                with suppress(grpc.FutureCancelledError):  # it gave way to a fork
+                with suppress(grpc.FutureCancelledError):  # a fork cancelled it
                     left_s = max(deadline - time.monotonic(), 0.001)
                     return self._ask(method, request, left_s, ends)
         raise ClosedError(self.alias)
 
     def _ask(self, method: str, request: bytes, timeout_s: float, ends: Cancellation) -> bytes:
         def begin() -> Any:
-            # Without serializers gRPC passes bytes as they are.
+            # Without serializers gRPC passes bytes unchanged.
             call: Any = self.shared.first(lambda channel: channel.unary_unary(method))
             return call.future(request, timeout=timeout_s, metadata=self.metadata)
 
@@ -149,7 +149,7 @@ class BoundChannel:
         try:
             with GATE.cancel_on_fork(future.cancel), ends.ending(future.cancel):
                 response: bytes = future.result()
-        except BaseException:  # as where a greenlet is killed: no call is left in flight
+        except BaseException:  # e.g. a killed greenlet: do not leave the call in flight
             future.cancel()
             raise
         return response

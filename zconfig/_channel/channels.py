@@ -1,7 +1,7 @@
-"""Core channels: one per (process, target, TLS identity, options), shared by counting.
+"""Shared channels: one set per (process, target, TLS identity, options), reference-counted.
 
 gRPC itself shares a TCP connection between plaintext channels with equal arguments, but not
-between TLS channels; here both are shared, and aliases are views that differ in metadata.
+between TLS channels. Here both are shared; aliases differ only in their metadata.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from zconfig._spec import ConnectionSpec, TLSFiles
 Options = tuple[tuple[str, Any], ...]
 T = TypeVar("T")
 
-# A server that comes back is reached within the second, and a peer that acknowledges TCP but
-# is stuck is noticed by the ping's own timeout.
+# gRPC reconnects to a restarted server within a second. The ping timeout detects a peer that
+# acknowledges TCP segments but hangs.
 _RECONNECT: Options = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -43,7 +43,7 @@ _CONNECTIVITIES: dict[int | None, grpc.ChannelConnectivity] = {
 
 @dataclass(frozen=True, slots=True)
 class TLSMaterial:
-    """The contents of the TLS files; the key among them is never shown."""
+    """The contents of the TLS files; hidden in `repr`."""
 
     ca: bytes | None = field(default=None, repr=False)
     cert: bytes | None = field(default=None, repr=False)
@@ -51,16 +51,16 @@ class TLSMaterial:
 
     @property
     def identity(self) -> str:
-        """A digest that tells two TLS identities apart."""
+        """A digest of the files, to compare TLS identities."""
         parts = (b"-" if part is None else part for part in (self.ca, self.cert, self.key))
         return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 def read_material(files: TLSFiles) -> TLSMaterial:
-    """Read the TLS files; without a CA of its own, the authorities that are trusted by default.
+    """Read the TLS files; without a CA file, the default authorities.
 
     Raises:
-        FileError: If a file cannot be used.
+        FileError: A file cannot be used.
     """
     default = None if files.ca else default_authorities(process_environment()).read()
     return TLSMaterial(
@@ -73,8 +73,8 @@ def read_material(files: TLSFiles) -> TLSMaterial:
 def channel_options(spec: ConnectionSpec) -> Options:
     """Return the gRPC channel arguments of a connection.
 
-    The process' number among them keeps a forked child from its parent's subchannels, which
-    gRPC would otherwise hand it from a pool.
+    They contain the process ID, so that a forked child does not get its parent's subchannels
+    from gRPC's global pool.
     """
     options = [*_RECONNECT, ("zconfig.pid", os.getpid())]
     if spec.keepalive_s:
@@ -86,7 +86,7 @@ def channel_options(spec: ConnectionSpec) -> Options:
     if 0 < spec.keepalive_s <= _FREQUENT_S:
         options += [("grpc.keepalive_permit_without_calls", 1)]
         options += [("grpc.http2.max_pings_without_data", 0)]
-    # An embedded server listens on loopback, which gRPC sends through a proxy like any address.
+    # An embedded server listens on loopback, and gRPC would use a proxy for that address too.
     if spec.proxy == "off" or spec.endpoint.transport is TransportType.LITE:
         options.append(("grpc.enable_http_proxy", 0))
     elif spec.proxy:
@@ -97,13 +97,13 @@ def channel_options(spec: ConnectionSpec) -> Options:
 
 
 class ChannelRecipe(NamedTuple):
-    """How channels to one server are made.
+    """The arguments to create the channels to one server.
 
     Args:
         target: A gRPC target, e.g. `db:19530`.
         options: The channel arguments.
         material: The TLS material; `None` for plaintext.
-        size: How many.
+        size: The number of channels.
     """
 
     target: str
@@ -112,10 +112,12 @@ class ChannelRecipe(NamedTuple):
     size: int
 
     def dial(self, maker: Any = grpc, *options: tuple[str, Any]) -> tuple[Any, ...]:
-        """Make channels; gRPC connects on the first call. An own argument keeps each to itself.
+        """Create the channels; gRPC connects on the first call.
+
+        Each gets an argument of its own, since gRPC shares a connection between equal channels.
 
         Args:
-            maker: What makes them: `grpc`, or `grpc.aio` on an event loop.
+            maker: `grpc`, or `grpc.aio` on an event loop.
             *options: More channel arguments.
         """
         _pin_grpc()
@@ -128,11 +130,11 @@ class ChannelRecipe(NamedTuple):
 
 
 class SharedChannel:
-    """Channels to one server, shared by all connections that need the same.
+    """Channels to one server, shared by all connections with the same recipe.
 
     Args:
-        recipe: How they are made.
-        channels: What calls are spread over.
+        recipe: The arguments of the channels.
+        channels: The channels, which calls use in turn.
     """
 
     def __init__(self, recipe: ChannelRecipe, channels: Sequence[Any]) -> None:
@@ -151,52 +153,52 @@ class SharedChannel:
         """Close other channels together with these.
 
         Raises:
-            ValueError: These are closed.
+            ValueError: These channels are closed.
         """
         with self._lock:
             self._check()
             self._dependents.add(dependent)
 
     def make(self, do: Callable[[grpc.Channel], T]) -> list[T]:
-        """Return what is made of each channel, e.g. a callable for a method.
+        """Return the results of a function for each channel, e.g. a multi-callable.
 
         Raises:
-            ValueError: They are closed, as gRPC says it of a call. Making a method of a closed
-                channel may crash the process.
+            ValueError: The channels are closed; gRPC raises the same for a call. Creating a
+                multi-callable on a closed channel may crash the process.
         """
         with self._lock:
             self._check()
             return [do(channel) for channel in self._channels]
 
     def first(self, do: Callable[[grpc.Channel], T]) -> T:
-        """Return what is made of the first channel; raises what `make` does."""
+        """Return the result of a function for the first channel; raises as `make` does."""
         with self._lock:
             self._check()
             return do(self._channels[0])
 
     def is_failing(self) -> bool | None:
-        """Tell whether a channel has lost its server; `None` where gRPC does not let us see it.
+        """Return whether a channel is in transient failure; `None` if gRPC hides its state.
 
-        A channel that is idle dials again.
+        Idle channels dial again.
         """
         states = self.states(dial=True)
         return None if None in states else grpc.ChannelConnectivity.TRANSIENT_FAILURE in states
 
     def states(self, *, dial: bool) -> Sequence[grpc.ChannelConnectivity | None]:
-        """Return the state of each channel; `None` where gRPC does not let us see it.
+        """Return the state of each channel; `None` if gRPC hides it.
 
         Args:
-            dial: Have channels that are idle dial.
+            dial: Whether idle channels dial.
         """
         with GATE, self._lock:
             numbers = [_state(channel, dial) for channel in self._channels if self._is_open]
         return [_CONNECTIVITIES.get(each) for each in numbers]
 
     def connectivity(self, *, dial: bool) -> grpc.ChannelConnectivity:
-        """Return the state of the first channel; ready where gRPC does not let us see it.
+        """Return the state of the first channel; ready if gRPC hides it.
 
         Args:
-            dial: Have a channel that is idle dial.
+            dial: Whether an idle channel dials.
         """
         with GATE, self._lock:
             if not self._is_open:
@@ -227,21 +229,21 @@ class DependentChannel(Protocol):
 
 
 class ChannelRef:
-    """Shared channels that are held; give them back once."""
+    """A counted reference to shared channels, to be released once."""
 
     def __init__(self, shared: SharedChannel, give_back: Callable[[], None]) -> None:
         self.shared = shared
         self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
-        """Give the channels back; the last holder's release closes them."""
+        """Release the channels; the last release closes them."""
         give_back, self._give_back = self._give_back, None
         if give_back:
             give_back()
 
 
 class ChannelPool:
-    """The shared channels of this process, by what makes them different."""
+    """The shared channels of this process, by target, TLS identity, options and pool size."""
 
     _lock = PerProcess(threading.Lock)
 
@@ -252,7 +254,7 @@ class ChannelPool:
     def acquire(
         self, target: str, spec: ConnectionSpec, material: TLSMaterial | None
     ) -> ChannelRef:
-        """Return channels to a target, new ones if nobody has any.
+        """Return a reference to the channels to a target, which are created if necessary.
 
         Args:
             target: A gRPC target, e.g. `db:19530`.
@@ -270,10 +272,9 @@ class ChannelPool:
         return ChannelRef(shared, lambda: self._release(key))
 
     def after_fork(self) -> None:
-        """Forget all channels, in a child process: they belong to its parent.
+        """Set the parent's channels aside, in a forked child.
 
-        They are neither closed, which may hang, nor dropped, which would shut the parent's
-        sockets down.
+        Closing them may hang; garbage collection would shut down the parent's sockets.
         """
         self._inherited += [shared for shared, _ in self._channel_pool.values()]
         self._channel_pool = {}
@@ -296,16 +297,15 @@ _unused: list[grpc.Channel] = []
 def _pin_grpc() -> None:
     """Keep gRPC from shutting down when the last channel is closed.
 
-    It does so in a thread of its own, and a child that is forked in the middle of that waits for
-    ever when it makes its first channel. One that is never used keeps gRPC where it is; it dials
-    nobody.
+    gRPC shuts down in a thread. A child that is forked meanwhile hangs when it creates its first
+    channel. One unused channel, which never dials, keeps gRPC running.
     """
     if not _unused:
         _unused.append(grpc.insecure_channel("ipv4:127.0.0.1:9"))
 
 
 def _state(channel: grpc.Channel, dial: bool) -> int | None:  # noqa: FBT001 - passed on
-    """Return a channel's connectivity. What is public for that costs a thread a channel."""
+    """Return a channel's connectivity. The public API for it needs a thread per channel."""
     check = getattr(getattr(channel, "_channel", None), "check_connectivity_state", None)
     state: int | None = check(dial) if check else None
     return state

@@ -1,9 +1,8 @@
-"""The gate that calls pass, and that a fork closes for a moment.
+"""A gate around gRPC calls, which is closed during a fork.
 
-A fork in the middle of another thread's gRPC call leaves the child with locks of gRPC's that
-nobody will ever open, and with the parent's sockets: gRPC tidies up only where no thread is inside
-it. So calls count themselves in and out, and a fork waits for those in flight while no new one
-begins. Calls that may be made again give way to it at once.
+A fork during another thread's gRPC call leaves the child with locked gRPC locks and the parent's
+sockets: gRPC cleans up in the child only if no thread is inside it. So the gate counts the calls
+in flight. A fork blocks new calls, cancels those that can be repeated, and waits for the others.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from zconfig.errors import ConfigurationError, Problem
 
 
 class ForkGate:
-    """Counts those who are inside; while it is closed nobody enters.
+    """Counts the calls inside; while it is closed, new calls wait.
 
     Attributes:
-        importing: Held while gRPC, pymilvus or Milvus Lite is imported, which a fork waits for,
-            however long it takes. An import may want another one.
+        importing: The lock for imports of gRPC, pymilvus and Milvus Lite; reentrant, since they
+            nest. A fork waits for it without a timeout.
     """
 
     importing = PerProcess(threading.RLock)
@@ -36,19 +35,19 @@ class ForkGate:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew, in a child process: who was inside is a thread of the parent."""
-        # Taken by itself: a condition stays locked where Ctrl-C meets who has just taken it.
+        """Reset the gate, in a forked child: the threads inside are the parent's."""
+        # Acquired directly: Ctrl-C right after a condition's `acquire` leaves it locked.
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        # One for each who is inside; to add one and to take one out needs no lock.
+        # One item per call inside; append and pop need no lock.
         self._inside: deque[None] = deque()
         self._closers = 0
         self._yielding: list[Callable[[], object]] = []
 
     def enter(self) -> None:
-        """Count oneself in, as soon as the gate is open."""
-        # In first, and then a look at the gate; who closes it closes it first, and then looks who
-        # is inside: one of the two sees the other.
+        """Enter the gate, once it is open."""
+        # `enter` counts first and then reads `_closers`; `close` sets `_closers` first and then
+        # reads the count. So at least one of the two sees the other.
         self._inside.append(None)
         if self._closers:
             self._wait_outside()
@@ -62,9 +61,9 @@ class ForkGate:
             self._inside.append(None)
 
     def leave(self) -> None:
-        """Count oneself out."""
-        # A thread that forks inside has nothing to take out in the child, which began anew.
-        try:  # noqa: SIM105 - `suppress` would cost more than all the rest
+        """Leave the gate."""
+        # The deque is empty in a child that was forked inside the gate: `renew` has reset it.
+        try:  # noqa: SIM105 - `suppress` would cost more than the rest of the method
             self._inside.pop()
         except IndexError:
             pass
@@ -79,10 +78,10 @@ class ForkGate:
         self.leave()
 
     def start(self, begin: Callable[[], Any]) -> Any:
-        """Start a call that is waited for later; it is inside until gRPC is done with it.
+        """Start a call and return its future; the call leaves the gate when it is done.
 
         Args:
-            begin: Starts it, and returns its future.
+            begin: The function that starts the call and returns its future.
         """
         self.enter()
         try:
@@ -95,10 +94,10 @@ class ForkGate:
 
     @contextmanager
     def cancel_on_fork(self, cancel: Callable[[], object]) -> Iterator[None]:
-        """For the time of a `with` block, have a call cancelled when the gate closes.
+        """Cancel a call if the gate closes during a `with` block.
 
         Args:
-            cancel: Cancels it; called in another thread, and also where that is too late.
+            cancel: Cancels the call. Another thread calls it, perhaps after the call ended.
         """
         with self._lock:
             self._yielding.append(cancel)
@@ -112,10 +111,10 @@ class ForkGate:
                 self._yielding.remove(cancel)
 
     def close(self, timeout_s: float) -> None:
-        """Let nobody in, cancel what gives way, and wait until all have left.
+        """Block new calls, cancel those that can be repeated, and wait for the others.
 
         Args:
-            timeout_s: Seconds to wait; who is inside longer than that stays there.
+            timeout_s: Seconds to wait; calls that take longer continue.
         """
         deadline = time.monotonic() + timeout_s
         with self._lock:
@@ -128,7 +127,7 @@ class ForkGate:
                 self._changed.wait(left_s)
 
     def open(self) -> None:
-        """Let everybody in again, unless somebody else has closed it too."""
+        """Open the gate, unless another thread has closed it too."""
         with self._lock:
             self._closers -= 1
             self._changed.notify_all()
@@ -141,28 +140,27 @@ GATE = ForkGate()
 _ITS_OWN = ("threading", "socket")
 _INTERPRETERS = ("_interpreters", "_xxsubinterpreters")  # as of Python 3.13, and before
 
-# With gevent a thread of the standard library is a greenlet, and all share one thread. A call of
-# gRPC's own would stop it until the server answers; nothing else would run meanwhile.
+# With gevent, threads of the standard library are greenlets of one thread. A gRPC call without
+# gRPC's gevent support blocks that thread until the server responds.
 _GEVENT = Problem(
     "gevent_without_grpc",
-    "gevent has replaced the standard library, and gRPC does not know: a call would stop every"
-    " greenlet",
+    "gevent has patched the standard library but gRPC's gevent support is off, so a call would"
+    " block every greenlet",
     "call grpc.experimental.gevent.init_gevent() after gevent.monkey.patch_all()",
 )
 _SUB_INTERPRETER = Problem(
     "sub_interpreter",
-    "this is a sub-interpreter of Python, in which gRPC hangs",
-    "run the application in the main interpreter: under mod_wsgi set WSGIApplicationGroup"
-    " %{GLOBAL}",
+    "the application runs in a Python sub-interpreter, in which gRPC hangs",
+    "run it in the main interpreter; under mod_wsgi, set WSGIApplicationGroup %{GLOBAL}",
 )
 
 
 def refuse_where_grpc_hangs() -> None:
-    """Make sure that gRPC works here.
+    """Check that gRPC works in this process and interpreter.
 
     Raises:
-        ConfigurationError: gevent has replaced the standard library, and gRPC was not told of it;
-            or this is a sub-interpreter.
+        ConfigurationError: gevent has patched the standard library and gRPC's gevent support is
+            off, or this is a sub-interpreter.
     """
     if _is_sub_interpreter():
         raise ConfigurationError([_SUB_INTERPRETER])
@@ -172,7 +170,7 @@ def refuse_where_grpc_hangs() -> None:
 
 @cache
 def _is_sub_interpreter() -> bool:
-    """Tell whether this is not the main interpreter; nothing public says so."""
+    """Return whether this is a sub-interpreter; Python has no public API for it."""
     for name in _INTERPRETERS:
         with suppress(ImportError):
             interpreters: Any = import_module(name)
@@ -186,7 +184,7 @@ def _is_patched() -> bool:
 
 
 def _is_told() -> bool:
-    """Tell whether gRPC was told; nothing public says so. Where we cannot see it, it counts."""
+    """Return whether gRPC's gevent support is on; no public API says so. True if unknown."""
     from grpc._cython import cygrpc  # type: ignore[attr-defined] # not in the stubs
 
     told: bool = getattr(cygrpc, "g_gevent_activated", True)

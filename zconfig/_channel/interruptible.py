@@ -1,8 +1,8 @@
-"""Work that Ctrl-C does not break off between two steps.
+"""Work that Ctrl-C does not interrupt between two bytecode instructions.
 
-Python raises KeyboardInterrupt between any two steps of the main thread. In the middle of starting
-a call that leaves gRPC with one whose end nobody will notice, and whoever closes the channel then
-waits for that end for ever. Signals do not reach another thread.
+Python raises KeyboardInterrupt between any two instructions of the main thread. If that happens
+while gRPC starts a call, gRPC misses the end of the call, and closing the channel hangs. So the
+work runs in another thread, which does not receive signals.
 https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
 """
 
@@ -22,17 +22,18 @@ T = TypeVar("T")
 
 
 def run_interruptibly(work: Callable[[], T], cancel: Callable[[], object]) -> T:
-    """Do work; the main thread has another thread do it, in its own context, and waits.
+    """Run a function; if called in the main thread, in another thread with a copy of the context.
 
     Args:
-        work: What to do.
-        cancel: Has it end soon; called in another thread at Ctrl-C, maybe before it has begun.
+        work: The function.
+        cancel: Ends the work soon. Another thread calls it after Ctrl-C, perhaps before the work
+            has started.
 
     Returns:
-        What the work returns. What it raises is raised.
+        The result of the function; its exception is raised.
 
     Raises:
-        KeyboardInterrupt: At Ctrl-C, at once.
+        KeyboardInterrupt: Immediately after Ctrl-C.
 
     Example:
         >>> run_interruptibly(lambda: 7, cancel=lambda: None)
@@ -44,7 +45,7 @@ def run_interruptibly(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     try:
         task.start()
         task.wait()
-    except BaseException:  # Ctrl-C, or whatever else a handler of a signal raises
+    except BaseException:  # KeyboardInterrupt, or another exception of a signal handler
         cancelling = _Task(cancel)
         cancelling.start()
         cancelling.wait()
@@ -55,20 +56,20 @@ def run_interruptibly(work: Callable[[], T], cancel: Callable[[], object]) -> T:
 def run_concurrently(
     work: Callable[[K], T], keys: Iterable[K], cancel: Callable[[K], object]
 ) -> dict[K, T]:
-    """Do work for each key, in a thread for each and in the context of the caller.
+    """Run a function for each key, in one thread per key, with a copy of the caller's context.
 
-    Not by an executor, which takes no work once the interpreter ends, as in an `atexit` handler.
+    It does not use an executor, which rejects work during shutdown, e.g. in an `atexit` handler.
 
     Args:
-        work: What to do; it can be interrupted itself, since the caller does it for a single key.
-        keys: What to do it for.
-        cancel: Has the work for one key end soon; called for each at Ctrl-C.
+        work: The function. It must be interruptible, since a single key runs in this thread.
+        keys: The keys.
+        cancel: Ends the work for one key soon; called for each key after Ctrl-C.
 
     Returns:
-        What the work returns, by key.
+        The results of the function, by key.
 
     Raises:
-        KeyboardInterrupt: At Ctrl-C, at once; no more work begins.
+        KeyboardInterrupt: Immediately after Ctrl-C; no more work starts.
 
     Example:
         >>> run_concurrently(len, ["a", "bc"], cancel=print)
@@ -100,7 +101,7 @@ def run_concurrently(
 
 
 def begin(work: Callable[[], T]) -> Future[T]:
-    """Begin work in another thread, and return what it will come to.
+    """Run a function in another thread, and return a future of its result.
 
     The main thread must not wait for it: Ctrl-C may leave the lock of a future locked.
     """
@@ -109,7 +110,7 @@ def begin(work: Callable[[], T]) -> Future[T]:
     def do() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             future.set_exception(error)
 
     _Task(do).start()
@@ -119,7 +120,7 @@ def begin(work: Callable[[], T]) -> Future[T]:
 class _Task(Generic[T]):
     """Work that one thread does while another one waits.
 
-    By a bare lock: that of a condition stays locked where Ctrl-C meets who has just taken it.
+    It waits on a bare lock: Ctrl-C right after a condition's `acquire` leaves that locked.
     """
 
     def __init__(self, work: Callable[[], T]) -> None:
@@ -134,11 +135,11 @@ class _Task(Generic[T]):
         thread = threading.Thread(target=run, args=(self._do,), name="zconfig", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there can be no more threads, as when the interpreter ends
+        except RuntimeError:  # no thread can start, e.g. during interpreter shutdown
             self._do()
 
     def wait(self) -> None:
-        # A signal that comes in the moment before the wait does not wake it.
+        # With a timeout: a signal just before the wait does not wake it.
         while not self._under_way.acquire(timeout=_POLL_S):
             pass
 
@@ -148,11 +149,11 @@ class _Task(Generic[T]):
                 raise self._error
             return self._result[0]
         finally:
-            self._error = None  # whose traceback holds this very frame
+            self._error = None  # its traceback refers to this frame
 
     def _do(self) -> None:
         try:
             self._result.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             self._error = error
         self._under_way.release()

@@ -1,8 +1,8 @@
-"""Milvus Lite: one embedded server a path and process, shared by the aliases on it.
+"""Milvus Lite: one embedded server per path and process, shared by its aliases.
 
-milvus-lite keeps its servers in a manager, which pymilvus asks for `MilvusClient("./app.db")`
-too. We start ours there, so that both have the same server: only one can have a path open. Read
-in milvus-lite 3.0, 3.1.0 and 3.2.2, `milvus_lite/server_manager.py`.
+milvus-lite keeps its servers in a manager, which `MilvusClient("./app.db")` of pymilvus uses too.
+zconfig starts its servers there, so that both share one server: only one can open a path. As in
+milvus-lite 3.0, 3.1.0 and 3.2.2, `milvus_lite/server_manager.py`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from zconfig.errors import MissingExtraError, install_command
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ELSEWHERE = "name another path in {uri}"
+_ELSEWHERE = "set another path in {uri}"
 
 
 class LiteError(Exception):
     """Milvus Lite could not be started on a path.
 
     Args:
-        reason: Why, in lower case.
-        remedy: One thing to do; `{uri}` in it stands for the name of what gave the path.
+        reason: The cause, in lower case.
+        remedy: One action; `{uri}` in it is replaced by the variable or argument of the path.
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
@@ -45,7 +45,7 @@ class LiteError(Exception):
 
 
 class LiteLockedError(LiteError):
-    """Another process has the path open, maybe for a moment only."""
+    """Another process has the path open, perhaps temporarily."""
 
     def __init__(self) -> None:
         super().__init__("it is open in another process", f"close it there, or {_ELSEWHERE}")
@@ -53,29 +53,29 @@ class LiteLockedError(LiteError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lease:
-    """One alias' share in an embedded server, which runs until its last lease is released.
+    """A lease on an embedded server, which runs until its last lease is released.
 
     Args:
-        address: Where it listens, as a gRPC target, e.g. `127.0.0.1:41083`.
+        address: The server's gRPC target, e.g. `127.0.0.1:41083`.
     """
 
     address: str
     _server: _Server = field(repr=False)
 
     def release(self) -> None:
-        """Give the share back; again, or in a forked child, it does nothing."""
+        """Release the lease; does nothing the second time, or in a forked child."""
         self._server.take_back(self)
 
 
 def acquire(path: Path) -> Lease:
-    """Return a share in the embedded server of a path, which is started if none runs.
+    """Return a lease on the embedded server of a path; start the server if it does not run.
 
     Args:
-        path: The database, e.g. `app.db`; the directory it stands in must exist.
+        path: The database, e.g. `app.db`; its parent directory must exist.
 
     Raises:
-        LiteLockedError: Another process has it open.
-        LiteError: It cannot be started there.
+        LiteLockedError: Another process has the path open.
+        LiteError: The server does not start.
         MissingExtraError: milvus-lite, or the pymilvus that it needs, is not installed.
 
     Example:
@@ -83,19 +83,19 @@ def acquire(path: Path) -> Lease:
         >>> grpc.insecure_channel(lease.address)  # doctest: +SKIP
         >>> lease.release()  # doctest: +SKIP
     """
-    # After a fork the parent's servers are not found under the child's number. `setdefault` is
-    # one step, so there is no lock that a fork could leave locked.
+    # The process ID hides the parent's servers from a forked child. `setdefault` is atomic, so no
+    # lock can be left locked by a fork.
     key = os.getpid(), os.path.realpath(path)
     return _servers.setdefault(key, _Server(path.absolute())).lease()
 
 
 class _Server:
-    """The embedded server of one path, and who holds a share in it."""
+    """The embedded server of one path, with its leases."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # of this path alone: others start in parallel
+        self._lock = threading.Lock()  # per path, so that other paths start in parallel
         self._leases: set[Lease] = set()
         self._running: _Running | None = None
 
@@ -109,7 +109,7 @@ class _Server:
 
     def take_back(self, lease: Lease) -> None:
         if self._pid != os.getpid():
-            return  # it is the parent's
+            return  # the server belongs to the parent
         with self._lock:
             self._leases.discard(lease)
             if self._running and not self._leases:
@@ -122,12 +122,12 @@ _servers: dict[tuple[int, str], _Server] = {}
 
 @dataclass(frozen=True, slots=True)
 class _Running:
-    """A server that runs.
+    """A running server.
 
     Args:
-        address: Where it listens.
-        name: Its path as the manager knows it.
-        ours: Whether we started it; what the application started, it also stops.
+        address: Its gRPC target.
+        name: Its path in the manager.
+        ours: Whether zconfig started it; a server that the application started is left running.
     """
 
     address: str
@@ -157,12 +157,12 @@ def _check_place(path: Path) -> None:
         parent_exists, is_file = place.parent.is_dir(), place.is_file()
     except OSError as error:
         raise _explained(error) from error
-    # milvus-lite creates missing parents, and with them an empty database at a misspelt path.
+    # milvus-lite would create missing parents, and so an empty database at a misspelt path.
     if not parent_exists:
         raise LiteError(f"the directory {place.parent} does not exist", "create it")
     if is_file:
         raise LiteError(
-            "this is a file, as milvus-lite 2 keeps its data; milvus-lite 3 keeps a directory",
+            "the path is a file, the format of milvus-lite 2; milvus-lite 3 needs a directory",
             _ELSEWHERE,
         )
 
@@ -171,31 +171,31 @@ def _check_place(path: Path) -> None:
 def _manager() -> Any:
     try:
         with import_without_side_effects():
-            # What a start imports: the manager swallows a failure of it like any other.
+            # The manager imports it at a start, and would hide a failure of the import.
             import_module("milvus_lite.adapter.grpc.server")
             from milvus_lite.server_manager import server_manager_instance as manager
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         what = "milvus-lite 3" if package == "milvus_lite" else package
         raise MissingExtraError(what, "lite") from error
-    except Exception as error:  # what an import runs is other people's, and raises what it likes
+    except Exception as error:  # an import of a library may raise anything
         reason = f"milvus-lite cannot be imported ({type(error).__name__}: {error})"
         raise LiteError(reason, f"run: {install_command('lite')}") from error
-    # At its exit, a forked child would write the parent's data and unlock its directory.
+    # On exit, a forked child would write the parent's data and unlock its directory.
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: atexit.unregister(manager.release_all))
     return manager
 
 
 def _known_name(manager: Any, path: Path) -> str | None:
-    """Return the name by which the manager has a path already; it tells links apart."""
+    """Return the manager's name for a path that it has open; it does not resolve links."""
     real = os.path.realpath(path)
-    names = list(manager._servers)  # noqa: SLF001 - nothing public says what runs
+    names = list(manager._servers)  # noqa: SLF001 - there is no public API for it
     return next((name for name in names if os.path.realpath(name) == real), None)
 
 
 class _Swallowed(logging.Filter):
-    """Takes the error that the manager logs instead of raising it, and keeps it off the log."""
+    """Takes an error out of the log, where the manager writes it instead of raising it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,12 +222,12 @@ def _swallowed_error() -> Iterator[_Swallowed]:
 
 def _explained(error: BaseException | None) -> LiteError:
     if isinstance(error, PermissionError):
-        return LiteError(f"no permission for {error.filename}", "let this user write there")
+        return LiteError(f"no permission for {error.filename}", "make it writable for this user")
     if isinstance(error, OSError):
         return LiteError(f"{str(error.strerror).lower()}: {error.filename}", _ELSEWHERE)
     if error is None:
-        reason = "it did not start, and the logger milvus_lite.server_manager is off"
-        return LiteError(reason, "switch it on: it says why")
+        reason = "it did not start, and the logger milvus_lite.server_manager is disabled"
+        return LiteError(reason, "enable the logger to see the cause")
 
     from milvus_lite.exceptions import DataDirLockedError
 

@@ -1,14 +1,14 @@
-"""The Milvus messages that zconfig sends and reads itself, and their encoding.
+"""The Milvus messages that zconfig encodes and decodes itself.
 
 Names and numbers are those of milvus-proto (https://github.com/milvus-io/milvus-proto,
-`proto/milvus.proto` and `proto/common.proto`), where they never change. Only the fields that are
-used are declared, each with its number and type, for both directions. The requests of GetVersion,
-CheckHealth and ListDatabases have no fields that a client sets: `EMPTY_REQUEST` is all of them.
+`proto/milvus.proto` and `proto/common.proto`), where they never change. Only the fields in use
+are declared, with number and type. The requests of GetVersion, CheckHealth and ListDatabases have
+no field that a client sets: `EMPTY_REQUEST` encodes each of them.
 
-The encoding (https://protobuf.dev/programming-guides/encoding/) is our own: applications bring
-pymilvus of any age, and with it a protobuf runtime that generated code would conflict with. A
-value equal to its type's default takes no bytes; a field that is unknown, or was sent as another
-type, is skipped; of a single value that was sent twice the last one counts.
+This module implements the encoding (https://protobuf.dev/programming-guides/encoding/), since
+generated code would conflict with the protobuf runtime of the application's pymilvus, which may
+have any version. A value equal to its type's default takes no bytes. Unknown fields, and fields
+of another wire type, are skipped. The last of several values for a single field is used.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ EMPTY_REQUEST = b""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _LARGEST_NUMBER = (1 << 29) - 1
 _WORD = 1 << 64
-_MORE = 0x80  # the bit of a varint's byte that says another one follows
+_MORE = 0x80  # the continuation bit of a varint's byte
 
 
 class WireError(ValueError):
-    """The bytes are no protobuf message, or a text is no Unicode."""
+    """The bytes are not a protobuf message, or a text is not valid Unicode."""
 
 
 # --- values --------------------------------------------------------------------------------
 
 
 def _varint(value: int) -> bytes:
-    rest = value % _WORD  # negative numbers go as their two's complement of 64 bits
+    rest = value % _WORD  # a negative number is sent as its two's complement of 64 bits
     encoded = bytearray()
     while rest >= _MORE:
         encoded.append(rest % _MORE | _MORE)
@@ -57,8 +57,8 @@ def _block(content: bytes) -> bytes:
 def _encode_text(value: str) -> bytes:
     with suppress(UnicodeEncodeError):
         return _block(value.encode())
-    # Raised out here, without the error's context: that one holds the whole text.
-    raise WireError("a text holds lone surrogates, which have no encoding")
+    # Raised here, without the context, which would contain the whole text.
+    raise WireError("a text contains lone surrogates, which cannot be encoded")
 
 
 def _decode_text(block: bytes) -> str:
@@ -73,7 +73,7 @@ def _signed(value: int, *, bits: int) -> int:
 
 
 class _Type(NamedTuple):
-    """A type of values: the wire type that they are sent as, and how one is written and read."""
+    """A type of values: its wire type, and its encoder and decoder."""
 
     sent_as: int
     encode: Callable[[Any], bytes]
@@ -90,7 +90,7 @@ _BOOLEAN = _Type(_VARINT, _varint, bool)
 
 
 class _Field(NamedTuple):
-    """A field: which values are sent for its own, and what those that were sent make of it."""
+    """A field: its number and type, and the conversion between its value and the values sent."""
 
     number: int
     type: _Type
@@ -112,23 +112,23 @@ class _Field(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its fields are those that its class declares."""
+    """A message, with the fields that its class declares."""
 
     def encode(self) -> bytes:
-        """Return the message as bytes; `WireError` if a text holds lone surrogates."""
+        """Return the message as bytes; `WireError` if a text contains lone surrogates."""
         fields = dataclasses.fields(self)
         return b"".join(each.metadata["field"].encode(getattr(self, each.name)) for each in fields)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Read a message; `WireError` if the bytes are malformed."""
+        """Return the decoded message; `WireError` if the bytes are malformed."""
         sent = _sent_values(data)
         fields = [each.metadata["field"] for each in dataclasses.fields(cls)]
         return cls(*(each.decode(sent.get(each.number, [])) for each in fields))
 
 
 def _single(number: int, kind: _Type, default: Any) -> Any:
-    """Declare a field that holds one value."""
+    """Declare a field with one value."""
 
     def last(values: list[Any]) -> Any:
         return values[-1] if values else default
@@ -137,14 +137,14 @@ def _single(number: int, kind: _Type, default: Any) -> Any:
 
 
 def _repeated(number: int, kind: _Type) -> Any:
-    """Declare a field that holds any number of values."""
+    """Declare a repeated field."""
     return _Field(number, kind, tuple, tuple).with_default(())
 
 
 def _message(number: int, default: Message) -> Any:
-    """Declare a field that holds a message, which is sent even where it is empty.
+    """Declare a field with a message, which is sent even if it is empty.
 
-    One that was sent in several parts is their concatenation: that is how the format merges.
+    Parts of a message are concatenated: protobuf merges them so.
     """
     blocks = _Type(_LENGTH, lambda value: _block(value.encode()), bytes)
     return _Field(
@@ -153,14 +153,14 @@ def _message(number: int, default: Message) -> Any:
 
 
 def _sent_values(data: bytes) -> Mapping[int, list[int | bytes]]:
-    """Return everything that was sent, in order, by field number; none of ours is fixed-width."""
+    """Return the values sent, in order, by field number, without fixed-width values."""
     values: dict[int, list[int | bytes]] = {}
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
         number, kind = tag >> 3, tag & 0b111
         if not 0 < number <= _LARGEST_NUMBER:
-            raise WireError(f"{number} is no field number")
+            raise WireError(f"{number} is not a valid field number")
         value, at = _read_value(data, at, kind)
         if kind in (_VARINT, _LENGTH):
             values.setdefault(number, []).append(value)
@@ -176,13 +176,13 @@ def _read_value(data: bytes, at: int, kind: int) -> tuple[int | bytes, int]:
         return _read_block(data, 8, at)
     if kind == _FIXED32:
         return _read_block(data, 4, at)
-    raise WireError(f"wire type {kind} does not occur in proto3")
+    raise WireError(f"wire type {kind} is not part of proto3")
 
 
 def _read_block(data: bytes, length: int, at: int) -> tuple[bytes, int]:
     end = at + length
     if end > len(data):
-        raise WireError("the message is cut short")
+        raise WireError("the message is truncated")
     return data[at:end], end
 
 
@@ -190,13 +190,13 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 64, 7):
         if at >= len(data):
-            raise WireError("the message is cut short")
+            raise WireError("the message is truncated")
         byte = data[at]
         at += 1
         value |= (byte % _MORE) << shift
         if byte < _MORE and value < _WORD:
             return value, at
-    raise WireError("a number has more than 64 bits")
+    raise WireError("a number exceeds 64 bits")
 
 
 # --- the messages --------------------------------------------------------------------------
@@ -204,13 +204,13 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo(Message):
-    """`common.ClientInfo`: the client, as a server lists it.
+    """`common.ClientInfo`: the client, as the server lists it.
 
     Args:
-        sdk_type: What speaks, e.g. `Python`.
-        sdk_version: Its version.
+        sdk_type: The SDK, e.g. `Python`.
+        sdk_version: The version of the SDK.
         local_time: The client's clock, as text.
-        user: The user that connects; empty with a token.
+        user: The user name; empty with a token.
         host: The client's host name.
     """
 
@@ -230,12 +230,12 @@ class ConnectRequest(Message):
 
 @dataclass(frozen=True, slots=True)
 class ResponseStatus(Message):
-    """`common.Status`: how a call went, inside a reply that gRPC delivered.
+    """`common.Status`: the outcome of a call, inside the response.
 
     Args:
         error_code: The code of servers up to 2.2, still sent by newer ones; 0 is success.
-        reason: What went wrong, in the server's words.
-        code: The code of servers from 2.3 on; 0 is success, 800 a database that is missing.
+        reason: The server's error message.
+        code: The code of servers from 2.3 on; 0 is success, 800 is a missing database.
     """
 
     error_code: int = _single(1, _INT32, 0)
@@ -244,7 +244,7 @@ class ResponseStatus(Message):
 
     @property
     def ok(self) -> bool:
-        """Whether the call succeeded, by the old code and by the new."""
+        """Whether both codes report success."""
         return self.code == 0 and self.error_code == 0
 
 
@@ -253,8 +253,8 @@ class ServerInfo(Message):
     """`common.ServerInfo`: the server's description of itself.
 
     Args:
-        build_tags: Its release, e.g. `v2.3.5`; `milvus_lite` for the embedded one.
-        deploy_mode: E.g. `STANDALONE`, `CLUSTER`, `embedded`.
+        build_tags: The server release, e.g. `v2.3.5`; `milvus_lite` for an embedded server.
+        deploy_mode: The deployment, e.g. `STANDALONE`, `CLUSTER`, `embedded`.
     """
 
     build_tags: str = _single(1, _TEXT, "")
@@ -263,7 +263,7 @@ class ServerInfo(Message):
 
 @dataclass(frozen=True, slots=True)
 class ConnectReply(Message):
-    """`ConnectResponse`: its `identifier` is the session's number, 0 where there is none."""
+    """`ConnectResponse`: `identifier` is the number of the session; 0 if there is none."""
 
     status: ResponseStatus = _message(1, ResponseStatus())
     server_info: ServerInfo = _message(2, ServerInfo())
@@ -272,7 +272,7 @@ class ConnectReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class VersionReply(Message):
-    """`GetVersionResponse`: the server's release, e.g. `v2.3.5` or `milvus_lite-3.2.2`."""
+    """`GetVersionResponse`: the server release, e.g. `v2.3.5` or `milvus_lite-3.2.2`."""
 
     status: ResponseStatus = _message(1, ResponseStatus())
     version: str = _single(2, _TEXT, "")
@@ -280,7 +280,7 @@ class VersionReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class HealthReply(Message):
-    """`CheckHealthResponse`: whether the server calls itself healthy, and why not."""
+    """`CheckHealthResponse`: whether the server is healthy, or the reasons why not."""
 
     status: ResponseStatus = _message(1, ResponseStatus())
     is_healthy: bool = _single(2, _BOOLEAN, default=False)
@@ -289,7 +289,7 @@ class HealthReply(Message):
 
 @dataclass(frozen=True, slots=True)
 class DatabasesReply(Message):
-    """`ListDatabasesResponse`: the databases that this user may see."""
+    """`ListDatabasesResponse`: the databases that the user may see."""
 
     status: ResponseStatus = _message(1, ResponseStatus())
     names: tuple[str, ...] = _repeated(2, _TEXT)

@@ -1,7 +1,7 @@
-"""What zconfig says to a server itself: Connect, GetVersion, CheckHealth, ListDatabases.
+"""The Milvus calls of zconfig itself: Connect, GetVersion, CheckHealth, ListDatabases.
 
-Each exchange is a generator that yields calls and is sent their responses, so that the same one
-serves blocking and asyncio channels: `run_exchange` and `run_exchange_async` make its calls.
+Each exchange is a generator that yields requests and receives their responses, so that blocking
+and asyncio channels share it: `run_exchange` and `run_exchange_async` make its calls.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from zconfig._spec import ConnectionSpec
 from zconfig._version import __version__
 
 DATABASE_NOT_FOUND = 800
-"""Milvus' code of a database that is missing: `ErrDatabaseNotFound` of its package `merr`."""
+"""Milvus' code for a missing database: `ErrDatabaseNotFound` of its package `merr`."""
 
 
 _LONGEST_ANSWER = 64 * 1024
 
 
 class StatusError(Exception):
-    """A call was delivered, and the server's reply says that it failed.
+    """A response of the server reports a failure.
 
     Args:
-        status: What the server said.
+        status: The status in the response.
     """
 
     def __init__(self, status: ResponseStatus) -> None:
@@ -60,7 +60,7 @@ class Request(NamedTuple):
     """A unary call to make.
 
     Args:
-        method: Its full name.
+        method: The full method name.
         message: The encoded request.
     """
 
@@ -71,19 +71,19 @@ class Request(NamedTuple):
 T = TypeVar("T")
 R = TypeVar("R", bound=_Reply)
 Exchange = Generator[Request, bytes, T]
-"""Yields calls, is sent their responses or thrown their `grpc.RpcError`, and returns a result."""
+"""A generator that yields requests, receives responses or `grpc.RpcError`, and returns a result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server said of itself.
+    """A server's description of itself.
 
     Args:
-        version: Its release, e.g. `v2.3.5`, or `milvus_lite-3.2.2`.
-        identifier: The session's number; `None` from servers that have none.
-        deploy_mode: E.g. `STANDALONE`; empty where it does not say.
-        reply: Its whole answer to Connect, encoded; empty from servers that do not know it, or
-            that repeat the credentials in it.
+        version: The server release, e.g. `v2.3.5`, or `milvus_lite-3.2.2`.
+        identifier: The number of the session; `None` if the server does not have sessions.
+        deploy_mode: The deployment, e.g. `STANDALONE`; empty if unknown.
+        reply: The encoded response to Connect; empty if the server does not implement Connect,
+            or if the response contains the credentials.
     """
 
     version: str
@@ -94,11 +94,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether all parts of a server are well.
+    """The health of a server.
 
     Args:
-        healthy: Whether the server calls itself healthy.
-        reasons: Why not.
+        healthy: Whether the server reports all of its components as healthy.
+        reasons: The reasons of an unhealthy server.
     """
 
     healthy: bool
@@ -111,14 +111,14 @@ def run_exchange(
     """Make the calls of an exchange, and return its result.
 
     Args:
-        ask: Makes one call, of a method, with a message, within seconds.
-        exchange: What to ask.
-        timeout_s: Seconds for all of it.
+        ask: Makes one call; its arguments are the method, the request and a timeout in seconds.
+        exchange: The exchange.
+        timeout_s: Seconds for the whole exchange.
 
     Raises:
         grpc.RpcError: A call failed.
-        StatusError: The server refused.
-        WireError: The answer is not Milvus'.
+        StatusError: The server reported a failure.
+        WireError: A response is not a Milvus message.
     """
     deadline = time.monotonic() + timeout_s
     try:
@@ -155,23 +155,23 @@ async def run_exchange_async(
 
 
 def _bounded(response: bytes) -> bytes:
-    """Return an answer that is short enough to be read: reading a long one blocks all threads."""
+    """Check the length of a response: decoding a long one would block all threads."""
     if len(response) <= _LONGEST_ANSWER:
         return response
-    seen = f"{len(response)} bytes, more than the {_LONGEST_ANSWER} that it may have"
-    raise WireError(f"the answer has {seen}")
+    seen = f"{len(response)} bytes, more than the limit of {_LONGEST_ANSWER}"
+    raise WireError(f"the response has {seen}")
 
 
 def handshake(spec: ConnectionSpec) -> Exchange[Server]:
-    """Introduce ourselves: the server proves our credentials and our database.
+    """Connect: the server verifies the credentials and the database.
 
     Args:
-        spec: The connection's specification; its metadata comes along with each call.
+        spec: The connection's specification; the caller sends its metadata with each call.
     """
     server = yield from _connect(spec)
     if server and spec.endpoint.transport is not TransportType.LITE:
         return server
-    # A server that does not know Connect, and Milvus Lite, which takes any database in it.
+    # Servers without Connect, and Milvus Lite, whose Connect accepts any database.
     found = evidence((yield from get_version()), spec.secrets)
     if spec.db_name != DEFAULT_DATABASE:
         yield from _find_database(spec.db_name)
@@ -179,25 +179,25 @@ def handshake(spec: ConnectionSpec) -> Exchange[Server]:
 
 
 def get_version() -> Exchange[str]:
-    """Ask for the server's release, in its own words."""
+    """Return the server release, as the server reports it."""
     reply = yield from _ask(Request(messages.GET_VERSION), VersionReply.decode)
     return reply.version
 
 
 def check_health(spec: ConnectionSpec) -> Exchange[Health]:
-    """Ask whether the server calls itself healthy."""
+    """Return the health that the server reports."""
     reply = yield from _ask(Request(messages.CHECK_HEALTH), HealthReply.decode)
     return Health(reply.is_healthy, tuple(evidence(each, spec.secrets) for each in reply.reasons))
 
 
 def list_databases() -> Exchange[tuple[str, ...]]:
-    """Ask for the databases that this user may see."""
+    """Return the databases that the user may see."""
     reply = yield from _ask(Request(messages.LIST_DATABASES), DatabasesReply.decode)
     return reply.names
 
 
 def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
-    """Return the answer to Connect, or `None` from a server that does not know the call."""
+    """Return the response to Connect; `None` if the server does not implement it."""
     try:
         encoded = yield Request(messages.CONNECT, ConnectRequest(_client_info(spec)).encode())
     except grpc.RpcError as error:
@@ -215,7 +215,7 @@ def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
 
 
 def _client_info(spec: ConnectionSpec) -> ClientInfo:
-    """Return who we are, which a server lists among its clients."""
+    """Return the description of this client, which the server lists."""
     return ClientInfo(
         sdk_type="Python",
         sdk_version=f"zconfig-{__version__}",
@@ -226,13 +226,13 @@ def _client_info(spec: ConnectionSpec) -> ClientInfo:
 
 
 def _find_database(name: str) -> Exchange[None]:
-    """Fail as a server does that looks for the database itself."""
+    """Raise the error that a server with Connect reports for a missing database."""
     if name not in (yield from _databases()):
         raise StatusError(ResponseStatus(code=DATABASE_NOT_FOUND, reason="it is not listed"))
 
 
 def _databases() -> Exchange[tuple[str, ...]]:
-    """Return the databases of a server; those too old to know Connect know but one."""
+    """Return the server's databases; old servers have only the default one."""
     try:
         return (yield from list_databases())
     except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""Who has the channels that calls go over, and hears of the calls that fail."""
+"""gRPC multi-callables that retry with refreshed credentials and report failures to their owner."""
 
 from __future__ import annotations
 
@@ -18,60 +18,64 @@ from zconfig.errors import ClosedError, ZConfigError
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _DEMOTED = "STREAMING_CODE_REPLICATE_VIOLATION"
 _DEMOTED_IN_REPLY = _DEMOTED.encode()
-_LONGEST_FAILURE = 64 << 10  # bytes; what is larger than that is no status alone
+_LONGEST_FAILURE = 64 << 10  # bytes; a longer response is not a bare status
 
 
 class BoundChannelOwner(Protocol):
-    """Has the channels that views look at, and hears how their calls go."""
+    """The connection that owns the channels of a view, and receives reports of failed calls."""
 
     @property
     def alias(self) -> str:
-        """For whom calls are made."""
+        """The alias of the connection."""
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good."""
+        """Whether it is closed permanently."""
 
     @property
     def bound(self) -> BoundChannel | None:
-        """What calls go over just now; `None` where it is closed, or has yet to dial."""
+        """The current channels; `None` if it is closed, or has not connected yet."""
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
-        """Hear that a server may be lost, or not the one to ask any more.
+        """Report a call whose server may be lost, or may no longer be the primary.
 
         Args:
-            bound: What the call went over that failed.
-            at_once: Whether that is looked into at once, or within half a second.
+            bound: The channel of the failed call.
+            at_once: Whether to check the server immediately, or within half a second.
 
         Returns:
-            Why the server is lost, if that is known already.
+            The cause, if the server is known to be lost; otherwise an empty string.
         """
 
 
 class ChannelOwner(BoundChannelOwner, Protocol):
-    """Has the channels of threads."""
+    """An owner that threads can wait for."""
 
     def ensure_open(self, timeout_s: float | None) -> BoundChannel:
-        """Return the bound channel, after dialing if need be.
+        """Return the bound channel; connect first if necessary.
 
         Raises:
-            ClosedError: It is closed for good.
-            ConnectError: The server cannot be reached.
+            ClosedError: It is closed permanently.
+            ConnectError: Connecting failed.
         """
 
     def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
-        """Return a bound channel to repeat a call on whose credentials were refused on this one.
+        """Return a bound channel to repeat a call on, or `None` if there are no new credentials.
+
+        Args:
+            bound: The channel on which the server rejected the credentials.
+            timeout_s: Seconds to wait.
 
         Raises:
-            ClosedError: It was closed for good meanwhile.
-            ConnectError: It was closed meanwhile, and cannot be opened anew.
+            ClosedError: It was closed permanently meanwhile.
+            ConnectError: It was disconnected meanwhile, and reconnecting failed.
         """
 
 
 def report_failure(
     owner: BoundChannelOwner, bound: BoundChannel, code: grpc.StatusCode, details: str | None
 ) -> str:
-    """Tell an owner of a call that has ended; return why its server is lost, if that is known."""
+    """Report a failed call to its owner; return the cause if the server is known to be lost."""
     if code in _LOST:
         return owner.report_failure(bound)
     if _DEMOTED in (details or ""):
@@ -80,10 +84,10 @@ def report_failure(
 
 
 def reporting_demotion(owner: BoundChannelOwner, deserialize: Callable[[bytes], Any] | None) -> Any:
-    """Return a deserializer that tells the owner where a server is the primary no longer.
+    """Return a deserializer that reports a server that is no longer the primary.
 
-    Milvus says so in the status inside of a reply. Where there is one server only, it is the same
-    deserializer.
+    Milvus reports it in the status inside a response. Outside global clusters, the deserializer
+    is returned unchanged.
     """
     if not (owner.bound and owner.bound.follows):
         return deserialize
@@ -97,14 +101,14 @@ def reporting_demotion(owner: BoundChannelOwner, deserialize: Callable[[bytes], 
 
 
 class RetryingFuture:
-    """A gRPC future whose call is made once more where newer credentials are found.
+    """A gRPC future that repeats its call once if newer credentials are found.
 
-    Everything else is as with the future that gRPC gives.
+    Everything else is delegated to gRPC's future.
 
     Args:
-        call: The future that gRPC gave.
-        again: Makes the call once more, given what it failed of; returns it when it has ended, or
-            `None` if there is no use in that.
+        call: The future of gRPC.
+        again: Repeats the call after an error, and returns the completed call; `None` if
+            repeating it cannot help.
     """
 
     def __init__(self, call: Any, again: Callable[[grpc.RpcError], Any]) -> None:
@@ -113,7 +117,7 @@ class RetryingFuture:
         self._lock = threading.Lock()
 
     def result(self, timeout: float | None = None) -> Any:
-        """Return the response, or raise why there is none; see `grpc.Future.result`."""
+        """Return the response, or raise the error; see `grpc.Future.result`."""
         try:
             return self._call.result(timeout)
         except grpc.RpcError as error:
@@ -122,18 +126,18 @@ class RetryingFuture:
         return self._call.result(timeout)
 
     def exception(self, timeout: float | None = None) -> Any:
-        """Return what the call failed of, or `None`; see `grpc.Future.exception`."""
+        """Return the error of the call, or `None`; see `grpc.Future.exception`."""
         error = self._call.exception(timeout)
         if isinstance(error, grpc.RpcError) and self._is_made_again(error):
             return self._call.exception(timeout)
         return error
 
     def add_done_callback(self, fn: Callable[[Any], Any]) -> None:
-        """Have a function called with this future when it is done."""
+        """Call a function with this future when it is done."""
         self._call.add_done_callback(lambda _: fn(self))
 
     def _is_made_again(self, error: grpc.RpcError) -> bool:
-        """Make the call again, once; tell whether this or another thread has done so."""
+        """Repeat the call, once; return whether this or another thread has repeated it."""
         with self._lock:
             again, self._again = self._again, None
             call = again(error) if again else None
@@ -145,11 +149,11 @@ class RetryingFuture:
 
 
 class FailedCall:
-    """A call that was refused, and could not be made again.
+    """A call whose credentials were rejected, and whose refresh failed.
 
     Args:
-        call: The call, which has ended.
-        failure: Why it could not.
+        call: The completed call.
+        failure: The error of the refresh.
     """
 
     def __init__(self, call: Any, failure: ZConfigError) -> None:
@@ -157,11 +161,11 @@ class FailedCall:
         self._failure = failure
 
     def result(self, _: float | None = None) -> NoReturn:
-        """Raise why there is no response."""
+        """Raise the error of the refresh."""
         raise self._failure
 
     def exception(self, _: float | None = None) -> ZConfigError:
-        """Return why there is no response."""
+        """Return the error of the refresh."""
         return self._failure
 
     def __getattr__(self, name: str) -> Any:
@@ -172,25 +176,25 @@ grpc.Future.register(RetryingFuture)
 grpc.Call.register(RetryingFuture)
 
 
-_RENEWALS = 3  # credentials may be replaced once more while a call is made again
+_RENEWALS = 3  # credentials may change again while a call is repeated
 
 T = TypeVar("T")
-_Given = dict[str, Any]  # the arguments of a call by name, but for the request
+_Given = dict[str, Any]  # the arguments of a call by name, without the request
 
 
 class _Bound(NamedTuple):
-    """The method on each of the shared channels, in turn."""
+    """The multi-callables of a method, one per shared channel, to use in turn."""
 
     shared: SharedChannel
     turns: Iterator[Any]
 
 
 class _Method:
-    """A method, on each of the channels in turn.
+    """A method, called on each of the channels in turn.
 
     Args:
-        owner: Who has the channels.
-        make: Makes the method of a channel.
+        owner: The owner of the channels.
+        make: Creates the multi-callable of one channel.
     """
 
     def __init__(self, owner: ChannelOwner, make: Callable[[grpc.Channel], Any]) -> None:
@@ -201,11 +205,11 @@ class _Method:
             raise ClosedError(owner.alias)
 
     def _on_current(self, given: _Given, do: Callable[[BoundChannel, _Given], T]) -> T:
-        """Do something on the bound channel; if it was closed just then, on its successor.
+        """Call a function with the bound channel; if that was closed meanwhile, with the next one.
 
         Args:
             given: The arguments of a call.
-            do: It is given them with the timeout that is left.
+            do: The function. It receives the arguments with the remaining timeout.
         """
         deadline = _deadline(given["timeout"])
         while True:
@@ -215,7 +219,7 @@ class _Method:
                 given = _later(given, deadline)
             try:
                 return do(bound, given)
-            except ValueError:  # what gRPC says of a closed channel, and of a wrong argument
+            except ValueError:  # gRPC raises it for a closed channel, and for a wrong argument
                 if self._owner.bound is bound:
                     raise
                 given = _later(given, deadline)
@@ -231,11 +235,11 @@ class _Method:
         return how(next(made.turns), request, **{**given, "metadata": metadata})
 
     def _begin(self, bound: BoundChannel, request: Any, given: _Given) -> Any:
-        """Start a call that is waited for later; it is inside the gate until it has ended."""
+        """Start a call and return its future; the call leaves the gate when it is done."""
         GATE.enter()
         try:
             future = self._start(bound, _future, request, given)
-        except BaseException:  # Ctrl-C too must leave the gate
+        except BaseException:  # also after Ctrl-C
             GATE.leave()
             raise
         future.add_done_callback(lambda done: self._done(bound, done))
@@ -246,13 +250,13 @@ class _Method:
         self._report(bound, future)
 
     def _report(self, bound: BoundChannel, call: Any) -> None:
-        """Tell the owner of a call that got no answer, and the caller what is known of that."""
+        """Report a failed call to the owner, and add the known cause to its details."""
         if why := report_failure(self._owner, bound, call.code(), call.details()):
             _add_to_details(call, why)
 
 
 class StreamResponse(_Method):
-    """A method that answers with a stream."""
+    """A method with a stream of responses."""
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
@@ -260,7 +264,7 @@ class StreamResponse(_Method):
         """Start a call, and return it, as gRPC's own multi-callable does."""
 
         def begin(bound: BoundChannel, given: _Given) -> Any:
-            with GATE:  # for the start alone: a stream may go on for hours
+            with GATE:  # only for the start: a stream may last for hours
                 call = self._start(bound, _blocking, request, given)
             if not call.add_callback(lambda: self._report(bound, call)):
                 self._report(bound, call)  # it has ended already
@@ -306,7 +310,7 @@ class UnaryResponse(_Method):
 
 
 class UnaryUnary(UnaryResponse):
-    """A method with one request and one response: what was refused can be asked again."""
+    """A method with one request and one response, which can be repeated with new credentials."""
 
     def __call__(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
@@ -315,7 +319,7 @@ class UnaryUnary(UnaryResponse):
         bound, made = self._owner.bound, self._made
         if bound is None or made is None or made.shared is not bound.shared:
             return super().__call__(request, timeout, metadata, **kwargs)
-        # The short way, which nearly all calls take; whatever else there is to do comes after it.
+        # The fast path of nearly all calls. The other cases continue below.
         deadline, metadata = _deadline(timeout), _kept(metadata)
         try:
             GATE.enter()
@@ -337,7 +341,7 @@ class UnaryUnary(UnaryResponse):
     def future(
         self, request: Any, timeout: float | None = None, metadata: Any = None, **kwargs: Any
     ) -> Any:
-        """Start a call, and return its future, which asks again where that helps."""
+        """Start a call, and return its future, which repeats it with newer credentials."""
         given, deadline = _arguments(timeout, metadata, kwargs), _deadline(timeout)
 
         def again(bound: BoundChannel, error: grpc.RpcError) -> Any:
@@ -363,11 +367,11 @@ class UnaryUnary(UnaryResponse):
     def _outcome(
         self, bound: BoundChannel, request: Any, given: _Given, deadline: float | None
     ) -> Any:
-        """Return a call that has ended: the caller may be gRPC's thread, which must not wait."""
+        """Return a completed call: the caller may be gRPC's thread, which must not wait."""
         try:
             _, call = self._call_with_refresh(bound, _with_call, request, given, deadline)
         except grpc.RpcError as error:
-            return error  # it is a call as well
+            return error  # it is a `grpc.Call` too
         return call
 
     def _call_with_refresh(
@@ -378,7 +382,7 @@ class UnaryUnary(UnaryResponse):
         given: _Given,
         deadline: float | None,
     ) -> Any:
-        """Make a call, and again while its credentials were refused and others are found."""
+        """Make a call; repeat it while credentials are rejected and newer ones are found."""
         for _ in range(_RENEWALS):
             try:
                 return self._once(bound, how, request, given)
@@ -393,7 +397,7 @@ class UnaryUnary(UnaryResponse):
     def _renewed(
         self, bound: BoundChannel, error: grpc.RpcError, given: _Given
     ) -> BoundChannel | None:
-        """Return a bound channel with newer credentials, if it is ours that were refused."""
+        """Return a bound channel with newer credentials, unless the call set its own ones."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in given["metadata"] or ()):
@@ -407,12 +411,12 @@ def _arguments(timeout: float | None, metadata: Any, rest: dict[str, Any]) -> _G
 
 
 def _kept(metadata: Any) -> Any:
-    """Return metadata that can be read a second time, for a second call."""
+    """Return metadata as a tuple, which a repeated call can iterate over again."""
     return tuple(metadata) if metadata else None
 
 
 def _add_to_details(call: Any, why: str) -> None:
-    """Have a failed call say why, in the details that everybody shows; gRPC's own class stays."""
+    """Add a cause to the details of a failed call, which logs show; its class stays gRPC's."""
     state: Any = getattr(call, "_state", None)
     if why not in (getattr(state, "details", None) or why):
         state.details = f"{state.details}; {why}"
@@ -435,7 +439,7 @@ def _deadline(timeout_s: float | None) -> float | None:
 
 
 def _later(given: _Given, deadline: float | None) -> _Given:
-    """Return the arguments of a call with the seconds that are left of its timeout."""
+    """Return the arguments of a call with the seconds until its deadline as timeout."""
     if deadline is None:
         return given
     return {**given, "timeout": max(deadline - time.monotonic(), 0.001)}

@@ -1,18 +1,18 @@
-"""Importing pymilvus without its side effects.
+"""Import pymilvus without its side effects.
 
-What an import of pymilvus does to the process around it (read in 2.4.0, 2.4.15, 2.5.0, 2.5.18,
-2.6.0, 2.6.17, 3.0.0 and 3.0.2, `pymilvus/settings.py` and the modules below it):
+An import of pymilvus changes the process (as of 2.4.0, 2.4.15, 2.5.0, 2.5.18, 2.6.0, 2.6.17,
+3.0.0 and 3.0.2, in `pymilvus/settings.py` and the modules that it imports):
 
 - `load_dotenv()` searches for a `.env` from site-packages upward and writes `os.environ`
   (milvus-io/pymilvus#3666);
-- `logging.config.dictConfig` closes every handler that the application has, gives pymilvus'
-  loggers handlers on standard error and cuts their propagation;
-- some of its modules set their logger's level to DEBUG;
+- `logging.config.dictConfig` closes all handlers of the application, adds handlers on standard
+  error to pymilvus' loggers, and turns off their propagation;
+- some modules set the level of their logger to DEBUG;
 - with a path or a bare address in `MILVUS_URI`, it raises (zilliztech/milvus-lite#219). 2.4.0
-  still does: it reads the environment through environs, past what is replaced here.
+  still does: it reads the environment with environs, which is not replaced here.
 
-A closed handler cannot be opened again, and what another thread writes meanwhile must not be
-undone. So each of those functions is replaced while the import runs, for its thread alone.
+A closed handler cannot be reopened, and restoring `os.environ` would undo the changes of other
+threads. So these functions are replaced during the import, for the importing thread only.
 """
 
 from __future__ import annotations
@@ -33,11 +33,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def import_without_side_effects() -> Iterator[None]:
-    """Keep an import from changing the environment and the logging.
+    """Keep an import of pymilvus or milvus_lite from changing environment and logging.
 
-    Put the import of pymilvus or milvus_lite inside. What was imported before stays as it is,
-    and an import that fails raises as it would have. pymilvus' loggers come out unconfigured,
-    so that their records reach the application's handlers.
+    An import that fails raises its own error. The loggers of pymilvus stay unconfigured, so that
+    their records reach the application's handlers.
 
     Example:
         >>> with import_without_side_effects():
@@ -73,7 +72,7 @@ def _replaced(owner: Any, name: str, quiet: Callable[..., Any]) -> Iterator[None
         yield
     finally:
         setattr(owner, name, original)
-        # A module may have taken the replacement by `from ... import`: it keeps the original.
+        # A module may keep the replacement by `from ... import`: it calls the original from now on.
         shielded.clear()
 
 

@@ -1,4 +1,4 @@
-"""A unary method whose answer is known already: nobody has to be asked."""
+"""The `grpc.Channel` of an alias, which applications and pymilvus use."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zconfig._channel.multicallables import (
 
 
 class CachedUnary:
-    """Answers each call at once with the same response.
+    """A unary method that returns a known response without a call.
 
     Args:
         response: The response.
@@ -31,15 +31,15 @@ class CachedUnary:
         self._response = response
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
-        """Return the response, whatever the request."""
+        """Return the response to any request."""
         return self._response
 
     def with_call(self, *_args: Any, **_kwargs: Any) -> tuple[Any, Future[Any]]:
-        """Return the response, and a call that is over."""
+        """Return the response, and a completed call."""
         return self._response, self.future()
 
     def future(self, *_args: Any, **_kwargs: Any) -> Future[Any]:
-        """Return a call that is over."""
+        """Return a completed call."""
         over: Future[Any] = Future()
         over.set_result(self._response)
         return over
@@ -49,10 +49,10 @@ _BETWEEN_LOOKS_S = 0.1
 
 
 class ConnectivityWatcher:
-    """Has a callback called with the connectivity: at once, and whenever it has changed.
+    """Calls a callback with the connectivity: at the start, and after each change.
 
     Args:
-        callback: Called in a thread of its own; an exception of its is logged.
+        callback: The function to call, in a thread of its own. Its exceptions are logged.
         look: Returns the connectivity.
     """
 
@@ -66,11 +66,11 @@ class ConnectivityWatcher:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Begin to tell."""
+        """Start the thread that calls the callback."""
         threading.Thread(target=self._follow, name="zconfig-connectivity", daemon=True).start()
 
     def end(self) -> None:
-        """Tell no more; the callback itself may call this."""
+        """Stop calling the callback, which may call this method itself."""
         self._ended.set()
 
     def _follow(self) -> None:
@@ -85,17 +85,17 @@ class ConnectivityWatcher:
     def _tell(self, connectivity: ChannelConnectivity) -> None:
         try:
             self.callback(connectivity)
-        except Exception:  # it is the application's, and may raise anything
+        except Exception:  # a callback of the application may raise anything
             logging.getLogger("zconfig").exception("a callback failed on %s", connectivity)
 
 
 class ChannelView(grpc.Channel):
-    """One alias' view of the channels to its server.
+    """A `grpc.Channel` of one alias, over the channels that its connection owns.
 
     Args:
-        owner: Who has the channels; they are not closed here.
-        known: Methods whose answer is known, with what returns the encoded response, or nothing if
-            the server has to be asked after all.
+        owner: The owner of the channels, which closes them.
+        known: Methods with a cached response, each with a function that returns the encoded
+            response, or empty bytes to call the server.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class ChannelView(grpc.Channel):
         self._subscriptions: list[ConnectivityWatcher] = []
 
     def with_cached_replies(self, known: Mapping[str, Callable[[], bytes]]) -> ChannelView:
-        """Return a view of the same channels that does not ask the server what is known."""
+        """Return a view of the same channels that answers these methods without a call."""
         return ChannelView(self._owner, known)
 
     def unary_unary(
@@ -128,15 +128,15 @@ class ChannelView(grpc.Channel):
         return UnaryUnary(self._owner, make)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that answers with a stream."""
+        """Return a callable for a method with a stream of responses."""
         return StreamResponse(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that takes a stream."""
+        """Return a callable for a method with a stream of requests."""
         return UnaryResponse(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that takes and answers with a stream."""
+        """Return a callable for a method with streams of requests and responses."""
         return StreamResponse(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def subscribe(
@@ -144,9 +144,9 @@ class ChannelView(grpc.Channel):
         callback: Callable[[grpc.ChannelConnectivity], None],
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> None:
-        """Have a callback told of the connectivity of the first of the channels.
+        """Call a callback with the connectivity of the first channel.
 
-        It goes on over a reload; a forked child has to subscribe anew.
+        The subscription outlives a reload. A forked child must subscribe again.
         """
         bound = self._owner.bound or self._owner.ensure_open(None)
         bound.shared.connectivity(dial=try_to_connect)
@@ -155,7 +155,7 @@ class ChannelView(grpc.Channel):
         subscription.start()
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
-        """Take a subscription back; harmless where there is none."""
+        """Cancel the subscription of a callback, if there is one."""
         for each in tuple(self._subscriptions):
             if each.callback == callback:
                 each.end()
@@ -178,7 +178,7 @@ class ChannelView(grpc.Channel):
         self.close()
 
     def __deepcopy__(self, memo: object) -> ChannelView:
-        """Return the view itself: pymilvus copies its arguments, and a channel cannot be."""
+        """Return the view itself: pymilvus copies its arguments, but a channel cannot be copied."""
         return self
 
     def __repr__(self) -> str:

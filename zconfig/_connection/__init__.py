@@ -1,4 +1,4 @@
-"""The room of one alias' connection."""
+"""The connection of one alias: connect, monitor, refresh credentials, close."""
 
 from zconfig._connection.connection import Connection
 from zconfig._connection.connector import ConnectIntent, Waiter

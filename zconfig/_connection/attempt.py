@@ -1,6 +1,6 @@
-"""One try at something, and the error of a call that failed.
+"""One connection attempt, and the error of its failed call.
 
-What finds the cause is imported when something has failed: most programs never need it.
+The diagnosis is imported after a failure, since most programs never need it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FAILURES = (grpc.RpcError, StatusError, WireError)
-"""What a call fails of."""
+"""The exceptions of a failed call."""
 
 
 class Attempt(NamedTuple):
-    """One try at something, with a deadline.
+    """One connection attempt, or another exchange with a server, with a deadline.
 
     Args:
-        spec: The connection it is for.
-        started: The monotonic instant at which the whole undertaking began.
-        deadline: The monotonic instant at which this try must have ended.
-        number: Which try it is, from 1.
-        embedded: Where the embedded server listens, once it runs; `None` for any other.
-        dialed: The member of a global cluster that is dialed; `None` for any other.
+        spec: The connection's specification.
+        started: The monotonic instant at which the connect started, retries included.
+        deadline: The monotonic instant at which this attempt times out.
+        number: The number of the attempt, from 1.
+        embedded: The address of the embedded server, once it runs; `None` for other servers.
+        dialed: The member of a global cluster that is dialed; `None` for other servers.
     """
 
     spec: ConnectionSpec
@@ -50,54 +50,53 @@ class Attempt(NamedTuple):
 
     @property
     def left_s(self) -> float:
-        """Seconds until the deadline; never quite nothing, which gRPC refuses."""
+        """Seconds until the deadline; always positive, since gRPC rejects 0."""
         return max(self.deadline - time.monotonic(), 0.001)
 
     def primary(self, topology_cache: TopologyCache) -> Endpoint:
         """Return the endpoint of a global cluster's primary.
 
         Raises:
-            ConnectError: It cannot be told.
+            ConnectError: The topology is unavailable.
         """
         return self._mapper().primary(topology_cache)
 
     def run(self, call: Callable[[float], T]) -> T:
-        """Make a call.
+        """Make a call, and diagnose its failure.
 
         Args:
-            call: Makes it within the seconds it is given; raises `grpc.RpcError`,
-                `StatusError` or `WireError` when it fails.
+            call: The function that makes the call; its argument is the timeout in seconds. It
+                raises `grpc.RpcError`, `StatusError` or `WireError` if the call fails.
 
         Raises:
-            ConnectError: Its class names the cause.
+            ConnectError: The call failed; the class names the cause.
         """
         try:
             return call(self.left_s)
         except FAILURES as error:
             failure = self.explain(error)
-        # Outside the `except`: a chained gRPC error would repeat in its own words, at length,
-        # what the verdict says.
+        # Outside the `except`: a chained gRPC error would repeat the diagnosis at length.
         raise failure
 
     def timed_out(self, detail: str) -> ConnectError:
-        """Return the error of waiting until the deadline for somebody else's attempt."""
+        """Return the error of a caller whose deadline passed while another one connected."""
         return self._mapper().timed_out(detail)
 
     def explain(self, failure: Failure) -> ConnectError:
-        """Return the error of what a call failed of; a probe may take until the deadline."""
+        """Return the error of a failed call; a probe may take until the deadline."""
         return self._mapper().explain(failure)
 
     def check_material(self) -> None:
-        """Make sure that the TLS files can be used, if there are any.
+        """Check the TLS files, if any.
 
         Raises:
-            ConnectError: One cannot.
+            ConnectError: A file cannot be used.
         """
         tls = self.spec.tls
         if tls.ca or tls.cert or tls.key:
             self._mapper().check_material()
 
     def _mapper(self) -> ErrorMapper:
-        with GATE:  # no process forks while another thread imports what its child needs
+        with GATE:  # a child that is forked during an import could never import the module
             from zconfig._connection.error_mapping import ErrorMapper
         return ErrorMapper(*self)

@@ -1,4 +1,4 @@
-"""One connection, as it is handed out."""
+"""The connection that applications use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,25 @@ from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError, 
 
 T = TypeVar("T")
 
-_TRIES = 4  # credentials may be replaced while a call is made again
+_TRIES = 4  # credentials may change again while a call is repeated
 
 
 class Connection:
     """A connection to one server, for one alias.
 
-    `zconfig.connections` hands it out ready, which means that the server accepted its credentials
-    and has its database. It lives until it is closed: an outage of the server, new credentials, a
-    reload and a fork leave it usable.
+    Get it from `zconfig.connections`, once the server has accepted the credentials and the
+    database. It stays usable until it is closed, through server outages, credential rotation,
+    reloads and forks.
 
     Args:
-        managed: Opens it, keeps it, and closes it.
+        managed: The state of the connection.
+
+    Example:
+        >>> from zconfig import connections
+        >>> from zconfig.testing import fake_server
+        >>> with fake_server() as server, connections.override({"docs": {"uri": server.uri}}):
+        ...     connections["docs"].health()
+        Health(healthy=True, reasons=())
     """
 
     def __init__(self, managed: ManagedConnection) -> None:
@@ -41,36 +48,36 @@ class Connection:
 
     @property
     def spec(self) -> ConnectionSpec:
-        """What it was configured with."""
+        """The specification that it is configured with."""
         return self._managed.spec
 
     @property
     def alias(self) -> str:
-        """Its name."""
+        """The alias of the connection."""
         return self.spec.alias
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where it leads."""
+        """The endpoint that it is configured with."""
         return self.spec.endpoint
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open; calls fail while its server is lost."""
+        """Whether it is open. It stays open while the server is lost, though calls fail."""
         return self._managed.is_open
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """The state of the connection."""
         return self._managed.state
 
     @property
     def server(self) -> Server:
-        """What the server said of itself when it accepted us.
+        """The server's description of itself, from the latest handshake.
 
         Raises:
-            ClosedError: If the connection was closed.
-            ConnectError: If it had to be opened again, and cannot be.
+            ClosedError: The connection was closed.
+            ConnectError: The connection had to reconnect, and failed.
         """
         server = self._opened().server
         if server is None:
@@ -79,12 +86,12 @@ class Connection:
 
     @property
     def channel(self) -> ChannelView:
-        """A `grpc.Channel` that carries the credentials and the session on each call.
+        """A `grpc.Channel` that adds the credentials and the session to each call.
 
-        Any Milvus stub works on it. Closing it closes nothing: the connection owns it.
+        Any Milvus stub works with it. Its `close` does nothing, since the connection owns it.
 
         Raises:
-            ClosedError: If the connection was closed.
+            ClosedError: The connection was closed.
         """
         if self.state is State.CLOSED:
             raise ClosedError(self.alias)
@@ -92,33 +99,36 @@ class Connection:
 
     @property
     def target(self) -> str:
-        """What gRPC dials: the endpoint's address, or its embedded server's.
+        """The gRPC target: the address of the endpoint, or of its embedded server.
 
         Raises:
-            ClosedError: If the connection was closed.
-            ConnectError: If it had to be opened again, and cannot be.
+            ClosedError: The connection was closed.
+            ConnectError: The connection had to reconnect, and failed.
         """
         return self._opened().transport.target
 
     @property
     def round_trip_ms(self) -> float:
-        """The last round trip that was measured, in milliseconds; measured now if none was.
+        """The latest round trip in milliseconds; it is measured now if there is none.
 
         Raises:
-            ConnectError: If the server does not answer.
-            ClosedError: If the connection was closed.
+            ConnectError: The server did not respond.
+            ClosedError: The connection was closed.
         """
         return self.ping() if self._round_trip_ms is None else self._round_trip_ms
 
     def ping(self, timeout: float | None = None) -> float:
-        """Ask the server for its version, and return how long that took, in milliseconds.
+        """Ask the server for its version, and return the duration.
 
         Args:
-            timeout: Seconds to wait; the alias' TIMEOUT by default.
+            timeout: Seconds to wait; by default the alias's `TIMEOUT`.
+
+        Returns:
+            The round trip in milliseconds.
 
         Raises:
-            ConnectError: If the server does not answer; its class names the cause.
-            ClosedError: If the connection was closed.
+            ConnectError: The server did not respond; the class names the cause.
+            ClosedError: The connection was closed.
         """
         timeout = hide_seconds(timeout)
         _, self._round_trip_ms = self._ask(milvus.get_version, timeout)
@@ -126,23 +136,27 @@ class Connection:
         return self._round_trip_ms
 
     def health(self, timeout: float | None = None) -> Health:
-        """Ask the server whether all of its parts are well.
+        """Ask the server for the health of its components.
 
         Args:
-            timeout: Seconds to wait; the alias' TIMEOUT by default.
+            timeout: Seconds to wait; by default the alias's `TIMEOUT`.
+
+        Returns:
+            Whether all components are healthy, and the reasons if not.
 
         Raises:
-            ConnectError: If the server does not answer; its class names the cause.
-            ClosedError: If the connection was closed.
+            ConnectError: The server did not respond; the class names the cause.
+            ClosedError: The connection was closed.
         """
         timeout = hide_seconds(timeout)
         health, _ = self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 
     def close(self) -> None:
-        """Close it: later calls raise `ClosedError`, and nobody else's connection is touched.
+        """Close the connection; later calls raise `ClosedError`.
 
-        Calls in flight are cancelled, unless another alias shares the channel with this one.
+        Calls in flight are cancelled, unless another alias shares the channel. Connections of
+        other aliases stay open.
         """
         self._managed.close()
 
@@ -170,7 +184,7 @@ class Connection:
         return self._managed
 
     def _ask(self, exchange: Callable[[], Exchange[T]], timeout: float | None) -> tuple[T, float]:
-        """Return what came of an exchange, and the milliseconds that it took."""
+        """Return the result of an exchange, and its duration in milliseconds."""
         timeout_s = self.spec.timeout_s if timeout is None else timeout
         check_seconds(self.alias, timeout=timeout_s)
         started = time.monotonic()
@@ -198,9 +212,9 @@ class Connection:
     def _channel_after(
         self, bound: BoundChannel, failure: ZConfigError, left_s: float
     ) -> BoundChannel | None:
-        """Return what to ask on after a failure, or `None` if there is no use in that."""
+        """Return the channel to repeat a failed call on, or `None` if repeating cannot help."""
         current = self._managed.bound
-        if current is None or current.shared is not bound.shared:  # it was cut, perhaps for good
+        if current is None or current.shared is not bound.shared:  # replaced or closed meanwhile
             return current or self._managed.ensure_open(left_s)
         if isinstance(failure, RejectedCredentialsError):
             return self._managed.renew(bound, left_s)

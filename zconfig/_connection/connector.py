@@ -1,4 +1,4 @@
-"""One connect, which threads and event loops wait for: attempts until the server accepts us."""
+"""One connect, which threads and event loops share: attempts until one succeeds."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class ConnectResult(NamedTuple):
-    """What a connect came to.
+    """The result of a successful connect.
 
     Args:
-        transport: What the connection holds.
-        server: What the server said of itself.
+        transport: The resources of the connection.
+        server: The server's description of itself.
         attempt: The number of the attempt that succeeded, from 1.
     """
 
@@ -41,12 +41,12 @@ class ConnectResult(NamedTuple):
 
 
 class Connector:
-    """A connect, which another thread can end.
+    """A connect, which another thread can cancel.
 
     Args:
-        spec: What to connect to.
-        budget: How long to go on trying.
-        on_transport: Called with each transport that is held, before Connect is sent on it.
+        spec: The specification to connect with.
+        budget: The time limits.
+        on_transport: Called with each acquired transport, before Connect is sent on it.
     """
 
     def __init__(
@@ -65,24 +65,24 @@ class Connector:
         self._transport: Transport | None = None
 
     def run(self, tell: Callable[[events.Event], None]) -> ConnectResult:
-        """Try until the server accepts us.
+        """Connect: retry until the server accepts the credentials.
 
         Args:
-            tell: Takes the events of attempts that fail.
+            tell: Receives the event of each failed attempt that is retried.
 
         Raises:
-            ConnectError: What the last attempt failed of.
-            MissingExtraError: If Milvus Lite is wanted and not installed.
-            ClosedError: If it was cancelled.
+            ConnectError: The last attempt failed.
+            MissingExtraError: The alias needs Milvus Lite, which is not installed.
+            ClosedError: The connect was cancelled.
         """
         try:
             return self._try_until_ready(tell)
-        except BaseException:  # whatever it is, no channel is left half open
+        except BaseException:  # also after Ctrl-C: release the channels
             self.cancel()
             raise
 
     def cancel(self) -> None:
-        """End it; what it holds is given back."""
+        """Cancel the connect, and release its transport."""
         self._cancellation.set()
         with self._lock:
             transport, self._transport = self._transport, None
@@ -105,10 +105,10 @@ class Connector:
             number += 1
 
     def _start_embedded(self) -> ConnectBudget:
-        """Start an embedded server, and return the budget without the time of its start.
+        """Start an embedded server, and return the budget extended by the time of its start.
 
-        The first start in a process imports a good part of pymilvus; a timeout is about servers.
-        A start that fails for the moment is repeated by the first attempt.
+        The first start in a process imports a large part of pymilvus, which does not count
+        towards the timeout. The first attempt repeats a start that failed transiently.
         """
         if self.spec.endpoint.transport is not TransportType.LITE:
             return self._budget
@@ -121,7 +121,11 @@ class Connector:
         return self._budget.later(time.monotonic() - begun)
 
     def _try_once(self, budget: ConnectBudget, number: int) -> ConnectResult | ConnectError:
-        """Return what came of one attempt, unless it was cancelled."""
+        """Return the result or the error of one attempt.
+
+        Raises:
+            ClosedError: The connect was cancelled.
+        """
         ends = min(budget.deadline, time.monotonic() + budget.attempt_s)
         attempt = Attempt(self.spec, self.started, ends, number)
         try:
@@ -139,7 +143,7 @@ class Connector:
         return failure
 
     def _transport_for(self, attempt: Attempt) -> Transport:
-        """Return the transport that there is, unless another server became the one to dial."""
+        """Return the current transport, or a new one if a global cluster changed its primary."""
         transport = self._transport
         if transport is None:
             return self._hold(attempt)
@@ -150,7 +154,7 @@ class Connector:
         return new
 
     def _hold(self, attempt: Attempt, topology_cache: TopologyCache | None = None) -> Transport:
-        """Keep a new transport, unless it was cancelled while that was made."""
+        """Acquire and keep a transport; release it if the connect was cancelled meanwhile."""
         transport = acquire_transport(attempt, topology_cache)
         with self._lock:
             is_held = not self._cancellation.is_set
@@ -164,16 +168,16 @@ class Connector:
 
 
 class ConnectIntent(NamedTuple):
-    """What is wanted of a connection.
+    """The arguments of a connect.
 
     Args:
-        budget: How long to go on trying.
-        spec: What to connect to; what the connection has by then, by default.
-        in_code: Whether just that specification is wanted, since code gave it. What was read may be
-            out of date by now.
-        may_reread: Whether refused credentials may be read again from their source. Those that
-            only code gave are not.
-        in_background: Whether it is tried again later, so that no failure is the end.
+        budget: The time limits.
+        spec: The specification to connect with; by default the connection's current one.
+        in_code: Whether the specification was passed in code. Otherwise the one that is
+            configured by then takes precedence.
+        may_reread: Whether rejected credentials may be read again from their source; not for
+            credentials that were passed in code.
+        in_background: Whether the connect is retried later, so that its failure is not final.
     """
 
     budget: ConnectBudget
@@ -184,11 +188,11 @@ class ConnectIntent(NamedTuple):
 
 
 class Waiter:
-    """One caller of `ManagedConnection.open`, whether it makes the connect or waits for it.
+    """A caller of `ManagedConnection.open`, which makes a connect or waits for one.
 
     Attributes:
-        pending: The connect under way that they make themselves.
-        has_left: Whether they want it no longer.
+        pending: The connect that this caller makes itself.
+        has_left: Whether the caller has given up.
     """
 
     def __init__(self) -> None:
@@ -198,17 +202,17 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class PendingConnect:
-    """A connect that is under way: one thread makes it, the others wait for its outcome."""
+    """A connect in progress: one thread makes it, other threads wait for its outcome."""
 
     connector: Connector
     in_background: bool
     outcome: Future[None] = field(default_factory=Future)
 
     def end(self, error: ZConfigError | None = None) -> None:
-        """Tell those who wait how it went, unless they know.
+        """Set the outcome for the waiting threads, unless it is set.
 
         Args:
-            error: What it failed of.
+            error: The error of a failed connect.
         """
         with suppress(InvalidStateError):
             if error:
@@ -217,10 +221,10 @@ class PendingConnect:
                 self.outcome.set_result(None)
 
     def join(self, budget: ConnectBudget) -> None:
-        """Wait for the outcome; return also if it is worth trying oneself.
+        """Wait for the outcome; return also if the caller should connect itself.
 
         Raises:
-            ConnectError: It failed, or takes too long.
+            ConnectError: The connect failed, or the budget of the caller is used up.
         """
         try:
             self.outcome.result(budget.left_s)

@@ -1,4 +1,4 @@
-"""Credentials of a connection: where they come from, and how refused ones are replaced."""
+"""Credentials of a connection: their source, and the refresh after a rejection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from zconfig.errors import ConnectError, ZConfigError
 
 
 class EventPublisher(Protocol):
-    """Hands events to hooks."""
+    """Delivers events to hooks."""
 
     def enqueue(self, event: events.Event) -> object:
-        """Take an event that is to be delivered; no hook is called."""
+        """Add an event to the queue of its alias; no hook is called."""
 
     def flush(self, *aliases: str) -> None:
         """Call hooks with the events that were enqueued for aliases; called outside all locks."""
@@ -32,15 +32,15 @@ class Refreshable(Protocol):
 
     @property
     def alias(self) -> str:
-        """Its name."""
+        """The alias of the connection."""
 
     @property
     def spec(self) -> ConnectionSpec:
-        """What it is configured with."""
+        """The specification of the connection."""
 
     @property
     def bound(self) -> BoundChannel | None:
-        """What calls go over; `None` where it is not open."""
+        """The channels for calls; `None` if the connection is not open."""
 
     @property
     def is_open(self) -> bool:
@@ -48,42 +48,42 @@ class Refreshable(Protocol):
 
     @property
     def rotating(self) -> threading.Lock:
-        """Held by the thread that has it apply another specification."""
+        """The lock of the thread that applies another specification."""
 
     def apply(self, spec: ConnectionSpec) -> None:
-        """Use other credentials from now on, once the server has accepted them."""
+        """Apply another specification; new credentials once the server has accepted them."""
 
 
 class CredentialSource(Protocol):
     """Reads the source of credentials again."""
 
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return a specification with other credentials than those that were refused."""
+        """Return a specification with new credentials in place of rejected ones, if any."""
 
     def renew_if(self, is_due: Callable[[], bool], connection: Refreshable) -> None:
-        """Do what `renew` does, if that is due once no reload is under way."""
+        """Call `renew`, if it is still due after a reload in progress."""
 
     def renew(self, connection: Refreshable, *, is_last: bool = ...) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
         Args:
             connection: The connection.
-            is_last: Whether a refusal is reported: it is not tried again at once.
+            is_last: Whether to report a rejection as an event, because no retry follows.
 
         Returns:
-            Why there are new ones that were not applied.
+            The error if new credentials were not applied.
         """
 
 
 class ConnectionServices(NamedTuple):
-    """What a connection needs of the registry.
+    """The services of the registry that a connection uses.
 
     Args:
-        publisher: Takes its events.
+        publisher: Delivers its events.
         credentials: Reads its credentials again.
-        monitor_soon: Has connections monitored in the background; at once where it is true.
-        note_round_trip: Takes what a ping of an alias took, in milliseconds.
-        configured: Returns what an alias is configured with now, if anything configures it.
+        monitor_soon: Starts monitoring in the background; immediately if called with true.
+        note_round_trip: Records the round trip of an alias, in milliseconds.
+        configured: Returns the current specification of an alias, if it is configured.
     """
 
     publisher: EventPublisher
@@ -96,28 +96,28 @@ class ConnectionServices(NamedTuple):
 T = TypeVar("T")
 
 BETWEEN_RENEWALS_S = 1.0
-"""Where nothing new was found, the sources are not read again sooner."""
+"""Seconds before the sources are read again, after a refresh found no new credentials."""
 
 PAUSES_S = (0.1, 0.2)
-"""Before new credentials that were refused are read and tried again, while a call waits for them.
+"""Seconds before each retry, while a call waits, if the server rejected new credentials.
 
-A server may take a moment to know what it was told, and another rotation may follow closely.
+A server may accept new credentials with a delay, and another rotation may follow closely.
 """
 
 
 def is_transient(failure: ZConfigError | None) -> bool:
-    """Tell whether a failure says nothing of the credentials, but that nobody could judge them."""
+    """Return whether a failure is transient, so that the credentials are not verified yet."""
     return isinstance(failure, ConnectError) and not failure.permanent
 
 
 class CredentialRefresher:
-    """Renews the credentials of one connection, in one thread for all that were refused.
+    """Refreshes the credentials of one connection, in one thread for all rejected calls.
 
-    It goes on, for the next call, where those that wait for it have no more time.
+    A refresh continues after the calls that wait for it have timed out.
 
     Args:
         connection: The connection.
-        services: Reads its credentials again, and takes its events.
+        services: The services of the registry.
     """
 
     _lock = PerProcess(threading.Lock)
@@ -132,17 +132,18 @@ class CredentialRefresher:
         self._is_unsettled = False
 
     def renew(self, bound: BoundChannel, timeout_s: float | None = None) -> BoundChannel | None:
-        """Return a bound channel to repeat a call on whose credentials were refused on this one.
+        """Return a bound channel to repeat a rejected call on, or `None` without new credentials.
 
-        It has newer credentials. Where there are such, but the server went away before it could
-        say what it thinks of them, it is the same one: the call itself will tell.
-
-        Their source is read again, by one thread for all; where nothing new was found, not again
-        at once.
+        One thread reads the source of the credentials again for all calls, at most once a second
+        while it finds no new ones.
 
         Args:
-            bound: What the call was made on.
+            bound: The channel of the rejected call.
             timeout_s: Seconds to wait.
+
+        Returns:
+            A channel with newer credentials; the same channel if there are newer credentials that
+            the server could not verify, because of a transient failure.
         """
         refused_at = time.monotonic()
         with self._lock:
@@ -160,11 +161,11 @@ class CredentialRefresher:
         return bound if self._is_unsettled else None
 
     def reread(self, refused: ConnectionSpec, timeout_s: float) -> ConnectionSpec | None:
-        """Return a specification with other credentials than those that a connect was refused with.
+        """Return a specification with new credentials, after a connect was rejected.
 
         Args:
-            refused: What was refused.
-            timeout_s: Seconds to wait; what is found later is configured for the next connect.
+            refused: The rejected specification.
+            timeout_s: Seconds to wait. Credentials that are found later apply to the next connect.
         """
         with self._lock:
             reading = self._reading
@@ -181,7 +182,7 @@ class CredentialRefresher:
                 self._renewed_at = time.monotonic()
 
     def _apply_newer(self) -> ZConfigError | None:
-        """Take them up; return why that was not possible."""
+        """Apply newer credentials, if any; return the error if they were not applied."""
         for pause_s in PAUSES_S:
             failure = self._credentials.renew(self._connection, is_last=False)
             if failure is None or is_transient(failure):
@@ -200,6 +201,6 @@ class CredentialRefresher:
 
 
 def _result_within(future: Future[T], timeout_s: float | None) -> T | None:
-    """Return what came of it, or `None` if that takes longer."""
+    """Return the result of a future, or `None` after the timeout."""
     wait([future], timeout_s)
     return future.result() if future.done() else None

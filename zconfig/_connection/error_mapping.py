@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 Failure = grpc.RpcError | StatusError | WireError | LiteError | FileError
 
 
-def error_of(  # noqa: PLR0913 - an error says all that is known
+def error_of(  # noqa: PLR0913 - an error has many attributes
     kind: type[ConnectError],
     spec: ConnectionSpec,
     *,
@@ -59,19 +59,18 @@ def error_of(  # noqa: PLR0913 - an error says all that is known
     hint: str = "",
     remedy: str = "",
 ) -> ConnectError:
-    """Return an error of a connection, whose remedy and hint name the settings of its alias.
+    """Return an error of a connection; its remedy and hint name the settings of the alias.
 
     Args:
-        kind: Its class.
+        kind: The class of the error.
         spec: The connection's specification.
-        detail: What was seen, redacted.
-        elapsed_ms: Milliseconds from the start of the connect.
-        attempts: How many times it was tried.
-        origin: Where the value at fault was set; that of the settings that the class blames by
-            default.
-        hint: An observation; in it and in the remedy `{field}` stands for the name of a setting.
-            What the configuration warns of in the settings that the class blames is added.
-        remedy: One thing to do; that of the class by default.
+        detail: The observed failure, redacted.
+        elapsed_ms: Milliseconds since the start of the connect.
+        attempts: The number of attempts.
+        origin: The origin of the value at fault; by default of the settings in `kind.at_fault`.
+        hint: An observation. `{field}` in it and in the remedy is replaced by the name of a
+            setting. The configuration's warnings about the settings in `kind.at_fault` are added.
+        remedy: One action; by default the remedy of the class.
     """
     hints = spec.hints_about(*kind.at_fault)
     return kind(
@@ -87,7 +86,7 @@ def error_of(  # noqa: PLR0913 - an error says all that is known
 
 
 def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
-    """Return the remedy where code gave the place: TLS may be the parameter `secure` there."""
+    """Return the remedy for an endpoint that was passed in code, where `secure` sets TLS."""
     origin = spec.origins.get("uri")
     if origin is None or origin.source != "code":
         return ""
@@ -101,12 +100,12 @@ def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
     return ""
 
 
-# Variables that gRPC reads itself where a field is not set.
+# Variables that gRPC reads itself if a field is unset.
 _STAND_INS = {"proxy": PROXY_VARIABLES, "tls_ca": (ROOTS_VARIABLE,)}
 
 
 class ErrorMapper(NamedTuple):
-    """Finds the cause of a failed attempt; its fields are those of `Attempt`."""
+    """Diagnoses a failed attempt; its fields are those of `Attempt`."""
 
     spec: ConnectionSpec
     started: float
@@ -119,7 +118,7 @@ class ErrorMapper(NamedTuple):
         """Return the endpoint of a global cluster's primary.
 
         Raises:
-            ConnectError: It cannot be told.
+            ConnectError: The topology is unavailable.
         """
         try:
             return topology_cache.primary(self.deadline)
@@ -131,11 +130,11 @@ class ErrorMapper(NamedTuple):
         raise self.error(Diagnosis(kind, cause.detail, seen, remedy, cause.field))
 
     def timed_out(self, detail: str) -> ConnectError:
-        """Return the error of waiting until the deadline for somebody else's attempt."""
+        """Return the error of a caller whose deadline passed while another one connected."""
         return self.error(Diagnosis(ServerSilentError, detail))
 
     def explain(self, failure: Failure) -> ConnectError:
-        """Return the error of what a call failed of; a probe may take until the deadline."""
+        """Return the error of a failed call; a probe may take until the deadline."""
         if isinstance(failure, StatusError):
             return self.error(self._judge_status(failure.status))
         if isinstance(failure, WireError):
@@ -144,13 +143,13 @@ class ErrorMapper(NamedTuple):
             return self.error(Diagnosis(EmbeddedServerLockedError))
         if isinstance(failure, LiteError):
             return self.error(Diagnosis(EmbeddedServerError, failure.reason, remedy=failure.remedy))
-        if isinstance(failure, FileError):  # a TLS file that was readable a moment ago
+        if isinstance(failure, FileError):  # a TLS file that was readable before
             reason = failure.reason
             return self.error(Diagnosis(TLSMaterialError, reason.message, remedy=reason.remedy))
         return self.error(self._diagnose(failure.code(), self._mask(failure.details() or "")))
 
     def error(self, diagnosis: Diagnosis) -> ConnectError:
-        """Return the error of a verdict, with all that is known of this attempt."""
+        """Return the error of a diagnosis, with the facts of this attempt."""
         return error_of(
             diagnosis.error,
             self.spec,
@@ -163,18 +162,18 @@ class ErrorMapper(NamedTuple):
         )
 
     def check_material(self) -> None:
-        """Make sure that the TLS files can be used.
+        """Check the TLS files.
 
         Raises:
-            ConnectError: One cannot.
+            ConnectError: A file cannot be used.
         """
         if diagnosis := check_material(probe_target(self.spec)):
             raise self.error(diagnosis)
 
     def _mask(self, text: str) -> str:
-        """Take our credentials out of what a server or a proxy says: it may repeat them.
+        """Mask the credentials in a text of a server or proxy, which may contain them.
 
-        As it comes in: what is cut short later could not be recognised any more.
+        The text must not be truncated before: a part of a secret would not be recognized.
         """
         return Masker(lambda: self.spec.secrets).mask(text)
 
@@ -200,16 +199,16 @@ class ErrorMapper(NamedTuple):
 
     def _host_environment(self) -> HostEnvironment:
         environ = process_environment()
-        # An embedded server is on loopback wherever it runs; in a container too, that is right.
+        # An embedded server is on loopback, so hints about containers and localhost do not apply.
         return HostEnvironment(environ) if self.embedded else HostEnvironment.detect(environ)
 
 
 def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarget:
-    """Return what a diagnosis has to know of a connection.
+    """Return the target of a diagnosis.
 
     Args:
         spec: The connection's specification.
-        embedded: Where its embedded server listens, e.g. `127.0.0.1:41083`.
+        embedded: The address of the embedded server, e.g. `127.0.0.1:41083`.
     """
     endpoint, tls = spec.endpoint, spec.tls
     host, port = endpoint.host or "", endpoint.port or 0
@@ -233,7 +232,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
 
 
 def _origin(spec: ConnectionSpec, diagnosis: Diagnosis) -> Origin:
-    """Return where the value at fault was set, by us or in a variable of gRPC's own."""
+    """Return the origin of the value at fault: a setting, or a variable that gRPC reads."""
     fields = (diagnosis.field,) if diagnosis.field else diagnosis.error.at_fault
     unset = (name for name in fields if name not in spec.origins)
     stand_ins = (variable for name in unset for variable in _STAND_INS.get(name, ()))

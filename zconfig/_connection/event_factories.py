@@ -1,4 +1,4 @@
-"""What happens to a connection → the events that say so. Pure, but for the clock."""
+"""State changes of a connection → events. Pure functions, except for the clock."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from zconfig.errors import ConnectError
 
 
 def connecting(spec: ConnectionSpec) -> events.ConnectionConnecting:
-    """Return the event of a connect that begins."""
+    """Return the event of a connect that starts."""
     return events.ConnectionConnecting(**_names(spec), origin=str(spec.origin()))
 
 
 def retrying(error: ConnectError, delay_s: float) -> events.ConnectionRetrying:
-    """Return the event of an attempt that failed, and of the pause before the next."""
+    """Return the event of a failed attempt, with the pause before the next."""
     return events.ConnectionRetrying(
         alias=error.alias,
         endpoint=error.endpoint,
@@ -29,7 +29,7 @@ def retrying(error: ConnectError, delay_s: float) -> events.ConnectionRetrying:
 
 
 def connected(spec: ConnectionSpec, server: Server, attempt: int, started: float) -> events.Event:
-    """Return the event of a connect that succeeded; it began at a monotonic instant."""
+    """Return the event of a successful connect, which started at a monotonic instant."""
     return events.ConnectionConnected(
         **_names(spec),
         origin=str(spec.origin()),
@@ -40,7 +40,7 @@ def connected(spec: ConnectionSpec, server: Server, attempt: int, started: float
 
 
 def failed(error: ConnectError) -> events.ConnectionFailed:
-    """Return the event of a connect that was given up."""
+    """Return the event of a connect that failed."""
     return events.ConnectionFailed(
         alias=error.alias,
         endpoint=error.endpoint,
@@ -56,7 +56,7 @@ def failed(error: ConnectError) -> events.ConnectionFailed:
 
 
 def lost(spec: ConnectionSpec, error: ConnectError) -> events.ConnectionLost:
-    """Return the event of a server that does not answer any more."""
+    """Return the event of a lost server."""
     return events.ConnectionLost(
         **_names(spec),
         origin=error.origin,
@@ -68,14 +68,14 @@ def lost(spec: ConnectionSpec, error: ConnectError) -> events.ConnectionLost:
 
 
 def recovered(spec: ConnectionSpec, server: Server, since: float) -> events.ConnectionRecovered:
-    """Return the event of a server that is back; it was lost at a monotonic instant."""
+    """Return the event of a recovered server, which was lost at a monotonic instant."""
     return events.ConnectionRecovered(
         **_names(spec), server_version=server.version, elapsed_ms=_ms_since(since)
     )
 
 
 def moved(spec: ConnectionSpec, before: str, after: str, started: float) -> events.ConnectionMoved:
-    """Return the event of another server that is dialed now."""
+    """Return the event of a move to another primary."""
     return events.ConnectionMoved(
         **_names(spec), previous=before, target=after, elapsed_ms=_ms_since(started)
     )
@@ -89,7 +89,7 @@ def rotated(spec: ConnectionSpec, started: float) -> events.ConnectionRotated:
 
 
 def closed(spec: ConnectionSpec) -> events.ConnectionClosed:
-    """Return the event of a connection that we closed."""
+    """Return the event of a closed connection."""
     return events.ConnectionClosed(**_names(spec))
 
 

@@ -40,7 +40,7 @@ from zconfig.errors import (
 
 
 class State(StrEnum):
-    """What a connection is doing."""
+    """The state of a connection."""
 
     IDLE = "idle"
     CONNECTING = "connecting"
@@ -50,7 +50,7 @@ class State(StrEnum):
 
 
 class Borrower(Protocol):
-    """Uses a connection over channels of its own, such as an event loop's."""
+    """A user of a connection with channels of its own, such as an event loop."""
 
     def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
         """Dial the server of the shared channels; called in any thread, and returns at once.
@@ -61,22 +61,22 @@ class Borrower(Protocol):
         """
 
     def forget(self) -> None:
-        """Let go of the connection, which is closed for good; called in any thread."""
+        """Drop the connection, which is closed permanently; called in any thread."""
 
 
 class ManagedConnection:
-    """One alias' connection, from the first attempt to the close.
+    """The connection of one alias, from the first attempt to the close.
 
     Attributes:
-        since: Seconds since the epoch, at which its state last changed.
-        last_error: Why its server was lost.
-        on_change: Called, under its lock or in a forked child, when it opens or is closed; `None`
-            for nothing.
-        rotating: Held by the thread that has it apply another specification.
+        since: The time of the last state change, in seconds since the epoch.
+        last_error: The error of the latest outage.
+        on_change: A function to call when it opens or closes, under its lock or in a forked
+            child; `None` for none.
+        rotating: The lock of the thread that applies another specification.
 
     Args:
-        spec: What to connect to.
-        services: What it needs of the registry.
+        spec: The specification to connect with.
+        services: The services of the registry.
     """
 
     rotating = PerProcess(threading.Lock)
@@ -102,7 +102,7 @@ class ManagedConnection:
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """The state of the connection."""
         return self._state
 
     @state.setter
@@ -112,22 +112,22 @@ class ManagedConnection:
 
     @property
     def alias(self) -> str:
-        """The connection's name."""
+        """The alias of the connection."""
         return self.spec.alias
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be made; they fail while the server is lost."""
+        """Whether it is open. It stays open while the server is lost, though calls fail."""
         return self.bound is not None
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good."""
+        """Whether it is closed permanently."""
         return self.state is State.CLOSED
 
     @property
     def transport(self) -> Transport:
-        """What it holds.
+        """The transport.
 
         Raises:
             ClosedError: It is not open.
@@ -139,21 +139,21 @@ class ManagedConnection:
 
     @property
     def transport_if_open(self) -> Transport | None:
-        """What it holds; `None` where it is not open."""
+        """The transport; `None` if it is not open."""
         return self._transport
 
     @property
     def is_lost(self) -> bool:
-        """Whether it is open, and its server does not answer."""
+        """Whether it is open, but its server is lost."""
         return self.state is State.LOST
 
     def resolve_target(self, attempt: Attempt) -> Attempt:
-        """Return an attempt that knows where the connection really leads."""
+        """Return the attempt with the address that the connection dials."""
         transport = self._transport
         return transport.resolve_target(attempt) if transport else attempt
 
     def add_borrower(self, borrower: Borrower) -> None:
-        """Tell a borrower, for as long as it exists, which server to dial."""
+        """Notify a borrower, for as long as it exists, of the server to dial."""
         with self._lock:
             self._borrowers.add(borrower)
 
@@ -165,17 +165,18 @@ class ManagedConnection:
     # --- opening ----------------------------------------------------------------------------
 
     def open(self, intent: ConnectIntent, waiter: Waiter | None = None) -> None:
-        """Connect, or wait for the thread that does so already.
+        """Connect, or wait for the thread that is connecting.
 
         Args:
-            intent: What is wanted.
-            waiter: What the caller gives up with: it is passed to `leave`.
+            intent: The arguments of the connect.
+            waiter: The handle that the caller passes to `leave` to give up.
 
         Raises:
-            ConflictError: It is open, or being opened, with another specification than code gave.
-            ConnectError: What the last attempt failed of.
-            MissingExtraError: If Milvus Lite is wanted and not installed.
-            ClosedError: If it is closed, also meanwhile.
+            ConflictError: The specification was passed in code, and the connection is open, or
+                being opened, with another one.
+            ConnectError: The last attempt failed.
+            MissingExtraError: The alias needs Milvus Lite, which is not installed.
+            ClosedError: It is closed, or was closed meanwhile.
         """
         if self.is_open and not intent.in_code:
             return
@@ -209,13 +210,13 @@ class ManagedConnection:
                 intent = intent._replace(spec=newest)
 
     def ensure_open(self, timeout_s: float | None = None) -> BoundChannel:
-        """Return what calls go over, after dialing anew where a fork or a reload has cut it.
+        """Return the channels for calls; connect first, e.g. after a fork or a reload.
 
         Args:
-            timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
+            timeout_s: Seconds to wait, limited by the alias's `TIMEOUT`.
 
         Raises:
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConnectError: The server cannot be reached, or rejects the credentials.
             ClosedError: It is closed.
         """
         own_s = self.spec.timeout_s
@@ -227,7 +228,7 @@ class ManagedConnection:
         return bound
 
     def check(self, spec: ConnectionSpec) -> None:
-        """Make sure that it is not open, or being opened, with another specification.
+        """Check that it is not open, or being opened, with another specification.
 
         Raises:
             ConflictError: It is; the message names the fields that differ.
@@ -238,9 +239,10 @@ class ManagedConnection:
     def _join_or_start(
         self, intent: ConnectIntent, waiter: Waiter
     ) -> tuple[PendingConnect | None, bool]:
-        """Return the connect under way and whether it is for us to make; none if it is open."""
+        """Return the connect in progress, if any, and whether the caller has to make it."""
         with self._lock:
-            # What is open by now stays open: who has it configured must not hear that it is not.
+            # A waiter that has left still gets an open connection, so that code that connected
+            # it also configures its alias.
             if self.state is State.CLOSED or (waiter.has_left and not self.is_open):
                 raise ClosedError(self.alias)
             if self._pending or self.is_open:
@@ -254,31 +256,31 @@ class ManagedConnection:
             return self._pending, True
 
     def _wanted(self, intent: ConnectIntent) -> ConnectionSpec:
-        """Return what to connect to: a reload may have changed it since it was looked up."""
+        """Return the specification to connect with; a reload may have changed it meanwhile."""
         configured = None if intent.in_code else self._services.configured(self.alias)
         return configured or intent.spec or self.spec
 
     def leave(self, waiter: Waiter) -> None:
-        """End the connect that a waiter has begun, unless it has ended; no other is begun."""
+        """Cancel the connect that a waiter makes, if it is in progress, and start no other."""
         with self._lock:
             waiter.has_left = True
         if pending := waiter.pending:
             self._fail(pending, ClosedError(self.alias))
 
     def _lead(self, pending: PendingConnect) -> None:
-        """Connect, and tell those who wait how it went."""
+        """Connect, and set the outcome for the waiting threads."""
         connector = pending.connector
         try:
             self._publisher.flush(self.alias)
             self.monitor.begin(connector.spec)
             opened = connector.run(partial(self._tell, pending))
             self._complete(pending, opened)
-        except BaseException as error:  # whoever waits must hear of it, whatever it is
+        except BaseException as error:  # also after Ctrl-C: other threads wait for the outcome
             self._fail(pending, error)
             raise
         pending.end()
         self._services.monitor_soon(False)
-        self._publisher.flush(self.alias)  # not before: a hook may look the alias up
+        self._publisher.flush(self.alias)  # after `end`: a hook may use the connection
 
     def _complete(self, pending: PendingConnect, opened: ConnectResult) -> None:
         transport, server, number = opened
@@ -296,7 +298,7 @@ class ManagedConnection:
         raise ClosedError(self.alias)
 
     def _fail(self, pending: PendingConnect, error: BaseException) -> None:
-        """End a connect, unless it has ended."""
+        """Fail a connect, if it is still in progress."""
         with self._lock:
             is_under_way = self._pending is pending
             if is_under_way:
@@ -312,12 +314,12 @@ class ManagedConnection:
 
     def _tell(self, pending: PendingConnect, event: events.Event) -> None:
         with self._lock:
-            if self._pending is pending:  # otherwise it was closed meanwhile, which has been told
+            if self._pending is pending:  # otherwise it was closed meanwhile, and reported so
                 self._publisher.enqueue(event)
         self._publisher.flush(self.alias)
 
     def publish_failure(self, event: events.Event) -> None:
-        """Have an event told of a connect that failed, unless another one has begun by now."""
+        """Publish the event of a failed connect, unless another connect has started."""
         with self._lock:
             if self.state is State.IDLE:
                 self._publisher.enqueue(event)
@@ -326,26 +328,26 @@ class ManagedConnection:
     # --- closing ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close it for good; a connect under way ends."""
+        """Close it permanently; cancel a connect in progress."""
         self._cut(State.CLOSED, self.spec)
         self._publisher.flush(self.alias)
 
     def replace_spec(self, spec: ConnectionSpec) -> None:
-        """Close it until its next use, which opens it with another specification.
+        """Close it; the next use connects with another specification.
 
         The event is enqueued; the caller flushes it.
         """
         self._cut(State.IDLE, spec)
 
     def cancel(self) -> None:
-        """Close it if it is being opened."""
+        """Close it if a connect is in progress."""
         if self._pending is not None:
             self.close()
 
     def abandon(self) -> bool:
-        """Forget, in a child process, what the parent holds; return whether there was any.
+        """Drop the parent's channels, in a forked child; return whether there were any.
 
-        Nothing is closed: the channels belong to the parent. The next use opens it again.
+        The channels are not closed, since they belong to the parent. The next use reconnects.
         """
         had_any = self.is_open or self._pending is not None
         if had_any:
@@ -365,7 +367,7 @@ class ManagedConnection:
             self.state, self.spec = state, spec
             self._has_changed()
             if state is State.CLOSED:
-                self.on_change = None  # it has the connection, and clients keep what is closed
+                self.on_change = None  # it refers to the connection, and clients to this object
             if was_open:
                 self._publisher.enqueue(event_factories.closed(before))
         for each in borrowers:
@@ -382,24 +384,24 @@ class ManagedConnection:
     # --- rotation ---------------------------------------------------------------------------
 
     def apply(self, spec: ConnectionSpec) -> None:
-        """Take up what needs no other channel; credentials once the server accepted them.
+        """Apply a specification without reconnecting; new credentials once they are verified.
 
         The event is enqueued; the caller flushes it.
 
         Args:
-            spec: The new specification.
+            spec: The new specification, whose changes need no other channel.
 
         Raises:
-            ConnectError: The server does not accept the credentials; the old ones stay.
+            ConnectError: The credentials were not verified; the current ones stay.
             ClosedError: It is not open.
         """
         started = time.monotonic()
-        self.monitor.begin(spec)  # credentials that are refused are not tried again by themselves
+        self.monitor.begin(spec)  # so that the monitor does not retry rejected credentials
         while not self._apply_over(self.transport, spec, started):
-            pass  # a global cluster has moved to another primary meanwhile
+            pass  # the global cluster has changed its primary meanwhile
 
     def _apply_over(self, transport: Transport, spec: ConnectionSpec, started: float) -> bool:
-        """Do what `apply` does, and return whether that transport is still held afterwards."""
+        """Apply a specification over a transport; return false if it was replaced meanwhile."""
         server, is_rotated = self.server, spec.credentials != self.spec.credentials
         if is_rotated:
             try:
@@ -421,40 +423,39 @@ class ManagedConnection:
         """Return a bound channel to repeat a call on; see `CredentialRefresher.renew`.
 
         Args:
-            bound: The one on which its credentials were refused.
-            timeout_s: Seconds that the caller has, also for `ensure_open` where it was
-                cut meanwhile.
+            bound: The channel on which the server rejected the credentials.
+            timeout_s: Seconds to wait, including a reconnect.
 
         Raises:
-            ConnectError: It was cut, and cannot be dialed anew.
+            ConnectError: It was disconnected meanwhile, and reconnecting failed.
             ClosedError: It was closed.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         renew = partial(self.refresher.renew, bound, timeout_s)
-        newer = run_interruptibly(renew, lambda: None)  # it ends in time, and others wait for it
+        newer = run_interruptibly(renew, lambda: None)  # not cancelled, since other calls share it
         if newer or self.bound:
             return newer
         return self.ensure_open(None if deadline is None else max(deadline - time.monotonic(), 0.0))
 
     def note_round_trip(self, round_trip_ms: float) -> None:
-        """Take note of what a ping took, in milliseconds."""
+        """Record the round trip of a ping, in milliseconds."""
         self._services.note_round_trip(self.alias, round_trip_ms)
 
     # --- lost and found ---------------------------------------------------------------------
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
-        """Hear that a server may be lost, or not the one; see `ChannelOwner.report_failure`."""
+        """Request a check of the server; see `ChannelOwner.report_failure`."""
         if self.bound is bound and self.monitor.report_failure() and at_once:
             self._services.monitor_soon(True)
         return self.last_error if self.is_lost else ""
 
     def report_success(self) -> None:
-        """Check soon whether a lost server is back: a call over other channels succeeded."""
+        """Check a lost server soon, after a call over an event loop's channels succeeded."""
         if self.is_lost and self.monitor.check_soon():
             self._services.monitor_soon(True)
 
     def mark_lost(self, transport: Transport, failure: ConnectError) -> None:
-        """Note that the server is lost, and why, if that is news."""
+        """Set the state to lost, if the transport is current and ready."""
         with self._lock:
             if self._transport is transport and self.state is State.READY:
                 self.state, self.last_error = State.LOST, str(failure)
@@ -463,7 +464,7 @@ class ManagedConnection:
         self._publisher.flush(self.alias)
 
     def mark_recovered(self, transport: Transport, server: Server) -> None:
-        """Note that the server has accepted us again, if that is news."""
+        """Set the state to ready, if the transport is current and lost."""
         with self._lock:
             if self._transport is transport and self.state is State.LOST:
                 self.server, self.state = server, State.READY
@@ -474,15 +475,15 @@ class ManagedConnection:
         self._publisher.flush(self.alias)
 
     def move(self, old: Transport, new: Transport, server: Server, started: float) -> bool:
-        """Put a transport in the place of another one; tell whether it was still held.
+        """Replace a transport by another one; return whether the old one was still current.
 
-        What is not held afterwards is given back: calls in flight on the old one are cancelled.
+        The unused transport is released, which cancels calls in flight on the old one.
 
         Args:
-            old: What was held.
-            new: What takes its place.
-            server: What the other server said of itself.
-            started: The monotonic instant at which the move began.
+            old: The transport to replace.
+            new: The transport to the new primary.
+            server: The new primary's description of itself.
+            started: The monotonic instant at which the move started.
         """
         with self._lock:
             is_moved = self._transport is old

@@ -1,4 +1,4 @@
-"""Monitors an open connection: server reachability, primary changes and credential files."""
+"""The monitor of an open connection: server reachability, primary changes, credential files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zconfig._spec import ConnectionSpec
 from zconfig.errors import ClosedError, ConnectError, RejectedCredentialsError
 
 FileSignature = dict[str, tuple[int, int, int]]
-"""The inode, modification time and size of each file that is there."""
+"""The inode, modification time and size of each existing file."""
 
 CHECK_TIMEOUT_S = 5.0
 _BETWEEN_LOOKS_S = 1.0
@@ -28,32 +28,32 @@ class Monitored(Refreshable, Protocol):
 
     @property
     def transport_if_open(self) -> Transport | None:
-        """What it holds; `None` where it is not open."""
+        """The transport; `None` if the connection is not open."""
 
     @property
     def is_lost(self) -> bool:
-        """Whether its server does not answer."""
+        """Whether the server is lost."""
 
     @property
     def refresher(self) -> CredentialRefresher:
-        """Replaces credentials that were refused."""
+        """The refresher of rejected credentials."""
 
     def mark_lost(self, transport: Transport, failure: ConnectError) -> None:
-        """Note that the server does not answer, and why."""
+        """Set the state to lost, with its cause."""
 
     def mark_recovered(self, transport: Transport, server: Server) -> None:
-        """Note that the server has accepted us again."""
+        """Set the state to ready after an outage."""
 
     def move(self, old: Transport, new: Transport, server: Server, started: float) -> bool:
-        """Use another transport in place of one; tell whether it does."""
+        """Replace a transport; return whether the connection still held it."""
 
 
 class Monitor:
-    """Notices what happens to a connection while nobody calls, or because a call failed.
+    """Checks a connection in the background, periodically or after a failed call.
 
     Args:
         connection: The connection.
-        services: Reads its credentials again, and takes its events.
+        services: The services of the registry.
     """
 
     def __init__(self, connection: Monitored, services: ConnectionServices) -> None:
@@ -66,27 +66,27 @@ class Monitor:
 
     @property
     def alias(self) -> str:
-        """The connection's name."""
+        """The alias of the connection."""
         return self._connection.alias
 
     def begin(self, spec: ConnectionSpec) -> None:
-        """Begin anew, with the credentials of a specification."""
+        """Reset the monitor, with the credential files of a specification."""
         self._signature = credentials_stamp(spec)
         self._next_look_at = 0.0
 
     def report_failure(self) -> bool:
-        """Hear that a call got no answer; tell whether that is news."""
+        """Request a check after a failed call; return whether none was requested before."""
         is_news, self._is_doubted = not self._is_doubted, True
         return is_news
 
     def check_soon(self) -> bool:
-        """Check a lost server a second after the last check, and tell whether that is sooner."""
+        """Schedule the next check of a lost server within a second; return whether it is sooner."""
         soon = min(self._next_look_at, time.monotonic() + _BETWEEN_LOOKS_S)
         is_sooner, self._next_look_at = soon < self._next_look_at, soon
         return is_sooner
 
     def is_due(self) -> bool:
-        """Tell whether it may be lost, back, moved, or have new credentials. It makes no call."""
+        """Return whether a check is due, without making a call."""
         connection = self._connection
         transport, bound = connection.transport_if_open, connection.bound
         if transport is None or bound is None:
@@ -96,12 +96,12 @@ class Monitor:
         is_failing = bool(bound.shared.is_failing())
         if not connection.is_lost:
             return is_failing or self._is_doubted
-        # gRPC dials by itself, and there is no use in asking before it has got through; but
-        # another server may have become the one to ask.
+        # gRPC reconnects by itself, and a check before that would fail. But in a global cluster
+        # another server may have become the primary.
         return time.monotonic() >= self._next_look_at and (transport.follows or not is_failing)
 
     def check(self) -> None:
-        """Find out, and apply what is found."""
+        """Check files, primary and server, and apply the changes."""
         is_doubted, self._is_doubted = self._is_doubted, False
         self._apply_new_files()
         transport, bound = self._connection.transport_if_open, self._connection.bound
@@ -125,7 +125,7 @@ class Monitor:
         if not self._has_new_files():
             return
         signature = credentials_stamp(self._connection.spec)
-        # A reload may have read them meanwhile: what it was refused with is not tried once more.
+        # A reload may have read the files meanwhile; do not retry credentials rejected there.
         self._credentials.renew_if(self._has_new_files, self._connection)
         self._publisher.flush(self.alias)
         self._signature = signature
@@ -135,7 +135,7 @@ class Monitor:
         return any(self._signature.get(path) != seen for path, seen in signature.items())
 
     def _transport_to_primary(self, transport: Transport, *, is_doubted: bool) -> Transport:
-        """Return a transport to the server that is the primary now, which may be the same."""
+        """Return a transport to the current primary, which may be the same transport."""
         spec, started = self._connection.spec, time.monotonic()
         attempt = Attempt(spec, started, started + min(spec.timeout_s, CHECK_TIMEOUT_S))
         if not transport.has_moved(attempt, at_once=is_doubted or self._connection.is_lost):
@@ -143,7 +143,7 @@ class Monitor:
         new = acquire_transport(attempt, transport.topology_cache)
         try:
             server = verify(new, spec, attempt.left_s)
-        except BaseException:  # Ctrl-C too must not leave the new channels behind
+        except BaseException:  # also after Ctrl-C: release the new channels
             new.release()
             raise
         if not self._connection.move(transport, new, server, started):
@@ -157,10 +157,10 @@ class Monitor:
 
 
 def verify(transport: Transport, spec: ConnectionSpec, timeout_s: float) -> Server:
-    """Introduce ourselves over channels that are there already.
+    """Verify the credentials of a specification over existing channels.
 
     Raises:
-        ConnectError: The server cannot be reached, or does not accept us.
+        ConnectError: The server cannot be reached, or rejects the credentials.
         ClosedError: The channels were closed.
     """
     bound, now = transport.bound(spec), time.monotonic()
@@ -169,10 +169,10 @@ def verify(transport: Transport, spec: ConnectionSpec, timeout_s: float) -> Serv
 
 
 def credentials_stamp(spec: ConnectionSpec) -> FileSignature:
-    """Return what changes when a file is rewritten that the credentials came from.
+    """Return the signature of the files that the credentials were read from.
 
-    Links are followed, so that Kubernetes' swap of a whole directory shows. Paths are those of the
-    time when they were read, wherever the process has gone since.
+    It follows links, to notice that Kubernetes replaced a directory. Relative paths start from
+    the directory in which they were read, even if the working directory has changed.
     """
     origins = [spec.origins[name] for name in ("token", "user", "password") if name in spec.origins]
     paths = {path for origin in origins for path in (origin.path, origin.via) if path}

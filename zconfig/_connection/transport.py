@@ -1,4 +1,4 @@
-"""What one connection holds: the embedded server if there is one, and its share of channels."""
+"""The resources of one connection: channels, and the lease on an embedded server."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Transport:
     """The resources of one open connection, released together.
 
     Args:
-        target: What gRPC dials.
-        channel_ref: The held channels.
-        lease: The held embedded server; `None` for any other.
-        primary: The member of a global cluster that is dialed; `None` for any other.
-        topology_cache: Knows which member is the primary; `None` where there is one server only.
+        target: The gRPC target.
+        channel_ref: The reference to the channels.
+        lease: The lease on an embedded server; `None` for other servers.
+        primary: The member of a global cluster that is dialed; `None` for other servers.
+        topology_cache: The topology of a global cluster; `None` for other servers.
     """
 
     target: str
@@ -45,19 +45,19 @@ class Transport:
 
     @property
     def follows(self) -> bool:
-        """Whether another server may become the one to dial."""
+        """Whether the server is the primary of a global cluster, which may change."""
         return self.topology_cache is not None
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time to ask which server is the one to dial."""
+        """Return whether it is time to refresh the topology."""
         return self.topology_cache is not None and now >= self.topology_cache.due
 
     def has_moved(self, attempt: Attempt, *, at_once: bool) -> bool:
-        """Tell whether another server is the one to dial; what cannot be told has not changed.
+        """Return whether another member is the primary; false if the topology is unavailable.
 
         Args:
-            attempt: What it is asked for.
-            at_once: Ask also before it is time.
+            attempt: The attempt, whose deadline limits the refresh.
+            at_once: Whether to refresh the topology before it is due.
         """
         if self.topology_cache is None:
             return False
@@ -67,16 +67,16 @@ class Transport:
         return topology is not None and topology.primary != self.primary
 
     def resolve_target(self, attempt: Attempt) -> Attempt:
-        """Return an attempt that knows where this transport really leads."""
+        """Return the attempt with the address that this transport dials."""
         embedded = self.lease.address if self.lease else None
         return attempt._replace(embedded=embedded, dialed=self.primary)
 
     def bound(self, spec: ConnectionSpec, server: Server | None = None) -> BoundChannel:
-        """Return what calls go over.
+        """Return the channels with the metadata of a specification.
 
         Args:
-            spec: Who speaks.
-            server: What accepted us; `None` before one has.
+            spec: The specification.
+            server: The server of the session; `None` before the handshake.
         """
         identifier = server.identifier if server else None
         return BoundChannel(
@@ -84,7 +84,7 @@ class Transport:
         )
 
     def release(self) -> None:
-        """Give everything back."""
+        """Release the channels and the lease."""
         self.channel_ref.release()
         if self.lease:
             self.lease.release()
@@ -94,18 +94,19 @@ def acquire_transport(
     attempt: Attempt,
     topology_cache: TopologyCache | None = None,
 ) -> Transport:
-    """Take what a connection needs.
+    """Acquire the resources of a connection.
 
-    No server is spoken to yet, but an embedded one is started, and a global cluster is asked
-    which member is its primary.
+    This starts an embedded server, and asks a global cluster for its primary, but does not call
+    the server itself.
 
     Args:
-        attempt: What it is for.
-        topology_cache: What knows the members already; for a global cluster a new one by default.
+        attempt: The attempt that needs them.
+        topology_cache: The topology, if known; by default a new one for a global cluster.
 
     Raises:
-        ConnectError: A TLS file cannot be used, or the embedded server does not start.
-        MissingExtraError: Milvus Lite is wanted and not installed.
+        ConnectError: A TLS file cannot be used, the embedded server does not start, or the
+            topology is unavailable.
+        MissingExtraError: The alias needs Milvus Lite, which is not installed.
     """
     spec = attempt.spec
     material = _material(attempt)
@@ -124,11 +125,11 @@ def acquire_transport(
 
 
 def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata:
-    """Return what is sent along with each call of a connection.
+    """Return the metadata of each call of a connection.
 
     Args:
         spec: The connection's specification.
-        identifier: The session's, from the server's answer to Connect.
+        identifier: The number of the session, from the response to Connect.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
@@ -153,14 +154,14 @@ def _topology_cache(spec: ConnectionSpec) -> TopologyCache:
 
 
 def _material(attempt: Attempt) -> TLSMaterial | None:
-    """Read the TLS files. gRPC would say no more of a broken one than that no handshake works."""
+    """Read and check the TLS files: gRPC reports a broken one only as a failed handshake."""
     spec = attempt.spec
     if not spec.endpoint.secure:
         return None
     attempt.check_material()
     try:
         return read_material(spec.tls)
-    except FileError as error:  # it was readable a moment ago
+    except FileError as error:  # it was readable during the check
         failure = attempt.explain(error)
     raise failure
 

@@ -34,7 +34,7 @@ class PeriodicTask(Protocol):
         """The connection's name."""
 
     def is_due(self) -> bool:
-        """Tell whether there is anything to do. It is asked often, and makes no call."""
+        """Return whether there is anything to do. It is asked often, and makes no call."""
 
     def check(self) -> object:
         """Do it; that may take long."""
@@ -86,7 +86,7 @@ class BackgroundWorker:
             in_background = self._has_more()
 
     def _has_more(self) -> bool:
-        """Tell whether there is anything to look after; if not, the thread is done."""
+        """Return whether there is anything to look after; if not, the thread is done."""
         with self._lock:
             if self._called.is_set() or self._all_tasks():
                 return True
@@ -138,7 +138,7 @@ class Retry:
         self._next_at = 0.0
 
     def is_due(self) -> bool:
-        """Tell whether it is time to try once more."""
+        """Return whether it is time to try once more."""
         return time.monotonic() >= self._next_at
 
     def check(self) -> object:

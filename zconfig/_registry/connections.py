@@ -185,7 +185,7 @@ class Connections:
         }
 
     def has_connection(self, alias: str) -> bool:
-        """Tell whether an alias is connected.
+        """Return whether an alias is connected.
 
         Raises:
             ConfigurationError: The alias is not a string.

@@ -349,7 +349,7 @@ def wrong_but_known(old: SpecTable, new: SpecTable) -> dict[str, ConnectionSpec]
 
 
 def reopens(live: ConnectionSpec, new: ConnectionSpec) -> bool:
-    """Tell whether a live connection has to be opened anew for a specification."""
+    """Return whether a live connection has to be opened anew for a specification."""
     return not _AT_ONCE.issuperset(differences(live, new))
 
 

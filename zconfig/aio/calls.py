@@ -63,11 +63,11 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         return self._task.cancel()
 
     def cancelled(self) -> bool:
-        """Tell whether it was cancelled."""
+        """Return whether it was cancelled."""
         return self._task.cancelled()
 
     def done(self) -> bool:
-        """Tell whether it has ended."""
+        """Return whether it has ended."""
         return self._task.done()
 
     def time_remaining(self) -> float | None:

@@ -127,7 +127,7 @@ async def wait_for_fork() -> None:
 
 
 def _polls(grace_s: float) -> bool:
-    """Tell whether gRPC's asyncio has a channel anywhere in this process, ours or another's.
+    """Return whether gRPC's asyncio has a channel anywhere in this process, ours or another's.
 
     Args:
         grace_s: Seconds for its thread to end: it does so soon after the last channel.
