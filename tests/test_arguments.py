@@ -20,7 +20,7 @@ from zconfig._settings.arguments import (
     has_endpoint,
     hide,
 )
-from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.fields import ConnectionSettings, endpoint_of
 from zconfig.errors import ConfigurationError, Problem
 
 CALL = "connections.connect"
@@ -78,7 +78,7 @@ def problems_of(**arguments: Any) -> tuple[Problem, ...]:
     ],
 )
 def test_a_place_is_taken_as_pymilvus_takes_it(arguments: dict[str, Any], uri: str) -> None:
-    assert settings_of(**arguments).uri.uri == uri
+    assert settings_of(**arguments).uri == uri
     assert has_endpoint(arguments)
 
 
@@ -242,7 +242,7 @@ def test_a_database_that_is_left_out_is_the_one_of_the_uri(
     arguments: dict[str, Any], db_name: str | None, in_uri: str | None
 ) -> None:
     settings = settings_of(**arguments)
-    assert (settings.db_name, settings.uri.db_name) == (db_name, in_uri)
+    assert (settings.db_name, endpoint_of(settings).db_name) == (db_name, in_uri)
 
 
 @pytest.mark.parametrize("other", ["other", "default"])
@@ -253,7 +253,7 @@ def test_another_database_than_the_uris_is_an_error(other: str) -> None:
 
 def test_our_own_fields_are_parameters_too() -> None:
     settings = settings_of(uri="./x.db", required=False, pool_size=2, proxy="off", keepalive=0)
-    assert settings.uri.transport is TransportType.LITE
+    assert endpoint_of(settings).transport is TransportType.LITE
     assert (settings.required, settings.pool_size) == (False, 2)
     assert (settings.proxy, settings.keepalive) == (SecretStr("off"), 0.0)
 
@@ -418,7 +418,7 @@ def test_no_secret_is_shown_by_an_error_or_the_locals_of_its_traceback(
 
 @pytest.mark.parametrize("scheme", ["http", "tcp", "grpc"])
 def test_secure_holds_for_every_scheme_without_tls(scheme: str) -> None:
-    assert settings_of(uri=f"{scheme}://db:1", secure=True).uri.secure
+    assert endpoint_of(settings_of(uri=f"{scheme}://db:1", secure=True)).secure
 
 
 @pytest.mark.parametrize("name", ["token", "uri", "port", "timeout", "secure", "ca_pem_path"])

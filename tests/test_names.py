@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.registries import registry
 from zconfig._registry.autoconnect import select_aliases
-from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.fields import ConnectionSettings, endpoint_of
 from zconfig._settings.load import load
 from zconfig._settings.names import (
     VOCABULARY,
@@ -282,7 +282,10 @@ def test_the_name_that_is_told_in_place_of_an_odd_one_works(name: str, tmp_path:
     [problem] = load({name: "http://db"}, tmp_path, system_secrets=none).problems
     meant = problem.remedy.removeprefix("did you mean ").removesuffix("?")
     mended = load({meant: "http://db"}, tmp_path, system_secrets=none)
-    assert ([each.uri.host for each in mended.aliases.values()], mended.problems) == (["db"], ())
+    assert ([endpoint_of(each).host for each in mended.aliases.values()], mended.problems) == (
+        ["db"],
+        (),
+    )
 
 
 @pytest.mark.parametrize("odd", ["\u0646", "\udcff", "\x1b[31m"])
@@ -526,7 +529,7 @@ def test_what_people_write_comes_out_sensibly(
     configuration = load(environ, tmp_path, system_secrets=str(tmp_path / "none"))
     connections = configuration.aliases
     assert {alias: presented(settings) for alias, settings in connections.items()} == declared
-    assert {settings.uri.host for settings in connections.values()} <= {HOST}
+    assert {endpoint_of(settings).host for settings in connections.values()} <= {HOST}
     told = [(each.severity, each.remedy) for each in configuration.problems]
     notes = [("note", note.message) for note in configuration.notes]
     assert len(told + notes) == len(said)

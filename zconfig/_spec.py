@@ -11,7 +11,12 @@ from typing import NamedTuple, NoReturn
 from zconfig._endpoint import Endpoint, TransportType
 from zconfig._origin import Origin, anchored, working_directory
 from zconfig._redaction import Hidden, Secret, redact_uri, secrets_in
-from zconfig._settings.fields import DEFAULT_DATABASE, ConnectionSettings, default_keepalive_s
+from zconfig._settings.fields import (
+    DEFAULT_DATABASE,
+    ConnectionSettings,
+    default_keepalive_s,
+    endpoint_of,
+)
 from zconfig._settings.names import unset_name
 from zconfig.errors import ConflictError, Problem
 
@@ -185,7 +190,7 @@ def to_spec(
         >>> to_spec("prod", ConnectionSettings(uri="https://db.example/sales"), {}).db_name
         'sales'
     """
-    endpoint = settings.uri
+    endpoint = endpoint_of(settings)
     directory = working_directory() if directory is None else directory
     keepalive_s = settings.keepalive
     if keepalive_s is None:

@@ -16,7 +16,13 @@ from pydantic import SecretStr
 
 from zconfig._origin import Origin
 from zconfig._redaction import MASK, Hidden, Secret
-from zconfig._settings.fields import CREDENTIALS, LONGEST_S, ConnectionSettings, Variable
+from zconfig._settings.fields import (
+    CREDENTIALS,
+    LONGEST_S,
+    ConnectionSettings,
+    Variable,
+    endpoint_of,
+)
 from zconfig._settings.names import DEFAULT_ALIAS, Spelling, check_alias, nearest, normalize_alias
 from zconfig._settings.precedence import Layer, Setting, resolve_layers
 from zconfig._settings.validation import validate
@@ -287,7 +293,7 @@ def from_arguments(
     problems = (*resolution.problems, *invalid)
     if problems:
         raise ConfigurationError(problems)
-    if given.get("secure") and not settings[alias].uri.secure:
+    if given.get("secure") and not endpoint_of(settings[alias]).secure:
         origin, what = Origin("code", "secure", path=call), "is True, and a path has no TLS"
         problem = Problem("tls_on_plaintext", what, "leave it out", alias, None, origin)
         raise ConfigurationError([problem])

@@ -21,6 +21,7 @@ from zconfig._settings.fields import (
     ConnectionSettings,
     Variable,
     default_keepalive_s,
+    endpoint_of,
 )
 from zconfig._settings.names import variable_name
 from zconfig._settings.precedence import Setting
@@ -178,7 +179,7 @@ def _fields(
         declared = configuration.provenance.get((alias, field))
         is_part = field in CREDENTIALS and declared and uri and declared.origin == uri.origin
         part = "userinfo" if is_part else None
-        if field == "db_name" and declared is None and settings and settings.uri.db_name:
+        if field == "db_name" and declared is None and settings and endpoint_of(settings).db_name:
             declared, part = uri, "path"
         value = getattr(settings, field) if settings else _alone(declared)
         line_end = declared.entry.had_line_end if declared else False
@@ -199,7 +200,7 @@ def _default(field: str, settings: ConnectionSettings | None) -> str | None:
     """Return what counts where a field is not set, and depends on the endpoint."""
     if settings is None or getattr(settings, field) is not None:
         return None
-    endpoint = settings.uri
+    endpoint = endpoint_of(settings)
     defaults = {
         "db_name": endpoint.db_name or DEFAULT_DATABASE,
         "keepalive": f"{default_keepalive_s(endpoint):g}",

@@ -7,7 +7,8 @@ declarations, so that they cannot drift apart.
 # Not with annotations as text: pydantic would compile each again whenever this is imported.
 
 import re
-from typing import Annotated, Any, NamedTuple, NoReturn, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple, NoReturn, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -15,16 +16,32 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    InstanceOf,
     PlainSerializer,
     SecretStr,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import (
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    PydanticKnownError,
+    core_schema,
+)
 
-from zconfig._endpoint import Endpoint, EndpointError, Family, is_proxy_url, parse_uri
-from zconfig._redaction import Hidden, redact_uri
+from zconfig._endpoint import (
+    Endpoint,
+    EndpointError,
+    Family,
+    is_proxy_url,
+    parse_uri,
+    split_userinfo,
+)
+from zconfig._redaction import MASK, Hidden, redact_uri
+from zconfig.errors import with_names
 
 CREDENTIALS = ("token", "user", "password")
 """The fields that are one value: the highest layer that has any supplies all of them."""
@@ -60,21 +77,28 @@ class Variable(NamedTuple):
 
 def reject(code: str, message: str, remedy: str) -> PydanticCustomError:
     """Return the error that a validator raises: it carries no input."""
-    return PydanticCustomError(code, "{message}", {"message": message, "remedy": remedy})
+    return PydanticCustomError(code, "{message}; {remedy}", {"message": message, "remedy": remedy})
 
 
-def to_endpoint(value: Any) -> Endpoint:
-    """Parse a URI."""
+def to_uri(value: Any) -> str:
+    """Return a URI in its normal form, without the credentials that may be in it."""
+    if value is None or isinstance(value, (bytes, int, float)):
+        raise PydanticKnownError("string_type")
     try:
-        return value if isinstance(value, Endpoint) else parse_uri(str(value))
+        return str(parse_uri(_revealed(value)).uri)
     except EndpointError as error:
         refusal = reject(error.code, error.message, error.remedy)
     raise refusal
 
 
+def _revealed(value: Any) -> Hidden:
+    """Return the text of a value: pydantic keeps some in objects of its own."""
+    return Hidden(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
 def to_printable(value: Any) -> Any:
     """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
-    text = Hidden(value.get_secret_value() if isinstance(value, SecretStr) else value)
+    text = _revealed(value)
     if text.isascii() and text.isprintable():
         return value
     if re.search(r"[\r\n]", text):
@@ -119,7 +143,7 @@ def to_keepalive(value: float) -> float:
 
 def to_proxy(value: SecretStr) -> SecretStr:
     """Return `off`, or a proxy's URL."""
-    text = Hidden(value.get_secret_value())
+    text = _revealed(value)
     if text.lower() == "off":
         return SecretStr("off")
     if re.fullmatch(r"http://[^\s/?#]+/?", text, re.IGNORECASE) and is_proxy_url(text):
@@ -152,6 +176,11 @@ _KEEPALIVE_S = {
 _CAUTIOUS_KEEPALIVE_S = 300.0
 
 
+def endpoint_of(settings: "ConnectionSettings") -> Endpoint:
+    """Return where a connection leads."""
+    return parse_uri(settings.uri)
+
+
 def default_keepalive_s(endpoint: Endpoint) -> float:
     """Return the seconds between HTTP/2 pings that an endpoint's family is sure to take."""
     return _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
@@ -161,21 +190,70 @@ Seconds = Annotated[float, Field(gt=0, le=LONGEST_S, allow_inf_nan=False)]
 PEM = "the path of a PEM file"
 
 
-class ConnectionSettings(BaseModel):
-    """What is configured for one alias, validated field by field.
+FROM_SOURCES = object()
+"""The context of a validation that comes after `resolve_layers`, and before `problem_of`.
 
-    Checks across fields stand in the validator of the later field, so that pydantic reports
-    them together with all others.
+The credentials are one value then, and what is wrong is told with the variables' names.
+"""
+
+
+def _without_userinfo(values: Any) -> Any:
+    """Return values with the credentials of the URI in their own fields, if these are empty.
+
+    As in `resolve_layers`, `key@` is a token, unless a password stands beside it.
     """
+    if not isinstance(values, Mapping) or "@" not in (text := _revealed(values.get("uri"))):
+        return values
+    given = {name for name in CREDENTIALS if values.get(name)}
+    try:
+        userinfo = split_userinfo(text)
+    except EndpointError:  # which the field says
+        return values
+    alone = userinfo.password is None and "password" not in given
+    named = {"token" if alone else "user": userinfo.user, "password": userinfo.password}
+    found = {name: each.reveal() for name, each in named.items() if each is not None}
+    if given & {"token", "user", *found} or not found:
+        return values
+    return {**values, "uri": userinfo.uri, **found}
+
+
+def _told(detail: ErrorDetails) -> InitErrorDetails:
+    """Return an error with a mask for the input: an outer model's configuration would show it."""
+    code, context = detail["type"], detail.get("ctx")
+    kind: str | PydanticCustomError = PydanticCustomError(code, detail["msg"], context)
+    if code in get_args(core_schema.ErrorType):
+        kind = code
+    elif context and "remedy" in context:
+        kind = reject(code, *(with_names(context[each], str) for each in ("message", "remedy")))
+    told = InitErrorDetails(type=kind, loc=detail["loc"], input=MASK)
+    return InitErrorDetails(**told, ctx=context) if context else told
+
+
+class ConnectionSettings(BaseModel):
+    """One connection, as a model: for a field of your own settings, or as their base class.
+
+    `connections.connect("prod", settings=...)` and `connections.add_connection(prod=...)` take one,
+    and `connections.settings("prod")` returns one. `uri` is text in its normal form, without
+    credentials: those that are written into it are in their own fields. Secrets are hidden in the
+    `repr`, in `model_dump` and in JSON; errors show no input, in a model of yours neither.
+
+    Example:
+        >>> from zconfig import ConnectionSettings
+        >>> settings = ConnectionSettings(uri="https://root:Milvus@db.example/sales")
+        >>> settings.uri, settings.user, settings.password
+        ('https://db.example:443/sales', 'root', SecretStr('**********'))
+    """
+
+    # Checks across fields stand in the validator of the later field, so that pydantic reports
+    # them together with all others.
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
     )
 
     uri: Annotated[
-        InstanceOf[Endpoint],
-        BeforeValidator(to_endpoint),
-        PlainSerializer(str, str, when_used="json"),
+        str,
+        BeforeValidator(to_uri),
         Variable(
             meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
             "for Milvus Lite",
@@ -208,6 +286,7 @@ class ConnectionSettings(BaseModel):
     ] = None
     password: Annotated[
         Secret | None,
+        Field(validate_default=True),
         Variable(
             meaning="password, with USER in place of TOKEN",
             expected="a password",
@@ -309,11 +388,61 @@ class ConnectionSettings(BaseModel):
     def __reduce__(self) -> NoReturn:
         raise TypeError("settings are not pickled: load the configuration in each process")
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _hide_input(
+        cls, values: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Self:
+        if info.context is FROM_SOURCES:
+            return handler(values)  # type: ignore[no-any-return]
+        try:
+            return handler(_without_userinfo(values))  # type: ignore[no-any-return]
+        except ValidationError as error:
+            told = [_told(each) for each in error.errors(include_url=False)]
+        raise ValidationError.from_exception_data(cls.__name__, told, hide_input=True)
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _has_no_userinfo(cls, value: Any) -> Any:
+        try:
+            userinfo = split_userinfo(_revealed(value))
+        except EndpointError as error:
+            refusal = reject(error.code, error.message, error.remedy)
+        else:
+            if userinfo.user is None and userinfo.password is None:
+                return value
+            # Others are set: `_without_userinfo` left it there.
+            refusal = reject(
+                "two_credentials", "has credentials in it beside others", "keep one of the two"
+            )
+        raise refusal
+
+    @field_validator("password")
+    @classmethod
+    def _is_of_one_value(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.context is FROM_SOURCES or not {"token", "user"} <= info.data.keys():
+            return value
+        token, user = info.data["token"], info.data["user"]
+        if token and (user or value):
+            other = "user" if user else "password"
+            raise reject(
+                "two_credentials",
+                f"{{{other}}} is set beside {{token}}",
+                "remove {token}, or {user} and {password}",
+            )
+        if bool(user) != bool(value):
+            present, absent = ("user", "password") if user else ("password", "user")
+            raise reject(
+                "half_credentials",
+                f"{{{present}}} is set without {{{absent}}}",
+                f"set {{{absent}}} too, or {{token}} in place of both",
+            )
+        return value
+
     @field_validator("db_name")
     @classmethod
     def _agrees_with_the_path(cls, value: str | None, info: ValidationInfo) -> str | None:
-        endpoint = info.data.get("uri")
-        in_uri = endpoint.db_name if endpoint else None
+        in_uri = parse_uri(info.data["uri"]).db_name if "uri" in info.data else None
         if value and in_uri and value != in_uri:
             raise reject(
                 "database_conflict",
@@ -325,8 +454,7 @@ class ConnectionSettings(BaseModel):
     @field_validator("tls_ca", "tls_cert", "tls_key", "tls_server_name")
     @classmethod
     def _needs_tls(cls, value: str | None, info: ValidationInfo) -> str | None:
-        endpoint = info.data.get("uri")
-        if value and endpoint and not endpoint.secure:
+        if value and "uri" in info.data and not parse_uri(info.data["uri"]).secure:
             raise reject(
                 "tls_on_plaintext",
                 "is set, and {uri} is not https://",

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from zconfig._origin import Origin, printable
 from zconfig._settings.configuration import Configuration
-from zconfig._settings.fields import CREDENTIALS, ConnectionSettings
+from zconfig._settings.fields import CREDENTIALS, ConnectionSettings, endpoint_of
 from zconfig._settings.names import (
     DEFAULT_ALIAS,
     Name,
@@ -44,7 +44,7 @@ def lacking(
     refused = (
         alias
         for alias, each in settings.items()
-        if each.uri.is_zilliz_cloud and not (each.token or each.password)
+        if endpoint_of(each).is_zilliz_cloud and not (each.token or each.password)
     )
     return (*refused, *filter(None, nowhere))
 

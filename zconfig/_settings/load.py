@@ -19,7 +19,7 @@ from zconfig._endpoint import exempting
 from zconfig._origin import Origin, anchored, printable
 from zconfig._redaction import Hidden, Secret
 from zconfig._settings.configuration import EMPTY, Configuration, Note
-from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.fields import ConnectionSettings, endpoint_of
 from zconfig._settings.lacking import (
     judge_places,
     lacking,
@@ -90,8 +90,8 @@ def load(  # noqa: PLR0913 - what is read, and what is not
     Example:
         >>> from pathlib import Path
         >>> config = load({"ZILLIZ_URI": "http://localhost:19530"}, Path("nowhere"))
-        >>> config.aliases["default"].uri.port
-        19530
+        >>> config.aliases["default"].uri
+        'http://localhost:19530'
     """
     started = time.perf_counter()
     given = given or {}
@@ -314,9 +314,10 @@ def _in_the_clear(
     settings: Mapping[str, ConnectionSettings], resolution: Resolution
 ) -> Iterable[Problem]:
     for alias, each in settings.items():
-        if each.uri.is_exposed and (each.token or each.password):
+        endpoint = endpoint_of(each)
+        if endpoint.is_exposed and (each.token or each.password):
             origin = resolution.provenance[alias, "uri"].origin
-            yield sent_in_the_clear(alias, each.uri.host, origin)
+            yield sent_in_the_clear(alias, endpoint.host, origin)
 
 
 def _exempt_proxies(
@@ -325,10 +326,11 @@ def _exempt_proxies(
     """Warn of a proxy that gRPC does not use for this host."""
     for alias, each in settings.items():
         is_url = each.proxy is not None and each.proxy.get_secret_value() != "off"
-        variable = exempting(each.uri.host or "", environ) if is_url else None
+        host = endpoint_of(each).host
+        variable = exempting(host or "", environ) if is_url else None
         if variable:
             origin = resolution.provenance[alias, "proxy"].origin
-            what = f"is not used: {variable} exempts {each.uri.host} from proxies"
+            what = f"is not used: {variable} exempts {host} from proxies"
             remedy = f"take the host out of {variable}, or remove {origin.key}"
             yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from zconfig._redaction import SHORTEST
-from zconfig._settings.fields import ConnectionSettings, Variable
+from zconfig._settings.fields import FROM_SOURCES, ConnectionSettings, Variable
 from zconfig._settings.names import unset_name, variable_name
 from zconfig._settings.precedence import FieldKey, Resolution, Setting
 from zconfig.errors import Problem, with_names
@@ -118,7 +118,7 @@ def validate(
 def _validated(values: Mapping[str, Hidden]) -> ConnectionSettings | list[ErrorDetails]:
     """Return the settings, or pydantic's complaints; the input does not leave this function."""
     try:
-        return ConnectionSettings.model_validate(values)
+        return ConnectionSettings.model_validate(values, context=FROM_SOURCES)
     except ValidationError as error:
         return error.errors(include_input=False, include_url=False)
 
