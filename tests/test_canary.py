@@ -1216,7 +1216,8 @@ def locals_of_calls(call: Callable[[], object]) -> list[tuple[str, str, str]]:
             file, function = Path(caller.f_code.co_filename), caller.f_code.co_name
             if file.is_relative_to(PACKAGE):
                 for name, value in caller.f_locals.items():
-                    with contextlib.suppress(AttributeError):  # of an object that is half made
+                    # Of an object that is half made, and of a validator of pydantic at work.
+                    with contextlib.suppress(AttributeError, RuntimeError):
                         where = f"{file.relative_to(PACKAGE)}:{function}"
                         seen[where, name, repr(value)] = None
 

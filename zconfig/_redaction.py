@@ -157,7 +157,9 @@ def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
     """
     for name, value in fields.items():
         text = value.reveal() if isinstance(value, Secret) else value
-        if isinstance(text, str) and name in _SECRET:
+        if isinstance(value, Mapping):
+            yield from secrets_in(value)
+        elif isinstance(text, str) and name in _SECRET:
             yield Secret(text)
         elif isinstance(text, str) and name in _WITH_USERINFO:
             before, userinfo, _ = _at_userinfo(text)

@@ -211,6 +211,35 @@ def to_spec(
     )
 
 
+def to_settings(spec: ConnectionSpec) -> ConnectionSettings:
+    """Convert a specification back, so that `to_spec` returns an equal one.
+
+    Example:
+        >>> from zconfig._endpoint import parse_uri
+        >>> to_settings(ConnectionSpec("prod", parse_uri("http://db"))).uri
+        'http://db:19530'
+    """
+    secret = spec.credentials.secret.reveal() if spec.credentials else Hidden("")
+    user, _, password = map(Hidden, secret.partition(":"))
+    is_pair = bool(user and password)
+    named = spec.endpoint.db_name or DEFAULT_DATABASE
+    return ConnectionSettings.model_validate(
+        {
+            "uri": str(spec.endpoint),
+            "token": None if is_pair else secret or None,
+            "user": user if is_pair else None,
+            "password": password if is_pair else None,
+            "db_name": None if spec.db_name == named else spec.db_name,
+            "timeout": spec.timeout_s,
+            "required": spec.required,
+            **{f"tls_{name}": path for name, path in spec.tls._asdict().items()},
+            "proxy": spec.proxy.reveal() if spec.proxy else None,
+            "keepalive": spec.keepalive_s,
+            "pool_size": spec.pool_size,
+        }
+    )
+
+
 def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
     """Return a specification with the fields that another one sets, but for the endpoint.
 

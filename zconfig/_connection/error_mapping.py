@@ -88,7 +88,7 @@ def error_of(  # noqa: PLR0913 - an error has many attributes
 def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
     """Return the remedy for an endpoint that was passed in code, where `secure` sets TLS."""
     origin = spec.origins.get("uri")
-    if origin is None or origin.source != "code":
+    if origin is None or origin.source != "code" or origin.key == "settings.uri":
         return ""
     by_uri = origin.key == "uri"
     if kind is PlaintextServerError:

@@ -34,7 +34,7 @@ from zconfig._settings.arguments import (
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.names import normalize_alias
 from zconfig._sources.base import SourceResult
-from zconfig._spec import ConnectionSpec
+from zconfig._spec import ConnectionSpec, to_settings
 from zconfig.errors import ZConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from zconfig._registry.specs import Changes
     from zconfig._registry.stats import AliasStats
     from zconfig._settings.explain import Explanation
+    from zconfig._settings.fields import ConnectionSettings
     from zconfig.events import E, Hook, Kinds
 
 
@@ -73,11 +74,11 @@ class Connections:
 
     # --- the documented methods -------------------------------------------------------------
 
-    def add_connection(self, **connections: Mapping[str, Any]) -> None:
+    def add_connection(self, **connections: Mapping[str, Any] | ConnectionSettings) -> None:
         """Configure connections without opening them.
 
         Args:
-            **connections: By alias, the parameters that `connect` takes.
+            **connections: By alias, the parameters that `connect` takes, or a `ConnectionSettings`.
 
         Raises:
             ConfigurationError: With everything that is wrong with any of them; then none of
@@ -95,21 +96,23 @@ class Connections:
         del connections  # or a traceback that shows locals would show them
         self._add(hidden)
 
-    def connect(
+    def connect(  # noqa: PLR0913 - five are those of pymilvus
         self,
         alias: str = "default",
         user: str = "",
         password: SecretText = "",
         db_name: str | None = None,
         token: SecretText = "",
+        *,
+        settings: ConnectionSettings | None = None,
         **kwargs: Any,
     ) -> Connection:
         """Connect an alias, and return its connection.
 
-        With a place (`uri`, `address`, `host`, `port`) the arguments are the alias' whole
-        configuration: nothing from the environment is mixed in. Without one, they replace the
-        same fields of what is configured for it; `secure=True` is TLS there. Without any it is
-        connected as configured, as by a look-up.
+        With a place (`uri`, `address`, `host`, `port`, or `settings`, which has a URI) the
+        arguments are the alias' whole configuration: nothing from the environment is mixed in.
+        Without one, they replace the same fields of what is configured for it; `secure=True` is
+        TLS there. Without any it is connected as configured, as by a look-up.
 
         Args:
             alias: The connection's name.
@@ -117,6 +120,8 @@ class Connections:
             password: Password, with `user`.
             db_name: Milvus database; by default the one in the URI's path, or what is configured.
             token: API key, or `user:password`.
+            settings: All of it in one model, which may be one of your own below
+                `ConnectionSettings`; the other arguments replace fields of it.
             **kwargs: `uri`, `address`, `host`, `port`, `secure`, `server_pem_path`,
                 `ca_pem_path`, `client_pem_path`, `client_key_path`, `server_name`, `timeout`
                 (seconds), `keep_alive`. Text may be a pydantic `SecretStr` or URL.
@@ -127,10 +132,16 @@ class Connections:
             ConnectError: The server cannot be reached, or does not accept us.
         """
         alias = hide_alias(alias)
-        given = hide(
-            {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
-        )
-        del user, password, token, kwargs  # or a traceback that shows locals would show them
+        named = {"user": user, "password": password, "db_name": db_name, "token": token}
+        given = hide({**named, "settings": settings, **kwargs})
+        del (
+            named,
+            user,
+            password,
+            token,
+            settings,
+            kwargs,
+        )  # or a traceback that shows locals would show them
         name, call = fold_alias(alias), "connections.connect"
         if not has_overrides(given):  # as configured, and so it follows what is configured
             check_place(self._table, name, given, call)
@@ -264,6 +275,27 @@ class Connections:
         alias = hide_alias(alias)
         table = self._table
         return table.spec(table.default() if alias is None else wanted_alias(alias))
+
+    def settings(self, alias: str | None = None) -> ConnectionSettings:
+        """Return what an alias is configured with as a settings model.
+
+        Args:
+            alias: The connection's name; without it, the default alias.
+
+        Returns:
+            All of it, wherever it was set; paths are absolute. Its `repr` and JSON hide secrets.
+
+        Raises:
+            ConfigurationError: It is not configured, or wrongly.
+
+        Example:
+            >>> from zconfig import connections
+            >>> with connections.override({"docs": {"uri": "http://localhost", "timeout": 3}}):
+            ...     connections.settings("docs").model_dump(exclude_defaults=True)
+            {'uri': 'http://localhost:19530', 'timeout': 3.0, 'keepalive': 30.0}
+        """
+        alias = hide_alias(alias)
+        return to_settings(self.spec(alias))
 
     def autoconnect(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
@@ -411,11 +443,13 @@ class Connections:
         return self._registry.subscribe(hook, events)
 
     @contextmanager
-    def override(self, connections: Mapping[str, Mapping[str, Any]]) -> Iterator[Connections]:
+    def override(
+        self, connections: Mapping[str, Mapping[str, Any] | ConnectionSettings]
+    ) -> Iterator[Connections]:
         """For the time of a `with` block, have these connections and no others. For tests.
 
         Args:
-            connections: By alias, the parameters that `connect` takes.
+            connections: By alias, the parameters that `connect` takes, or a `ConnectionSettings`.
 
         Raises:
             ConfigurationError: With everything that is wrong with them.

@@ -10,6 +10,7 @@ from typing import Any
 from zconfig._origin import Origin
 from zconfig._per_process import PerProcess
 from zconfig._settings.arguments import (
+    SETTINGS,
     bad_alias,
     check_arguments,
     fold_alias,
@@ -218,11 +219,28 @@ def spec_from_arguments(
         ConfigurationError: They are wrong, or nothing configures the alias.
     """
     check_arguments(alias, arguments, call)
-    if has_endpoint(arguments):
-        return _spec(alias, arguments, call)
+    if has_endpoint(arguments) or arguments.get(SETTINGS):
+        return _spec_in_code(alias, arguments, call)
     check_place(table, alias, arguments, call)
-    configured = table.spec(alias)
-    place = replace(configured.endpoint, db_name=None)
+    return _overridden(table.spec(alias), arguments, call)
+
+
+def _spec_in_code(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
+    """Return what arguments say that need nothing besides."""
+    check_arguments(alias, arguments, call)
+    settings = arguments.get(SETTINGS)
+    if not settings:
+        return _spec(alias, arguments, call)
+    given = to_spec(alias, *from_arguments(alias, settings, call, within=f"{SETTINGS}."))
+    others = {name: each for name, each in arguments.items() if name != SETTINGS}
+    return _overridden(given, others, call)
+
+
+def _overridden(
+    configured: ConnectionSpec, arguments: Mapping[str, Any], call: str
+) -> ConnectionSpec:
+    """Return a specification with the fields that arguments replace, which name no place."""
+    place, alias = replace(configured.endpoint, db_name=None), configured.alias
     asked = _spec(alias, {**arguments, "uri": str(place)}, call, configured.origin("endpoint"))
     spec = override(configured, asked)
     if arguments.get("secure") is False and spec.endpoint.secure:
@@ -272,7 +290,7 @@ def specs_from_arguments(
     problems: list[Problem] = []
     for alias, arguments in connections.items():
         try:
-            specs.append(_once(_spec(fold_alias(alias), arguments, call), specs))
+            specs.append(_once(_spec_in_code(fold_alias(alias), arguments, call), specs))
         except ConfigurationError as error:
             problems += error.problems
     if problems:

@@ -45,7 +45,11 @@ _RENAMED = {
     "server_name": "tls_server_name",
     "keep_alive": "keepalive",
 }
-PARAMETERS = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
+SETTINGS = "settings"
+"""The parameter that takes a `ConnectionSettings`."""
+
+_OF_ONE_FIELD = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
+PARAMETERS = _OF_ONE_FIELD | {SETTINGS}
 """Every parameter of `connect`, whatever the alias."""
 
 _SYNONYMS = {
@@ -216,6 +220,8 @@ def hide(arguments: Any) -> dict[str, Any]:
         >>> hide({"password": 1234, "port": 19530, "token": b"key"})
         {'password': <hidden>, 'port': 19530, 'token': Unusable(type_name='bytes')}
     """
+    if isinstance(arguments, ConnectionSettings):
+        return {SETTINGS: _hidden(SETTINGS, arguments)}
     if not isinstance(arguments, Mapping):
         return {_WHOLE: Unusable(type(arguments).__name__)}
     return {_hidden_name(name): _hidden(name, value) for name, value in arguments.items()}
@@ -229,6 +235,9 @@ def hide_each(connections: Any) -> dict[str, dict[str, Any]]:
 
 
 def _hidden(name: str, value: Any) -> Any:
+    if name == SETTINGS and isinstance(value, ConnectionSettings):
+        # An application's own model may have more fields; and `model_copy` validates nothing.
+        return hide({each: getattr(value, each, None) for each in ConnectionSettings.model_fields})
     if hasattr(value, "get_secret_value"):  # pydantic's SecretStr and Secret[str]
         value = value.get_secret_value()
     elif hasattr(value, "unicode_string"):  # pydantic's URL types, of every version
@@ -263,7 +272,11 @@ def has_overrides(arguments: Mapping[str, Any]) -> bool:
 
 
 def from_arguments(
-    alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
+    alias: str,
+    arguments: Mapping[str, Any],
+    call: str,
+    place: Origin | None = None,
+    within: str = "",
 ) -> tuple[ConnectionSettings, dict[str, Origin]]:
     """Validate what was passed in code for one alias.
 
@@ -272,6 +285,7 @@ def from_arguments(
         arguments: Parameters by name; `None` and empty strings count as not passed.
         call: The call they were passed to, e.g. `connections.connect`.
         place: Where the URI among them was set, if it was not passed.
+        within: What stands before the name of each in messages, e.g. `settings.`.
 
     Returns:
         The settings, and where each field was set.
@@ -280,14 +294,15 @@ def from_arguments(
         ConfigurationError: With everything that is wrong with them.
     """
     check_arguments(alias, arguments, call)
-    given = {name: each for name, each in arguments.items() if name in PARAMETERS}
+    given = {name: each for name, each in arguments.items() if name in _OF_ONE_FIELD}
     given = {name: each for name, each in given.items() if each is not None and each != ""}
     if not has_endpoint(given):
-        origin, remedy = Origin("code", "uri", path=call), "pass uri, address, or host and port"
+        origin = Origin("code", f"{within}uri", path=call)
+        remedy = "pass uri, address, or host and port"
         raise ConfigurationError(
             [Problem("missing_uri", "is missing", remedy, alias, "uri", origin)]
         )
-    layer = Layer(call, {alias: tuple(_declared(given, call, place))})
+    layer = Layer(call, {alias: tuple(_declared(given, call, place, within))})
     resolution = resolve_layers([layer], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
     problems = (*resolution.problems, *invalid)
@@ -315,7 +330,11 @@ def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None
     problems = [
         replace(fault, alias=concerned, origin=Origin("code", _shown(name), path=call))
         for name, value in arguments.items()
-        if (fault := _fault(name, value) or _missing_host(name, arguments))
+        if (
+            fault := _fault(name, value)
+            or _missing_host(name, arguments)
+            or _beside_settings(name, arguments)
+        )
     ]
     if problems:
         raise ConfigurationError(problems)
@@ -338,14 +357,32 @@ def _fault(name: str, value: Any) -> Problem | None:
         is_default = name in _INSTEAD and not value
         remedy = _instead_of(name)
         return None if is_default else Problem("unknown_argument", "is not a parameter", remedy)
-    if isinstance(value, Unusable):
-        what = f"is not text or a number, but {value.type_name}"
-        return Problem("bad_argument", what, "pass a str")
+    if name == SETTINGS or isinstance(value, Unusable):
+        return _bad_type(name, value)
     # `secure="false"` would switch TLS on.
     if name == "secure" and value not in (None, "") and not isinstance(value, bool):
         remedy = "pass secure=True, or use https:// in the URI"
         return Problem("bad_argument", "is not True or False", remedy)
     return _odd_place(name, str(value))
+
+
+def _bad_type(name: str, value: Any) -> Problem | None:
+    """Return what is wrong with the type of an argument that is no text and no number."""
+    if name != SETTINGS:
+        what = f"is not text or a number, but {value.type_name}"
+        return Problem("bad_argument", what, "pass a str")
+    if value is None or isinstance(value, Mapping):
+        return None
+    remedy = "pass one, or its fields by their names"
+    return Problem("bad_argument", "is not a ConnectionSettings", remedy)
+
+
+def _beside_settings(name: str, arguments: Mapping[str, Any]) -> Problem | None:
+    """Return what is wrong with settings beside a place: which of the two counts is not plain."""
+    if name != SETTINGS or not arguments[SETTINGS] or not has_endpoint(arguments):
+        return None
+    place = next(each for each in arguments if each in PLACES and arguments[each])
+    return Problem("conflict", f"has a URI, and {place} is passed too", "pass one of the two")
 
 
 def _odd_place(name: str, value: str) -> Problem | None:
@@ -412,13 +449,15 @@ def _refused_option(name: str, call: str) -> Problem | None:
     return Problem("unknown_argument", what, remedy, origin=Origin("code", name, path=call))
 
 
-def _declared(arguments: Mapping[str, Any], call: str, place: Origin | None) -> Iterator[Setting]:
+def _declared(
+    arguments: Mapping[str, Any], call: str, place: Origin | None, within: str
+) -> Iterator[Setting]:
     """Take the arguments as a layer, so that they are treated as every other source."""
     name, uri = _place(arguments)
-    yield _declare("uri", uri, place or Origin("code", name, path=call), call)
+    yield _declare("uri", uri, place or Origin("code", f"{within}{name}", path=call), call)
     for name, value in arguments.items():
         if name not in PLACES | {"secure"} and not _is_default(name, value):
-            origin = Origin("code", name, path=call)
+            origin = Origin("code", f"{within}{name}", path=call)
             yield _declare(_RENAMED.get(name, name), value, origin, call)
 
 

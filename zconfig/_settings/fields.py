@@ -40,7 +40,7 @@ from zconfig._endpoint import (
     parse_uri,
     split_userinfo,
 )
-from zconfig._redaction import MASK, Hidden, redact_uri
+from zconfig._redaction import MASK, Hidden, Secret, redact_uri
 from zconfig.errors import with_names
 
 CREDENTIALS = ("token", "user", "password")
@@ -70,6 +70,37 @@ class Variable(NamedTuple):
     def of(cls, model: type[BaseModel], field: str) -> Self:
         """Return the declaration of one field of a settings model."""
         return next(m for m in model.model_fields[field].metadata if isinstance(m, cls))
+
+
+class Sealed(SecretStr):
+    """A `SecretStr` that hides its value from what walks the attributes of objects, too.
+
+    Args:
+        value: The secret.
+
+    Example:
+        >>> secret = Sealed(SecretStr("s3cret"))
+        >>> secret, vars(secret), secret == SecretStr("s3cret"), len(secret)
+        (SecretStr('**********'), {'_secret_value': <hidden>}, True, 6)
+    """
+
+    def __init__(self, value: SecretStr) -> None:
+        self._secret_value = Secret(value.get_secret_value())  # type: ignore[assignment]
+
+    def get_secret_value(self) -> str:
+        """Return the secret."""
+        return str(Secret(self._secret_value).reveal())
+
+    def __len__(self) -> int:
+        return len(self.get_secret_value())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and self.get_secret_value() == other.get_secret_value()
+
+    __hash__ = SecretStr.__hash__
+
+    def __repr__(self) -> str:
+        return f"SecretStr({str(self)!r})"
 
 
 # --- the checks of single values, beyond what their types say; none repeats the value ---------
@@ -145,7 +176,7 @@ def to_proxy(value: SecretStr) -> SecretStr:
     """Return `off`, or a proxy's URL."""
     text = _revealed(value)
     if text.lower() == "off":
-        return SecretStr("off")
+        return Sealed(SecretStr("off"))
     if re.fullmatch(r"http://[^\s/?#]+/?", text, re.IGNORECASE) and is_proxy_url(text):
         return value
     raise reject(
@@ -157,7 +188,8 @@ def to_proxy(value: SecretStr) -> SecretStr:
 
 # --- the fields ----------------------------------------------------------------------------
 
-Secret = Annotated[SecretStr, AfterValidator(to_printable)]
+SealedText = Annotated[SecretStr, AfterValidator(Sealed)]
+Credential = Annotated[SealedText, AfterValidator(to_printable)]
 Printable = Annotated[str, AfterValidator(to_printable)]
 FilePath = Annotated[str, AfterValidator(to_path)]
 LONGEST_S = 86_400
@@ -264,7 +296,7 @@ class ConnectionSettings(BaseModel):
         ),
     ]
     token: Annotated[
-        Secret | None,
+        Credential | None,
         Variable(
             meaning="API key, or user:password",
             expected="an API key or user:password",
@@ -285,7 +317,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     password: Annotated[
-        Secret | None,
+        Credential | None,
         Field(validate_default=True),
         Variable(
             meaning="password, with USER in place of TOKEN",
@@ -354,7 +386,7 @@ class ConnectionSettings(BaseModel):
         ),
     ] = None
     proxy: Annotated[
-        Annotated[SecretStr, AfterValidator(to_proxy)] | None,
+        Annotated[SealedText, AfterValidator(to_proxy)] | None,
         PlainSerializer(
             lambda url: redact_uri(url.get_secret_value()), str, when_used="json-unless-none"
         ),

@@ -262,7 +262,8 @@ def unset_name(alias: str, field: str, beside: Origin | None) -> str:
         'the parameter password'
     """
     if beside is not None and beside.source == "code":
-        return f"the parameter {field}"
+        within = "settings." if beside.key.startswith("settings.") else ""
+        return f"the parameter {within}{field}"
     is_pair = beside is not None and is_milvus(beside.key) and field in CREDENTIALS
     return f"MILVUS_{field.upper()}" if is_pair else variable_name(alias, field)
 

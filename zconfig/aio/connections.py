@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zconfig._redaction import secrets_in
 from zconfig._registry import Connections, registry_of
@@ -31,6 +31,9 @@ from zconfig._spec import ConnectionSpec
 from zconfig.aio.connection import AsyncConnection, BorrowedConnection
 from zconfig.aio.loop_pool import find_loop_pool, in_thread, loop_pool
 from zconfig.errors import ClosedError, ZConfigError
+
+if TYPE_CHECKING:
+    from zconfig._settings.fields import ConnectionSettings
 
 
 class _Kept(NamedTuple):
@@ -100,13 +103,15 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         self._registry.keep_trying(failures(outcomes))
         return connected
 
-    async def connect(
+    async def connect(  # noqa: PLR0913 - five are those of pymilvus
         self,
         alias: str = "default",
         user: str = "",
         password: SecretText = "",
         db_name: str | None = None,
         token: SecretText = "",
+        *,
+        settings: ConnectionSettings | None = None,
         **kwargs: Any,
     ) -> AsyncConnection:
         """Connect an alias, and return its connection; see `zconfig.connections.connect`.
@@ -119,6 +124,8 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             password: Password, with `user`.
             db_name: Milvus database; by default the one in the URI's path, or what is configured.
             token: API key, or `user:password`.
+            settings: All of it in one model, which may be one of your own below
+                `ConnectionSettings`; the other arguments replace fields of it.
             **kwargs: As for `zconfig.connections.connect`.
 
         Raises:
@@ -127,10 +134,16 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             ConnectError: The server cannot be reached, or does not accept us.
         """
         alias = hide_alias(alias)
-        given = hide(
-            {"user": user, "password": password, "db_name": db_name, "token": token, **kwargs}
-        )
-        del user, password, token, kwargs  # or a traceback that shows locals would show them
+        named = {"user": user, "password": password, "db_name": db_name, "token": token}
+        given = hide({**named, "settings": settings, **kwargs})
+        del (
+            named,
+            user,
+            password,
+            token,
+            settings,
+            kwargs,
+        )  # or a traceback that shows locals would show them
         name = fold_alias(alias)
         if not has_overrides(given):  # as configured, and so it follows what is configured
             check_place(await self._read(), name, given, "aio.connect")
