@@ -451,7 +451,10 @@ def test_the_remedy_of_a_place_in_code_is_the_parameter_that_decides_about_tls(
             {"host": "h", "port": 1, "secure": True},
             "use a host name of the certificate in the parameter host, or",
         ),
-        ({"port": 1, "secure": True}, "use a host name of the certificate in the parameter host, or"),
+        (
+            {"port": 1, "secure": True},
+            "use a host name of the certificate in the parameter host, or",
+        ),
         (
             {"address": "h:1", "secure": True},
             "use a host name of the certificate in the parameter address, or",
