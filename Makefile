@@ -6,19 +6,20 @@ MINUTES ?= 10
 # Each process that runs tests compiles them, unless one has before.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test stress lint matrix bench soak docs clean
+.PHONY: help demo test test-server stress lint matrix bench soak docs clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo    the main job on Milvus Lite: two connections, a collection, a search"
-	@echo "make test    every test, against Milvus Lite and real Milvus servers"
-	@echo "make stress  forks, interrupts and outages at moments that are drawn from a seed"
-	@echo "make lint    ruff, and mypy for Linux, Windows and macOS"
-	@echo "make matrix  other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
-	@echo "make bench   what zconfig costs, against pymilvus and against the least that there is to do"
-	@echo "make soak    load under troubles drawn from a seed, for MINUTES=10"
-	@echo "make docs    the documentation site, in build/site"
-	@echo "make clean   remove what these made"
+	@echo "make demo         the main job on Milvus Lite: two connections, a collection, a search"
+	@echo "make test         every test, against Milvus Lite and real Milvus servers"
+	@echo "make test-server  those that need one Milvus server, with that at ZILLIZ_TEST_URI"
+	@echo "make stress       forks, interrupts and outages at moments that are drawn from a seed"
+	@echo "make lint         ruff, and mypy for Linux, Windows and macOS"
+	@echo "make matrix       other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
+	@echo "make bench        what zconfig costs, against pymilvus and against the least that there is to do"
+	@echo "make soak         load under troubles drawn from a seed, for MINUTES=10"
+	@echo "make docs         the documentation site, in build/site"
+	@echo "make clean        remove what these made"
 
 demo: $(VENV)/demo/.made
 	@cd examples/quickstart && ../../$(VENV)/demo/bin/python quickstart.py
@@ -26,6 +27,10 @@ demo: $(VENV)/demo/.made
 test: $(VENV)/test/.made
 	$(VENV)/test/bin/python -m pytest --numprocesses 4 \
 		--dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# Where it listens: ZILLIZ_TEST_URI=http://localhost:19530
+test-server: $(VENV)/test/.made
+	$(VENV)/test/bin/python -m pytest -m 'server and not stress' --numprocesses 2 --dist loadfile
 
 # The seed that a failure prints repeats the moments: make stress SEED=1
 stress: $(VENV)/test/.made

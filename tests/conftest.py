@@ -9,14 +9,14 @@ import re
 import shutil
 import signal
 from contextlib import ExitStack, chdir, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import hypothesis
 import pytest
 
 from tests.support.certificates import Certificates, write_certificates
-from tests.support.servers import RealMilvus
+from tests.support.servers import HAS_WHEEL, RealMilvus, RunningMilvus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,7 +63,15 @@ LONG = (
 )
 
 
+RUNNING = pytest.StashKey[str]()
+"""Where a server runs that the fixture `milvus` takes: what `ZILLIZ_TEST_URI` says."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        needs = set(getattr(item, "fixturenames", ()))
+        if "milvus" in needs and "server_wheel" not in needs:
+            item.add_marker(pytest.mark.server)
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
@@ -93,6 +101,8 @@ def fenced() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    told = getattr(config, "workerinput", {}).get("running", "")
+    config.stash[RUNNING] = told or os.environ.get("ZILLIZ_TEST_URI", "")
     # For what runs outside the tests: pymilvus, imported while they are collected, reads
     # MILVUS_URI, and fixtures of the session come before those of a test.
     fence = ExitStack()
@@ -102,6 +112,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # press it themselves.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    # A worker's environment has no variable of ours.
+    node.workerinput["running"] = node.config.stash[RUNNING]
 
 
 @pytest.fixture(autouse=True)
@@ -135,8 +151,23 @@ def serving(server: RealMilvus) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
+def server_wheel() -> None:
+    """Skip a test that starts Milvus servers where the package index has none for the platform."""
+    if not HAS_WHEEL:
+        pytest.skip("the Milvus server has no wheel for this platform")
+
+
+@pytest.fixture(scope="session")
+def milvus(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RealMilvus | RunningMilvus]:
     """Serve plaintext, with authorization; shared by all tests, which leave it running."""
+    if running := request.config.stash[RUNNING]:
+        given = RunningMilvus(running)
+        given.wait_ready()
+        yield given
+        return
+    request.getfixturevalue("server_wheel")
     server = RealMilvus(tmp_path_factory.mktemp("milvus"))
     with serving(server):
         yield server
@@ -144,7 +175,7 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
 
 # A server costs more while it waits than to start: few modules need these, which end with them.
 @pytest.fixture(scope="module")
-def milvus_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
+def milvus_b(server_wheel: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
     """Serve as `milvus` does, on another port and other data."""
     server = RealMilvus(tmp_path_factory.mktemp("milvus_b"))
     with serving(server):
@@ -153,7 +184,7 @@ def milvus_b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
 
 @pytest.fixture(scope="module")
 def milvus_tls(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+    server_wheel: None, tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[RealMilvus]:
     """Serve TLS with `certificates.server`; shared by the tests of a module."""
     server = RealMilvus(tmp_path_factory.mktemp("milvus_tls"), tls=certificates.server_tls(1))
@@ -163,7 +194,7 @@ def milvus_tls(
 
 @pytest.fixture(scope="module")
 def milvus_mtls(
-    tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
+    server_wheel: None, tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 ) -> Iterator[RealMilvus]:
     """Serve TLS to clients with a certificate of `certificates.ca` only; shared likewise."""
     server = RealMilvus(tmp_path_factory.mktemp("milvus_mtls"), tls=certificates.server_tls(2))
@@ -172,7 +203,7 @@ def milvus_mtls(
 
 
 @pytest.fixture
-def own_milvus(tmp_path: Path) -> Iterator[RealMilvus]:
+def own_milvus(server_wheel: None, tmp_path: Path) -> Iterator[RealMilvus]:
     """Serve as `milvus` does, for one test alone, which may stop and restart it."""
     server = RealMilvus(tmp_path / "milvus")
     with serving(server):

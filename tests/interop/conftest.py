@@ -21,7 +21,10 @@ _NEEDS = {
 collect_ignore = [name for name, package in _NEEDS.items() if find_spec(package) is None]
 
 
-@pytest.fixture(params=["lite", "server"])
+SERVER = pytest.param("server", marks=pytest.mark.server)
+
+
+@pytest.fixture(params=["lite", SERVER])
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Return the URI and the credentials of Milvus Lite, or of the real server."""
     return place_of(request)

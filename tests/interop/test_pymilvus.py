@@ -15,7 +15,7 @@ import grpc
 import pytest
 
 import zconfig
-from tests.interop.conftest import place_of
+from tests.interop.conftest import SERVER, place_of
 from tests.interop.embedding import ANSWER
 from tests.interop.moving import both_answer
 from tests.support.certificates import Certificates
@@ -51,7 +51,7 @@ RECOVERY_S = 40  # up to 1.67, gRPC may take 16 s to dial a Milvus server again,
 REFUSALS = (pymilvus.MilvusException, grpc.RpcError)
 
 
-@pytest.fixture(params=["lite", "server"] if HAS_LITE else ["server"])
+@pytest.fixture(params=["lite", SERVER] if HAS_LITE else [SERVER])
 def place(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Return the URI and the credentials of each kind of server that there is for this version."""
     return place_of(request)

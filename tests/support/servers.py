@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -12,8 +11,10 @@ import socket
 import subprocess
 import time
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -30,6 +31,12 @@ CACHE = Path(
 
 CREDENTIALS = "root:Milvus"
 """User and password that a new server with authorization knows."""
+
+HAS_WHEEL = find_spec("milvus") is not None
+"""Whether the package index has the server for this platform, and it is installed."""
+
+_GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 _COMPONENTS = ("rootCoord", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
 _PORTS = ("proxy.port", "proxy.internalPort", *(f"{name}.port" for name in _COMPONENTS))
@@ -84,6 +91,11 @@ class RealMilvus:
     def uri(self) -> str:
         """Where clients dial, e.g. `http://127.0.0.1:20123`."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def version(self) -> str:
+        """The release that it says it is, with a suffix of the wheel that brings it."""
+        return "v2.3.5-lite"
 
     @property
     def running(self) -> bool:
@@ -155,15 +167,9 @@ class RealMilvus:
         self.start()
 
     def _answers(self) -> bool:
-        metadata = (("authorization", base64.b64encode(CREDENTIALS.encode()).decode()),)
-        method = "/milvus.proto.milvus.MilvusService/GetVersion"
         with self._channel() as channel:
-            try:
-                # While it starts, the server accepts connections and leaves calls unanswered.
-                channel.unary_unary(method, bytes, bytes)(b"", timeout=0.5, metadata=metadata)
-            except grpc.RpcError:
-                return False
-        return True
+            # While it starts, the server accepts connections and leaves calls unanswered.
+            return _asked_version(channel, 0.5) is not None
 
     def _channel(self) -> grpc.Channel:
         target = f"127.0.0.1:{self.port}"
@@ -239,9 +245,49 @@ class RealMilvus:
         }
 
 
+class RunningMilvus:
+    """A server with authorization that somebody else runs on this machine; it knows `CREDENTIALS`.
+
+    Args:
+        uri: Where it listens: `http://`, on loopback.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        if parts.scheme != "http" or parts.hostname not in _LOOPBACK:
+            raise ValueError(f"ZILLIZ_TEST_URI is not http:// to {' or '.join(_LOOPBACK)}: {uri}")
+        self.port = parts.port or 19530
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+        self.version = ""
+
+    def wait_ready(self, timeout_s: float = 90.0) -> None:
+        """Wait until it answers, and keep the `version` that it says it is."""
+        deadline = time.monotonic() + timeout_s
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}") as channel:
+            while (version := _asked_version(channel, 5.0)) is None:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no Milvus answers at {self.uri} with {CREDENTIALS}")
+                time.sleep(0.5)
+        self.version = version
+
+
+def _asked_version(channel: grpc.Channel, timeout_s: float) -> str | None:
+    from zconfig._channel.messages import VersionReply
+
+    metadata = (("authorization", base64.b64encode(CREDENTIALS.encode()).decode()),)
+    get_version = channel.unary_unary(_GET_VERSION, bytes, VersionReply.decode)
+    try:
+        return str(get_version(b"", timeout=timeout_s, metadata=metadata).version)
+    except grpc.RpcError:
+        return None
+
+
 @cache
 def _binaries() -> Path:
     """Extract the server once for all servers, runs and processes; some 6 s and 246 MB."""
+    import fcntl
+
     import milvus
 
     CACHE.mkdir(parents=True, exist_ok=True)
