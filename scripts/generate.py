@@ -41,7 +41,7 @@ NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n
 def variables() -> str:
     """Return the reference of the variables."""
     return (
-        f"{NOTICE}# Variables\n\n## Of a connection\n\n"
+        f"{NOTICE}# Environment variables\n\n## Of a connection\n\n"
         "`ZILLIZ_<FIELD>` is a field of the connection `default`; `ZILLIZ_<ALIAS>_<FIELD>` is the "
         "same field of another one.\n\n"
         f"{markdown_table(connection_entries())}\n## Of the loader\n\n"
@@ -73,26 +73,33 @@ def event_reference() -> str:
 
 
 def error_reference() -> str:
-    """Return the reference of the errors of a connect."""
-    title = (
-        f"{NOTICE}# Errors of a connect\n\nEvery cause is a class of `zconfig.errors`. A permanent "
-        "one ends a connect at once; the others are retried while `wait` lasts. A message names "
-        "the variable of its alias, or the parameter where the value is from code.\n"
-    )
-    rows = [
-        title,
-        "| cause | class | stage | exit code | permanent | what is wrong | remedy |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    """Return the reference of the connection errors, a section for each cause."""
+    parts = [
+        f"{NOTICE}# Connection errors\n\nOn this page you find the remedy of a failed connection "
+        "by its cause, which the message, the events and the command's JSON contain. Every cause "
+        "is a class of `zconfig.errors`. A permanent failure ends a connection attempt at once; a "
+        "transient one is retried for the seconds of `wait`. A message names the variable of its "
+        "alias, or the parameter if the value was passed in code.\n"
     ]
+    by_code: dict[int, list[type[errors.ConnectError]]] = {}
     for error in descendants(errors.ConnectError):
-        # The others are there to be caught: they say nothing of their own.
+        # The others are bases: they have no problem of their own.
         if "problem" in vars(error):
-            permanent = "yes" if error.permanent else "no"
-            rows.append(
-                f"| `{error.cause}` | `{error.__name__}` | {error.stage} | {int(error.exit_code)} "
-                f"| {permanent} | {error.problem} | {_remedy(error)} |"
-            )
-    return "\n".join(rows) + "\n"
+            by_code.setdefault(int(error.exit_code), []).append(error)
+    meanings = dict(_EXIT_CODE.findall(EXIT_CODES))
+    for code, found in sorted(by_code.items()):
+        parts.append(f"## Exit code {code}: {meanings[str(code)]}\n")
+        parts += [_error_section(error) for error in found]
+    return "\n".join(parts)
+
+
+def _error_section(error: type[errors.ConnectError]) -> str:
+    kind = "permanent" if error.permanent else "transient"
+    return (
+        f"### `{error.cause}`\n\n"
+        f"`{error.__name__}`, {kind}, stage {error.stage}: {error.problem}.\n\n"
+        f"Remedy: {_remedy(error)}.\n"
+    )
 
 
 def _remedy(error: type[errors.ConnectError]) -> str:
@@ -119,7 +126,7 @@ def exit_code_reference() -> str:
         rows.append(f"| {code} | {meaning} | {causes} |")
     order = ", ".join(str(int(code)) for code in errors.EXIT_ORDER)
     rows.append(f"\nWhere several aliases fail for different reasons, the first of {order} counts.")
-    rows.append("[Errors and remedies](errors.md) says of each cause what to do.")
+    rows.append("[Connection errors](errors.md) has the remedy of each cause.")
     return "\n".join(rows) + "\n"
 
 

@@ -280,8 +280,8 @@ def test_a_failure_cause_is_added_as_the_page_says(tmp_path):
     copy.replace(rules, "    RefusedError,\n", "    QuotaExceededError,\n    RefusedError,\n")
     copy.into(rules, "_BY_CODE", "    grpc.StatusCode.RESOURCE_EXHAUSTED: QuotaExceededError,\n")
     copy.generate()
-    row = "| `quota_exceeded` | `QuotaExceededError` | Milvus | 4 | no | the quota is used up |"
-    assert row in copy.read("docs/errors.md")
+    section = "`QuotaExceededError`, transient, stage Milvus: the quota is used up."
+    assert f"### `quota_exceeded`\n\n{section}" in copy.read("docs/errors.md")
     assert "`quota_exceeded`" in copy.read("docs/exit-codes.md")
     assert copy.run("""
 import json
