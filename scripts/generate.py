@@ -74,13 +74,14 @@ def event_reference() -> str:
 
 def error_reference() -> str:
     """Return the reference of the connection errors, a section for each cause."""
-    parts = [
+    title = (
         f"{NOTICE}# Connection errors\n\nOn this page you find the remedy of a failed connection "
         "by its cause, which the message, the events and the command's JSON contain. Every cause "
         "is a class of `zconfig.errors`. A permanent failure ends a connection attempt at once; a "
         "transient one is retried for the seconds of `wait`. A message names the variable of its "
         "alias, or the parameter if the value was passed in code.\n"
-    ]
+    )
+    parts = [title]
     by_code: dict[int, list[type[errors.ConnectError]]] = {}
     for error in descendants(errors.ConnectError):
         # The others are bases: they have no problem of their own.
