@@ -301,7 +301,7 @@ def test_the_doctor_annotates_its_warnings(fake: FakeServer) -> None:
     environ = {"ZILLIZ_URI": fake.uri, "GRPC_ENABLE_FORK_SUPPORT": "0"}
     done = run("doctor", "--format", "github", environ=environ)
     assert done.exit_code == 0
-    assert "::warning::default: GRPC_ENABLE_FORK_SUPPORT=0 lets gRPC hang" in done.stdout
+    assert "::warning::default: GRPC_ENABLE_FORK_SUPPORT=0 can make gRPC hang" in done.stdout
 
 
 def test_a_path_is_told_from_the_root_of_the_workspace(

@@ -1136,13 +1136,13 @@ def test_a_dotenv_file_that_is_not_read_is_told_of_where_nothing_is_configured(
 def test_a_device_in_place_of_a_dotenv_file_is_told_with_how_to_read_none(tmp_path: Path) -> None:
     environ = {"ZCONFIG_ENV_FILE": os.devnull, "ZILLIZ_URI": ELSEWHERE}
     [problem] = load(environ, tmp_path).problems
-    assert problem.remedy == "give a regular file, or set ZCONFIG_ENV_FILE=off"
+    assert problem.remedy == "use a regular file, or set ZCONFIG_ENV_FILE=off"
     assert load({**environ, "ZCONFIG_ENV_FILE": "off"}, tmp_path).problems == ()
     (tmp_path / "x.env").touch(mode=0o600)
     several = {"ZCONFIG_ENV_FILE": f"{os.devnull}{os.pathsep}x.env"}
     configuration = load(several, tmp_path)
     [problem] = configuration.problems
-    assert problem.remedy == "give a regular file"  # without the others it would be another one
+    assert problem.remedy == "use a regular file"  # without the others it would be another one
     told = nothing_configured(configuration).remedy
     assert told == "set ZILLIZ_URI in the environment or in x.env"
 

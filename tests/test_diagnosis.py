@@ -477,7 +477,7 @@ def test_a_proxy_of_the_environment_is_blamed_by_its_variable(
         error = failure_of({"ZILLIZ_PROD_URI": "http://db.test:19530"})
     assert type(error) is errors.ProxyUnreachableError
     assert error.origin == "https_proxy (environment)"
-    assert error.hint.startswith("https_proxy sends this through")
+    assert error.hint.startswith("https_proxy routes this connection through")
 
 
 def test_a_handshake_that_fails_for_no_known_reason_is_a_tls_error(
@@ -912,7 +912,7 @@ def test_the_alias_own_proxy_goes_first_and_is_exempt_too() -> None:
     assert proxy_in_force("db.test", {"no_proxy": ".test"}, "http://b:1") is None
 
 
-_ALONE = "is set, and gRPC reads https_proxy=http://host:port alone: set {proxy}"
+_ALONE = "is set, but gRPC reads only https_proxy=http://host:port: set {proxy}"
 
 
 @pytest.mark.parametrize(
@@ -974,7 +974,7 @@ def test_a_hint_names_the_variable_of_the_alias(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     error = failure_of({"ZILLIZ_PROD_URI": "http://db.invalid:19530"})
     assert type(error) is errors.NameNotFoundError
-    assert error.hint.endswith("alone: set ZILLIZ_PROD_PROXY")
+    assert error.hint.endswith("host:port: set ZILLIZ_PROD_PROXY")
 
 
 # --- remedies ------------------------------------------------------------------------------
@@ -1092,7 +1092,7 @@ def test_a_file_that_cannot_be_used_is_named(
 def test_a_directory_is_no_file(certificates: Certificates, tmp_path: Path) -> None:
     verdict = check_material(local(1, **{**tls(certificates), "ca": str(tmp_path)}))
     detail = f"TLS_CA {tmp_path}: this is a directory, not a file"
-    remedy = "give a regular file"
+    remedy = "use a regular file"
     assert verdict == Diagnosis(errors.TLSMaterialError, detail, remedy=remedy, field="tls_ca")
 
 
@@ -1109,7 +1109,7 @@ def test_an_encrypted_key_asks_nobody_for_a_passphrase(
     locked = BestAvailableEncryption(b"passphrase")
     key = rewritten(certificates.client.key, locked, tmp_path / "encrypted.key")
     verdict = check_material(local(1, **{**known(certificates), "key": key}))
-    detail = f"TLS_KEY {key}: encrypted, and gRPC takes no passphrase"
+    detail = f"TLS_KEY {key}: encrypted, and gRPC does not support a passphrase"
     assert verdict == Diagnosis(errors.TLSMaterialError, detail, field="tls_key")
 
 
@@ -1173,7 +1173,7 @@ def test_a_certificate_that_is_signed_with_md5_is_refused_as_grpc_does(tmp_path:
         with pytest.raises(StageError) as refused:
             fetch_topology(ConnectionSpec("prod", parse_uri("https://db")), target, soon())
     assert last.error is errors.UntrustedCertificateError
-    assert last.detail == "signed with MD5, which gRPC refuses"
+    assert last.detail == "signed with MD5, which gRPC rejects"
     assert remedy_for(last.error, last.detail, target).startswith("renew it on the server")
     assert refused.value.error is errors.UntrustedCertificateError
 
@@ -1232,7 +1232,7 @@ def test_a_header_lost_on_the_way_is_no_missing_credential() -> None:
     details = "missing authorization in header"
     verdict = diagnose(Code.UNAUTHENTICATED, details, target, deadline=soon())
     assert verdict.error is errors.RejectedCredentialsError
-    assert "drop the authorization header" in verdict.hint
+    assert "removed the authorization header" in verdict.hint
 
 
 def test_a_stopped_cluster_is_not_taken_for_wrong_credentials() -> None:
@@ -1385,11 +1385,11 @@ def test_a_proxy_in_force_is_named_with_its_variable_and_without_its_password() 
     url = "http://user:s3cret@proxy:3128"
     target = ProbeTarget("db.test", 19530, via_proxy=url)
     surroundings = HostEnvironment({"http_proxy": url})
-    expected = "http_proxy sends this through http://********@proxy:3128"
+    expected = "http_proxy routes this connection through http://********@proxy:3128"
     assert hint(errors.ConnectTimeoutError, target, surroundings) == expected
     assert hint(errors.UntrustedCertificateError, target, surroundings) == expected
     assert hint(errors.DatabaseMissingError, target, surroundings) == ""
-    assert hint(errors.ProxyError, target, HostEnvironment()).startswith("PROXY sends")
+    assert hint(errors.ProxyError, target, HostEnvironment()).startswith("PROXY routes")
     assert "s3cret" not in repr(surroundings)
 
 

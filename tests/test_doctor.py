@@ -443,7 +443,7 @@ def test_credentials_in_the_clear_are_warned_about_once() -> None:
 
 def test_a_proxy_that_is_not_used_is_a_hint_and_no_warning_besides() -> None:
     found = examine({"ZILLIZ_URI": "http://db.invalid:19530", "HTTPS_PROXY": "http://127.0.0.1:9"})
-    assert "HTTPS_PROXY is set, and gRPC reads https_proxy" in found["failure"]["hint"]
+    assert "HTTPS_PROXY is set, but gRPC reads only https_proxy" in found["failure"]["hint"]
     assert found["failure"]["hint"].endswith("set ZILLIZ_PROXY")
     assert found["warnings"] == []
 
@@ -460,19 +460,19 @@ def test_the_surroundings_are_warned_about_though_it_connects() -> None:
         done = run_zconfig("doctor", environ=environ)
         assert done.returncode == 0, done.stdout
         assert re.findall("^warning  (.*)$", done.stdout, re.MULTILINE) == [
-            f"http_proxy sends this through http://********@127.0.0.1:{proxy}",
-            "GRPC_ENABLE_FORK_SUPPORT=0 lets gRPC hang after a fork: unset it",
+            f"http_proxy routes this connection through http://********@127.0.0.1:{proxy}",
+            "GRPC_ENABLE_FORK_SUPPORT=0 can make gRPC hang after a fork: unset it",
         ]
-        assert f"127.0.0.1:{proxy}, a proxy's tunnel to 127.0.0.1:{server.port}" in done.stdout
+        assert f"127.0.0.1:{proxy}, a proxy tunnel to 127.0.0.1:{server.port}" in done.stdout
         done = run_zconfig("doctor", environ={**environ, "GRPC_DNS_RESOLVER": "ares"})
-    assert "warning  GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver" in done.stdout
+    assert "warning  GRPC_DNS_RESOLVER=ares makes gRPC bypass the resolver" in done.stdout
 
 
 def test_a_hint_is_not_repeated_as_a_warning() -> None:
     with faults.refused() as port:
         proxy = f"http://127.0.0.1:{port}"
         found = examine({"ZILLIZ_URI": "http://db.test:1", "ZILLIZ_PROXY": proxy})
-    assert found["failure"]["hint"] == f"PROXY sends this through {proxy}"
+    assert found["failure"]["hint"] == f"PROXY routes this connection through {proxy}"
     assert found["warnings"] == []
 
 

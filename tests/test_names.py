@@ -270,7 +270,7 @@ def test_a_name_with_a_character_that_looks_like_none_or_another_is_told(
     meant = "ZILLIZ_PROD_TOKEN" if "PROD" in name else "ZILLIZ_TOKEN"
     assert problem.severity == ("error" if strict else "warning")
     assert (problem.message, problem.remedy) == (
-        f"is not read: its name has {ODD[name]} in it",
+        f"is not read: its name contains {ODD[name]}",
         f"did you mean {meant}?",
     )
     assert str(problem).isprintable()
@@ -294,7 +294,7 @@ def test_an_alias_of_another_alphabet_is_refused_with_its_characters(
 ) -> None:
     [problem] = load({f"ZILLIZ_{odd}X_URI": "http://db"}, tmp_path).problems
     assert (problem.code, problem.severity) == ("bad_alias", "error")
-    assert problem.message.startswith(f"is not read: its name has U+{ord(odd[0]):04X} (")
+    assert problem.message.startswith(f"is not read: its name contains U+{ord(odd[0]):04X} (")
     assert str(problem).isprintable()
 
 
@@ -311,7 +311,7 @@ def test_an_option_with_an_odd_character_in_its_name_is_told(
     name: str, meant: str, tmp_path: Path
 ) -> None:
     [problem] = load({name: "1"}, tmp_path).problems
-    assert problem.message.startswith("is not read: its name has U+")
+    assert problem.message.startswith("is not read: its name contains U+")
     assert problem.remedy == f"did you mean {meant}?"
     assert load({name: "1"}, tmp_path).options == LoaderOptions()
 

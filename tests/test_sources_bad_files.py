@@ -506,8 +506,8 @@ CAUSES = {
     "another tool's name": ({"MILVUS_API_KEY": TOKEN}, "is not read; did you mean ZILLIZ_TOKEN?"),
     "an alias": ({"ZILLIZ_API_TOKEN": TOKEN}, "did you mean ZILLIZ_TOKEN?"),
     "another endpoint's": ({"MILVUS_TOKEN": TOKEN}, "is for the endpoint of MILVUS_URI only"),
-    "quotes": ({"ZILLIZ_TOKEN": f"'{TOKEN}'"}, "ZILLIZ_TOKEN (environment): the value begins and"),
-    "a comment": ({"ZILLIZ_TOKEN": f"{TOKEN} # mine"}, "the value has a # after white space"),
+    "quotes": ({"ZILLIZ_TOKEN": f"'{TOKEN}'"}, "ZILLIZ_TOKEN (environment): the value is enclosed"),
+    "a comment": ({"ZILLIZ_TOKEN": f"{TOKEN} # mine"}, "the value contains a # after"),
     "a placeholder": ({"ZILLIZ_TOKEN": "${TOKEN}"}, "the value is a placeholder"),
     "no profile": ({"ZCONFIG_PROFILE": "prd"}, "ZCONFIG_PROFILE (environment): names a profile"),
 }
@@ -669,8 +669,8 @@ def test_white_space_and_quotes_that_are_not_kept_or_not_ours_are_not_reported(
 def test_a_uri_with_a_placeholder_in_it_is_told_to_be_that(tmp_path: Path, uri: str) -> None:
     [problem] = read({"ZILLIZ_URI": uri}, tmp_path).problems
     assert str(problem) == (
-        "default: ZILLIZ_URI (environment): the URI has a placeholder in it that nothing replaced; "
-        "write the URI itself (docker --env-file and systemd replace none)"
+        "default: ZILLIZ_URI (environment): the URI contains a placeholder that was not replaced; "
+        "write the URI itself (docker --env-file and systemd do not replace placeholders)"
     )
 
 
@@ -700,7 +700,7 @@ def test_a_source_that_fails_is_one_problem_and_costs_no_other(
     assert "good" in configuration.aliases
     [problem] = configuration.problems
     assert (problem.code, problem.severity) == ("source_failed", "error")
-    assert "could not be read (RuntimeError); report it as a fault of zconfig" in str(problem)
+    assert "could not be read (RuntimeError); report it as a bug in zconfig" in str(problem)
     assert TOKEN not in repr(problem)
 
 

@@ -216,7 +216,7 @@ def test_a_line_that_names_a_setting_and_does_not_assign_it_is_a_problem(read, l
 
     assert str(problem) == (
         "ZILLIZ_URI (.env:2): the line is not of the form KEY=value; "
-        "write ZILLIZ_URI=… with nothing before the name and no other character in it"
+        "write ZILLIZ_URI=… without other characters before or in the name"
     )
     assert (problem.code, problem.severity) == ("bad_line", "error")
     assert SECRET not in repr(problem)
@@ -243,9 +243,9 @@ def test_a_name_with_a_character_that_looks_like_none_or_another_is_told(
 ):
     [problem] = read(f"FOO=1\n{name}={quote}{SECRET}\xfc\u200b{quote}\n").problems
 
-    assert str(problem).startswith(f"{meant} (.env:2): the name has U+")
+    assert str(problem).startswith(f"{meant} (.env:2): the name contains U+")
     assert str(problem).endswith(
-        f"{odd} in it; write {meant}=… with nothing before the name and no other character in it"
+        f"{odd}; write {meant}=… without other characters before or in the name"
     )
     assert (problem.code, problem.severity) == ("bad_line", "error")
     assert SECRET not in repr(problem)
@@ -313,7 +313,7 @@ def test_an_undefined_variable_matters_through_another_key_as_well(read):
     [problem] = reading.problems
     assert str(problem) == (
         "ZILLIZ_X (.env:4): UNSET is not defined (through FOO (.env:1)); set UNSET, write "
-        "${UNSET:-default}, or put the value in single quotes to have it literally"
+        "${UNSET:-default}, or enclose the value in single quotes to keep it literal"
     )
 
 
@@ -344,7 +344,9 @@ def test_the_last_of_two_equal_keys_counts(read):
         ("duplicate_key", "ZILLIZ_A", 3, "warning"),
         ("duplicate_key", "ZILLIZ_A", 4, "warning"),
     ]
-    assert reading.problems[1].message == "the key stands on line 3 already; line 4 counts"
+    assert (
+        reading.problems[1].message == "the key is already set on line 3; line 4 takes precedence"
+    )
 
 
 LARGE = "x" * 60_000

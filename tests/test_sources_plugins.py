@@ -159,7 +159,7 @@ def test_a_plugin_that_fails_is_one_problem_and_the_others_are_read(install, sou
     assert (problem.code, problem.severity, problem.alias) == ("plugin_failed", "error", None)
     assert str(problem) == (
         f"zconfig.sources (plugin acme): could not be read ({cause}); "
-        "mend or uninstall the package that has broken:read"
+        "fix or uninstall the package that provides broken:read"
     )
     assert keys(sound) == {"ZILLIZ_URI": "x"}
 

@@ -177,7 +177,7 @@ def test_a_file_in_its_place_is_a_problem(tmp_path):
 
     [problem] = reading.problems
     assert str(problem) == (
-        "/run/secrets (secrets directory): this is not a directory; give a directory"
+        "/run/secrets (secrets directory): this is not a directory; use a directory"
     )
     assert reading.files == (FileStatus("/run/secrets", "refused"),)
 

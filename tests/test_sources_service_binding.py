@@ -176,7 +176,7 @@ def test_a_host_that_is_a_uri_is_told_to_be_one(tmp_path, bind, host, port):
     assert (reading.entries, problem.code) == ((), "bad_host")
     assert str(problem) == (
         "ZILLIZ_PROD_URI (/bindings/prod/host): the host is a URI; "
-        "use the key uri in place of host and port"
+        "use the key uri instead of host and port"
     )
 
 

@@ -318,7 +318,7 @@ SILENCE = [
         "a slow call",
         never_answering(),
         errors.ServerSilentError,
-        "the server speaks HTTP/2, the call got no answer",
+        "the server speaks HTTP/2, but the call received no answer",
         timeout_s=HANGS_S,
     ),
     Cell(
@@ -333,7 +333,7 @@ SILENCE = [
         "a slow call, over TLS",
         never_answering(secure=True),
         errors.ServerSilentError,
-        "the call got no answer",
+        "the call received no answer",
         tls,
         timeout_s=HANGS_S,
     ),
@@ -367,7 +367,7 @@ PLAINTEXT_OR_TLS = [
     *(
         Cell(f"plaintext to {name}", server, errors.TLSServerError, seen)
         for name, server, seen in (
-            ("TLS", never_answering(secure=True), "(closed|reset), but took a TLS handshake"),
+            ("TLS", never_answering(secure=True), "(closed|reset), but accepted a TLS handshake"),
             ("OpenSSL", showing("server", "h2"), "TLS"),
             ("mutual TLS 1.3", demanding(NEWEST), "TLS"),
             ("mutual TLS 1.2", demanding(OLDER), "TLS"),
@@ -597,7 +597,7 @@ PROXIES = [
             "the answer to CONNECT is not HTTP",
             FAILS_S,
         ),
-        ("resets", plain(faults.reset_later), errors.ProxyError, "no full answer", FAILS_S),
+        ("resets", plain(faults.reset_later), errors.ProxyError, "no complete answer", FAILS_S),
         (
             "answers garbage",
             plain(faults.answering(b"garbage\r\n\r\n")),
@@ -605,7 +605,7 @@ PROXIES = [
             "not HTTP",
             FAILS_S,
         ),
-        ("is silent", plain(faults.swallow), errors.ProxyError, "no full answer", HANGS_S),
+        ("is silent", plain(faults.swallow), errors.ProxyError, "no complete answer", HANGS_S),
     )
 ]
 

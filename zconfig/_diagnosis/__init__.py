@@ -1,6 +1,6 @@
-"""A failed RPC and, where needed, a staged probe -> cause, evidence, remedy.
+"""Find the cause and remedy of a failed RPC, with a staged probe where needed.
 
-Everything here blocks for a second at most; call it from a thread where that is too long.
+The functions block for one second at most.
 """
 
 from __future__ import annotations

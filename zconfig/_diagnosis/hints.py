@@ -1,4 +1,4 @@
-"""The surroundings of the process, and what they have to do with a failure."""
+"""Hints about the host environment of the process that help to explain a failure."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _FALSE = frozenset({"0", "false", "no"})
 
 @dataclass(frozen=True, slots=True)
 class HostEnvironment:
-    """What the process runs in.
+    """The environment that the process runs in.
 
     Args:
-        environ: The environment; never shown.
-        in_container: Whether this is a container.
+        environ: The environment variables; never shown.
+        in_container: Whether the process runs in a container.
     """
 
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -54,40 +54,26 @@ class HostEnvironment:
 
     @classmethod
     def detect(cls, environ: Mapping[str, str]) -> HostEnvironment:
-        """Look whether this is a container: Docker and Podman leave a file, Kubernetes a variable.
-
-        Args:
-            environ: The process environment.
-        """
+        """Detect a container: Docker and Podman create a file, Kubernetes sets a variable."""
         marked = any(Path(mark).exists() for mark in _CONTAINER_MARKS)
         return cls(environ, marked or "KUBERNETES_SERVICE_HOST" in environ)
 
 
 def environment_hints(target: ProbeTarget, host_environment: HostEnvironment) -> tuple[str, ...]:
-    """Return what about the surroundings is worth knowing, though a connection works.
-
-    Args:
-        target: The connection.
-        host_environment: What the process runs in.
+    """Return hints about the environment for a connection that works.
 
     Example:
         >>> host_environment = HostEnvironment({"GRPC_DNS_RESOLVER": "ares"})
         >>> environment_hints(ProbeTarget("db", 19530), host_environment)
-        ('GRPC_DNS_RESOLVER=ares keeps gRPC from the resolver of this machine',)
+        ('GRPC_DNS_RESOLVER=ares makes gRPC bypass the resolver of this machine',)
     """
-    # A loopback address that works is nothing to remark on, and a problem is told already.
+    # A loopback address that works needs no hint, and an exempt proxy is already a problem.
     observers = (observe for _, observe in _OBSERVERS if observe not in {_loopback, _exempt_proxy})
     return tuple(text for observe in observers if (text := observe(target, host_environment)))
 
 
 def hint(error: type[ConnectError], target: ProbeTarget, host_environment: HostEnvironment) -> str:
-    """Return the observations that have to do with an error, or an empty text.
-
-    Args:
-        error: The cause found.
-        target: The connection that failed.
-        host_environment: What the process runs in.
-    """
+    """Return the hints that concern an error, or an empty text."""
     telling = (observe for concerned, observe in _OBSERVERS if issubclass(error, concerned))
     return "; ".join(text for observe in telling if (text := observe(target, host_environment)))
 
@@ -106,7 +92,8 @@ def _proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str:
         return ""
     environ = host_environment.environ
     named = (name for name in PROXY_VARIABLES if environ.get(name) == target.via_proxy)
-    return f"{next(named, 'PROXY')} sends this through {redact_uri(target.via_proxy)}"
+    via = redact_uri(target.via_proxy)
+    return f"{next(named, 'PROXY')} routes this connection through {via}"
 
 
 def _exempt_proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str:
@@ -122,21 +109,21 @@ def _unused_proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str
     variable = unused_proxy(target.host, host_environment.environ)
     if variable is None:
         return ""
-    return f"{variable} is set, and gRPC reads https_proxy=http://host:port alone: set {{proxy}}"
+    return f"{variable} is set, but gRPC reads only https_proxy=http://host:port: set {{proxy}}"
 
 
 def _resolver(target: ProbeTarget, host_environment: HostEnvironment) -> str:
     choice = host_environment.environ.get("GRPC_DNS_RESOLVER", "native")
     if target.unix_path is not None or choice in {"", "native"}:
         return ""
-    return f"GRPC_DNS_RESOLVER={choice} keeps gRPC from the resolver of this machine"
+    return f"GRPC_DNS_RESOLVER={choice} makes gRPC bypass the resolver of this machine"
 
 
 def _fork(_: ProbeTarget, host_environment: HostEnvironment) -> str:
     choice = host_environment.environ.get("GRPC_ENABLE_FORK_SUPPORT", "")
     if choice.lower() not in _FALSE:
         return ""
-    return f"GRPC_ENABLE_FORK_SUPPORT={choice} lets gRPC hang after a fork: unset it"
+    return f"GRPC_ENABLE_FORK_SUPPORT={choice} can make gRPC hang after a fork: unset it"
 
 
 def _authorities(target: ProbeTarget, host_environment: HostEnvironment) -> str:
@@ -163,7 +150,7 @@ _OBSERVERS: tuple[tuple[_Concerned, _Observe], ...] = (
 
 
 SOON = timedelta(days=30)
-"""How long before its end a certificate is warned about."""
+"""The time before the expiry of a certificate in which a warning is reported."""
 
 
 def advisories(
@@ -172,13 +159,13 @@ def advisories(
     host_environment: HostEnvironment,
     now: datetime,
 ) -> tuple[str, ...]:
-    """Return what to look after, a sentence each; TLS files are read for it.
+    """Return warnings about expiring certificates and the environment, one sentence each.
 
     Args:
-        target: The connection.
-        results: The stages gone through, for the server's certificate.
-        host_environment: What the process runs in.
-        now: The time, with its zone.
+        target: The connection; its TLS files are read.
+        results: The results of the probe, for the server's certificate.
+        host_environment: The environment that the process runs in.
+        now: The current time, with its time zone.
     """
     ends = ((whose, end) for whose, end in _ends(target, results) if end - now < SOON)
     return (
@@ -188,13 +175,13 @@ def advisories(
 
 
 def _ends(target: ProbeTarget, results: Iterable[StageResult]) -> Iterator[tuple[str, datetime]]:
-    """Yield whose certificate ends when."""
+    """Yield the owner and the expiry of each certificate."""
     for result in results:
         if result.certificate:
             yield "the server's certificate", result.certificate.end
     if target.cert and (chain := validities(target.cert)):
         yield f"the client certificate in TLS_CERT {target.cert}", chain[0].end
-    # A bundle holds old authorities beside new ones: it fails when the last of them does.
+    # A bundle contains old authorities and new ones: it fails when the last one expires.
     if target.ca and (authorities := validities(target.ca)):
         last = max(authority.end for authority in authorities)
         yield f"the authority in TLS_CA {target.ca}", last

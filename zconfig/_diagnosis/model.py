@@ -1,4 +1,4 @@
-"""What a diagnosis has to know of a connection."""
+"""The target of a probe, and the result of a diagnosis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Where a connection leads, and how.
+    """The address, transport and proxy of a connection.
 
     Args:
         host: Name or address, an IPv6 address without brackets.
@@ -22,11 +22,11 @@ class ProbeTarget:
         ca: Path of the authorities; `None` for those that are trusted by default.
         cert: Path of the client certificate.
         key: Path of its private key.
-        server_name: The name to verify, where it is not the host.
+        server_name: The name to verify, if it is not the host.
         unix_path: Path of a Unix domain socket, instead of host and port.
         has_credentials: Whether a token, or a user and password, are sent.
-        proxy: The alias' own setting: a URL, which may hold a password, `off`, or `None`.
-        via_proxy: URL of the HTTP CONNECT proxy in force; may hold a password.
+        proxy: The `PROXY` of the alias: a URL, which may contain a password, `off`, or `None`.
+        via_proxy: URL of the HTTP CONNECT proxy that is used; may contain a password.
 
     Example:
         >>> ProbeTarget("::1", 19530).authority
@@ -47,20 +47,20 @@ class ProbeTarget:
 
     @property
     def authority(self) -> str:
-        """Host and port as they are written in a URI."""
+        """Host and port, in the form of a URI."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def certified_name(self) -> str:
         """The name to find in the server's certificate.
 
-        A final dot says that a name is complete, and is no part of it: gRPC leaves it out, too.
+        A final dot marks a complete name, and is not part of it: gRPC removes it, too.
         """
         return (self.server_name or self.host).removesuffix(".")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it leads to the very machine or container we run in."""
+        """Whether the host is the machine or container that this process runs in."""
         return self.unix_path is None and is_loopback(self.host)
 
 
@@ -69,11 +69,11 @@ class Diagnosis:
     """The cause of a failure.
 
     Args:
-        error: The class that stands for the cause.
-        detail: What was seen, redacted, on one line.
-        hint: An observation about the surroundings that makes the cause likelier; may be empty.
-        remedy: One thing to do, where it is another than the error's own.
-        field: The setting at fault, e.g. `tls_key`, where more is known than the error itself says.
+        error: The error class of the cause.
+        detail: The evidence, redacted, on one line.
+        hint: A hint about the environment that makes the cause more likely; may be empty.
+        remedy: One action, if it differs from the error class' own.
+        field: The setting at fault, e.g. `tls_key`, if it is more specific than the error class'.
     """
 
     error: type[ConnectError]
@@ -87,10 +87,10 @@ class StageError(Exception):
     """A stage of the probe failed.
 
     Args:
-        error: The class that stands for the cause.
-        detail: What was seen.
-        field: The setting at fault, where more is known than the error itself says.
-        remedy: One thing to do, where it is another than the error's own.
+        error: The error class of the cause.
+        detail: The evidence.
+        field: The setting at fault, if it is more specific than the error class'.
+        remedy: One action, if it differs from the error class' own.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Names to addresses, addresses to connected sockets, through a proxy if need be, in time."""
+"""Resolve names and connect sockets, through a proxy if configured, within a deadline."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _SHORTEST = 0.01
 _NOT_FOUND = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _TCP_CAUSES: dict[int | None, type[ConnectError]] = {
     errno.ECONNREFUSED: RefusedError,
-    errno.ENOENT: RefusedError,  # of a Unix socket
+    errno.ENOENT: RefusedError,  # for a Unix socket
     errno.ECONNRESET: ClosedByPeerError,
 }
 
-# Of several addresses, the one that came closest tells the most.
+# Of several addresses, the error of the one that got furthest is reported.
 _TELLING: tuple[type[ConnectError], ...] = (
     ClosedByPeerError,
     RefusedError,
@@ -72,17 +72,17 @@ def unix_address(path: str) -> Address:
         StageError: The system has none.
     """
     if not hasattr(socket, "AF_UNIX"):
-        what = "this system has no Unix sockets"
-        raise StageError(HostUnreachableError, what, remedy="give {uri} a host and a port")
+        what = "this system does not support Unix sockets"
+        raise StageError(HostUnreachableError, what, remedy="set {uri} to a host and a port")
     return Address(socket.AF_UNIX, path)
 
 
 class Stream:
-    """A connected socket, on which nothing takes longer than to one instant.
+    """A connected socket whose operations share one deadline.
 
     Args:
-        sock: Connected.
-        end: The monotonic instant to stop at.
+        sock: A connected socket.
+        end: The deadline, in monotonic seconds.
     """
 
     def __init__(self, sock: socket.socket, end: float) -> None:
@@ -90,17 +90,17 @@ class Stream:
         self._end = end
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         self._sock.settimeout(remaining(self._end))
         self._sock.sendall(data)
 
     def receive(self, size: int) -> bytes:
-        """Return up to so many bytes, none if the peer closed.
+        """Return at most `size` bytes, none if the peer closed the connection.
 
         Raises:
-            OSError: As `recv` does; `TimeoutError` if nothing came in time.
+            OSError: As `recv` does; `TimeoutError` after the deadline.
         """
-        # Without this a peer that dribbles would get a little more time with every byte.
+        # Without this check, a slow peer would extend the deadline with every byte.
         if time.monotonic() >= self._end:
             raise TimeoutError
         self._sock.settimeout(remaining(self._end))
@@ -108,12 +108,12 @@ class Stream:
 
 
 def remaining(end: float) -> float:
-    """Return the seconds until a monotonic instant, never none: zero would mean non-blocking."""
+    """Return the seconds until a deadline, never zero, which would mean non-blocking."""
     return max(_SHORTEST, end - time.monotonic())
 
 
 def resolve_host(host: str, port: int, timeout: float) -> tuple[Address, ...]:
-    """Ask the resolver of this machine, in a thread: `getaddrinfo` takes no timeout.
+    """Resolve a host in a thread, since `getaddrinfo` has no timeout.
 
     Args:
         host: Name or address.
@@ -121,7 +121,7 @@ def resolve_host(host: str, port: int, timeout: float) -> tuple[Address, ...]:
         timeout: Seconds to wait for the answer.
 
     Raises:
-        StageError: If there is no such name, or no answer.
+        StageError: The name does not exist, or the resolver did not answer.
     """
     try:
         answer = run_in_time(partial(_look_up, host, port), timeout, "zconfig-resolver")
@@ -133,14 +133,14 @@ def resolve_host(host: str, port: int, timeout: float) -> tuple[Address, ...]:
 
 
 def dial_tcp(addresses: Sequence[Address], end: float) -> tuple[socket.socket, Address]:
-    """Connect to the first address that lets us; each gets its share of the time.
+    """Connect to the first address that accepts; the time left is divided among the addresses.
 
     Args:
-        addresses: At least one.
-        end: The monotonic instant to stop at.
+        addresses: At least one address.
+        end: The deadline, in monotonic seconds.
 
     Raises:
-        StageError: If none does.
+        StageError: No address accepted the connection.
     """
     failures = []
     for tried, address in enumerate(addresses):
@@ -188,7 +188,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*")
 
 
 def resolve_target(target: ProbeTarget, end: float) -> tuple[Address, ...]:
-    """Return the addresses of a target, or of the proxy in force; see `resolve_host`."""
+    """Return the addresses of a target, or of the proxy that is used; see `resolve_host`."""
     url = target.via_proxy
     if url is None:
         return resolve_host(target.host, target.port, remaining(end))
@@ -199,16 +199,16 @@ def resolve_target(target: ProbeTarget, end: float) -> tuple[Address, ...]:
 def open_stream(
     target: ProbeTarget, addresses: Sequence[Address], end: float, opened: contextlib.ExitStack
 ) -> tuple[Address, Stream]:
-    """Connect to a target, through a tunnel of the proxy in force.
+    """Connect to a target, through a tunnel of the proxy if one is used.
 
     Args:
-        target: Where to.
-        addresses: As `resolve_target` found them.
-        end: The monotonic instant to stop at.
+        target: The target.
+        addresses: The result of `resolve_target`.
+        end: The deadline, in monotonic seconds.
         opened: Closes the connection.
 
     Raises:
-        StageError: There is no connection, or the proxy opens no tunnel.
+        StageError: The connection failed, or the proxy did not open a tunnel.
     """
     url = target.via_proxy
     with _naming_the_proxy(url, ProxyUnreachableError):
@@ -222,7 +222,7 @@ def open_stream(
 
 @contextlib.contextmanager
 def _naming_the_proxy(url: str | None, cause: type[ConnectError] | None = None) -> Iterator[None]:
-    """Take a failure for the proxy's, if there is one."""
+    """Attribute a failure to the proxy, if one is used."""
     try:
         yield
     except StageError as failed:
@@ -237,9 +237,9 @@ def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
         stream.send(_connect_request(authority, url))
         answer = _read_head(stream)
     except TimeoutError:
-        raise StageError(ProxyError, "no full answer to CONNECT") from None
+        raise StageError(ProxyError, "no complete answer to CONNECT") from None
     except OSError as error:
-        raise StageError(ProxyError, f"no full answer to CONNECT: {error.strerror}") from None
+        raise StageError(ProxyError, f"no complete answer to CONNECT: {error.strerror}") from None
     status = _STATUS_LINE.match(answer)
     if status is None:
         raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
@@ -259,7 +259,7 @@ def _connect_request(authority: str, url: str) -> bytes:
 
 
 def _read_head(stream: Stream) -> bytes:
-    """Read to the empty line and not a byte further: what follows is the target's."""
+    """Read up to the empty line, and not a byte more: the next byte is the target's."""
     head = bytearray()
     while not head.endswith(b"\r\n\r\n") and len(head) < _LONGEST_ANSWER:
         byte = stream.receive(1)

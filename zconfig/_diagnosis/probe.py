@@ -1,4 +1,4 @@
-"""The first words of HTTP/2, and what comes back instead."""
+"""Probe a connection in stages: TLS files, DNS, TCP, TLS, HTTP/2."""
 
 from __future__ import annotations
 
@@ -52,27 +52,27 @@ _TLS_ALERT = b"\x15"
 
 
 class Ending(StrEnum):
-    """How a peer left that said nothing."""
+    """How a peer ended a connection on which it sent nothing."""
 
     CLOSED = "closed"
     RESET = "reset"
 
 
 def exchange_preface(stream: Stream | TLSStream) -> Ending | None:
-    """Send the preface; a server of HTTP/2 answers it with its SETTINGS.
+    """Send the HTTP/2 preface, and read the SETTINGS of the server.
 
     Args:
         stream: A connection, with or without TLS.
 
     Returns:
-        `None` if it does, or how the peer left without a word.
+        `None` if the server sent SETTINGS, or how it ended the connection without an answer.
 
     Raises:
-        StageError: If it is silent, or answers with anything else.
+        StageError: The server did not answer, or answered with another protocol.
     """
     answer, ending = _exchange(stream)
     if answer.startswith(_TLS_ALERT):
-        raise StageError(TLSServerError, "a TLS alert came back")
+        raise StageError(TLSServerError, "the server answered with a TLS alert")
     if len(answer) == _FRAME_HEADER and answer[3] == _SETTINGS:
         return None
     if answer:
@@ -82,8 +82,8 @@ def exchange_preface(stream: Stream | TLSStream) -> Ending | None:
 
 
 def _exchange(stream: Stream | TLSStream) -> tuple[bytes, Ending]:
-    """Send the preface; return the first frame's header, or what came instead, and the end."""
-    # Whoever hangs up before we have written may have said why: read in any case.
+    """Send the preface; return the header of the first frame, or the bytes sent instead."""
+    # A server that closes before the preface is sent may have sent a reason: read it.
     with contextlib.suppress(OSError):
         stream.send(_PREFACE)
     answer = b""
@@ -100,27 +100,27 @@ def _exchange(stream: Stream | TLSStream) -> tuple[bytes, Ending]:
     return answer, Ending.CLOSED
 
 
-# What comes of a handshake with a peer that speaks TLS, and does not like ours.
+# The errors of a handshake with a server that uses TLS, but rejects this client.
 _TLS_SPOKEN = frozenset({ClientCertificateError, HostnameMismatchError, NotHTTP2Error, TLSError})
 
 
 class Seen(NamedTuple):
-    """What a step saw when it went well."""
+    """The evidence of a step that succeeded."""
 
     detail: str
     certificate: Validity | None = None
 
 
 Step = Callable[[], Seen]
-"""Goes one step of the way; raises `StageError` where it ends."""
+"""Takes one step of the probe; raises `StageError` if it fails."""
 
 
 class Probe:
-    """One way to one target; each step uses what the one before has found.
+    """The steps to one target; each step uses the results of the previous one.
 
     Args:
-        target: Where to.
-        end: The monotonic instant to stop at.
+        target: The target.
+        end: The deadline, in monotonic seconds.
     """
 
     _addresses: tuple[Address, ...]
@@ -134,11 +134,11 @@ class Probe:
         self._opened = contextlib.ExitStack()
 
     def close(self) -> None:
-        """Close every connection that it opened."""
+        """Close every connection of the probe."""
         self._opened.close()
 
     def steps(self) -> Iterator[tuple[Stage, Step]]:
-        """Yield the stages that this target has."""
+        """Yield the stages that apply to this target."""
         if self._target.secure:
             yield Stage.MATERIAL, self.load
         if self._target.unix_path is None:
@@ -158,23 +158,23 @@ class Probe:
         return Seen(", ".join([*default, *given]))
 
     def resolve_host(self) -> Seen:
-        """Find the addresses of the host, or of the proxy."""
+        """Resolve the addresses of the host, or of the proxy."""
         self._addresses = resolve_target(self._target, self._end)
         whose = "" if self._target.via_proxy is None else "the proxy's: "
         return Seen(whose + ", ".join(map(str, self._addresses)))
 
     def connect(self) -> Seen:
-        """Open a connection, through the proxy if there is one."""
+        """Open a connection, through the proxy if one is used."""
         if self._target.unix_path is not None:
             self._addresses = (unix_address(self._target.unix_path),)
         address, self._stream = self._dial()
         self._line = self._stream
         if self._target.via_proxy is None:
             return Seen(str(address))
-        return Seen(f"{address}, a proxy's tunnel to {self._target.authority}")
+        return Seen(f"{address}, a proxy tunnel to {self._target.authority}")
 
     def shake_hands(self) -> Seen:
-        """Shake hands over TLS, and verify the certificate."""
+        """Do the TLS handshake, and verify the certificate."""
         try:
             tls = start_tls(self._stream, self._context, self._target.certified_name)
         except StageError as failed:
@@ -183,28 +183,28 @@ class Probe:
         if not tls.speaks_http2:
             raise StageError(NotHTTP2Error, "the server does not offer h2 in the TLS handshake")
         if is_signed_with_md5(tls.certificate):
-            raise StageError(UntrustedCertificateError, "signed with MD5, which gRPC refuses")
+            raise StageError(UntrustedCertificateError, "signed with MD5, which gRPC rejects")
         valid = validity(tls.certificate)
         until = f"until {valid.end:%Y-%m-%d} " if valid else ""
         return Seen(f"{tls.version}, certificate {until}for {tls.names}", valid)
 
     def exchange_preface(self) -> Seen:
-        """Exchange the first words of HTTP/2."""
+        """Exchange the HTTP/2 preface."""
         ending = exchange_preface(self._line)
         if ending is None:
             return Seen("the server speaks HTTP/2")
         if self._target.secure:
-            seen = f"{ending} after the TLS handshake, as if it wanted a client certificate"
+            seen = f"{ending} after the TLS handshake: the server may require a client certificate"
             raise StageError(ClosedByPeerError, seen)
         if self._takes_tls():
-            raise StageError(TLSServerError, f"{ending}, but took a TLS handshake")
+            raise StageError(TLSServerError, f"{ending}, but accepted a TLS handshake")
         raise StageError(ClosedByPeerError, f"{ending} after the TCP handshake")
 
     def _dial(self) -> tuple[Address, Stream]:
         return open_stream(self._target, self._addresses, self._end, self._opened)
 
     def _refined(self, failed: StageError) -> StageError:
-        """Return the failure of a handshake with what a second connection tells about it."""
+        """Refine the failure of a handshake by means of a second connection."""
         if failed.error is ClosedByPeerError and self._takes_plaintext():
             return StageError(PlaintextServerError, "closed, but answered HTTP/2 without TLS")
         with contextlib.suppress(StageError):
@@ -220,7 +220,7 @@ class Probe:
         try:
             self._again(unverified_context())
         except StageError as failed:
-            # An alert is TLS, too.
+            # An alert also shows that the server uses TLS.
             return failed.error in _TLS_SPOKEN
         return True
 
@@ -232,27 +232,27 @@ class Probe:
             return False
 
     def _certified_names(self) -> str:
-        """Return the names on the certificate, which OpenSSL shows only once it is accepted."""
+        """Return the names on the certificate, which OpenSSL shows only after verifying it."""
         context = client_context(self._target)
         context.check_hostname = False
         return self._again(context).names
 
     def _again(self, context: ssl.SSLContext) -> TLSStream:
-        """Return TLS over a connection more."""
+        """Return TLS over another connection."""
         _, stream = self._dial()
         return start_tls(stream, context, self._target.certified_name)
 
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What one stage of the probe came to.
+    """The result of one stage of the probe.
 
     Args:
-        stage: Which stage.
-        elapsed_ms: Milliseconds it took.
-        detail: What was seen, redacted.
-        error: The class that stands for what went wrong; `None` if nothing did.
-        certificate: When the server's certificate is valid, where one was seen.
+        stage: The stage.
+        elapsed_ms: Duration in milliseconds.
+        detail: The evidence, redacted.
+        error: The error class of the failure, or `None`.
+        certificate: The validity of the server's certificate, if one was received.
     """
 
     stage: Stage
@@ -263,19 +263,19 @@ class StageResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the stage was passed."""
+        """Whether the stage succeeded."""
         return self.error is None
 
 
 def stages(target: ProbeTarget, deadline: float) -> tuple[StageResult, ...]:
-    """Go through the stages of a connection until one fails; credentials are not sent.
+    """Probe the stages of a connection until one fails; credentials are not sent.
 
     Args:
-        target: Where to.
-        deadline: The monotonic instant to stop at.
+        target: The target.
+        deadline: The deadline, in monotonic seconds.
 
     Returns:
-        The stages gone through, in order; all but the last are passed.
+        The results in order; all but the last one succeeded.
     """
     results: list[StageResult] = []
     with contextlib.closing(Probe(target, deadline)) as probe:
@@ -298,9 +298,9 @@ def _take(stage: Stage, step: Step) -> StageResult:
 
 
 def _with_late_alert(*results: StageResult) -> tuple[StageResult, ...]:
-    """Count an alert that came on the first read after the TLS handshake for that stage.
+    """Attribute an alert on the first read after the TLS handshake to the TLS stage.
 
-    With TLS 1.3 the client has done its part before the server looks at its certificate.
+    With TLS 1.3 the client completes the handshake before the server checks its certificate.
     """
     *before, last = results
     is_late = before and before[-1].stage is Stage.TLS

@@ -1,4 +1,4 @@
-"""The rules, in order: what the server or a gateway said, then the probe, then gRPC's words."""
+"""Rules for the cause: messages of the server or a gateway, then the probe, then gRPC's text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from zconfig._diagnosis.model import ProbeTarget
 
 _BUDGET_S = 1.0
-# With what a busy machine adds, a connect goes a quarter of a second over its deadline at most.
+# On a busy machine, a connect then exceeds its deadline by a quarter of a second at most.
 _GRACE_S = 0.2
 _NO_SURROUNDINGS = HostEnvironment()
 _SOCKET_REMEDY = "start the server, or correct the path in {uri}"
@@ -58,16 +58,16 @@ _CA_REMEDY = (
 _WEAK_REMEDY = "renew it on the server, signed with SHA-256 and with a key of 2048 bits or more"
 _NAMELESS_REMEDY = "renew it on the server, with the name of the host in its subjectAltName"
 _NAME_REMEDY = "set {tls_server_name} to a name of the certificate"
-# Whoever intercepts the connection can refuse TLS, too: http:// would send them the credentials.
-_TLS_REMEDY = "let the server serve TLS, or correct the host and port in {uri}"
+# An attacker in the middle can reject TLS, too: with http:// they would receive the credentials.
+_TLS_REMEDY = "enable TLS on the server, or correct the host and port in {uri}"
 
 _Cause = type[ConnectError]
 _Rules = tuple[tuple[str, _Cause], ...]
 
-# Said by the far end of a connection that works; the first that fits counts. A gateway's 429 and
-# 502 to 504 pass, and gRPC calls them UNAVAILABLE. An answer of 200 without gRPC is a stream with a
-# data frame at its end; up to 1.74 the same words stand for a connection that broke. Zilliz Cloud
-# puts a stopped cluster into an UNAUTHENTICATED or an UNKNOWN: milvus-io/milvus#31910.
+# Messages received over a working connection; the first match is used. A gateway's 429 and 502 to
+# 504 are transient, and gRPC reports them as UNAVAILABLE. A response of 200 without gRPC is a
+# stream that ends in a data frame; up to 1.74 the same text means a broken connection. Zilliz Cloud
+# reports a stopped cluster as UNAUTHENTICATED or UNKNOWN: milvus-io/milvus#31910.
 _SERVER_MESSAGES: _Rules = (
     (r"Received http2 header with status: (429|50[234])", ServerNotReadyError),
     (r"Received http2 header with status", NotGRPCError),
@@ -85,8 +85,8 @@ _BY_CODE: dict[grpc.StatusCode, _Cause] = {
     grpc.StatusCode.UNIMPLEMENTED: OtherServiceError,
 }
 
-# Any other status came over a connection that works: there is nothing for a probe to find.
-# A server that goes away in the middle of a call may leave it cancelled.
+# Any other status was received over a working connection, so that a probe would find nothing.
+# A server that stops during a call may leave it cancelled.
 _PROBED = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -97,7 +97,7 @@ _PROBED = frozenset(
 
 _RAN_OUT_OF_TIME = frozenset({NameTimeoutError, ConnectTimeoutError, ServerSilentError})
 
-# gRPC's own words, from 1.60 to 1.85, the most specific first.
+# Texts of gRPC 1.60 to 1.85, the most specific first.
 _WORDS: _Rules = (
     (r"CERTIFICATE_VERIFY_FAILED.*(expired|not yet valid)", ExpiredCertificateError),
     (r"CERTIFICATE_VERIFY_FAILED", UntrustedCertificateError),
@@ -117,7 +117,7 @@ _WORDS: _Rules = (
     (r"Connection reset|Socket closed|Broken pipe|EOF", ClosedByPeerError),
 )
 
-# What gRPC says before what it has to say, which would be cut short otherwise.
+# gRPC's introduction, without which more of its actual message fits into the evidence.
 _PREAMBLE = re.compile(r"failed to connect to all addresses; last error: (?:[A-Z_]+: )?")
 
 # Milvus' `merr` codes, from 2.3 on: pkg/util/merr/errors.go.
@@ -138,16 +138,16 @@ def diagnose(
     deadline: float,
     host_environment: HostEnvironment = _NO_SURROUNDINGS,
 ) -> Diagnosis:
-    """Find the cause of a failed call of `Connect`, or of `GetVersion` after it.
+    """Find the cause of a failed `Connect` call, or of the `GetVersion` call after it.
 
-    Blocks for a second at most, and ends a quarter of one after the deadline at the latest.
+    Blocks for one second at most, and returns at most a quarter of a second after the deadline.
 
     Args:
         code: The status of the call.
-        details: The status' text.
-        target: Where it went.
-        deadline: The monotonic instant the connect has to be done at.
-        host_environment: What the process runs in, for the hint.
+        details: The details of the status.
+        target: The target of the call.
+        deadline: The deadline of the connect, in monotonic seconds.
+        host_environment: The environment that the process runs in, for the hint.
     """
     error, seen = _from_status(code, details, target) or _probed(code, details, target, deadline)
     seen_by_us = _hint(error, details, target, host_environment)
@@ -155,11 +155,11 @@ def diagnose(
 
 
 def remedy_for(error: type[ConnectError], seen: str, target: ProbeTarget) -> str:
-    """Return what to do about an error of this target, where it is another than the error's own.
+    """Return the remedy of an error for this target; empty if the error class' own applies.
 
     Args:
-        error: The cause found.
-        seen: What was seen of it.
+        error: The error class of the cause.
+        seen: The evidence.
         target: The connection that failed.
     """
     if error is UntrustedCertificateError:
@@ -185,9 +185,9 @@ def status_verdict(
 
     Args:
         status_code: The `code` of the status, not the older `error_code`.
-        reason: Its text.
-        target: Where the call went.
-        host_environment: What the process runs in, for the hint.
+        reason: The `reason` of the status.
+        target: The target of the call.
+        host_environment: The environment that the process runs in, for the hint.
 
     Example:
         >>> from zconfig._diagnosis.model import ProbeTarget
@@ -208,7 +208,7 @@ def status_verdict(
 def _from_status(
     code: grpc.StatusCode, details: str, target: ProbeTarget
 ) -> tuple[_Cause, str] | None:
-    """Return what the far end itself said was wrong, or `None` if it was not reached."""
+    """Return the cause that the server itself reported, or `None` if it was not reached."""
     said = f"{code.name}: {details}"
     if cause := _first(_SERVER_MESSAGES, details):
         return cause, said
@@ -222,13 +222,13 @@ def _from_status(
 def _probed(
     code: grpc.StatusCode, details: str, target: ProbeTarget, deadline: float
 ) -> tuple[_Cause, str]:
-    """Return what a probe finds, or else what gRPC's words mean."""
+    """Return the cause that a probe finds, or else the one that gRPC's text indicates."""
     last = stages(target, min(time.monotonic() + _BUDGET_S, deadline + _GRACE_S))[-1]
     timed_out = code is grpc.StatusCode.DEADLINE_EXCEEDED
     if last.error is None and timed_out:
-        return ServerSilentError, f"{last.detail}, the call got no answer"
+        return ServerSilentError, f"{last.detail}, but the call received no answer"
     words = _first(_WORDS, details)
-    # That the probe ran out of time says little about a call that failed before its own end.
+    # A timeout of the probe does not explain a call that failed before its own timeout.
     if last.error is None or (words and not timed_out and last.error in _RAN_OUT_OF_TIME):
         return words or UnexplainedError, f"{code.name}: {_PREAMBLE.sub('', details)}"
     return last.error, last.detail
@@ -247,5 +247,5 @@ def _hint(
     error: _Cause, details: str, target: ProbeTarget, host_environment: HostEnvironment
 ) -> str:
     if error is RejectedCredentialsError and "missing authorization" in details:
-        return "they were sent: something between may drop the authorization header"
+        return "credentials were sent: a proxy or gateway may have removed the authorization header"
     return hint(error, target, host_environment)

@@ -1,4 +1,4 @@
-"""What `ssl` does not tell of certificates: how long one is valid that it has not verified."""
+"""TLS over a stream, and the validity of certificates that `ssl` has not verified."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _MD5_WITH_RSA = bytes.fromhex("2a864886f70d010104")  # 1.2.840.113549.1.1.4
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """The time in which a certificate is valid.
+    """The period in which a certificate is valid.
 
     Args:
-        start: Its first second.
-        end: Its last second.
+        start: The first second.
+        end: The last second.
     """
 
     start: datetime
@@ -57,10 +57,10 @@ class Validity:
 
 
 def validity(certificate: bytes) -> Validity | None:
-    """Return the time in which a certificate is valid; `None` if that cannot be told.
+    """Return the period in which a certificate is valid; `None` if it cannot be parsed.
 
     Args:
-        certificate: In DER form; whoever wrote it may have written anything.
+        certificate: Untrusted bytes, in DER form.
     """
     try:
         _, body, _ = _element(certificate)
@@ -78,7 +78,7 @@ def validity(certificate: bytes) -> Validity | None:
 
 
 def is_signed_with_md5(certificate: bytes) -> bool:
-    """Tell whether a certificate, in DER form, is signed with MD5."""
+    """Return whether a certificate, in DER form, is signed with MD5."""
     try:
         _, content, _ = _element(certificate)
         _, _, rest = _element(content)
@@ -89,10 +89,10 @@ def is_signed_with_md5(certificate: bytes) -> bool:
 
 
 def validities(path: str) -> tuple[Validity, ...]:
-    """Return the validity of each certificate in a PEM file; of what cannot be read, none.
+    """Return the validity of each certificate in a PEM file; empty if it cannot be read.
 
     Args:
-        path: A file; in one with a chain the first certificate is its owner's.
+        path: The file; in a chain, the first certificate is its owner's.
     """
     try:
         blocks = certificates_in(read_pem(path, "certificates"))
@@ -103,7 +103,7 @@ def validities(path: str) -> tuple[Validity, ...]:
 
 
 def _element(data: bytes) -> tuple[int, bytes, bytes]:
-    """Return the tag and the content of the first element, and what follows it."""
+    """Return the tag and the content of the first element, and the bytes after it."""
     size, at = data[1], 2
     if size & _LONG_FORM:
         at += size & ~_LONG_FORM
@@ -112,7 +112,7 @@ def _element(data: bytes) -> tuple[int, bytes, bytes]:
 
 
 def _instant(tag: int, text: bytes) -> datetime:
-    """Read a time; one of two digits for the year is of 1950 to 2049 (RFC 5280, 4.1.2.5.1)."""
+    """Parse a time; a year of two digits means 1950 to 2049 (RFC 5280, 4.1.2.5.1)."""
     digits = text.decode("ascii")
     if tag == _UTC_TIME:
         digits = f"{'19' if digits >= '5' else '20'}{digits}"
@@ -122,13 +122,13 @@ def _instant(tag: int, text: bytes) -> datetime:
 T = TypeVar("T")
 
 NAMELESS = "no name"
-"""What a certificate is for that has none."""
+"""The text for the names of a certificate without names."""
 
 _CHUNK = 65536
 _HOSTS = frozenset({"DNS", "IP Address"})
 
-# RFC 5246: a record has a header of five bytes, a handshake message in it one of four. A server
-# that wants a client certificate says so in a message that TLS 1.3 encrypts, and 1.2 does not.
+# RFC 5246: a record has a header of five bytes, a handshake message in it one of four. The message
+# that requests a client certificate is encrypted in TLS 1.3, and in plaintext in TLS 1.2.
 _RECORD_HEADER, _MESSAGE_HEADER = 5, 4
 _HANDSHAKE, _CERTIFICATE_REQUEST = 22, 13
 
@@ -152,7 +152,7 @@ _REASONS: tuple[tuple[str, type[ConnectError]], ...] = (
 
 
 def tls_failure(error: ssl.SSLError) -> StageError:
-    """Return what a failed handshake, or the alert after it, means."""
+    """Return the cause of a failed handshake, or of the alert after it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         cause = _CERTIFICATE_FAULTS.get(error.verify_code, UntrustedCertificateError)
         return StageError(cause, error.verify_message)
@@ -162,12 +162,12 @@ def tls_failure(error: ssl.SSLError) -> StageError:
 
 
 class TLSStream:
-    """TLS over a stream, so that each of its reads ends in time, and an alert is seen.
+    """TLS over a stream with a deadline, which also makes alerts visible.
 
     Args:
-        stream: The connection underneath.
-        context: What to verify.
-        server_name: Whose certificate to expect.
+        stream: The underlying connection.
+        context: The TLS context.
+        server_name: The name to find in the certificate.
     """
 
     def __init__(self, stream: Stream, context: ssl.SSLContext, server_name: str) -> None:
@@ -178,33 +178,33 @@ class TLSStream:
         self._tls = context.wrap_bio(self._received, self._to_send, server_hostname=server_name)
 
     def shake_hands(self) -> None:
-        """Shake hands, and verify the certificate.
+        """Do the handshake, and verify the certificate.
 
         Raises:
-            StageError: If the handshake fails.
-            OSError: As the stream does; `ssl.SSLEOFError` if the peer closed.
+            StageError: The handshake failed.
+            OSError: As the stream does; `ssl.SSLEOFError` if the peer closed the connection.
         """
         try:
             self._run(self._tls.do_handshake)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # which one depends on the Python
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):  # depends on the version of Python
             raise
         except ssl.SSLError as error:
             failure = tls_failure(error)
         else:
             return
-        # OpenSSL's alert does not say what it is about; a server without a common cipher sends
-        # the same, but asks for nothing before.
+        # OpenSSL's alert has no reason; a server without a common cipher sends the same alert, but
+        # does not request a certificate before.
         if failure.error is TLSError and _asks_for_certificate(self._heard):
             seen = f"asked for a client certificate, then {failure.detail}"
             failure = StageError(ClientCertificateError, seen)
         raise failure
 
     def send(self, data: bytes) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         self._run(lambda: self._tls.write(data))
 
     def receive(self, size: int) -> bytes:
-        """Return up to so many bytes, none if the peer closed.
+        """Return at most `size` bytes, none if the peer closed the connection.
 
         Raises:
             OSError: `ssl.SSLError` for an alert; as the stream does.
@@ -216,7 +216,7 @@ class TLSStream:
 
     @property
     def version(self) -> str:
-        """The version of TLS spoken."""
+        """The negotiated version of TLS."""
         return self._tls.version() or "no TLS"
 
     @property
@@ -231,9 +231,9 @@ class TLSStream:
 
     @property
     def names(self) -> str:
-        """The names that the peer's certificate is for, if it was verified.
+        """The names in the peer's certificate, if it was verified.
 
-        Without any in `subjectAltName` its common name counts, for gRPC and OpenSSL alike.
+        Without a `subjectAltName`, gRPC and OpenSSL use the common name.
         """
         certificate: Any = self._tls.getpeercert() or {}
         hosts = [name for kind, name in certificate.get("subjectAltName", ()) if kind in _HOSTS]
@@ -242,7 +242,7 @@ class TLSStream:
         return ", ".join(names) or NAMELESS
 
     def _run(self, step: Callable[[], T]) -> T:
-        """Take a step of the protocol, carrying bytes until it is done."""
+        """Run a step of the protocol, transferring bytes until it completes."""
         while True:
             try:
                 done = step()
@@ -250,7 +250,7 @@ class TLSStream:
                 self._flush()
                 self._feed()
             except ssl.SSLError:
-                # The peer is owed an alert, but our error is what counts.
+                # Send the alert to the peer, but raise the original error.
                 with contextlib.suppress(OSError):
                     self._flush()
                 raise
@@ -272,12 +272,12 @@ class TLSStream:
 
 
 def start_tls(stream: Stream, context: ssl.SSLContext, server_name: str) -> TLSStream:
-    """Return TLS over a stream, once the handshake is done.
+    """Do the TLS handshake over a stream.
 
     Args:
-        stream: The connection underneath.
-        context: What to verify.
-        server_name: Whose certificate to expect.
+        stream: The underlying connection.
+        context: The TLS context.
+        server_name: The name to find in the certificate.
 
     Raises:
         StageError: The handshake failed.
@@ -297,7 +297,7 @@ def start_tls(stream: Stream, context: ssl.SSLContext, server_name: str) -> TLSS
 
 
 def _asks_for_certificate(records: bytes) -> bool:
-    """Tell whether a client certificate is asked for in what a server said in the clear."""
+    """Return whether plaintext records of a server request a client certificate."""
     messages = b""
     while records[:1] == bytes([_HANDSHAKE]):
         end = _RECORD_HEADER + int.from_bytes(records[3:_RECORD_HEADER], "big")

@@ -1,4 +1,4 @@
-"""The TLS files of a connection: whether they can be used, and a context made of them."""
+"""Check the TLS files of a connection, and load them into a context."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _WEAK = ("TOO_SMALL", "TOO_WEAK")
 
 
 def check_material(target: ProbeTarget) -> Diagnosis | None:
-    """Look whether the TLS files of a connection can be used; nothing is dialed.
+    """Check whether the TLS files of a connection can be used, without connecting.
 
-    gRPC says no more of a broken file than that there is no security handshaker.
+    gRPC reports an invalid file only as a missing security handshaker.
 
     Args:
-        target: The connection; only `ca`, `cert` and `key` are looked at.
+        target: The connection; only `ca`, `cert` and `key` are used.
 
     Returns:
-        What is wrong, with the field and its path, or `None`.
+        The cause, with the field and its path, or `None`.
     """
     try:
         _load_files(_context(), target)
@@ -43,10 +43,10 @@ def client_context(target: ProbeTarget, *, as_grpc: bool = True) -> ssl.SSLConte
 
     Args:
         target: The connection.
-        as_grpc: Take weak keys and signatures as gRPC does; otherwise refuse them as Python does.
+        as_grpc: Accept weak keys and signatures as gRPC does; otherwise reject them as Python does.
 
     Raises:
-        StageError: If a file cannot be used.
+        StageError: A file cannot be used.
     """
     context = _context() if as_grpc else _strict_context()
     if target.ca is None:
@@ -58,7 +58,7 @@ def client_context(target: ProbeTarget, *, as_grpc: bool = True) -> ssl.SSLConte
 
 
 def unverified_context() -> ssl.SSLContext:
-    """Return a context that takes any certificate, to find out whether TLS is spoken at all."""
+    """Return a context that accepts any certificate, to detect whether a server uses TLS."""
     context = _context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -68,8 +68,8 @@ def unverified_context() -> ssl.SSLContext:
 def _context() -> ssl.SSLContext:
     """Return an empty context, as lenient as gRPC's own TLS library.
 
-    That one takes short keys, which OpenSSL refuses above security level 0, and trusts any
-    certificate it is given, where OpenSSL demands a chain to a self-signed one.
+    gRPC accepts short keys, which OpenSSL rejects above security level 0, and trusts any
+    certificate in the file, where OpenSSL requires a chain to a self-signed one.
     """
     context = _strict_context()
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -78,7 +78,7 @@ def _context() -> ssl.SSLContext:
 
 
 def _strict_context() -> ssl.SSLContext:
-    """Return an empty context that takes what Python takes, from any authority it is given."""
+    """Return an empty context with Python's rules that trusts any authority it is given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
@@ -96,7 +96,7 @@ def _load_files(context: ssl.SSLContext, target: ProbeTarget) -> None:
 
 
 class _File(NamedTuple):
-    """A file, the setting that it belongs to, and the name that its path was given by."""
+    """A file, its setting, and the variable that names it."""
 
     field: str
     name: str
@@ -116,19 +116,19 @@ class _File(NamedTuple):
 
 def _load_certificates(context: ssl.SSLContext, file: _File, content: bytes) -> None:
     try:
-        # Comments may be in any encoding, and OpenSSL takes text of ASCII alone.
+        # Comments may be in any encoding, and OpenSSL accepts only ASCII text.
         context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
-    except (ssl.SSLError, ValueError):  # the latter for no text at all
+    except (ssl.SSLError, ValueError):  # `ValueError` for an empty text
         raise file.unusable("not certificates in PEM form") from None
 
 
 def _load_pair(context: ssl.SSLContext, cert: _File, key: _File) -> None:
     def refuse() -> NoReturn:
-        raise key.unusable("encrypted, and gRPC takes no passphrase")
+        raise key.unusable("encrypted, and gRPC does not support a passphrase")
 
     key.read("key")
     try:
-        # Without a callback, OpenSSL would ask for the passphrase on the terminal.
+        # Without a callback, OpenSSL would prompt for the passphrase on the terminal.
         context.load_cert_chain(cert.path, key.path, password=refuse)
     except ssl.SSLError as error:
         reason = error.reason or ""

@@ -1,11 +1,11 @@
-"""A URI as written → a normalised, classified endpoint, and back.
+"""Parse a URI into a normalised, classified endpoint, and format it.
 
-Pure text: nothing is looked up, no file is touched. What is decided here, where others differ:
+This is pure text processing: no lookups, no file access. Decisions on which other parsers differ:
 
 - The default port is 443 with TLS and 19530 without, as in pymilvus, and is always written out.
-- The path is one database, percent-decoded; pymilvus takes the first of several segments.
+- The path is one database, percent-decoded; pymilvus uses the first of several segments.
 - A Milvus Lite path is kept as written, spaces, `%` and `..` included; a leading `~` is expanded
-  by whoever opens the file. A Unix socket's path is percent-decoded, as gRPC does.
+  when the file is opened. A Unix socket's path is percent-decoded, as in gRPC.
 - A host is ASCII: the two IDNA standards map some names to different hosts.
 
 The forms of Zilliz Cloud's endpoints are those of its documentation, "Connection Endpoints",

@@ -1,4 +1,4 @@
-"""What can be wrong with a URI, said without repeating any of it."""
+"""The endpoint that a URI names, and the faults of a URI, whose messages do not quote it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from zconfig._redaction import Secret
 _CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
 FAULTS = {
     "empty_uri": ("the URI is empty", "set it, e.g. to http://localhost:19530 or ./milvus.db"),
-    "whitespace": ("there is white space in the URI, or around it", "remove the white space"),
-    "quoted_uri": ("the URI is in quotes", "remove them (docker --env-file keeps quotes)"),
-    "control_character": ("the URI has an invisible character", "type it anew, do not paste it"),
+    "whitespace": ("the URI contains white space", "remove the white space"),
+    "quoted_uri": ("the URI is in quotes", "remove the quotes (docker --env-file keeps them)"),
+    "control_character": (
+        "the URI contains an invisible character",
+        "type the URI instead of pasting it",
+    ),
     "placeholder": (
-        "the URI has a placeholder in it that nothing replaced",
-        "write the URI itself (docker --env-file and systemd replace none)",
+        "the URI contains a placeholder that was not replaced",
+        "write the URI itself (docker --env-file and systemd do not replace placeholders)",
     ),
     "missing_scheme": (
         "the URI has no scheme",
@@ -25,8 +28,8 @@ FAULTS = {
     ),
     "missing_slashes": ("the scheme is not followed by ://", "write https:// or http://"),
     "bad_scheme": (
-        "the scheme is none of https, http, grpcs, grpc, tcp and unix",
-        "use https:// or http://, or for Milvus Lite the path alone",
+        "the scheme is not https, http, grpcs, grpc, tcp or unix",
+        "use https:// or http://, or for Milvus Lite only the path",
     ),
     "missing_host": ("the URI has no host", "write the host after the //"),
     "bad_host": (
@@ -34,22 +37,31 @@ FAULTS = {
         "write a host name, an IPv4 address, or an IPv6 address in brackets",
     ),
     "non_ascii_host": ("the host is not ASCII", "write it in its xn-- form"),
-    "zone_id": ("the IPv6 address has a zone", "use an address without one, or a host name"),
-    "bad_port": ("the port is not a number from 1 to 65535", "use one of these, in plain digits"),
+    "zone_id": ("the IPv6 address has a zone", "use an address without a zone, or a host name"),
+    "bad_port": (
+        "the port is not a number from 1 to 65535",
+        "use a port in this range, in decimal digits",
+    ),
     "bad_path": (
         "the path is not the name of one database",
-        "leave only the database after the host, e.g. https://host/sales",
+        "write only the database after the host, e.g. https://host/sales",
     ),
     "bad_socket_path": (
-        "the socket's path is not one that gRPC can open",
+        "gRPC cannot open a socket with this path",
         "write unix: and an absolute path without a comma",
     ),
-    "query_not_allowed": ("the URI has a query or a fragment", "remove the ? or # and the rest"),
+    "query_not_allowed": (
+        "the URI has a query or a fragment",
+        "remove the ? or # and the text after it",
+    ),
     "unescaped_userinfo": (
         "an @ follows the first /, ? or # after the scheme",
         "percent-encode the user and the password: / is %2F, ? is %3F, # is %23",
     ),
-    "bad_escape": ("a % lacks its two hexadecimal digits", "write a literal % as %25"),
+    "bad_escape": (
+        "a % is not followed by two hexadecimal digits",
+        "write a literal % as %25",
+    ),
     "bad_credentials": (
         "the user or the password in the URI is not printable ASCII",
         "use a user and a password of printable ASCII",
@@ -60,28 +72,31 @@ FAULTS = {
     ),
     "missing_user": ("the URI has a password without a user", "write user:password before the @"),
     "control_plane": (
-        "this is the address of Zilliz Cloud's console or control plane, not of a cluster",
+        "the host is Zilliz Cloud's console or control plane, not a cluster",
         f"copy the endpoint from the cluster's Connect card, e.g. {_CLUSTER_FORM}",
     ),
-    "plaintext_cloud": ("Zilliz Cloud speaks TLS only", "use https://"),
-    "lite_name": ("a Milvus Lite path ends in a name and .db", "write e.g. ./milvus.db"),
+    "plaintext_cloud": ("Zilliz Cloud requires TLS", "use https://"),
+    "lite_name": (
+        "the Milvus Lite path does not end in a name and .db",
+        "write e.g. ./milvus.db",
+    ),
     "no_target": (
-        "Milvus Lite has no address before it runs",
+        "Milvus Lite has no address before it is started",
         "start it, and parse the address that it listens on",
     ),
 }
-"""Message and remedy of each code; a code once released keeps its meaning."""
+"""Message and remedy of each code; a released code keeps its meaning."""
 
 
 class EndpointError(ValueError):
-    """A URI that cannot be used; says why without repeating any of it.
+    """A URI that cannot be used; the message does not quote it.
 
     Args:
         code: Stable identifier, e.g. `bad_port`.
 
     Attributes:
-        message: What is wrong, in lower case.
-        remedy: One thing to do.
+        message: The fault, in lower case.
+        remedy: One action that fixes it.
     """
 
     def __init__(self, code: str) -> None:
@@ -94,7 +109,7 @@ class EndpointError(ValueError):
 
 
 class TransportType(StrEnum):
-    """How the bytes travel."""
+    """The transport of a connection."""
 
     TLS = auto()
     PLAINTEXT = auto()
@@ -103,7 +118,7 @@ class TransportType(StrEnum):
 
 
 class Family(StrEnum):
-    """What kind of service stands there, as far as its address tells."""
+    """The kind of service, derived from its address."""
 
     DEDICATED = auto()
     SERVERLESS = auto()
@@ -115,14 +130,14 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a connection goes.
+    """The address that a URI names.
 
     Args:
         transport: TLS, plaintext, a Unix socket, or Milvus Lite in process.
         family: The kind of service.
         host: Lower case; an IPv6 address without brackets; `None` for paths.
         port: 1 to 65535; `None` for paths.
-        path: Of the Unix socket or the Milvus Lite file; `None` for hosts.
+        path: The path of the Unix socket or the Milvus Lite file; `None` for hosts.
         db_name: The database that the URI names; `None` if it names none.
 
     Example:
@@ -143,22 +158,22 @@ class Endpoint:
 
     @property
     def secure(self) -> bool:
-        """Whether the connection is made with TLS."""
+        """Whether the connection uses TLS."""
         return self.transport is TransportType.TLS
 
     @property
     def is_zilliz_cloud(self) -> bool:
-        """Whether a service of Zilliz Cloud is there, which always wants credentials."""
+        """Whether it is a service of Zilliz Cloud, which always requires credentials."""
         return self.family not in {Family.MILVUS, Family.LITE}
 
     @property
     def is_exposed(self) -> bool:
-        """Whether what is sent can be read on the way: no TLS, and another host than this one."""
+        """Whether requests can be read in transit: no TLS, and the host is not this one."""
         return self.transport is TransportType.PLAINTEXT and not is_loopback(self.host or "")
 
     @property
     def uri(self) -> str:
-        """The normalised URI: no userinfo, the port always there, parsed to an equal endpoint."""
+        """The normalised URI: without userinfo, with a port, and parsed to an equal endpoint."""
         if self.path is not None:
             return self.path if self.transport is TransportType.LITE else f"unix:{quote(self.path)}"
         scheme = "https" if self.secure else "http"
@@ -167,19 +182,19 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """What gRPC dials.
+        """The gRPC target.
 
         Raises:
             EndpointError: `no_target`, for Milvus Lite.
         """
         if self.transport is TransportType.LITE:
             raise EndpointError("no_target")
-        # Without its scheme a host called `dns`, `unix` or `xds` is taken for a gRPC resolver.
+        # Without a scheme, gRPC takes a host called `dns`, `unix` or `xds` for a resolver.
         return f"dns:///{self.address}" if self.path is None else self.uri
 
     @property
     def address(self) -> str:
-        """Host and port as in a URI; for a path the whole URI, which is what pymilvus has there."""
+        """Host and port as in a URI; for a path the whole URI, as in pymilvus."""
         if self.path is not None:
             return self.uri
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host
@@ -191,12 +206,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Userinfo:
-    """A URI, and the credentials that were written into it.
+    """A URI, and the credentials that it contained.
 
     Args:
-        uri: The URI without them.
-        user: Percent-decoded, and hidden: alone it is an API key; `None` if there is none.
-        password: Percent-decoded; `None` if there is no colon.
+        uri: The URI without credentials.
+        user: The user, percent-decoded, or `None`. It is hidden: without a password it is an API
+            key.
+        password: The password, percent-decoded; `None` if there is no colon.
     """
 
     uri: str = field(repr=False)
@@ -205,7 +221,7 @@ class Userinfo:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is the very machine or container that this process runs in.
+    """Return whether a host is the machine or container that this process runs in.
 
     Example:
         >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("db.example")

@@ -1,4 +1,4 @@
-"""A URI as written → an endpoint, and the credentials that were written into it."""
+"""Parse a URI into an endpoint and its credentials, and find the proxy of a host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLOUD_DOMAINS = (
     ".zillizcloud.com",
 )
 
-# Patterns are compiled, by `re` itself and once, when there is a URI to read.
+# `re` compiles and caches a pattern when the first URI is parsed.
 _WHITE_SPACE = r"[^\S ]"
 _QUOTES = ('"', "'", "`", "\u2018", "\u2019", "\u201c", "\u201d")
 _PLACEHOLDER = r"\$(?:\{.*\}|\(.*\))"
@@ -52,7 +52,7 @@ _LONGEST_HOST = 254  # a final dot included
 
 
 def _sealed(read: Callable[[str], _T]) -> Callable[[str], _T]:
-    """Raise a fault anew: the frames it comes from have pieces of the text in their locals."""
+    """Raise a fault from a new frame: the original frames have parts of the text in locals."""
 
     @functools.wraps(read)
     def sealed(text: str) -> _T:
@@ -68,17 +68,17 @@ def _sealed(read: Callable[[str], _T]) -> Callable[[str], _T]:
 
 @_sealed
 def split_userinfo(text: str) -> Userinfo:
-    """Take the credentials out of a URI.
+    """Split the credentials off a URI.
 
     Args:
-        text: A URI as written; only its userinfo is looked at, `parse_uri` judges the rest.
+        text: A URI as written; only its userinfo is checked, `parse_uri` checks the rest.
 
     Returns:
         The URI without userinfo, and the user and password, split at the first colon.
 
     Raises:
-        EndpointError: The credentials are not percent-encoded as they must be, are not printable
-            ASCII, or are a password alone.
+        EndpointError: The credentials are not percent-encoded, are not printable ASCII, or are a
+            password without a user.
 
     Example:
         >>> found = split_userinfo("https://root:p%40ss@db.example")
@@ -101,10 +101,10 @@ def split_userinfo(text: str) -> Userinfo:
 
 @_sealed
 def parse_uri(text: str) -> Endpoint:
-    """Read a URI.
+    """Parse a URI.
 
     Args:
-        text: A URI as written; userinfo in it is dropped.
+        text: A URI as written; its userinfo is ignored.
 
     Returns:
         The endpoint, normalised and classified.
@@ -148,7 +148,7 @@ def _check_characters(text: str) -> None:
 
 
 def _check_userinfo(text: str) -> None:
-    """Refuse a placeholder for all of the user or the password: part of one it may be."""
+    """Reject a placeholder that is the whole user or password; it may be a part of either."""
     userinfo = text.rpartition("@")[0].rpartition("//")[2]
     if any(re.fullmatch(_PLACEHOLDER, part) for part in userinfo.split(":", 1)):
         raise EndpointError("placeholder")
@@ -187,7 +187,7 @@ def _unix(text: str) -> Endpoint:
     if "?" in written or "#" in written:
         raise EndpointError("query_not_allowed")
     path = _decoded(written)
-    # Two slashes begin a host, and gRPC takes a comma for the end of one address of several.
+    # Two slashes begin a host, and gRPC splits addresses at a comma.
     if not re.fullmatch(_SOCKET_PATH, path) or not path.isprintable():
         raise EndpointError("bad_socket_path")
     return Endpoint(TransportType.UNIX, Family.MILVUS, None, None, f"/{path.lstrip('/')}", None)
@@ -252,7 +252,7 @@ def _classify(transport: TransportType, host: str) -> Family:
         raise EndpointError("control_plane")
     if cloud is not None and transport is TransportType.PLAINTEXT:
         raise EndpointError("plaintext_cloud")
-    # As the SDKs do, on any domain; the topology is only served over HTTPS.
+    # As in the SDKs, on any domain; the topology is served only over HTTPS.
     if transport is TransportType.TLS and "global-cluster" in host:
         return Family.GLOBAL_CLUSTER
     if cloud is None:
@@ -263,7 +263,7 @@ def _classify(transport: TransportType, host: str) -> Family:
 
 
 def _cloud_name(host: str) -> str | None:
-    """Return what stands before Zilliz Cloud's domain, or `None` for other domains."""
+    """Return the part before Zilliz Cloud's domain, or `None` for other domains."""
     absolute = f".{host.rstrip('.')}"
     if not absolute.endswith(_CLOUD_DOMAINS):
         return None
@@ -308,7 +308,7 @@ def _decoded(text: str) -> str:
         return text
     if re.search(_BAD_ESCAPE, text):
         raise EndpointError("bad_escape")
-    # Bytes that are not UTF-8 become surrogates, which no caller takes for printable.
+    # Bytes that are not UTF-8 become surrogates, which every caller rejects as not printable.
     return unquote(text, errors="surrogateescape")
 
 
@@ -317,7 +317,7 @@ def _is_printable_ascii(text: str) -> bool:
 
 
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""The variables gRPC reads, in its order; lower case only, whether TLS is used or not."""
+"""The variables that gRPC reads, in its order; lower case only, with and without TLS."""
 
 _FOR_OTHERS = ("HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 _DEFAULT_PORT = 443
@@ -326,16 +326,16 @@ _DEFAULT_PORT = 443
 def proxy_in_force(
     host: str, environ: Mapping[str, str], configured: str | None = None
 ) -> str | None:
-    """Return the URL of the proxy that gRPC goes through, if any.
+    """Return the URL of the proxy that gRPC uses for a host, or `None`.
 
     The rules are those of gRPC's `http_proxy_mapper.cc`: the first variable that is set counts,
-    an empty one means none, only `http://` proxies are used, and the list of exceptions holds
-    for a configured proxy, too.
+    an empty one means no proxy, only `http://` proxies are used, and `no_proxy` also applies to a
+    configured proxy.
 
     Args:
-        host: The host dialed; empty for a Unix socket, which takes no proxy.
+        host: The host to connect to; empty for a Unix socket, which uses no proxy.
         environ: The process environment.
-        configured: The alias' own setting: a URL, `off`, or `None` for the environment's.
+        configured: The `PROXY` of the alias: a URL, `off`, or `None` for the environment's.
 
     Example:
         >>> proxy_in_force("db.example", {"https_proxy": "http://proxy:3128"})
@@ -350,10 +350,10 @@ def proxy_in_force(
 
 
 def unused_proxy(host: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable of a proxy that gRPC does not use for a host, though it is set.
+    """Return the variable that names a proxy which gRPC does not use for a host, or `None`.
 
     Args:
-        host: The host dialed, without a proxy of its own.
+        host: The host to connect to, for which no `PROXY` is configured.
         environ: The process environment.
 
     Example:
@@ -372,10 +372,10 @@ def unused_proxy(host: str, environ: Mapping[str, str]) -> str | None:
 
 
 def exempting(host: str, environ: Mapping[str, str]) -> str | None:
-    """Return the variable that exempts a host from every proxy, `PROXY` of an alias included.
+    """Return the variable that exempts a host from every proxy, including `PROXY` of an alias.
 
     Args:
-        host: The host dialed.
+        host: The host to connect to.
         environ: The process environment.
 
     Example:
@@ -387,9 +387,9 @@ def exempting(host: str, environ: Mapping[str, str]) -> str | None:
 
 
 def is_proxy_url(url: str) -> bool:
-    """Tell whether gRPC can use a proxy: other than `http://host[:port]` it passes over.
+    """Return whether gRPC can use a proxy: it ignores other forms than `http://host[:port]`.
 
-    A port beyond 65535 it dials as another one, which is no use either.
+    A port above 65535 is also rejected, since gRPC would truncate it.
 
     Example:
         >>> is_proxy_url("http://user:password@proxy:3128"), is_proxy_url("https://proxy:3128")
@@ -406,7 +406,7 @@ def proxy_address(url: str) -> tuple[str, int]:
     """Return host and port of a proxy.
 
     Raises:
-        ValueError: If this is no URL, or the port is no number.
+        ValueError: If the text is not a URL, or its port is not a number.
 
     Example:
         >>> proxy_address("http://user:pass@proxy:3128")
@@ -417,7 +417,7 @@ def proxy_address(url: str) -> tuple[str, int]:
 
 
 def proxy_name(url: str) -> str:
-    """Return host and port of a proxy as one text, to be shown.
+    """Return host and port of a proxy as one text for display.
 
     Example:
         >>> proxy_name("http://user:pass@proxy")

@@ -1,1 +1,1 @@
-"""Where settings are read from: each source hands on text and where it stood, nothing more."""
+"""Sources of settings: each returns names, texts and origins, and validates nothing."""

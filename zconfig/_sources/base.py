@@ -1,4 +1,4 @@
-"""Which names are zconfig's own, and how the name of a file becomes that of a variable."""
+"""The names that zconfig reads, and the results that every source returns."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MILVUS = {
     "MILVUS_DB": "ZILLIZ_DB_NAME",
     "MILVUS_DATABASE": "ZILLIZ_DB_NAME",
 }
-"""The variables of applications on pymilvus, and those that they are for the alias `default`.
+"""The variables of pymilvus applications, and their equivalents for the alias `default`.
 
-pymilvus itself reads `MILVUS_URI` alone (`pymilvus/settings.py`).
+pymilvus itself reads only `MILVUS_URI` (`pymilvus/settings.py`).
 """
 
 _VARIABLE = re.compile(r"(?:zilliz|zconfig)_", re.IGNORECASE | re.ASCII)
@@ -35,7 +35,7 @@ _KEY = re.compile(r"(?:zilliz|zconfig)[-._]", re.IGNORECASE | re.ASCII)
 _SEPARATORS = str.maketrans("-.", "__")
 
 
-# Letters of other alphabets that look like one of ASCII: Cyrillic, then Greek; and a minus.
+# Letters of other alphabets that look like an ASCII letter: Cyrillic, then Greek; and a minus.
 _LOOK_ALIKES = dict(
     zip(
         "\u0410\u0412\u0415\u0406\u0408\u041a\u041c\u041d\u041e\u0420\u0405\u0421\u0422\u0423\u0425"
@@ -44,13 +44,13 @@ _LOOK_ALIKES = dict(
         strict=True,
     )
 )
-_FILLERS = frozenset("\u115f\u1160\u2800")  # letters and a symbol that show nothing
+_FILLERS = frozenset("\u115f\u1160\u2800")  # letters and a symbol that are blank
 _NAME = r"[A-Za-z0-9_.-]*"
 _SPACES_AND_CONTROLS = r"[\x00-\x20\x7f]"
 
 
 def plain(name: str) -> str:
-    r"""Return a name without marks and invisible characters, and with ASCII for what looks like it.
+    r"""Return a name without marks and invisible characters, and with look-alikes as ASCII.
 
     Example:
         >>> plain("ZILLIZ_\u200bURI\r"), plain("\uff35\uff32\uff29"), plain("T\u041eKE\u0301N")
@@ -60,8 +60,8 @@ def plain(name: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    """Return a text as `plain` returns a name, with the spaces and controls of ASCII in it."""
-    # Not `text.isascii()`: a plugin may return a name that is no text.
+    """Convert a text as `plain` does a name, but keep the spaces and controls of ASCII."""
+    # Not `text.isascii()`: a plugin may return a name that is not a string.
     return text if str.isascii(text) else "".join(map(_plain, text))
 
 
@@ -71,20 +71,20 @@ def _plain(char: str) -> str:
     category = unicodedata.category(char)
     if char.isascii() or category == "Pd":
         return char if char.isascii() else "_"
-    parts = unicodedata.normalize("NFKD", char)  # of a letter with an accent, that letter first
+    parts = unicodedata.normalize("NFKD", char)  # splits a letter and its accent
     if category[0] == "Z" or category in {"Cc", "Cf"} or parts in _FILLERS:
         return ""
     return "".join(_alike(each) for each in parts if unicodedata.category(each)[0] != "M")
 
 
 def _alike(char: str) -> str:
-    upper = char.upper()  # of a dotless i it is ASCII
+    upper = char.upper()  # a dotless i becomes ASCII
     alike = _LOOK_ALIKES.get(upper, upper if upper.isascii() else char)
     return alike if char.isupper() else alike.lower()
 
 
 def oddities(name: str) -> str:
-    r"""Return the characters that no name of ours has, by their code points; empty without any.
+    r"""Return the code points of the characters that a name of zconfig cannot have.
 
     Example:
         >>> oddities("ZILLIZ_\u200bURI"), oddities("ZILLIZ_URI"), oddities("ZILLIZ_URI\t")
@@ -103,18 +103,18 @@ def _code_point(char: str) -> str:
 
 
 def not_read(name: str) -> str:
-    """Return what is wrong with a name that is not read.
+    """Return the message about a name that is not read.
 
     Example:
         >>> not_read("MILVUS_HOST"), not_read("ZILLIZ_\u200bURI")
-        ('is not read', 'is not read: its name has U+200B (ZERO WIDTH SPACE) in it')
+        ('is not read', 'is not read: its name contains U+200B (ZERO WIDTH SPACE)')
     """
     odd = oddities(name)
-    return f"is not read: its name has {odd} in it" if odd else "is not read"
+    return f"is not read: its name contains {odd}" if odd else "is not read"
 
 
 def is_variable(name: str) -> bool:
-    """Return whether an environment variable is zconfig's own.
+    """Return whether an environment variable is one of zconfig.
 
     Example:
         >>> is_variable("zilliz_uri"), is_variable("ZILLIZ"), is_variable("PATH")
@@ -124,7 +124,7 @@ def is_variable(name: str) -> bool:
 
 
 def is_setting(name: str) -> bool:
-    """Return whether an environment variable may say something of a connection.
+    """Return whether an environment variable may configure a connection.
 
     Example:
         >>> is_setting("MILVUS_URI"), is_setting("SERVICE_BINDING_ROOT"), is_setting("PATH")
@@ -134,7 +134,7 @@ def is_setting(name: str) -> bool:
 
 
 def is_key(name: str) -> bool:
-    """Return whether a key in a dotenv file is zconfig's own; `-` and `.` separate as well.
+    """Return whether a key in a dotenv file is one of zconfig; `-` and `.` count as `_`.
 
     Example:
         >>> is_key("zilliz-prod.token"), is_key("DATABASE_URL")
@@ -144,7 +144,7 @@ def is_key(name: str) -> bool:
 
 
 def is_read(name: str) -> bool:
-    """Return whether a key in a dotenv file is read: zconfig's own, or one of `MILVUS`.
+    """Return whether a key in a dotenv file is read: one of zconfig, or one of `MILVUS`.
 
     Example:
         >>> is_read("zilliz-uri"), is_read("MILVUS_USER"), is_read("MILVUS_HOST")
@@ -164,7 +164,7 @@ def normalize_key(name: str) -> str:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """Return the names that a file may have in place of one in lower case.
+    """Return the accepted file names for a name in lower case.
 
     Example:
         >>> spellings("zilliz_token")
@@ -177,47 +177,46 @@ FileState = Literal["read", "tried by name", "absent", "refused"]
 
 _SURROUNDING_SPACE = Problem(
     "surrounding_space",
-    "the value has white space around it, which is kept",
-    "remove it, unless it belongs to the value",
+    "the value begins or ends with white space, which is kept",
+    "remove the white space, unless it belongs to the value",
     severity="warning",
 )
 _QUOTED = Problem(
     "quoted_value",
-    "the value begins and ends with a quote, which is part of it",
-    "write it without quotes (docker --env-file keeps them)",
+    "the value is enclosed in quotes, which are part of it",
+    "remove the quotes (docker --env-file keeps them)",
     severity="warning",
 )
 _COMMENT = Problem(
     "comment_in_value",
-    "the value has a # after white space, which begins no comment there",
-    "remove it and what follows, unless it belongs to the value",
+    "the value contains a # after white space, which does not start a comment here",
+    "remove the # and the text after it, unless they belong to the value",
     severity="warning",
 )
 _PLACEHOLDER = Problem(
     "placeholder",
-    "the value is a placeholder that nothing replaced",
-    "write the value itself (docker --env-file and systemd replace none)",
+    "the value is a placeholder that was not replaced",
+    "write the value itself (docker --env-file and systemd do not replace placeholders)",
     severity="warning",
 )
 
 _LITERAL = replace(_PLACEHOLDER, remedy="remove the single quotes, or write the value itself")
 
 DOUBTFUL = frozenset({"surrounding_space", "quoted_value", "comment_in_value", "placeholder"})
-"""The codes of what `questionable` returns."""
+"""The codes of the problems that `questionable` returns."""
 
-_NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when there is a value to look at
+_NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when the first value is read
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key and its value, as written; nothing validated.
+    """One key and its value as written, not validated.
 
     Args:
         key: The name in the form of a variable, e.g. `ZILLIZ_PROD_TOKEN`.
         value: The text; an empty one means unset.
-        origin: Where it stood.
-        had_line_end: Whether it is a file's text, and the file ended in a line end, which is not
-            part of the value.
+        origin: The place it was set.
+        had_line_end: Whether a line end at the end of the file was removed from the value.
     """
 
     key: str
@@ -228,12 +227,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """A file or directory that a source looked for.
+    """The state of a file or directory that a source looked for.
 
     Args:
-        path: As the user would write it.
-        state: Whether it was read, was not there, or was refused. A directory that may be entered,
-            though not listed, is tried by name.
+        path: The path as the user would write it.
+        state: Whether it was read, is absent, or was rejected. In a directory that can be entered
+            but not listed, files are tried by name.
     """
 
     path: str
@@ -241,17 +240,17 @@ class FileStatus:
 
 
 class SourceResult(NamedTuple):
-    """All that one source had to say: one layer of the configuration.
+    """The result of one source: one layer of the configuration.
 
     Args:
         name: The layer's name, e.g. `environment` or `.env`.
-        entries: Keys and values, in the order they stood.
-        problems: What could not be read.
-        files: The files looked for.
-        foreign: Where keys stand that are not ours, or whose prefix is misspelt.
-        places: Variables of a file that say where a server is, and that are not read.
-        named: Whether somebody named the file or directory. One that is merely customary, as
-            `.env` and `/run/secrets`, may be somebody else's.
+        entries: Keys and values, in the order of the source.
+        problems: Values that could not be read.
+        files: The files that the source looked for.
+        foreign: The origins of keys of other programs, and of keys with a misspelt prefix.
+        places: Variables in a file that name a server's address, and that are not read.
+        named: Whether an option names the file or directory. A default location, such as `.env`
+            or `/run/secrets`, may belong to another application.
     """
 
     name: str
@@ -269,14 +268,13 @@ def guarded(
     *,
     catch: type[BaseException] = Exception,
 ) -> SourceResult:
-    """Read a source; whatever it raises is one problem of this source, and the others are read.
+    """Read a source, and turn an exception into one problem of this source.
 
     Args:
         read: Reads the source.
-        failed: Makes the result of a failure, of its kind. Its text is not told: it may quote what
-            was read.
-        catch: What is taken for a failure. Not Ctrl-C and `SystemExit`, in the thread that gets
-            them.
+        failed: Makes the result from the kind of the failure. The exception's text is not used,
+            since it may quote a value.
+        catch: The exceptions to catch. In the main thread, not Ctrl-C or `SystemExit`.
     """
     try:
         return read()
@@ -287,25 +285,25 @@ def guarded(
 
 def _kind(error: BaseException) -> str:
     response, status = getattr(error, "response", None), getattr(error, "status_code", None)
-    # boto3 and the Azure SDK have one class for many causes.
+    # boto3 and the Azure SDK use one class for many causes.
     if isinstance(response, dict) and isinstance(details := response.get("Error"), dict):
         return str(details.get("Code"))
     return f"HTTP {status}" if isinstance(status, int) else type(error).__name__
 
 
 def failed_at(origin: Origin, kind: str) -> SourceResult:
-    """Return the result of a source that failed by a fault of zconfig's."""
+    """Return the result of a source that failed because of a bug in zconfig."""
     problem = Problem(
         "source_failed",
         f"could not be read ({kind})",
-        "report it as a fault of zconfig, with what is written there",
+        "report it as a bug in zconfig, and describe what is written there",
         origin=origin,
     )
     return refused(origin.key, problem)
 
 
 def absent(path: str) -> SourceResult:
-    """Return the result of a file or directory that does not exist, which is no problem."""
+    """Return the result of a file or directory that does not exist: no problem."""
     return SourceResult(path, files=(FileStatus(path, "absent"),))
 
 
@@ -315,7 +313,7 @@ def refused(path: str, *problems: Problem) -> SourceResult:
 
 
 def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
-    """Return several results as one."""
+    """Merge several results into one."""
     parts = tuple(results)
     return SourceResult(
         name,
@@ -327,16 +325,12 @@ def joined(name: str, results: Iterable[SourceResult]) -> SourceResult:
 
 
 def is_text(value: str) -> bool:
-    """Return whether a value is text: no NUL, and nothing that could not be decoded."""
+    """Return whether a value is text: no NUL, and no bytes that could not be decoded."""
     return re.search(_NOT_TEXT, value) is None
 
 
 def questionable(value: Hidden, origin: Origin) -> tuple[Problem, ...]:
-    """Return what in a value most probably was not meant to be part of it, which it is.
-
-    Args:
-        value: The value, of whatever source.
-        origin: Where it stood.
+    """Return warnings about parts of a value that were probably not meant to be part of it.
 
     Example:
         >>> origin = Origin("environment", "ZILLIZ_TOKEN")

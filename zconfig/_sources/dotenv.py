@@ -1,6 +1,6 @@
-"""One dotenv file: its lines as python-dotenv reads them, and its values expanded.
+"""Read one dotenv file: lines as in python-dotenv, with `${NAME}` expanded.
 
-Only a quote that is not closed is read otherwise: it swallows no line that follows.
+Unlike python-dotenv, a quote that is not closed affects only its own line.
 """
 
 from __future__ import annotations
@@ -47,19 +47,20 @@ def read_dotenv(
     shown: str | None = None,
     named: bool = True,
 ) -> SourceResult:
-    """Read the keys of a dotenv file that begin with `ZILLIZ_` or `ZCONFIG_`, and pymilvus'.
+    """Read the keys `ZILLIZ_*` and `ZCONFIG_*` of a dotenv file, and those of `MILVUS`.
 
-    Other keys matter only where one of ours refers to them. Of a key that stands there twice the
-    last one counts.
+    Other keys are used only where a value refers to them. If a key is set twice, the last value
+    takes precedence.
 
     Args:
         path: The file.
-        environ: Where `${NAME}` is looked up first; the keys above it in the file come second.
+        environ: The variables that `${NAME}` is looked up in first; keys above it in the file come
+            second.
         shown: The path as the user would write it; by default `path`.
-        named: Whether somebody named the file.
+        named: Whether an option names the file.
 
     Returns:
-        Keys as written, values unquoted and expanded. A file that does not exist is no problem.
+        Keys as written, values unquoted and expanded. A file that does not exist is not a problem.
     """
     shown = shown or str(path)
     try:
@@ -73,7 +74,7 @@ def read_dotenv(
 
 
 class _Contents:
-    """What the lines read so far amount to."""
+    """The values and problems of the lines that were read so far."""
 
     def __init__(
         self, environ: Mapping[str, str], shown: str, referenced: frozenset[Hidden]
@@ -90,7 +91,7 @@ class _Contents:
         self._places: list[Entry] = []
 
     def add(self, assignment: Assignment) -> None:
-        """Take in the next assignment."""
+        """Add the next assignment."""
         origin = Origin(_SOURCE, assignment.key, self._shown, assignment.line)
         if assignment.fault and assignment.fault is not UNBALANCED_QUOTE:
             self._misread.append(_filled(assignment.fault, origin))
@@ -100,7 +101,7 @@ class _Contents:
             self._pass_over(assignment, origin)
 
     def result(self, warnings: Iterable[Problem]) -> SourceResult:
-        """Return the values that are sound, and what is wrong, in the order of the lines."""
+        """Return the usable values, and the problems in the order of their lines."""
         faults = [
             _at(origin, fault) for origin, value in self._ours.values() for fault in value.faults
         ]
@@ -115,12 +116,12 @@ class _Contents:
         )
 
     def _judged(self, misread: Problem) -> Problem:
-        """Let a line that is no assignment spoil no setting that another line makes."""
+        """Reduce a misread line to a warning if another line sets the same key."""
         is_set = misread.origin is not None and misread.origin.key in self._ours
         return replace(misread, severity="warning") if is_set else misread
 
     def _pass_over(self, assignment: Assignment, origin: Origin) -> None:
-        """Take in what is not ours: its value matters only where one of ours may refer to it."""
+        """Record a key of another program; its value is kept only if a setting may refer to it."""
         self._foreign.append(origin)
         if assignment.fault is UNBALANCED_QUOTE:
             self._warnings.append(replace(UNBALANCED_QUOTE, origin=origin, severity="warning"))
@@ -166,7 +167,7 @@ def _filled(fault: Problem, origin: Origin) -> Problem:
 
 
 def _at(origin: Origin, fault: Problem) -> Problem:
-    """Return a fault as a problem of the line that suffers from it."""
+    """Return a fault as a problem of the line that it affects."""
     through = "" if fault.origin == origin else f" (through {fault.origin})"
     return replace(fault, message=f"{fault.message}{through}", origin=origin)
 
@@ -178,8 +179,8 @@ def _line(problem: Problem) -> int:
 def _duplicate(earlier: Origin, last: Origin) -> Problem:
     return Problem(
         "duplicate_key",
-        f"the key stands on line {earlier.line} already; line {last.line} counts",
-        "remove one of the two",
+        f"the key is already set on line {earlier.line}; line {last.line} takes precedence",
+        "remove one of the two lines",
         origin=last,
         severity="warning",
     )
@@ -206,19 +207,19 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _CLOSING = {quote: re.compile(rf"(?:\\.|[^{quote}\\])*{quote}") for quote in ("'", '"')}
 _REST = re.compile(r"\s*(?:#.*)?")
 _COMMENT = re.compile(r"\s#")
-# Other spellings may be anything, and what follows a lower-case name may be a part of a secret.
+# Other spellings are ambiguous, and text after a lower-case name may be part of a secret.
 _NAMED = re.compile(r"(?<![A-Za-z0-9_$])(?<!\$\{)(?:ZILLIZ|ZCONFIG|MILVUS)_[A-Z0-9_]+")
 _UPPER = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 UNBALANCED_QUOTE = Problem(
     "unbalanced_quote",
     "the quote that opens on this line is not closed",
-    "close it; a quote inside the value is written with a backslash before it",
+    "close it, and write a backslash before a quote inside the value",
 )
 BAD_LINE = Problem(
     "bad_line",
     "the line is not of the form KEY=value",
-    "write {key}=… with nothing before the name and no other character in it",
+    "write {key}=… without other characters before or in the name",
 )
 NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write {key}=…")
 
@@ -228,11 +229,11 @@ class Assignment:
     """One statement of a dotenv file.
 
     Args:
-        key: The key as written; of a line that is no assignment, the setting of ours it names.
-        text: The value as written, with its quotes and what follows them.
-        line: Where it begins, from 1.
-        quote: The quote that it begins with.
-        fault: Why there is no value; its origin is not set.
+        key: The key as written; for a line that is not an assignment, the setting that it names.
+        text: The value as written, with its quotes and the text after them.
+        line: The first line, from 1.
+        quote: The quote that the value begins with.
+        fault: The reason that there is no value; its origin is not set.
     """
 
     key: str
@@ -247,7 +248,7 @@ class Assignment:
         return self.quote == "'"
 
     def read(self) -> Hidden | Problem:
-        """Return the value, unquoted and not expanded, or why there is none."""
+        """Return the value, unquoted and not expanded, or the reason that there is none."""
         if self.fault is not None:
             return self.fault
         if self.quote is None:
@@ -257,13 +258,13 @@ class Assignment:
 
 
 class _Start(NamedTuple):
-    """What a line begins with: no match, whose `repr` would show the line.
+    """The start of a line; not a match object, whose `repr` would show the line.
 
     Args:
-        key: What is where a key is expected.
+        key: The text in the place of a key.
         equals: Whether `=` follows it.
-        quote: The quote that follows that.
-        end: Where what was taken ends.
+        quote: The quote after the `=`.
+        end: The index after the last character of all these.
     """
 
     key: Hidden
@@ -273,16 +274,13 @@ class _Start(NamedTuple):
 
 
 def parse_lines(text: Hidden) -> Iterator[Assignment]:
-    """Yield the assignments in a dotenv file, and the lines that only look like one of ours.
+    """Yield the assignments in a dotenv file, and the malformed lines that name a setting.
 
-    python-dotenv lets a quote that is not closed run on to the next one, wherever that is. Here
-    a quoted value goes on over further lines only if its end is followed by nothing but a
-    comment, and if no setting of ours begins in between; otherwise the line is at fault alone.
-
-    Args:
-        text: All of the file.
+    python-dotenv continues an unclosed quote up to the next quote in the file. Here a quoted value
+    spans lines only if nothing but a comment follows its end, and no setting begins in between;
+    otherwise only its first line is reported.
     """
-    # Files that were put together have a mark where each of them began.
+    # Concatenated files have a byte order mark at each of their beginnings.
     lines = [Hidden(line.removeprefix(_BYTE_ORDER_MARK)) for line in _LINE_END.split(text)]
     next_statement = 0
     for index, line in enumerate(lines):
@@ -305,13 +303,13 @@ def _start(line: Hidden) -> _Start:
 
 
 def _misread(line: Hidden, number: int) -> Iterator[Assignment]:
-    """Yield what names a setting of ours in a line that is no assignment."""
+    """Yield the setting that a line names which is not an assignment."""
     readable = Hidden(plain_text(line))
     start = _start(readable)
     is_name = _NAME.fullmatch(start.key) is not None
     if start.equals and is_name and is_read(start.key):
         odd = "".join(char for char in line.partition("=")[0] if not char.isascii())
-        has = f"the name has {oddities(odd)} in it"
+        has = f"the name contains {oddities(odd)}"
         fault = replace(BAD_LINE, message=has)
         yield Assignment(str(start.key), Hidden(""), number, fault=fault)
         return
@@ -319,7 +317,7 @@ def _misread(line: Hidden, number: int) -> Iterator[Assignment]:
     if ends and not start.key:
         return
     alone = ends and is_name
-    # All of the line, or what follows a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
+    # The whole line, or the text after a name as in `ZILLIZ_TOKEN:secret`, may be a secret.
     name = (_UPPER if alone else _NAME).match(start.key)
     if name is None or not is_read(name[0]):
         name = _NAMED.search(readable)
@@ -353,6 +351,6 @@ def _quoted(statement: list[Hidden], number: int, start: _Start) -> Assignment:
 
 
 def _unquoted(line: Hidden, begin: int) -> Hidden:
-    """Return the value that begins somewhere, up to a comment: a `#` after white space."""
+    """Return the value that begins at an index, up to a comment: a `#` after white space."""
     comment = _COMMENT.search(line, begin - 1)
     return Hidden(line[begin : comment.start() if comment else None].rstrip())

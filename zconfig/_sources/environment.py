@@ -1,4 +1,4 @@
-"""The one place where the environment of this process is taken from `os`."""
+"""Read the environment; no other module reads the process environment from `os`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from zconfig.errors import Problem
 
 
 class EnvironmentView(Mapping[str, str]):
-    """An environment, read-only, of which no representation shows a value.
+    """A read-only view of an environment whose representation hides the values.
 
-    Tracebacks with locals show `os.environ` whole. Some take the `repr` of a local, and some that
-    of each value of a mapping: neither shows anything here.
+    Tracebacks with locals show all of `os.environ`: some call `repr` on a local, and some on each
+    value of a mapping. Both are hidden here.
 
     Args:
-        variables: The environment, live.
+        variables: The environment; later changes to it are visible.
 
     Example:
         >>> environ = EnvironmentView({"ZILLIZ_TOKEN": "s3cret"})
@@ -56,7 +56,7 @@ class EnvironmentView(Mapping[str, str]):
 
 
 def process_environment() -> EnvironmentView:
-    """Return the environment of this process, live."""
+    """Return a view of the environment of this process."""
     return EnvironmentView(os.environ)
 
 
@@ -64,13 +64,10 @@ _NOT_TEXT = Problem("not_text", "the value is not UTF-8 text", "set it again as 
 
 
 def read_environment(environ: Mapping[str, str]) -> SourceResult:
-    """Read the variables that begin with `ZILLIZ_` or `ZCONFIG_`, in any case, and pymilvus'.
-
-    Args:
-        environ: The environment.
+    """Read the variables `ZILLIZ_*` and `ZCONFIG_*`, in any case, and those of `MILVUS`.
 
     Returns:
-        Values as they are: a shell takes quotes away, `docker --env-file` does not.
+        Unmodified values: a shell removes quotes, `docker --env-file` does not.
 
     Example:
         >>> read_environment({"ZILLIZ_URI": "./x.db", "HOME": "/root"}).entries[0].key
@@ -88,10 +85,10 @@ def read_environment(environ: Mapping[str, str]) -> SourceResult:
 
 
 def fingerprint(environ: Mapping[str, str]) -> int:
-    """Return a number that changes when a variable that says something of a connection does.
+    """Return a hash of the variables that may configure a connection.
 
     Args:
-        environ: The environment; of its values nothing is kept but the number.
+        environ: The environment; its values are not kept.
 
     Example:
         >>> before = fingerprint({"ZILLIZ_URI": "./x.db", "HOME": "/root"})
@@ -110,7 +107,7 @@ _PLACE = (
 
 
 def is_milvus(key: str) -> bool:
-    """Tell whether a value came from a `MILVUS_*` variable.
+    """Return whether a key is a `MILVUS_*` variable.
 
     Example:
         >>> is_milvus("MILVUS_TOKEN"), is_milvus("ZILLIZ_MILVUS_TOKEN")
@@ -120,14 +117,11 @@ def is_milvus(key: str) -> bool:
 
 
 def split_milvus(result: SourceResult) -> tuple[SourceResult, SourceResult]:
-    """Part what a source says by `MILVUS_*` variables from the rest: it is a layer of its own.
-
-    Args:
-        result: What the source said.
+    """Split the `MILVUS_*` variables of a source off as a layer of their own.
 
     Returns:
-        The rest, and a reading with the keys of the alias `default`, whose origins name the
-        variables that were read.
+        The rest, and a layer with the keys of the alias `default`, whose origins name the
+        `MILVUS_*` variables.
 
     Example:
         >>> from zconfig._sources.environment import read_environment
@@ -147,7 +141,7 @@ def split_milvus(result: SourceResult) -> tuple[SourceResult, SourceResult]:
 
 
 def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Leave out a user and a password that the token repeats, as `zconfig exec` sets them."""
+    """Drop a user and password that repeat the token, as `zconfig exec` sets them."""
     values = {entry.key: entry.value.reveal() for entry in entries}
     pair = [values.get(key, "") for key in _PAIR]
     repeated = all(pair) and ":".join(pair) == values.get("ZILLIZ_TOKEN")
@@ -155,17 +149,17 @@ def _once(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 
 
 def _located(problem: Problem) -> Problem:
-    """Say which field of the alias `default` a problem concerns: its own name does not tell."""
+    """Set the alias and field of a problem, which a `MILVUS_*` name does not contain."""
     key = MILVUS[problem.origin.key] if problem.origin else ""
     return replace(problem, alias="default", field=key.removeprefix(PREFIX).lower())
 
 
 def is_unread_place(key: str, value: str = "") -> bool:
-    """Tell whether a variable that zconfig does not read says where a server is.
+    """Return whether a variable that zconfig does not read names a server's address.
 
     Args:
         key: The variable.
-        value: What Kubernetes sets for a service called `milvus` is somebody else's.
+        value: Its value. A value that Kubernetes sets for a service called `milvus` does not count.
 
     Example:
         >>> is_unread_place("MILVUS_HOST"), is_unread_place("MILVUS_PORT", "tcp://10.0.0.1:19530")

@@ -1,4 +1,4 @@
-"""`${NAME}` in the values of a dotenv file, with the operators that Compose has."""
+"""Expand `${NAME}` in the values of a dotenv file, with the operators of Compose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zconfig.errors import Problem
 
 MAX_EXPANDED = 64 * 1024
 MAX_EXPANDED_IN_SUM = 1024 * 1024
-"""Characters; a few lines that refer to one another could otherwise fill the memory."""
+"""In characters. Without a limit, a few lines that refer to each other could exhaust memory."""
 
 _CUSTOMARY = re.compile(r"[A-Z_][A-Z0-9_]*")
 _TOKEN = re.compile(
@@ -28,7 +28,7 @@ class Expanded:
 
     Args:
         text: The value; meaningless if there are faults.
-        faults: Why it has none; each with the origin of the line at fault.
+        faults: The reasons that it has no value; each with the origin of the line at fault.
     """
 
     text: Hidden
@@ -57,26 +57,23 @@ class _Level:
 
 
 def referenced_in(text: Hidden) -> frozenset[Hidden]:
-    """Return the names of the variables that any value in a text may refer to."""
+    """Return the names of the variables that a text may refer to."""
     return frozenset(map(Hidden, re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", text)))
 
 
 def expand(text: Hidden, lookup: Lookup, origin: Origin) -> Expanded:
     """Replace every `${NAME}` of a value.
 
-    As in Compose, `${NAME:-default}` and `${NAME-default}` give the default if the variable is
-    unset (with the colon: or empty), `${NAME:+other}` and `${NAME+other}` give the other text if
-    it is set, `${NAME:?text}` and `${NAME?text}` insist on it, what stands after the operator is
-    expanded too, and `$${` is a literal `${`. Unlike there, a `$` without a brace is literal, and
-    a variable that is unset is a fault instead of an empty text.
+    As in Compose, `${NAME:-default}` and `${NAME-default}` yield the default if the variable is
+    unset (with the colon: or empty), `${NAME:+other}` and `${NAME+other}` yield the other text if
+    it is set, `${NAME:?text}` and `${NAME?text}` require it, the text after the operator is
+    expanded too, and `$${` is a literal `${`. Unlike in Compose, a `$` without a brace is literal,
+    and an unset variable is a fault instead of an empty text.
 
     Args:
         text: The value as written.
-        lookup: Gives the value of a variable, `None` if it is unset.
-        origin: Where the value stands.
-
-    Returns:
-        The value, or the faults.
+        lookup: Returns the value of a variable, or `None` if it is unset.
+        origin: The place the value is set.
 
     Example:
         >>> origin = Origin("dotenv", "ZILLIZ_URI", ".env", 1)
@@ -120,20 +117,20 @@ def _substitute_absent(level: _Level, found: Expanded | None, origin: Origin) ->
         return Expanded(Hidden(""))
     if found is None or not found.faults:
         return _undefined(level, origin)
-    # One will do: handed on from key to key, they could grow without bound.
+    # One is enough: passed on from key to key, their number could grow without bound.
     return Expanded(found.text, found.faults[:1])
 
 
 def _undefined(level: _Level, origin: Origin) -> Expanded:
     empty = " or is empty" if level.operator == ":?" else ""
-    # Anything else may be a part of a secret that has a `$` in it.
+    # Another name may be part of a secret that contains a `$`.
     name = level.name if _CUSTOMARY.fullmatch(level.name) else "a variable"
     default = level.name if name == level.name else "NAME"
     problem = Problem(
         "undefined_variable",
         f"{name} is not defined{empty}",
         f"set {'it' if name != level.name else name}, write ${{{default}:-default}}, "
-        "or put the value in single quotes to have it literally",
+        "or enclose the value in single quotes to keep it literal",
         origin=origin,
     )
     return Expanded(Hidden(""), (problem,))
@@ -143,14 +140,14 @@ def _malformed(origin: Origin) -> Expanded:
     problem = Problem(
         "bad_expansion",
         "a `${` is not followed by a name and a closing brace",
-        "put the value in single quotes to have it literally",
+        "enclose the value in single quotes to keep it literal",
         origin=origin,
     )
     return Expanded(Hidden(""), (problem,))
 
 
 def too_long(what: str, limit: int, origin: Origin, *others: Problem) -> Expanded:
-    """Return that a text has more characters than a limit allows, beside other faults."""
+    """Return the fault of a text with more characters than a limit, after other faults."""
     problem = Problem(
         "too_large",
         f"{what} longer than {limit} characters when expanded",

@@ -1,4 +1,4 @@
-"""Whether a file's owner and mode are fit for what it holds."""
+"""Read files, after checking type, owner, mode, size and encoding."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ from zconfig.errors import Problem
 FileKind = Literal["secret", "dotenv", "certificates", "key"]
 
 _WRITABLE_BY_OTHERS = Problem(
-    "world_writable", "others than its owner may write to the file", "run chmod go-w on it"
+    "world_writable", "users other than the owner can write to the file", "run chmod go-w on it"
 )
 _WRITABLE_BY_ALL = Problem(
-    "world_writable", "everybody may write to the file", "run chmod go-w on it"
+    "world_writable", "every user can write to the file", "run chmod go-w on it"
 )
 _WRITABLE_BY_GROUP = Problem(
     "group_writable",
-    "the file's group may write to it",
+    "the file's group can write to it",
     "run chmod g-w on it",
     severity="warning",
 )
 _READABLE_BY_OTHERS = Problem(
     "readable_by_others",
-    "others than its owner may read the secret",
+    "users other than the owner can read the secret",
     "run chmod 600 on it",
     severity="warning",
 )
 _OWNED_BY_OTHERS = Problem(
     "foreign_owner",
     "another user owns the file",
-    "make this user or root its owner",
+    "change its owner to this user or root",
     severity="warning",
 )
-_PLANTED = "another user owns the file, and may have put it there"
+_PLANTED = "another user owns the file, and may have placed it there"
 _PLANTED_BY_KIND = {
-    "dotenv": Problem("foreign_owner", _PLANTED, "name it in ZCONFIG_ENV_FILE"),
-    "secret": Problem("foreign_owner", _PLANTED, "name its directory in ZCONFIG_SECRETS_DIR"),
+    "dotenv": Problem("foreign_owner", _PLANTED, "name it in ZCONFIG_ENV_FILE if you trust it"),
+    "secret": Problem(
+        "foreign_owner", _PLANTED, "name its directory in ZCONFIG_SECRETS_DIR if you trust it"
+    ),
 }
-# Every file has the same mode there, and mostly the same owner, whatever chmod is told: mounts of
-# WSL (which also has 9p for it), of Docker Desktop and of virtual machines, and FAT.
+# Every file has the same mode there, and mostly the same owner, and chmod has no effect: mounts of
+# WSL (which also uses 9p), of Docker Desktop and of virtual machines, and FAT.
 _WITHOUT_MODES = frozenset(
     {
         "drvfs",
@@ -68,21 +70,21 @@ _CONTAINER_SECRETS = ("/run/secrets/", "/var/run/secrets/")
 def permission_verdict(
     status: os.stat_result, *, kind: FileKind, mounted: bool = False
 ) -> Problem | None:
-    """Judge a file's owner and mode.
+    """Check a file's owner and mode.
 
-    A secret that others may read is tolerated where a container runtime chose the mode: Docker
-    mounts secrets as 0444, Kubernetes as 0644. Owned by root, the group may read it too, as
-    libpq has it for keys, since `fsGroup` works like that. A dotenv file that its group may
-    write to is what a umask of 002 makes.
+    A secret that others can read is accepted where a container runtime chose the mode: Docker
+    mounts secrets as 0444, Kubernetes as 0644. If root owns it, its group can read it too, as
+    libpq accepts for keys, since `fsGroup` works that way. A group-writable dotenv file is only a
+    warning, since a umask of 002 creates one.
 
     Args:
-        status: Of the open file.
-        kind: What the file holds.
+        status: The status of the open file.
+        kind: The kind of the file's content.
         mounted: Whether a container runtime mounted it.
 
     Returns:
         A problem of severity `error` if the file must not be used, of severity `warning` if it
-        may, or `None`.
+        can be used, or `None`.
     """
     if kind == "certificates":
         return None
@@ -104,7 +106,7 @@ class Mount(NamedTuple):
     """The mount that a file is on.
 
     Args:
-        point: Where it is mounted: the path of a directory, or of one file.
+        point: The mount point: the path of a directory, or of one file.
         file_system: The type of the file system, e.g. `ext4`.
         has_modes: Whether its files have owners and modes of their own.
     """
@@ -115,7 +117,7 @@ class Mount(NamedTuple):
 
 
 def mount_of(descriptor: int, proc: Path = Path("/proc/self")) -> Mount | None:
-    """Return the mount that an open file is on; `None` where the system does not tell."""
+    """Return the mount that an open file is on; `None` if the system does not report it."""
     try:
         info = (proc / "fdinfo" / str(descriptor)).read_text()
         mounts = os.fsdecode((proc / "mountinfo").read_bytes())
@@ -131,27 +133,27 @@ def mount_of(descriptor: int, proc: Path = Path("/proc/self")) -> Mount | None:
 
 
 def judge_owner(kind: FileKind, mount: Mount | None, real_path: str, *, named: bool) -> Problem:
-    """Judge a file of a user who is neither this one, root nor the owner of its directory.
+    """Return the problem of a file whose owner is not this user, root or its directory's owner.
 
-    One that was merely found may be planted, as in /tmp. One that is a mount of its own was named
-    by whoever started the container.
+    A file in a default location may have been planted, as in /tmp. A file that is a mount of its
+    own was named when the container was started.
     """
     mounted = mount is not None and mount.point == real_path
     return _OWNED_BY_OTHERS if named or mounted else _PLANTED_BY_KIND[kind]
 
 
 def without_modes(mount: Mount) -> Problem:
-    """Return that nobody can tell who may read or write to a file."""
+    """Return the problem of a file whose permissions are unknown."""
     return Problem(
         "no_file_modes",
-        f"its file system ({mount.file_system}) does not tell who may change the file",
-        "keep it on one that does, such as that of the home directory",
+        f"its file system ({mount.file_system}) does not report who can change the file",
+        "move the file to one that does, such as the home directory's",
         severity="warning",
     )
 
 
 def is_mounted_secret(real_path: str) -> bool:
-    """Return whether a container runtime put a file there.
+    """Return whether a container runtime mounted a file.
 
     Docker and Podman mount secrets below /run/secrets. A Kubernetes volume keeps its files in a
     directory such as `..2024_05_01_10_00_00.123456`, to which `..data` points.
@@ -171,7 +173,7 @@ MAX_SECRET_BYTES = 64 * 1024
 MAX_DOTENV_BYTES = 1024 * 1024
 MAX_PEM_BYTES = 8 * 1024 * 1024
 
-# Bytes as they are, no wait for a device, and nothing for a child; a system has some of these.
+# Unmodified bytes, no wait for a device, not inherited by a child; no system has all of these.
 _FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0)
     for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY", "O_NOINHERIT")
@@ -179,12 +181,12 @@ _FLAGS = os.O_RDONLY | sum(
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _MISSING = Problem("missing", "the file does not exist", "create it, or correct the path")
-_NOT_REGULAR = Problem("not_regular", "this is a device, not a file", "give a regular file")
-_DIRECTORY = Problem("is_directory", "this is a directory, not a file", "give a regular file")
-_LOOP = Problem("loop", "its symbolic links lead round in a circle", "point the link at a file")
+_NOT_REGULAR = Problem("not_regular", "this is a device, not a file", "use a regular file")
+_DIRECTORY = Problem("is_directory", "this is a directory, not a file", "use a regular file")
+_LOOP = Problem("loop", "its symbolic links form a loop", "point the link at a file")
 _OUTSIDE = Problem(
     "outside_directory",
-    "its symbolic link leads out of the directory",
+    "its symbolic link points outside the directory",
     "put the file itself into the directory",
 )
 _NOT_UTF8 = Problem("not_text", "the file is not UTF-8 text", "save it as UTF-8")
@@ -192,16 +194,16 @@ _BY_ERRNO = {
     errno.ENOENT: _MISSING,
     errno.ENOTDIR: _MISSING,
     errno.ELOOP: _LOOP,
-    errno.ENXIO: _NOT_REGULAR,  # a socket; macOS says EOPNOTSUPP
+    errno.ENXIO: _NOT_REGULAR,  # a socket; on macOS EOPNOTSUPP
     errno.EOPNOTSUPP: _NOT_REGULAR,
 }
 
 
 class FileError(Exception):
-    """A file that cannot be used; holds nothing of its content, nor its path.
+    """A file that cannot be used; the error contains neither its content nor its path.
 
     Args:
-        reason: What is wrong; its origin is not set.
+        reason: The problem; its origin is not set.
     """
 
     def __init__(self, reason: Problem) -> None:
@@ -212,12 +214,12 @@ class FileError(Exception):
         return f"{self.reason.message}; {self.reason.remedy}"
 
     def problem(self, origin: Origin) -> Problem:
-        """Return the problem this is for the value at `origin`."""
+        """Return the problem with its origin set."""
         return replace(self.reason, origin=origin)
 
 
 def unread(error: FileError, origin: Origin) -> SourceResult:
-    """Return the result of a place that cannot be read; that it does not exist is no problem."""
+    """Return the result of a location that cannot be read; a missing one is not a problem."""
     is_absent = error.reason.code == "missing"
     return absent(origin.key) if is_absent else refused(origin.key, error.problem(origin))
 
@@ -227,9 +229,9 @@ class FileText:
     """The text of a file.
 
     Args:
-        value: All of it, without a byte order mark; of a secret, without its line end.
-        warnings: What is questionable about the file; their origin is not set.
-        had_line_end: Whether one line end of a secret was taken away.
+        value: The text, without a byte order mark; a secret without its line end.
+        warnings: Warnings about the file; their origin is not set.
+        had_line_end: Whether one line end of a secret was removed.
     """
 
     value: Hidden
@@ -238,22 +240,15 @@ class FileText:
 
 
 def located(warnings: tuple[Problem, ...], origin: Origin) -> tuple[Problem, ...]:
-    """Return the same problems with their origin set."""
+    """Return problems with their origin set."""
     return tuple(replace(warning, origin=origin) for warning in warnings)
 
 
 def read_secret(path: Path | str, *, directory: Path | None = None, named: bool = True) -> FileText:
     r"""Read the secret that a file holds.
 
-    One trailing line end (`\n` or `\r\n`) is not part of it; all other white space is.
-
-    Args:
-        path: The file.
-        directory: A directory that the file, its symlinks followed, must lie in.
-        named: Whether somebody named the file, or its directory; see `read_text`.
-
-    Raises:
-        FileError: As `read_text` does; more than 64 KiB are too large.
+    One trailing line end (`\n` or `\r\n`) is removed; all other white space is kept. The largest
+    size is 64 KiB. See `read_text` for the arguments and errors.
     """
     text = read_text(
         path, limit_bytes=MAX_SECRET_BYTES, kind="secret", directory=directory, named=named
@@ -274,18 +269,18 @@ def read_text(
     directory: Path | None = None,
     named: bool = True,
 ) -> FileText:
-    """Read a whole text file, after checking on the open descriptor that it is fit to be read.
+    """Read a text file, after checking its open descriptor.
 
     Args:
         path: The file.
-        limit_bytes: The most it may hold.
-        kind: What it holds, which decides what permissions it needs.
-        directory: A directory that the file, its symlinks followed, must lie in.
-        named: Whether somebody named the file, or its directory. One that was merely found is
-            refused if another user may have put it there.
+        limit_bytes: The largest size in bytes.
+        kind: The kind of its content, which determines the permissions that it needs.
+        directory: The directory that must contain the file, with symlinks resolved.
+        named: Whether an option names the file or its directory. A file in a default location is
+            rejected if another user may have placed it there.
 
     Returns:
-        The text and what is questionable about the file.
+        The text and the warnings about the file.
 
     Raises:
         FileError: `missing`, `loop`, `unreadable`, `outside_directory`, `is_directory`,
@@ -295,7 +290,7 @@ def read_text(
         outcome = _Request(path, limit_bytes, kind, directory, named).read()
     except OSError as error:
         outcome = _explain(error)
-    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+    except ValueError:  # a NUL byte, or a character that the file system cannot encode
         outcome = _MISSING
     if isinstance(outcome, Problem):
         raise FileError(outcome)
@@ -304,7 +299,7 @@ def read_text(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One file that is wanted; errors are returned, so that no traceback has the content."""
+    """One file to read; errors are returned, so that no traceback contains the content."""
 
     path: Path | str
     limit_bytes: int
@@ -332,7 +327,7 @@ class _Request:
         return content if isinstance(content, Problem) else FileText(content, problems)
 
     def _problems_of(self, descriptor: int, real: str) -> tuple[Problem, ...]:
-        if not hasattr(os, "geteuid"):  # Windows: owners and modes mean nothing there
+        if not hasattr(os, "geteuid"):  # Windows, where owners and modes have no meaning
             return ()
         user, status = os.geteuid(), os.fstat(descriptor)
         mode = permission_verdict(status, kind=self.kind, mounted=is_mounted_secret(real))
@@ -346,7 +341,7 @@ class _Request:
         return tuple(each for each in (owner, mode) if each)
 
     def _is_foreign(self, status: os.stat_result, user: int) -> bool:
-        """Tell whether a stranger owns the file, or the symlink that leads to it."""
+        """Return whether another user owns the file, or the symlink to it."""
         path = Path(self.path)
         home = (self.directory or path.parent).stat()
         owners = {status.st_uid, path.lstat().st_uid} - {0, home.st_uid}
@@ -366,15 +361,15 @@ else:
 
 
 def _path_of(descriptor: int, path: Path | str) -> str:
-    """Return where an open file is, symlinks followed: `path` may lead elsewhere by now."""
+    """Return the path of an open file, symlinks resolved: `path` may name another file by now."""
     try:
         return _named_by_kernel(descriptor)
-    except OSError:  # some chroots have no /proc, and Windows has none
+    except OSError:  # Windows and some chroots have no /proc
         return os.path.realpath(path)
 
 
 def _is_inside(real: str, directory: Path) -> bool:
-    """Compare inodes, not names: file systems may take two spellings for one directory."""
+    """Compare inodes, not names: a file system may accept two spellings of one directory."""
     root = directory.stat()
     return any(os.path.samestat(root, parent.stat()) for parent in Path(real).parents)
 
@@ -385,11 +380,11 @@ def _read_content(descriptor: int, limit_bytes: int, kind: FileKind) -> Hidden |
             content = stream.read(limit_bytes + 1)
     except OSError as error:
         return _explain(error)
-    if content is None:  # /proc/kmsg says that it is a file, and has nothing to read yet
-        return _NOT_REGULAR  # type: ignore[unreachable]  # typeshed does not say so
+    if content is None:  # /proc/kmsg is reported as a file, and has no data yet
+        return _NOT_REGULAR  # type: ignore[unreachable]  # typeshed lacks this case
     if len(content) > limit_bytes:
         return _too_large(limit_bytes)
-    # A strict decoder's error would keep the bytes.
+    # The error of a strict decoder would contain the bytes.
     text = Hidden(content.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "surrogateescape"))
     # Comments in a PEM file may be in any encoding.
     return text if kind in {"certificates", "key"} or is_text(text) else _NOT_UTF8
@@ -404,13 +399,14 @@ def _too_large(limit_bytes: int) -> Problem:
 
 
 def file_error(error: OSError) -> FileError:
-    """Return why a file could not be opened or read."""
+    """Return the error of a file that could not be opened or read."""
     return FileError(_explain(error))
 
 
 def _explain(error: OSError) -> Problem:
     known = _BY_ERRNO.get(error.errno or 0)
     if error.errno == errno.ENAMETOOLONG:
-        return Problem("unreadable", "this is no path: it is too long", "write the path of a file")
+        return Problem("unreadable", "the path is too long", "write the path of a file")
     reason = os.strerror(error.errno or 0).lower()
-    return known or Problem("unreadable", f"it cannot be read ({reason})", "let this user read it")
+    remedy = "allow this user to read it"
+    return known or Problem("unreadable", f"it cannot be read ({reason})", remedy)

@@ -1,4 +1,4 @@
-"""PEM files, read as secret files are; and the authorities that are trusted by default."""
+"""Read PEM files with the checks of `files`, and find the authorities trusted by default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from zconfig._sources.files import MAX_PEM_BYTES, FileError, read_text
 
 ROOTS_VARIABLE = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-"""Names the authorities that are trusted by default, before those of Python's `ssl`."""
+"""gRPC's variable for the authorities trusted by default, before those of Python's `ssl`."""
 
 _VARIABLES = (ROOTS_VARIABLE, "SSL_CERT_FILE", "SSL_CERT_DIR")
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")  # the only files that OpenSSL reads in a directory
@@ -23,39 +23,31 @@ _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE---
 
 
 def read_pem(path: str, kind: Literal["certificates", "key"]) -> bytes:
-    """Return what a PEM file holds, without a byte order mark.
+    """Return the content of a PEM file, without a byte order mark.
 
     Args:
         path: The file.
-        kind: What it holds; a key needs the permissions of a secret.
+        kind: The kind of its content; a key needs the permissions of a secret.
 
     Raises:
-        FileError: As `read_text` does; more than 8 MiB are too large.
+        FileError: As `read_text` does; the largest size is 8 MiB.
     """
     text = read_text(path, limit_bytes=MAX_PEM_BYTES, kind=kind)
     return text.value.encode("utf-8", "surrogateescape")
 
 
 def is_as_read(path: str, kind: Literal["certificates", "key"]) -> bool:
-    """Tell whether a PEM file holds what `read_pem` returns: it has no byte order mark.
-
-    Args:
-        path: The file.
-        kind: What it holds.
-
-    Raises:
-        FileError: As `read_pem` does.
-    """
+    """Return whether a PEM file has no byte order mark, so that `read_pem` returns all of it."""
     return read_pem(path, kind) == Path(path).read_bytes()
 
 
 class Authorities(NamedTuple):
-    """The authorities that are trusted where `TLS_CA` is not set.
+    """The authorities that are trusted if `TLS_CA` is not set.
 
     Args:
-        name: Whose list it is.
-        file: A file of them; `None` if there is none.
-        directories: Directories of them, with names that OpenSSL looks for.
+        name: The provider of the list.
+        file: A file of authorities, or `None`.
+        directories: Directories of authorities, with the file names that OpenSSL looks for.
     """
 
     name: str
@@ -68,7 +60,10 @@ class Authorities(NamedTuple):
 
     @property
     def bundle(self) -> str | None:
-        """A file of exactly these, for a program that takes one; Debian's is in the directory."""
+        """A file of exactly these, for a program that takes one file, or `None`.
+
+        Debian keeps such a file in the directory.
+        """
         in_directories = (str(Path(each, "ca-certificates.crt")) for each in self.directories)
         files = filter(None, (self.file, *in_directories))
         return next((path for path in files if self._are_all_in(path)), None)
@@ -80,7 +75,7 @@ class Authorities(NamedTuple):
         return False
 
     def read(self) -> bytes:
-        """Return all of them, each once; what cannot be read is passed over, as by OpenSSL."""
+        """Return all of them, without duplicates; unreadable files are skipped, as in OpenSSL."""
         found = list(_certificates([self.file] if self.file else []))
         if not self.directories:
             return b"".join(found)
@@ -91,18 +86,18 @@ class Authorities(NamedTuple):
 
 
 def certificates_in(content: bytes) -> list[str]:
-    """Return the certificates in a PEM text, each with its lines of dashes."""
+    """Return the certificates in a PEM text, each with its BEGIN and END line."""
     return _CERTIFICATE.findall(content.decode("ascii", "ignore"))
 
 
 def _blocks(content: bytes) -> frozenset[str]:
-    """Return the certificates in a PEM text, whatever its line ends."""
+    """Return the certificates in a PEM text, independent of line ends."""
     return frozenset("".join(each.split()) for each in certificates_in(content))
 
 
 @lru_cache(maxsize=8)
 def _read_directory(directory: str, changed_at: int) -> bytes:
-    """Read a directory anew when it has changed: it may have 150 files, and each alias asks."""
+    """Read a directory, cached until it changes: it may have 150 files, and each alias needs it."""
     del changed_at
     paths = sorted(path for path in Path(directory).iterdir() if _HASHED.fullmatch(path.name))
     return b"\n".join(_certificates(map(str, paths)))
@@ -115,13 +110,10 @@ def _certificates(paths: Iterable[str]) -> Iterator[bytes]:
 
 
 def default_authorities(environ: Mapping[str, str]) -> Authorities:
-    """Return the authorities that are trusted where `TLS_CA` is not set.
+    """Return the authorities that are trusted if `TLS_CA` is not set.
 
-    Those that gRPC is told of come first; then those of Python's `ssl`, which honours what company
-    authorities are put in; a system that has none leaves those that come with gRPC.
-
-    Args:
-        environ: The process environment.
+    The file in gRPC's variable comes first; then the authorities of Python's `ssl`, which include
+    those that a company installs; then, if the system has none, those shipped with gRPC.
     """
     told = str(environ.get(ROOTS_VARIABLE, ""))  # a path, and no secret
     if told and _is_readable(told):
@@ -136,7 +128,7 @@ def default_authorities(environ: Mapping[str, str]) -> Authorities:
 
 
 def passed_over(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield which variables name authorities that cannot be read, and are passed over for it."""
+    """Yield a sentence per variable whose authorities cannot be read, and are skipped."""
     for name in _VARIABLES:
         for path in filter(None, environ.get(name, "").split(os.pathsep)):
             if not _is_readable(path):

@@ -1,4 +1,4 @@
-"""Reading what may never answer: in a thread of its own, for a limited time."""
+"""Read secret managers and plugins, each in a thread with a timeout."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 LIMIT_S = 30.0
-"""Seconds for one source: the SDKs behind it would go on for minutes, or have no end at all."""
+"""Timeout of one source in seconds: the SDKs retry for minutes, or without end."""
 
 
 def read_in_time(
     read: Callable[[], SourceResult], failed: Callable[[str], SourceResult]
 ) -> SourceResult:
-    """Read a source, and give it up when it takes too long.
+    """Read a source with a timeout.
 
-    A thread that was given up ends with its source, or with the process.
+    After a timeout the thread continues until its source returns, or the process exits.
 
     Args:
-        read: Reads the source; what it raises is a failure, whatever it is.
-        failed: Makes the result of a failure, of its kind.
+        read: Reads the source; any exception is a failure.
+        failed: Makes the result from the kind of the failure.
     """
     try:
         work = partial(guarded, read, failed, catch=BaseException)
@@ -58,18 +58,18 @@ _NOT_TEXT = Problem("not_text", "the value is not text", "store it as a string")
 def read_mapping(
     variables: Mapping[str, object], *, source: str, path: str | None = None
 ) -> SourceResult:
-    r"""Read the variables that are zconfig's own; the values of others are not asked for.
+    r"""Read the variables of zconfig from a mapping; other values are not fetched.
 
-    One trailing line end is not part of a value, as in a file that holds a secret: what was piped
-    into a secret manager often has one.
+    One trailing line end is removed from a value, as from a file with a secret: a value that was
+    piped into a secret manager often has one.
 
     Args:
-        variables: Values by name; `-` and `.` separate the parts of a name as `_` does.
-        source: The kind of source, which names the layer too.
-        path: What the variables stand in there; `None` if that has no name.
+        variables: Values by name; `-` and `.` in a name count as `_`.
+        source: The kind of source, which is also the layer's name.
+        path: The secret, vault or project that holds the variables; `None` if it has no name.
 
     Returns:
-        Entries with keys in the form of variables. A value that cannot be had is one problem, and
+        Entries with keys in the form of variables. A value that cannot be read is one problem, and
         the others are read.
 
     Example:
@@ -95,10 +95,10 @@ def _read_variable(variables: Mapping[str, object], name: str, origin: Origin) -
 def _value(variables: Mapping[str, object], name: str) -> Hidden | Problem:
     try:
         value = variables[name]
-    except Exception as error:  # noqa: BLE001 - the SDK behind it raises what it likes
+    except Exception as error:  # noqa: BLE001 - the SDK may raise any exception
         return _unreadable(type(error).__name__)
     if value is None:
-        # How pydantic-settings hands on a secret that it was not allowed to read.
+        # pydantic-settings returns `None` for a secret that it was not allowed to read.
         return _unreadable("no value")
     if isinstance(value, str) and is_text(value):
         return Hidden(_LINE_END.sub("", value))
@@ -115,7 +115,7 @@ Variables = Mapping[str, str | None]
 
 
 def _no_settings() -> type[BaseSettings]:
-    """Return what the sources want to be made for: all names are asked for, whatever the fields."""
+    """Return a settings class without fields: the sources need one, and list all names."""
     from pydantic_settings import BaseSettings
 
     class NoSettings(BaseSettings, case_sensitive=True):
@@ -126,7 +126,7 @@ def _no_settings() -> type[BaseSettings]:
 
 @contextmanager
 def _aws(secret: str) -> Iterator[Variables]:
-    """Open one secret, by name or ARN, that holds names and values as a JSON object."""
+    """Open one secret, by name or ARN, whose value is a JSON object of names and values."""
     from pydantic_settings import AWSSecretsManagerSettingsSource
 
     yield AWSSecretsManagerSettingsSource(_no_settings(), secret).env_vars
@@ -134,7 +134,7 @@ def _aws(secret: str) -> Iterator[Variables]:
 
 @contextmanager
 def _azure(vault_url: str) -> Iterator[Variables]:
-    """Open a vault, whose names have only letters, digits and `-`."""
+    """Open a vault; its names have only letters, digits and `-`."""
     from azure.identity import DefaultAzureCredential
     from pydantic_settings import AzureKeyVaultSettingsSource
 
@@ -144,16 +144,16 @@ def _azure(vault_url: str) -> Iterator[Variables]:
 
 @contextmanager
 def _google(project: str) -> Iterator[Variables]:
-    """Open the secrets of a project, by its id or number; the latest version of each counts."""
+    """Open the latest versions of the secrets of a project, by its ID or number."""
     from google.cloud.secretmanager import SecretManagerServiceClient
     from pydantic_settings import GoogleSecretManagerSettingsSource
 
-    # Not its gRPC transport: a channel that zconfig does not know of would not survive a fork.
+    # Not its gRPC transport: a channel that zconfig does not manage would not survive a fork.
     with SecretManagerServiceClient(transport="rest") as client:
         source = GoogleSecretManagerSettingsSource(
             _no_settings(), project_id=project, secret_client=client
         )
-        # Since pydantic-settings 2.15 there are no variables before the first call.
+        # Since pydantic-settings 2.15, `env_vars` is empty before the first call.
         source()
         yield source.env_vars
 
@@ -162,12 +162,12 @@ class SecretManager(NamedTuple):
     """A secret manager.
 
     Args:
-        name: Its name, which is that of the layer.
-        option: The variable that says what is to be read.
-        package: What it needs, as pip takes it.
-        opened: Opens what the option names; a value is fetched when it is asked for.
-        remedies: Per cause of a failure, as `guarded` has it, the remedy.
-        remedy: What to do about any other.
+        name: Its name, which is also the layer's name.
+        option: The variable that names the secret, vault or project to read.
+        package: The required package, as a pip requirement.
+        opened: Opens the secret, vault or project; values are fetched on access.
+        remedies: The remedy for each kind of failure, as named by `guarded`.
+        remedy: The remedy for any other failure.
     """
 
     name: str
@@ -191,7 +191,7 @@ SECRET_MANAGERS = (
             "AttributeError": _NAMES_AND_VALUES,
             "JSONDecodeError": _NAMES_AND_VALUES,
             "KeyError": _NAMES_AND_VALUES,
-            "NoCredentialsError": "give the AWS SDK credentials: a role, a profile or variables",
+            "NoCredentialsError": "configure AWS credentials: a role, a profile or variables",
             "NoRegionError": "set AWS_DEFAULT_REGION",
             "ResourceNotFoundException": "correct the secret's name, or AWS_DEFAULT_REGION",
         },
@@ -203,10 +203,10 @@ SECRET_MANAGERS = (
         package="pydantic-settings[azure-key-vault]>=2.10",
         opened=_azure,
         remedies={
-            "ClientAuthenticationError": "give the Azure SDK credentials: an identity or variables",
-            "HTTP 401": "give the Azure SDK credentials of the vault's own tenant",
+            "ClientAuthenticationError": "configure Azure credentials: an identity or variables",
+            "HTTP 401": "configure Azure credentials of the vault's own tenant",
             "HTTP 403": "grant the role Key Vault Secrets User, or open the vault's firewall",
-            "ServiceRequestError": "correct the vault's URL, or let this host reach it",
+            "ServiceRequestError": "correct the vault's URL, or allow this host to reach it",
         },
         remedy="check that `az keyvault secret list` reads it from here",
     ),
@@ -216,14 +216,13 @@ SECRET_MANAGERS = (
         package="pydantic-settings[gcp-secret-manager]>=2.10",
         opened=_google,
         remedies={
-            "DefaultCredentialsError": "give the Google SDK credentials: "
-            "a service account or a file",
+            "DefaultCredentialsError": "configure Google credentials: a service account or a file",
             "PermissionDenied": "grant the roles Secret Manager Viewer and Secret Accessor",
         },
         remedy="check that `gcloud secrets list` reads it from here",
     ),
 )
-"""Those that can be read, highest precedence first."""
+"""The supported secret managers, highest precedence first."""
 
 
 def manager_readings(
@@ -231,16 +230,16 @@ def manager_readings(
 ) -> tuple[SourceResult, ...]:
     """Read the secret managers that are configured, over the network.
 
-    Of what a manager holds, names that begin with `zilliz` or `zconfig` are read, in any case of
-    letters; `-` and `.` separate as `_` does.
+    Only names that begin with `zilliz` or `zconfig` are read, in any case; `-` and `.` count as
+    `_`.
 
     Args:
-        subjects: What is to be read, by the variable that says so.
-        known: Results that are used again: these sources are not read.
+        subjects: The secret, vault or project to read, by the variable that names it.
+        known: Results to reuse: these sources are not read.
 
     Returns:
-        One result per manager, highest precedence first. One that fails, or does not answer in
-        time, is one problem, and the others are read.
+        One result per manager, highest precedence first. A manager that fails, or does not answer
+        in time, is one problem, and the others are read.
 
     Example:
         >>> manager_readings({})
@@ -285,16 +284,16 @@ Source = Callable[[Mapping[str, str]], Mapping[str, str]]
 
 
 def has_plugins() -> bool:
-    """Tell whether any installed package brings a source; none is loaded."""
+    """Return whether any installed package provides a source; no source is loaded."""
     return bool(entry_points(group=GROUP))
 
 
 def plugin_readings(
     environ: Mapping[str, str], known: Sequence[SourceResult] = ()
 ) -> tuple[SourceResult, ...]:
-    """Call the sources that installed packages bring, in the order of their names.
+    """Call the sources that installed packages provide, in the order of their names.
 
-    They run other people's code, which may use the network: call this when a configuration is
+    They run third-party code, which may use the network: call this when a configuration is
     first used, never on import. A package declares its source in its `pyproject.toml`:
 
         [project.entry-points."zconfig.sources"]
@@ -307,14 +306,14 @@ def plugin_readings(
             return {"ZILLIZ_PROD_URI": secrets["uri"], "ZILLIZ_PROD_TOKEN": secrets["token"]}
 
     Args:
-        environ: The environment; a source can read it and not write to it.
-        known: Results that are used again: these sources are not read.
+        environ: The environment, which the sources cannot change.
+        known: Results to reuse: these sources are not read.
 
     Returns:
         One result per source. A source that fails, or does not answer in time, is one problem,
         and the others are read.
     """
-    # Two packages may use one name; their order must not depend on which was installed first.
+    # Two packages may use the same name; the order must not depend on their installation.
     found = sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value))
     view = EnvironmentView(environ)
     left = list(known)
@@ -346,7 +345,7 @@ def _failed(plugin: EntryPoint, cause: str) -> SourceResult:
     problem = Problem(
         "plugin_failed",
         f"could not be read ({cause})",
-        f"mend or uninstall the package that has {printable(plugin.value)}",
+        f"fix or uninstall the package that provides {printable(plugin.value)}",
         origin=Origin(layer, GROUP),
     )
     return SourceResult(layer, problems=(problem,))

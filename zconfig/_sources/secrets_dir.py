@@ -1,9 +1,9 @@
-"""Reading a directory whose files may be replaced meanwhile.
+"""Read a directory whose files may be replaced during the read.
 
-A Kubernetes volume keeps its files in a directory of their own, a new one for each generation, and
-`..data` is a symlink to the current one. A rotation writes the new directory, points `..data` to it
-in one step, and then deletes the old one. So what was read below the directory that `..data` still
-points to afterwards is complete, and belongs together.
+A Kubernetes volume keeps each generation of its files in a directory, and `..data` is a symlink to
+the current one. A rotation writes a new directory, points `..data` to it atomically, and then
+deletes the old one. If `..data` points to the same directory before and after a read, the files
+that were read are complete and of one generation.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from zconfig._sources.files import FileError, file_error, located, read_secret, 
 from zconfig.errors import Problem
 
 _CHANGING = Problem("changing", "the directory changed each time it was read", "try again later")
-_NOT_DIRECTORY = Problem("not_directory", "this is not a directory", "give a directory")
+_NOT_DIRECTORY = Problem("not_directory", "this is not a directory", "use a directory")
 
 ATTEMPTS = 50
-"""Volumes change about once a minute, so a second attempt is rare; the rest is for safety."""
+"""Volumes change about once a minute, so a second attempt is rare; the others are a reserve."""
 
 
 def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> SourceResult:
@@ -43,11 +43,11 @@ def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> So
 
     Args:
         directory: The directory, with or without a `..data` link.
-        read: Reads below the path it is given. What it returns or raises is thrown away if the
-            generation changed meanwhile, and it is called again.
+        read: Reads below the path it is given. If the generation changes during the call, its
+            result or exception is discarded, and it is called again.
 
     Raises:
-        FileError: What `read` raises; `changing` if the directory changed during every attempt.
+        FileError: Raised by `read`; `changing` if the directory changed during every attempt.
     """
     for _ in range(ATTEMPTS):
         current = _current(directory)
@@ -87,7 +87,7 @@ def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
         if wanted and isinstance(reason, PermissionError) and _may_enter(directory):
             return [name for name in wanted if os.path.lexists(directory / name)]
         error = file_error(reason)
-    except ValueError:  # a NUL byte, or what the file system's encoding cannot say
+    except ValueError:  # a NUL byte, or a character that the file system cannot encode
         error = file_error(FileNotFoundError(errno.ENOENT, ""))
     else:
         return sorted(name for name in names if not name.startswith("."))
@@ -95,7 +95,7 @@ def list_names(directory: Path, wanted: Iterable[str] = ()) -> list[str]:
 
 
 def may_list(directory: Path) -> bool:
-    """Return whether a directory may be listed."""
+    """Return whether a directory can be listed."""
     try:
         list_names(directory)
     except FileError:
@@ -109,8 +109,8 @@ def _may_enter(directory: Path) -> bool:
 
 _UNLISTED = Problem(
     "not_listed",
-    "it cannot be listed: only files of aliases that are known otherwise are found in it",
-    "let this user list it",
+    "the directory cannot be listed: only files of aliases known from other sources are read",
+    "allow this user to list it",
     severity="warning",
 )
 
@@ -118,14 +118,14 @@ _UNLISTED = Problem(
 def read_secret_file(
     key: str, path: Path, origin: Origin, *, directory: Path, named: bool = True
 ) -> SourceResult:
-    """Read one file; a bad one is one problem.
+    """Read one file; an unusable file is one problem.
 
     Args:
-        key: The key whose value it holds.
-        path: Where it is at present.
-        origin: Where it is, as the user would write it.
-        directory: The directory it must not lead out of.
-        named: Whether somebody named that directory.
+        key: The key of its value.
+        path: The current path.
+        origin: The origin, with the path as the user would write it.
+        directory: The directory that must contain the file.
+        named: Whether an option names that directory.
     """
     shown = str(origin.path)
     try:
@@ -150,10 +150,10 @@ def read_directory(
         read: Reads below the path it is given; see `read_generation`.
         shown: The directory's path as the user would write it.
         source: The kind of source, for the origin of a problem.
-        named: Whether somebody named the directory.
+        named: Whether an option names the directory.
 
     Returns:
-        What `read` returned. A directory that does not exist is no problem.
+        The result of `read`. A directory that does not exist is not a problem.
     """
     try:
         result = read_generation(path, read)
@@ -182,22 +182,21 @@ def read_secrets_dir(
     """Read the files whose names begin with `zilliz`, and the aliases' directories.
 
     A file `zilliz_prod_token`, `ZILLIZ_PROD_TOKEN` or `zilliz-prod-token` is a field of the alias
-    `prod`, and so is a file `token` in a directory `prod`. Everything else belongs to others and
-    is not opened; what may be misnamed is `foreign`. Of a Kubernetes volume one generation is read,
-    never parts of two.
+    `prod`, and so is a file `token` in a directory `prod`. Other files are not opened; a name that
+    may be misspelt is `foreign`. A Kubernetes volume is read as one generation.
 
     Args:
         path: The directory.
-        field_names: Names of fields, in lower case, which a file in an alias' directory may have.
-        aliases: Aliases that are known; where the directory may be entered, though not listed,
+        field_names: Names of fields, in lower case, for the files in an alias' directory.
+        aliases: Aliases known from other sources; if the directory can be entered but not listed,
             their files are tried by name.
-        named: Whether somebody named the directory. Where nobody did, as /run/secrets, other
-            applications' secrets are there, too: directories are left alone.
+        named: Whether an option names the directory. The default, /run/secrets, also holds the
+            secrets of other applications: its subdirectories are not read.
         shown: The path as the user would write it; by default `path`.
 
     Returns:
-        Entries with keys in the form of variables. A bad file is one problem, and the others are
-        read; a directory that does not exist is no problem.
+        Entries with keys in the form of variables. An unusable file is one problem, and the others
+        are read; a directory that does not exist is not a problem.
     """
     tree = _Tree(Path(path), shown or str(path), field_names, aliases, named)
     return read_directory(tree.root, tree.read, shown=tree.shown, source=_SOURCE, named=named)
@@ -212,7 +211,7 @@ class _Tree:
     named: bool
 
     def read(self, current: Path) -> SourceResult:
-        """Read the generation of the directory that is at `current`."""
+        """Read the generation of the directory at `current`."""
         names = list_names(current, self._wanted())
         return joined(self.shown, [self._entry(current / name) for name in names])
 
@@ -224,7 +223,7 @@ class _Tree:
             yield from (*spellings(alias), *spellings(f"{PREFIX}{alias}".lower()))
 
     def _entry(self, path: Path) -> SourceResult:
-        # pathlib's test raises where the directory may not be searched.
+        # pathlib's test raises if the directory cannot be searched.
         is_directory = self.named and os.path.isdir(path)  # noqa: PTH112 - see above
         result = self._alias(path) if is_directory else SourceResult(path.name)
         nothing_found = not (result.files or result.problems)
@@ -242,7 +241,7 @@ class _Tree:
             return read_generation(path, lambda current: self._fields(current, path.name))
         except FileError as error:
             shown = self._shown(path.name)
-            # A directory that cannot be listed is somebody else's, as far as can be told.
+            # A directory that cannot be listed is presumed to belong to another application.
             ours = error.reason.code == "changing" or normalize_key(path.name).startswith(PREFIX)
             return refused(shown, *(error.problem(Origin(_SOURCE, shown)),) if ours else ())
 

@@ -1,4 +1,4 @@
-"""Service bindings: one directory a service, as the Service Binding Specification has them.
+"""Read service bindings: one directory per service, as in the Service Binding Specification.
 
 See https://servicebinding.io/spec/core/1.1.0/, "Well-known Secret Entries" and "Workload
 Projection".
@@ -42,7 +42,7 @@ _FIELDS = _ADDRESS_FIELDS | {
     "USER",
     "USERNAME",
 }
-_HOST_IS_URI = Problem("bad_host", "the host is a URI", "use the key uri in place of host and port")
+_HOST_IS_URI = Problem("bad_host", "the host is a URI", "use the key uri instead of host and port")
 _AUTHORITIES = ("ca.crt", "certificates")
 _CLIENT_PAIR = {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key"}
 _ENTRIES = (
@@ -56,19 +56,19 @@ def read_service_bindings(
 ) -> SourceResult:
     """Read the bindings whose `type` is `milvus` or `zilliz`; the binding's name is the alias.
 
-    Certificates are handed on as paths, in the fields `TLS_CA` (`ca.crt` or `certificates`), and
-    `TLS_CERT` and `TLS_KEY` (`tls.crt` and `tls.key`, if both are there). Where there is no `uri`,
-    it is made of `host` and `port`. Each binding is read as one generation of its volume.
+    Certificates become paths, in the fields `TLS_CA` (`ca.crt` or `certificates`), and `TLS_CERT`
+    and `TLS_KEY` (`tls.crt` and `tls.key`, if both exist). Without a `uri`, the URI is built from
+    `host` and `port`. Each binding is read as one generation of its volume.
 
     Args:
         root: The directory that `SERVICE_BINDING_ROOT` names.
-        aliases: Aliases that are known; where the directory may be entered, though not listed,
+        aliases: Aliases known from other sources; if the directory can be entered but not listed,
             their bindings are tried by name.
         shown: The path as the user would write it; by default `root`.
 
     Returns:
-        Entries with keys in the form of variables. A bad file is one problem, and the others are
-        read; a directory that does not exist is no problem.
+        Entries with keys in the form of variables. An unusable file is one problem, and the others
+        are read; a directory that does not exist is not a problem.
     """
     directory, name = Path(root), shown or str(root)
 
@@ -85,8 +85,8 @@ class _Binding:
     """One binding.
 
     Args:
-        root: The directory that none of its files may lead out of.
-        path: Its directory at present.
+        root: The directory that must contain its files.
+        path: Its current directory.
         root_shown: `root` as the user would write it.
     """
 
@@ -100,7 +100,7 @@ class _Binding:
         return self.path.name
 
     def read(self) -> SourceResult:
-        """Read it, or nothing if it is no binding of ours."""
+        """Read it; the result is empty if it is not a binding of Milvus or Zilliz."""
         try:
             return read_generation(self.path, self._generation)
         except FileError as error:
@@ -171,7 +171,7 @@ class _Binding:
             read_text(path, limit_bytes=MAX_PEM_BYTES, kind=kind, directory=self.root)
         except FileError as error:
             return SourceResult(self.name, problems=(error.problem(origin),))
-        # The path that outlives a rotation, not that of the present generation.
+        # The path that remains valid after a rotation, not the current generation's.
         stable = Path(self.root, self.name, path.name)
         return SourceResult(self.name, (Entry(origin.key, Secret(stable), origin),))
 
