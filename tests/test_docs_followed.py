@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What the pages may have run here, besides what stays in the directory that it is run in.
 PROGRAMS = {"zconfig", "python", "uvicorn", "gunicorn", "celery", "curl"} | {
-    *("cat", "chmod", "echo", "grep", "kill", "mkdir", "printf", "sleep", "wait"),
+    *("cat", "cd", "chmod", "echo", "grep", "kill", "mkdir", "printf", "sleep", "wait"),
     "done",  # of a loop
 }
 

@@ -16,7 +16,7 @@ changes call `reload()`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -292,7 +292,9 @@ async def async_client(alias: str | None = None, **options: Any) -> AsyncMilvusC
     return async_client_of(await aio.get(alias), **given())
 
 
-def connection_args(alias: str | None = None) -> dict[str, Any]:
+def connection_args(
+    alias: str | None = None, *, names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the connection arguments of an alias for LangChain, LlamaIndex and Haystack.
 
     Pass them to LangChain's and Haystack's stores as `connection_args`, and to LlamaIndex's store
@@ -301,6 +303,8 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
 
     Args:
         alias: The alias; without it, the default alias.
+        names: The store's own parameter names, by pymilvus' names, such as `{"uri": "url"}`. The
+            result then has `uri`, `token`, `db_name` and the parameters that `names` has.
 
     Returns:
         A new mapping with `uri`, `timeout` (seconds) and, if configured, `token`, `db_name`,
@@ -311,7 +315,9 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
     Raises:
         ConfigurationError: The alias is not configured or has errors; a PEM file cannot be read or
             begins with a byte order mark; or `TLS_CA` is not set, and no single file contains
-            exactly the authorities that are trusted by default.
+            exactly the authorities that are trusted by default; or `names` lacks
+            a parameter of TLS that the alias requires.
+        ValueError: pymilvus has no parameter with a name in `names`.
 
     Example:
         >>> import zconfig
@@ -319,11 +325,14 @@ def connection_args(alias: str | None = None) -> dict[str, Any]:
         >>> with zconfig.connections.override(one):
         ...     zconfig.connection_args("docs")
         {'uri': 'http://localhost:19530', 'timeout': 10.0, 'token': <hidden>}
+        >>> with zconfig.connections.override(one):
+        ...     zconfig.connection_args("docs", names={"uri": "url"})
+        {'url': 'http://localhost:19530', 'token': <hidden>}
     """
     from zconfig.interop.connection_args import connection_args_of
 
     alias = hide_alias(alias)
-    return connection_args_of(connections.spec(alias))
+    return connection_args_of(connections.spec(alias), names)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from zconfig._endpoint import TransportType, control_plane
+from zconfig._endpoint import INTERNATIONAL, TransportType, control_plane
 from zconfig._redaction import Hidden
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._spec import ConnectionSpec
@@ -143,7 +143,7 @@ class Program:
         Args:
             spec: What the connection is configured with.
         """
-        return _not_for_cloud(spec) if self.is_of_cloud else self._not_for_client(spec)
+        return self._not_for_cloud(spec) if self.is_of_cloud else self._not_for_client(spec)
 
     def _not_for_client(self, spec: ConnectionSpec) -> str | None:
         variables = dict(self.mapping)
@@ -160,21 +160,23 @@ class Program:
                 return f"it reads no variable for {spec.name_of(field.lower())}; {self._remedy}"
         return None
 
+    def _not_for_cloud(self, spec: ConnectionSpec) -> str | None:
+        uri, home = spec.name_of("uri"), FIELDS["CONTROL_PLANE"](spec)
+        if home is None:
+            return f"it talks to Zilliz Cloud, and {uri} is elsewhere; {_ANOTHER_ALIAS}"
+        if spec.credentials is None:
+            return f"it takes an API key; set {spec.name_of('token')} to one"
+        if FIELDS["API_KEY"](spec) is None:
+            user = spec.name_of("credentials")
+            return f"it takes an API key, and no user and password as in {user}; {_ANOTHER_ALIAS}"
+        if home != INTERNATIONAL and "CONTROL_PLANE" not in dict(self.mapping):
+            return f"it reads no variable for {home}, where {uri} belongs; {self._remedy}"
+        return None
+
     @property
     def _remedy(self) -> str:
         options = " ".join(f"--map {field}={variable}" for field, variable in self.mapping)
-        return f"to run it without, write {options} instead"
-
-
-def _not_for_cloud(spec: ConnectionSpec) -> str | None:
-    if FIELDS["CONTROL_PLANE"](spec) is None:
-        return f"it talks to Zilliz Cloud, and {spec.name_of('uri')} is elsewhere; {_ANOTHER_ALIAS}"
-    if spec.credentials is None:
-        return f"it takes an API key; set {spec.name_of('token')} to one"
-    if FIELDS["API_KEY"](spec) is None:
-        user = spec.name_of("credentials")
-        return f"it takes an API key, and no user and password as in {user}; {_ANOTHER_ALIAS}"
-    return None
+        return f"to run it all the same, write {options} instead"
 
 
 _ANOTHER_ALIAS = "name another alias"

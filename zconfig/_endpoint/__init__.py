@@ -15,6 +15,7 @@ docs.zilliz.com, and for China on docs.zilliz.com.cn.
 
 from zconfig._endpoint.model import Endpoint, EndpointError, Family, TransportType, Userinfo
 from zconfig._endpoint.parsing import (
+    INTERNATIONAL,
     PROXY_VARIABLES,
     control_plane,
     exempting,
@@ -28,6 +29,7 @@ from zconfig._endpoint.parsing import (
 )
 
 __all__ = [
+    "INTERNATIONAL",
     "PROXY_VARIABLES",
     "Endpoint",
     "EndpointError",

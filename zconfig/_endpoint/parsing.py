@@ -37,6 +37,8 @@ _SOCKET_PATH = r"/(?!/[^/])[^,]*[^,/]"
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _BAD_ESCAPE = r"%(?![0-9A-Fa-f]{2})"
+INTERNATIONAL = "https://api.cloud.zilliz.com"
+"""The control plane of Zilliz Cloud outside China."""
 _CONTROL_PLANE = r"(?:api|controller\.api\..+)?"
 
 _SCHEMES = {
@@ -285,7 +287,7 @@ def control_plane(endpoint: Endpoint) -> str | None:
     host = (endpoint.host or "").rstrip(".")
     if _cloud_name(host) is None:
         return None
-    return f"https://api.cloud.zilliz.com{'.cn' if host.endswith('.cn') else ''}"
+    return f"{INTERNATIONAL}.cn" if host.endswith(".cn") else INTERNATIONAL
 
 
 def _database(path: str) -> str | None:

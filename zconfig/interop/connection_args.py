@@ -7,6 +7,7 @@ hands them to pymilvus as they are (read in langchain-milvus 0.4.0, llama-index-
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, SupportsIndex
@@ -44,21 +45,54 @@ class UsableToken(Hidden):
         raise TypeError("a token is not pickled: call zconfig.connection_args() in each process")
 
 
-def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
-    """Return the parameters of a `MilvusClient` for a connection.
+def connection_args_of(
+    spec: ConnectionSpec, names: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return the parameters of a `MilvusClient`, or of a store with others, for a connection.
 
     Args:
         spec: What the connection is configured with.
+        names: What the store calls them, by pymilvus' names.
 
     Raises:
-        ConfigurationError: It has what pymilvus cannot be told.
+        ConfigurationError: It has what pymilvus, or that store, cannot be told.
+        ValueError: pymilvus has no parameter of such a name.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
         >>> endpoint = parse_uri("http://db/sales")
         >>> connection_args_of(ConnectionSpec("prod", endpoint, db_name="sales"))
         {'uri': 'http://db:19530', 'timeout': 10.0, 'db_name': 'sales'}
+        >>> connection_args_of(ConnectionSpec("prod", endpoint, db_name="sales"), {"uri": "url"})
+        {'url': 'http://db:19530', 'db_name': 'sales'}
     """
+    return _args(spec) if names is None else _renamed(spec, names)
+
+
+def _args(spec: ConnectionSpec) -> dict[str, Any]:
+    return _place(spec) | (_tls_args(spec) if spec.endpoint.secure else {})
+
+
+def _renamed(spec: ConnectionSpec, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters under a store's names; those of TLS and the timeout only if named."""
+    if unknown := names.keys() - {*_IN_EVERY_STORE, "timeout", *_TLS_SETTINGS}:
+        listed = ", ".join(sorted(map(repr, unknown)))
+        raise ValueError(f"names: pymilvus has no parameter {listed}")
+    takes_tls = not names.keys().isdisjoint(_TLS_SETTINGS)
+    needs_tls = spec.name_to_verify is not None or any(spec.tls)
+    args = _args(spec) if takes_tls or needs_tls else _place(spec)
+    for name, setting in _TLS_SETTINGS.items():
+        # By default a store trusts what it does without us.
+        is_default = name == "server_pem_path" and spec.tls.ca is None
+        if name in args and name not in names and not is_default:
+            problem = replace(_NOT_NAMED, message=_NOT_NAMED.message.format(name))
+            raise _refused(spec, problem, setting)
+    taken = {*_IN_EVERY_STORE, *names}
+    return {names.get(name, name): value for name, value in args.items() if name in taken}
+
+
+def _place(spec: ConnectionSpec) -> dict[str, Any]:
+    """Return the parameters that are no matter of TLS."""
     # The database is named by its own parameter alone: from the path, versions read it differently.
     args: dict[str, Any] = {
         "uri": replace(spec.endpoint, db_name=None).uri,
@@ -68,7 +102,7 @@ def connection_args_of(spec: ConnectionSpec) -> dict[str, Any]:
         args["token"] = UsableToken(spec.credentials.secret.reveal())
     if spec.db_name != DEFAULT_DATABASE:
         args["db_name"] = spec.db_name
-    return args | (_tls_args(spec) if spec.endpoint.secure else {})
+    return args
 
 
 def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
@@ -118,6 +152,20 @@ def _default_authorities(spec: ConnectionSpec) -> str | None:
     raise _refused(spec, Problem("authorities_in_several_files", what, _ONE_FILE))
 
 
+_IN_EVERY_STORE = ("uri", "token", "db_name")
+# The settings that pymilvus' parameters of TLS follow from.
+_TLS_SETTINGS = {
+    "server_name": "tls_server_name",
+    "server_pem_path": "tls_ca",
+    "ca_pem_path": "tls_ca",
+    "client_pem_path": "tls_cert",
+    "client_key_path": "tls_key",
+}
+_NOT_NAMED = Problem(
+    "no_parameter",
+    "it needs pymilvus' parameter {}, and names has no name for that",
+    "add it to names, if the store has such a parameter",
+)
 _ONE_FILE = "set {tls_ca} to one file of the authorities to trust"
 _NO_AUTHORITY = Problem(
     "certificate_without_ca",
