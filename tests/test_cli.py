@@ -82,7 +82,7 @@ def test_nothing_configured_says_which_variable_to_set() -> None:
 def test_an_unknown_alias_lists_the_known_ones(lite_uri: str) -> None:
     done = run_zconfig("check", "prod", environ={"ZILLIZ_NOTES_URI": lite_uri})
     assert done.returncode == 3
-    assert "known are notes" in done.stdout
+    assert "configured: notes" in done.stdout
 
 
 def test_check_exits_4_when_the_server_is_down() -> None:

@@ -190,7 +190,7 @@ def test_a_uri_with_which_pymilvus_cannot_be_imported_is_not_set(
 def test_a_missing_alias_exits_3_with_the_usual_message() -> None:
     done = CliRunner(env=PROD).invoke(zconfig, ["exec", "nope", "--", "true"])
     assert done.exit_code == 3
-    assert "nothing configures it; known are prod" in done.stderr
+    assert "the alias is not configured (configured: prod)" in done.stderr
 
 
 def test_an_alias_that_is_wrong_exits_3_with_its_problem() -> None:

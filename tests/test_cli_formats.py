@@ -294,7 +294,7 @@ def test_every_command_that_reports_annotates(command: str, tmp_path: Path) -> N
 def test_an_unknown_alias_is_annotated_too(fake: FakeServer) -> None:
     done = run("check", "nope", "--format", "github", environ={"ZILLIZ_URI": fake.uri})
     assert done.exit_code == 3
-    assert done.stdout.startswith("::error::nope: nothing configures it")
+    assert done.stdout.startswith("::error::nope: the alias is not configured")
 
 
 def test_the_doctor_annotates_its_warnings(fake: FakeServer) -> None:

@@ -191,7 +191,7 @@ def test_a_control_plane_key_alone_is_noted(tmp_path: Path) -> None:
 
 
 def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(zconfig.UnknownAliasError, match="known are prod"):
+    with pytest.raises(zconfig.UnknownAliasError, match="configured: prod"):
         connections_of(tmp_path, ZILLIZ_PROD_URI=URI).explain("other")
 
 

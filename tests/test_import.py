@@ -174,8 +174,8 @@ print(json.dumps([before, changed, (late(), wrong(), default())]))
     assert before[0].startswith("set ZILLIZ_LATE_URI")
     assert before[1] == before[2]
     assert before[1].startswith("use https://")
-    assert before[3] == "name one, or set ZCONFIG_DEFAULT_ALIAS"
-    assert changed == ["call zconfig.reload(): variables have changed since they were read"] * 4
+    assert before[3] == "pass an alias or set ZCONFIG_DEFAULT_ALIAS"
+    assert changed == ["variables have changed since they were read; call zconfig.reload()"] * 4
     assert after == [f"http://127.0.0.1:{number}" for number in (1, 2, 1)]
 
 

@@ -215,7 +215,7 @@ def test_one_connection_that_cannot_be_looked_after_costs_no_other(
         lifecycle.monitor.report_failure()
         connections._registry._worker.call()
         deadline = time.monotonic() + PATIENCE_S
-        while "looking after a failed" not in caplog.text:
+        while "the background check of a failed" not in caplog.text:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         path.cut()

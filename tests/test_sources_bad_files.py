@@ -314,7 +314,7 @@ def test_where_an_alias_is_unknown_the_file_that_was_passed_over_is_told_of(
     environ = {"ZILLIZ_PROD_URI": other, "ZILLIZ_STAGE_URI": other}  # Zilliz Cloud lacks a token
     with registry(**environ) as connections:
         for use in (connections.spec, connections.connect, connections.autoconnect):
-            with pytest.raises(UnknownAliasError, match="known are prod, stage") as caught:
+            with pytest.raises(UnknownAliasError, match="configured: prod, stage") as caught:
                 use("default")
             told = [(e.code, e.alias, e.severity) for e in caught.value.problems]
             assert told == [

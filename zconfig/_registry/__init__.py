@@ -1,4 +1,4 @@
-"""The room of the registry: alias → connection."""
+"""The registry: alias → connection."""
 
 from zconfig._registry.connections import Connections, registry_of
 

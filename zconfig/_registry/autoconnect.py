@@ -1,4 +1,4 @@
-"""Many aliases at once: in parallel, under one deadline, every failure told."""
+"""Connect several aliases in parallel, and collect their failures."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def open_all(
     open_one: Callable[[str], Connection],
     give_up: Callable[[str], None],
 ) -> dict[str, Connection | ZConfigError]:
-    """Open aliases in parallel, a thread for each.
+    """Open aliases in parallel, with one thread per alias.
 
     Args:
-        aliases: What to open.
-        open_one: Opens one, or raises why not.
-        give_up: Ends the connect of one, if the caller is interrupted.
+        aliases: The aliases to open.
+        open_one: Opens one alias.
+        give_up: Cancels the connect of one alias, if the caller is interrupted.
 
     Returns:
         A connection or an error for each alias, in the order given.
@@ -42,14 +42,14 @@ def open_all(
 
 
 def select_aliases(table: SpecTable, aliases: Iterable[str]) -> tuple[tuple[str, ...], set[str]]:
-    """Return the aliases to open, and which of them may fail.
+    """Return the aliases to open, and the set of those that may fail.
 
     Args:
-        table: What is configured.
-        aliases: Which ones, all of them required; without any, every configured alias.
+        table: The configured aliases.
+        aliases: The required aliases; if empty, all configured aliases with their own setting.
 
     Raises:
-        ConfigurationError: With everything that is wrong with them.
+        ConfigurationError: An alias is not configured or invalid; lists all problems.
     """
     names = tuple(wanted_alias(alias) for alias in aliases)
     if names:
@@ -65,11 +65,11 @@ def raise_for_failures(
     """Return the connections, unless a required alias failed.
 
     Args:
-        outcomes: What became of each alias.
+        outcomes: The connection or error of each alias.
         optional: The aliases that may fail.
 
     Raises:
-        AutoconnectError: With every failure, also those of optional aliases.
+        AutoconnectError: A required alias failed; lists all failures, optional aliases included.
     """
     connected = {a: each for a, each in outcomes.items() if not isinstance(each, ZConfigError)}
     failed = failures(outcomes)
@@ -79,9 +79,5 @@ def raise_for_failures(
 
 
 def failures(outcomes: Mapping[str, object]) -> dict[str, ZConfigError]:
-    """Return why aliases could not be opened.
-
-    Args:
-        outcomes: What became of each alias.
-    """
+    """Return the errors among the outcomes, by alias."""
     return {alias: each for alias, each in outcomes.items() if isinstance(each, ZConfigError)}

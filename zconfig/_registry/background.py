@@ -1,6 +1,6 @@
-"""A thread that looks after connections: are they lost, back, are there new credentials?
+"""The background thread: monitors open connections, and retries aliases that failed to connect.
 
-gRPC reconnects by itself, but tells nobody, and nobody reads a secret file that was rewritten.
+gRPC reconnects by itself, but does not report it, and does not read changed credential files.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _AT_ONCE = 16
 
 
 class PeriodicTask(Protocol):
-    """Something to look after."""
+    """A task of the background thread."""
 
     @property
     def alias(self) -> str:
-        """The connection's name."""
+        """The alias of the task."""
 
     def is_due(self) -> bool:
-        """Return whether there is anything to do. It is asked often, and makes no call."""
+        """Return whether to run the task; called often, and must not make a call."""
 
     def check(self) -> object:
-        """Do it; that may take long."""
+        """Run the task; this may take long."""
 
 
 class BackgroundWorker:
-    """Makes rounds while there is anything to look after; its thread ends with the last of it.
+    """Runs periodic tasks in threads; its own thread ends with the last task.
 
-    What is due is done in a thread of its own, so that a server that is silent keeps nobody else
-    waiting, nor the end of the process.
+    Each due task runs in a daemon thread of its own, so that an unresponsive server delays
+    neither other tasks nor the exit of the process.
 
     Args:
-        tasks: Returns what there is to look after now. The thread does not keep its owner alive.
+        tasks: A method that returns the current tasks. Its object is referenced weakly.
     """
 
     _lock = PerProcess(threading.Lock)
@@ -59,10 +59,10 @@ class BackgroundWorker:
         self._tasks = weakref.WeakMethod(tasks)
 
     def call(self, at_once: bool = True) -> None:  # noqa: FBT001, FBT002 - passed on as it is
-        """Have rounds made, while there is anything to look after.
+        """Start the thread, if it does not run.
 
         Args:
-            at_once: Whether the next one is made now; half a second later at most otherwise.
+            at_once: Whether to check the tasks now, instead of within half a second.
         """
         if at_once:
             self._called.set()
@@ -71,7 +71,7 @@ class BackgroundWorker:
                 thread = threading.Thread(
                     target=self._make_rounds, name="zconfig-background", daemon=True
                 )
-                with suppress(RuntimeError):  # there can be no more now; the next call tries again
+                with suppress(RuntimeError):  # no thread can start now; the next call retries
                     thread.start()
                     self._thread = thread
 
@@ -86,7 +86,7 @@ class BackgroundWorker:
             in_background = self._has_more()
 
     def _has_more(self) -> bool:
-        """Return whether there is anything to look after; if not, the thread is done."""
+        """Return whether there are tasks; if not, mark the thread as ended."""
         with self._lock:
             if self._called.is_set() or self._all_tasks():
                 return True
@@ -102,14 +102,14 @@ class BackgroundWorker:
         thread = threading.Thread(target=self._run, args=(task,), name="zconfig-check", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there can be no more threads just now; it is due still
+        except RuntimeError:  # no thread can start now; the task is still due
             self._running.discard(task)
 
     def _run(self, task: PeriodicTask) -> None:
         try:
             task.check()
-        except Exception:  # sources of third parties are read in it; it is looked after still
-            logging.getLogger("zconfig").exception("looking after %s failed", task.alias)
+        except Exception:  # a source of a third party may raise anything; the task runs again
+            logging.getLogger("zconfig").exception("the background check of %s failed", task.alias)
         finally:
             self._running.discard(task)
 
@@ -118,15 +118,15 @@ _LONGEST_PAUSE_S = 30.0
 
 
 class Retry:
-    """When an alias is tried again, and why it has to be.
+    """The retries of one alias in the background.
 
     Attributes:
-        last_error: Why it could not be connected; empty if it was not tried yet.
-        since: Seconds since the epoch, at which it was first wanted.
+        last_error: The error of the latest attempt; empty before the first.
+        since: The time of the first request, in seconds since the epoch.
 
     Args:
-        alias: The connection's name.
-        again: Tries once more.
+        alias: The alias.
+        again: The function that makes one attempt.
     """
 
     def __init__(self, alias: str, again: Callable[[Retry], Any]) -> None:
@@ -138,20 +138,20 @@ class Retry:
         self._next_at = 0.0
 
     def is_due(self) -> bool:
-        """Return whether it is time to try once more."""
+        """Return whether the next attempt is due."""
         return time.monotonic() >= self._next_at
 
     def check(self) -> object:
-        """Try once more."""
+        """Make one attempt."""
         return self._again(self)
 
     def postpone(self, error: ZConfigError) -> events.ConnectionRetrying | None:
-        """Try again later; return the event that says so, where a server is the trouble.
+        """Schedule the next attempt; return its event if connecting failed.
 
-        What does not pass by itself may be mended by somebody: it is tried again too, less often.
+        Permanent failures are retried too, with the longest pause, since they may be corrected.
 
         Args:
-            error: Why it failed.
+            error: The error of the failed attempt.
         """
         self._attempts += 1
         self.last_error = str(error)
@@ -160,17 +160,17 @@ class Retry:
         self._next_at = time.monotonic() + pause_s
         if not isinstance(error, ConnectError):
             return None
-        # It needs grpc, which importing us must not.
+        # Imported here, since it needs grpc, and `import zconfig` must not import grpc.
         from zconfig._connection.event_factories import retrying
 
         return replace(retrying(error, pause_s), attempt=self._attempts)
 
 
 class Retries:
-    """The aliases that are tried again.
+    """The aliases that are retried in the background.
 
     Args:
-        make: Makes a retry of an alias.
+        make: Creates the retry of an alias.
     """
 
     def __init__(self, make: Callable[[str], Retry]) -> None:
@@ -178,30 +178,30 @@ class Retries:
         self._by_alias: dict[str, Retry] = {}
 
     def begin(self, alias: str, error: ZConfigError | None = None) -> None:
-        """Have an alias tried again from now on.
+        """Start to retry an alias.
 
         Args:
-            alias: The connection's name.
-            error: Why it could not be opened just now, if it was tried.
+            alias: The alias.
+            error: The error of the latest attempt, if there was one.
         """
         retry = self._by_alias.setdefault(alias, self._make(alias))
         if error:
             retry.postpone(error)
 
     def end(self, alias: str) -> None:
-        """Have an alias tried no longer."""
+        """Stop retrying an alias."""
         self._by_alias.pop(alias, None)
 
     def aliases(self) -> Sequence[str]:
-        """Return what is tried again."""
+        """Return the aliases that are retried."""
         return tuple(self._by_alias)
 
     def find(self, alias: str) -> Retry | None:
-        """Return how it goes with an alias, if it is tried again."""
+        """Return the retry of an alias, if it is retried."""
         return self._by_alias.get(alias)
 
     def outstanding(self, is_open: Callable[[str], object]) -> Sequence[Retry]:
-        """Return what is still to be connected; what somebody else has connected is done."""
+        """Return the retries of aliases that are not open yet, and end the others."""
         for alias in self.aliases():
             if is_open(alias):
                 self.end(alias)

@@ -1,7 +1,6 @@
-"""What was read → the events that say so.
+"""The configuration → its events.
 
-The module of events is imported when there is one to make: its many types are a good part of what
-importing us takes.
+The module of events is imported on use, since its many types would slow down `import zconfig`.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def events_of(table: SpecTable, only: Collection[str] | None = None) -> tuple[events.Event, ...]:
-    """Return the events of a configuration: that it was read, its problems, its aliases.
+    """Return the events of a configuration: loaded, its problems, its aliases.
 
     Args:
-        table: What is configured.
-        only: The aliases that are told of; all of them by default.
+        table: The configured aliases.
+        only: The aliases to report; by default all.
     """
     from zconfig import events
 
@@ -41,13 +40,13 @@ def events_of(table: SpecTable, only: Collection[str] | None = None) -> tuple[ev
 
 
 def warnings_of(spec: ConnectionSpec) -> Iterator[events.Event]:
-    """Yield the warnings of a specification that code gave."""
+    """Yield the warnings about a specification that was passed in code."""
     if spec.credentials and spec.endpoint.is_exposed:
         yield _problem(sent_in_the_clear(spec.alias, spec.endpoint.host, spec.origin("endpoint")))
 
 
 def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
-    """Return the event of an alias that was configured."""
+    """Return the event of a configured alias."""
     from zconfig import events
 
     return events.ConnectionConfigured(
@@ -56,7 +55,7 @@ def configured(spec: ConnectionSpec) -> events.ConnectionConfigured:
 
 
 def removed(spec: ConnectionSpec) -> events.ConnectionRemoved:
-    """Return the event of an alias that was taken out."""
+    """Return the event of a removed alias."""
     from zconfig import events
 
     return events.ConnectionRemoved(alias=spec.alias, endpoint=str(spec.endpoint))
@@ -68,7 +67,7 @@ def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
 
     return events.ConfigProblem(
         code="rotation_refused",
-        problem=f"the new credentials are not taken up: {error}",
+        problem=f"the new credentials were not applied: {error}",
         severity="error",
         remedy=getattr(error, "remedy", "correct them"),
         alias=alias,
@@ -77,7 +76,7 @@ def rotation_refused(alias: str, error: ZConfigError) -> events.ConfigProblem:
 
 
 def forked(aliases: tuple[str, ...]) -> tuple[events.Event, ...]:
-    """Return the event of this process being a child.
+    """Return the event of a forked child.
 
     Args:
         aliases: The aliases whose connections belong to the parent.

@@ -1,8 +1,7 @@
-"""A connection belongs to the process that opened it.
+"""Fork hooks: a connection belongs to the process that opened it.
 
-While a process forks, no call of ours is under way in it, unless one takes too long to be waited
-for. In the child gRPC's channels are forgotten, never closed: closing them there hangs when the
-parent is in the middle of a call.
+A fork waits, for a limited time, until no call of this package is in flight. The child drops the
+parent's gRPC channels without closing them, since closing them hangs if the parent was in a call.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ LATE = (
     "zconfig._sources.secrets_dir",
     "zconfig._sources.service_binding",
 )
-"""What is imported when it is needed, and before a fork in any case.
+"""Modules that are imported on use, and before a fork at the latest.
 
-Nothing that has a hook of its own for forks may be among it: half of that would run in this one.
+None of them may register a fork hook: it would be registered while the hooks run.
 """
 
 LATE_WITH_GRPC = ("zconfig._connection.error_mapping", "zconfig._topology")
-"""The same, where gRPC is imported."""
+"""More such modules, if gRPC is imported."""
 
 
 class Forkable(Protocol):
-    """What holds something of its process."""
+    """An owner of resources that belong to one process."""
 
     def after_fork(self) -> None:
-        """Forget, in the child, what belongs to the parent."""
+        """Drop the parent's resources, in the child."""
 
 
 _guarded: weakref.WeakSet[Forkable] = weakref.WeakSet()
@@ -50,27 +49,27 @@ _has_grpc = False
 
 
 def guard_forks(forkable: Forkable) -> None:
-    """Have something told in every child that is forked from now on.
+    """Call `after_fork` of an object in every child that is forked from now on.
 
-    Called on the first use, before any lock is taken: until then there is nothing to forget, and
-    importing the package changes nothing in the process.
+    Called on the first use, before any lock is taken, so that an import of the package does not
+    change the process.
     """
-    global _hooked  # noqa: PLW0603 - fork hooks are the process' own, and cannot be taken back
+    global _hooked  # noqa: PLW0603 - fork hooks are global, and cannot be removed
     _guarded.add(forkable)
     if _hooked or not hasattr(os, "register_at_fork"):  # Windows does not fork
         return
     os.register_at_fork(before=_hold, after_in_parent=GATE.open, after_in_child=_renew)
-    _hooked = True  # not before: two threads that hook do less harm than one that relies on it
+    _hooked = True  # after registering: hooks registered twice are safer than missing ones
 
 
 def import_grpc() -> None:
-    """Import what connections need; a fork waits until that is done, however long it takes.
+    """Import the modules of connections; a fork waits for the import.
 
     Raises:
-        ConfigurationError: gRPC would hang here.
+        ConfigurationError: gRPC would hang in this process.
     """
     global _has_grpc  # noqa: PLW0603 - a process imports it once
-    if not _has_grpc:  # afterwards nobody waits for a thread that imports pymilvus
+    if not _has_grpc:  # so that later calls do not wait for a thread that imports pymilvus
         with GATE, GATE.importing:
             from zconfig._connection import CHANNELS
         guard_forks(CHANNELS)
@@ -79,14 +78,15 @@ def import_grpc() -> None:
 
 
 def _hold() -> None:
-    """Have nothing of ours under way in another thread.
+    """Wait for the calls and imports of other threads.
 
-    What one was importing just then, the child could never import: it would wait for that thread.
+    A module that another thread is importing could never be imported in the child, which would
+    wait for that thread.
     """
     for name in (*LATE, *(LATE_WITH_GRPC if "zconfig._connection" in sys.modules else ())):
         import_module(name)
     GATE.close(_LONGEST_WAIT_S)
-    if GATE.importing.acquire(timeout=_LONGEST_IMPORT_S):  # nobody can begin another one
+    if GATE.importing.acquire(timeout=_LONGEST_IMPORT_S):  # the closed gate blocks new imports
         GATE.importing.release()
 
 

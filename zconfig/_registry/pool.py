@@ -21,8 +21,8 @@ class Slot(NamedTuple):
     """The connection of an alias.
 
     Args:
-        managed: Opens, keeps and closes its connection.
-        connection: What is handed out.
+        managed: The state of the connection.
+        connection: The connection that applications use.
     """
 
     managed: ManagedConnection
@@ -30,13 +30,13 @@ class Slot(NamedTuple):
 
 
 class Pool:
-    """One connection an alias; it outlives reloads and forks, until it is closed.
+    """The connections by alias; each outlives reloads and forks, until it is closed.
 
     Attributes:
-        ready: What is open, by alias; who finds nothing here has to ask.
+        ready: The open connections, by alias.
 
     Args:
-        make: Makes a connection, unopened, that shows itself in `ready`.
+        make: Creates an unopened connection, which adds itself to `ready` when it opens.
     """
 
     _lock = PerProcess(threading.Lock)  # writers only
@@ -52,7 +52,7 @@ class Pool:
         return slot.connection if slot and slot.managed.is_open else None
 
     def check(self, spec: ConnectionSpec) -> None:
-        """Make sure that an alias is not live, or being opened, with another specification.
+        """Check that an alias is not open, or being opened, with another specification.
 
         Raises:
             ConflictError: It is; the message names the fields that differ.
@@ -61,21 +61,21 @@ class Pool:
             slot.managed.check(spec)
 
     def managed(self, alias: str) -> ManagedConnection | None:
-        """Return what opens and closes the connection of an alias, if it ever was opened."""
+        """Return the managed connection of an alias, if there is one."""
         slot = self._slots.get(alias)
         return slot.managed if slot else None
 
     def live(self) -> Sequence[ManagedConnection]:
-        """Return everything that is open."""
+        """Return the open connections."""
         return [slot.managed for slot in self._all() if slot.managed.is_open]
 
     def cancel(self, alias: str) -> None:
-        """End the connect of an alias that is under way; leave it alone if it is live."""
+        """Cancel the connect of an alias, if it is in progress."""
         if slot := self._slots.get(alias):
             slot.managed.cancel()
 
     def differing(self, new: SpecTable) -> Iterator[tuple[str, ManagedConnection]]:
-        """Yield what is open with another specification that it can apply without a reconnect."""
+        """Yield the open connections whose new specification needs no reconnect."""
         for alias in new:
             managed, spec = self.managed(alias), new.spec(alias)
             is_open = managed and managed.is_open and managed.spec != spec
@@ -83,14 +83,14 @@ class Pool:
                 yield alias, managed
 
     def reopen(self, new: SpecTable) -> None:
-        """Have everything else that differs open with the new specification on its next use."""
+        """Close the connections whose specification changed; they reconnect on their next use."""
         for alias in new:
             managed, spec = self.managed(alias), new.spec(alias)
             if managed and managed.spec != spec:
                 managed.replace_spec(spec)
 
     def close(self, alias: str) -> None:
-        """Close an alias, be it live or being opened; nothing happens if it is neither."""
+        """Close an alias, if it is open or being opened."""
         with self._lock:
             slot = self._slots.pop(alias, None)
         if slot:
@@ -102,12 +102,12 @@ class Pool:
             self.close(alias)
 
     def abandon(self) -> tuple[str, ...]:
-        """Forget what is the parent's, in a child process; return the aliases it had opened."""
+        """Drop the parent's channels, in a forked child; return the aliases that were open."""
         slots = self._slots.items()
         return tuple(alias for alias, slot in slots if slot.managed.abandon())
 
     def slot(self, spec: ConnectionSpec) -> Slot:
-        """Return the connection of an alias, open or not; a new one where it was closed."""
+        """Return the connection of an alias; create one if there is none or it was closed."""
         with self._lock:
             slot = self._slots.get(spec.alias)
             if slot is None or slot.managed.is_closed:
@@ -120,16 +120,16 @@ class Pool:
 
 
 class RegistryState:
-    """What one configuration has: an override sets it aside, and puts it back.
+    """The state of one configuration, which an override replaces temporarily.
 
     Args:
-        table: What is configured.
-        pool: What is open.
-        retries: What could not be opened, and is tried again.
+        table: The configured aliases.
+        pool: The connections.
+        retries: The aliases that are retried in the background.
 
     Attributes:
-        added: What code added to what was read.
-        since: Seconds since the epoch, at which it was made.
+        added: The specifications that were added in code.
+        since: The time of its creation, in seconds since the epoch.
     """
 
     __slots__ = ("added", "pool", "retries", "since", "table")
@@ -143,12 +143,12 @@ class RegistryState:
 
 
 class SlotStatus(NamedTuple):
-    """What an alias is doing.
+    """The status of an alias.
 
     Args:
         state: The state.
-        since: Seconds since the epoch, at which it came into it.
-        last_error: Why it is lost or tried again.
+        since: The time of the latest state change, in seconds since the epoch.
+        last_error: The error of an alias that is lost or retried.
     """
 
     state: AliasState
@@ -157,7 +157,7 @@ class SlotStatus(NamedTuple):
 
 
 def slot_status(registry_state: RegistryState, alias: str) -> SlotStatus:
-    """Return what an alias is doing."""
+    """Return the status of an alias."""
     managed = registry_state.pool.managed(alias)
     state = str(managed.state) if managed else "idle"
     if managed and state == "lost":

@@ -1,4 +1,4 @@
-"""What is configured and what is open, kept together: the engine behind `connections`."""
+"""The configuration and its open connections: the implementation of `connections`."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ if TYPE_CHECKING:
 
 
 class Registry:
-    """Reads the configuration, opens what it names, and applies what changes.
+    """Reads the configuration, opens its connections, and applies its changes.
 
     Attributes:
-        registry_state: What there is now.
-        ready: What is open now, by alias; `connections["x"]` looks here first.
+        registry_state: The current state.
+        ready: The open connections by alias, for `connections["x"]`.
 
     Args:
-        load: Reads the configuration; it raises nothing for what is wrong in it.
-        local_loader: Reads what can be read without the network, which is all that is
-            read until the first use.
-        has_changed: Whether `local_loader` would read something else now; asked on the first use.
-        load_beside: Reads it again, but for the sources of which it is given what they said.
+        load: Reads the configuration, and returns its problems without raising.
+        local_loader: Reads the sources that need no network, before the first use.
+        has_changed: Returns whether `local_loader` would read other values now; called on the
+            first use.
+        load_beside: Reads the configuration again, except for sources whose results are passed.
     """
 
     _publishing = PerProcess(threading.RLock)
@@ -92,12 +92,12 @@ class Registry:
 
     @property
     def pool(self) -> Pool:
-        """What is open."""
+        """The connections."""
         return self.registry_state.pool
 
     @property
     def table(self) -> SpecTable:
-        """What is configured; the first use reads what was not read on import, or has changed."""
+        """The configured aliases; the first use reads remote sources and changed local ones."""
         if self._reloader.is_first and not self._overridden:
             guard_forks(self)
             self._reloader.read_on_first_use()
@@ -105,16 +105,16 @@ class Registry:
 
     @property
     def known(self) -> SpecTable:
-        """What is configured, as far as it has been read."""
+        """The configured aliases, as far as they have been read."""
         return self.registry_state.table
 
     @property
     def is_config_published(self) -> bool:
-        """Whether what was read is reported, so that `publish_config` calls no hook."""
+        """Whether the configuration events are published, so that `publish_config` returns."""
         return self._is_published
 
     def read_changes(self) -> None:
-        """Read what has changed since the import, if nothing was used yet; not over the network."""
+        """Read local sources that changed since the import, before the first use only."""
         if self._reloader.is_first and not self._overridden:
             guard_forks(self)
             self._reloader.read_changes()
@@ -122,42 +122,43 @@ class Registry:
     def subscribe(
         self, hook: Callable[[events.E], object], kinds: events.Kinds[events.E] | None = None
     ) -> Callable[[], None]:
-        """Have a hook called with events; return a function that takes it out again."""
+        """Add a hook, and return a function that removes it."""
         return self._dispatcher.subscribe(hook, kinds)
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return every secret that is configured, right or wrong, or was met lately."""
+        """Return every secret of the configuration, valid or not, and those used recently."""
         specs = map(self.known.spec, self.known)
         configured = (secret for spec in specs for secret in spec.secrets)
         return (*configured, *self.known.configuration.secrets, *self._recent)
 
     def remember(self, secrets: Iterable[Secret]) -> None:
-        """Take note of secrets that may never count, or soon count no longer."""
+        """Record secrets to mask that are not, or soon no longer, part of the configuration."""
         self._recent.add(secrets)
 
     def open(self, spec: ConnectionSpec, intent: ConnectIntent) -> Connection:
-        """Return the open connection of an alias, opening it if there is none.
+        """Return the open connection of an alias; connect first if necessary.
 
         Args:
-            spec: The alias' specification.
-            intent: What is wanted.
+            spec: The specification of the alias.
+            intent: The arguments of the connect.
 
         Raises:
-            ConflictError: The alias is live with another specification than code gave.
-            ConnectError: It cannot be opened; its class names the cause.
-            ClosedError: It was closed while it was opened.
+            ConflictError: The specification was passed in code, and the alias is open with
+                another one.
+            ConnectError: Connecting failed; the class names the cause.
+            ClosedError: It was closed while it was being opened.
         """
         slot = self.pool.slot(spec)
         slot.managed.open(intent)
         return slot.connection
 
     def connect(self, spec: ConnectionSpec) -> Connection:
-        """Open what code gave, and configure it; Ctrl-C comes between neither.
+        """Connect with a specification passed in code, and add it; Ctrl-C does not separate them.
 
         Raises:
-            ConflictError: The alias is live with another specification.
-            ConnectError: It cannot be opened; its class names the cause.
-            ClosedError: It was closed while it was opened.
+            ConflictError: The alias is open with another specification.
+            ConnectError: Connecting failed; the class names the cause.
+            ClosedError: It was closed while it was being opened.
         """
         intent = self.intent(spec, in_code=True)
         from zconfig._connection import Waiter
@@ -174,9 +175,9 @@ class Registry:
         intent: ConnectIntent,
         waiter: Waiter,
     ) -> None:
-        """Open what code gave, and configure it once it is open; see `connect`."""
+        """Connect with a specification passed in code, and then add it; see `connect`."""
         managed.open(intent, waiter)
-        if managed.spec == spec or not intent.may_reread:  # not where refused ones were read anew
+        if managed.spec == spec or not intent.may_reread:  # not after a refresh of the credentials
             self.add(spec)
 
     def intent(
@@ -188,20 +189,20 @@ class Registry:
         in_code: bool = False,
         in_background: bool = False,
     ) -> ConnectIntent:
-        """Return what is wanted of a connection, once what was read is reported.
+        """Return the arguments of a connect, after publishing the configuration events.
 
         Args:
-            spec: What to connect to.
+            spec: The specification to connect with.
             wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
-            timeout: Seconds for the connect; the alias' own by default.
-            in_code: Whether just this is wanted, whatever is configured.
-            in_background: Whether it is tried again later.
+            timeout: Seconds for the connect; by default the alias's `TIMEOUT`.
+            in_code: Whether the specification was passed in code, and replaces the configured one.
+            in_background: Whether the connect is retried later.
         """
         self.publish_config()
         import_grpc()
         from zconfig._connection import ConnectIntent
 
-        # What code gave is not replaced by what stands elsewhere.
+        # Credentials passed in code are not replaced by those of another source.
         may_reread = not in_code or self.known.find(spec.alias) == spec
         budget = self._budget(spec, wait, timeout)
         return ConnectIntent(budget, spec, in_code, may_reread, in_background)
@@ -216,7 +217,7 @@ class Registry:
         return ConnectBudget.from_now(timeout_s, wait_s)
 
     def add(self, spec: ConnectionSpec) -> None:
-        """Take a specification from code; it replaces what was read for its alias."""
+        """Add a specification passed in code; it replaces the configured one of its alias."""
         is_new = self.registry_state.added.get(spec.alias) != spec
         self.registry_state.added[spec.alias] = spec
         self.table.add(spec)
@@ -224,18 +225,18 @@ class Registry:
             self.publish(event)
 
     def close(self, alias: str) -> None:
-        """Close an alias; it is tried in the background no longer."""
+        """Close an alias, and stop retrying it."""
         self.registry_state.retries.end(alias)
         self.pool.close(alias)
 
     def close_all(self) -> None:
-        """Close every alias."""
+        """Close every alias, and stop retrying them."""
         for alias in self.registry_state.retries.aliases():
             self.registry_state.retries.end(alias)
         self.pool.close_all()
 
     def remove(self, alias: str) -> None:
-        """Close an alias, and forget what is configured for it."""
+        """Close an alias, and remove its configuration."""
         self.close(alias)
         self.registry_state.added.pop(alias, None)
         if spec := self.table.remove(alias):
@@ -243,7 +244,7 @@ class Registry:
 
     @contextmanager
     def overridden(self) -> Iterator[None]:
-        """For the time of a `with` block, have nothing configured and nothing open."""
+        """Use an empty configuration during a `with` block, without any open connection."""
         self.remember(self.secrets())
         self._overridden.append(self.registry_state)
         self._use(self._new_state(Configuration()))
@@ -259,10 +260,10 @@ class Registry:
     # --- in the background ------------------------------------------------------------------
 
     def keep_trying(self, failures: Mapping[str, ZConfigError | None]) -> None:
-        """Have aliases opened in the background, tried until they can be; return at once.
+        """Retry aliases in the background until they connect; return immediately.
 
         Args:
-            failures: By alias, why it could not be opened just now, if it was tried.
+            failures: The error of each alias's latest attempt; `None` before the first.
         """
         for alias, error in failures.items():
             self.registry_state.retries.begin(alias, error)
@@ -272,13 +273,13 @@ class Registry:
     def _try_again(self, retry: Retry) -> None:
         registry_state, alias = self.registry_state, retry.alias
         if registry_state.retries.find(alias) is not retry:
-            return  # it was closed meanwhile
+            return  # the alias was closed meanwhile
         try:
             spec = self.table.spec(alias)
             intent = self.intent(spec, wait=0, in_background=True)
             slot = registry_state.pool.slot(spec)
             if registry_state.retries.find(alias) is not retry:
-                return  # it was closed while it was read, say
+                return  # the alias was closed while the configuration was read
             slot.managed.open(intent)
         except ZConfigError as error:
             managed = registry_state.pool.managed(alias)
@@ -296,55 +297,55 @@ class Registry:
         ]
         return [*monitors, *self.registry_state.retries.outstanding(self.pool.find)]
 
-    # --- how it goes ------------------------------------------------------------------------
+    # --- status -----------------------------------------------------------------------------
 
     def state(self, alias: str) -> AliasState:
-        """Return what an alias is doing."""
+        """Return the state of an alias."""
         return slot_status(self.registry_state, alias).state
 
     def stats(self, alias: str) -> AliasStats:
-        """Return how it goes with an alias, on whatever it is open."""
+        """Return the statistics of an alias."""
         state, since, last_error = slot_status(self.registry_state, alias)
         required = self.known.spec(alias).required
         return self._collector.stats(alias, state, since, last_error, required=required)
 
-    # --- reading again ----------------------------------------------------------------------
+    # --- reload -----------------------------------------------------------------------------
 
     def reload(self) -> Changes:
-        """Read the configuration again, apply what changed, and return that."""
+        """Read the configuration again, apply the changes, and return them."""
         return self._reloader.reload()
 
-    # --- what connections need --------------------------------------------------------------
+    # --- services for connections -----------------------------------------------------------
 
     def publish(self, event: events.Event) -> None:
-        """Hand an event to every hook, after those that came before."""
+        """Publish the configuration events, if necessary, and then an event."""
         self.publish_config()
         self._dispatcher.publish(event)
 
     def relay(self, event: events.Event) -> None:
-        """Hand an event of another registry to every hook."""
+        """Publish an event of another registry."""
         self._dispatcher.publish(event)
 
     def enqueue(self, event: events.Event) -> None:
-        """Take an event that is to be delivered; no hook is called."""
+        """Add an event to the queue of its alias; no hook is called."""
         self._dispatcher.enqueue(event)
 
     def flush(self, *aliases: str) -> None:
-        """Have hooks told of what was enqueued, and before it of what was read."""
+        """Publish the configuration events, if necessary, and then the enqueued events."""
         self.publish_config()
         self._dispatcher.flush(*aliases)
 
     def publish_config(self) -> None:
-        """Report what was read, once, on first use.
+        """Publish the configuration events, once, on the first use.
 
-        Not on import: the application has not yet set up its logging then.
+        They are not published on import, before the application has set up its logging.
         """
         guard_forks(self)
         _ = self.table
         if self._is_published:
             return
         told: dict[str | None, None] = {}
-        with self._publishing:  # nobody goes on before all of it is enqueued
+        with self._publishing:  # other threads wait until all events are enqueued
             while self._unpublished:
                 for event in self._unpublished.popleft()():
                     told[self._dispatcher.enqueue(event)] = None
@@ -352,12 +353,12 @@ class Registry:
         self._dispatcher.flush(*told)
 
     def queue_config_events(self, table: SpecTable) -> None:
-        """Have the next use report what was read now, and no more what was read before."""
+        """Publish the events of a new configuration on the next use, instead of pending ones."""
         self._unpublished = deque([partial(events_of, table)])
         self._is_published = False
 
     def after_fork(self) -> None:
-        """Forget, in a child process, what its parent opened; it opens again on use."""
+        """Drop the parent's channels, in a forked child; connections reconnect on use."""
         abandoned: list[str] = []
         for registry_state in (*self._overridden, self.registry_state):
             abandoned += registry_state.pool.abandon()
@@ -368,7 +369,7 @@ class Registry:
     def _make(
         self, state: RegistryState, spec: ConnectionSpec, ready: dict[str, Connection]
     ) -> Slot:
-        # It needs grpc, which importing us must not.
+        # Imported here, since it needs grpc, and `import zconfig` must not import grpc.
         from zconfig._connection import Connection, ConnectionServices, ManagedConnection
 
         notice = self._collector.note_round_trip
@@ -385,7 +386,7 @@ class Registry:
         def show() -> None:
             if managed.is_open:
                 ready[spec.alias] = connection
-            elif ready.get(spec.alias) is connection:  # another one may have taken its place
+            elif ready.get(spec.alias) is connection:  # not if another one has replaced it
                 del ready[spec.alias]
 
         managed.on_change = show
@@ -403,19 +404,18 @@ class Reloader:
     """Reads the configuration of a registry again.
 
     Args:
-        registry: What it is for.
-        load: Reads the configuration; it raises nothing for what is wrong in it.
-        local_loader: Reads what can be read without the network, if that is all that was read
-            so far.
-        has_changed: Whether `local_loader` would read something else now.
-        load_beside: Reads it again, but for the sources of which it is given what they said.
+        registry: The registry.
+        load: Reads the configuration, and returns its problems without raising.
+        local_loader: Reads the sources that need no network, if only these were read so far.
+        has_changed: Returns whether `local_loader` would read other values now.
+        load_beside: Reads the configuration again, except for sources whose results are passed.
 
     Attributes:
-        is_first: Whether the first use is still to come.
+        is_first: Whether the registry has not been used yet.
     """
 
     lock = PerProcess(threading.RLock)  # held while a whole configuration is read
-    _table_lock = PerProcess(threading.Lock)  # held for a moment
+    _table_lock = PerProcess(threading.Lock)  # held briefly
 
     def __init__(
         self,
@@ -433,7 +433,7 @@ class Reloader:
         self.is_first = local_loader is not None
 
     def read_on_first_use(self) -> None:
-        """Read, once, what has changed since the import, and what only the network can tell."""
+        """Read, once, the local sources that changed since the import, and the remote sources."""
         with self.lock:
             if self.is_first:
                 self.read_changes()
@@ -442,10 +442,10 @@ class Reloader:
             self.is_first = False
 
     def read_changes(self) -> None:
-        """Read again, once, if what was read on import would be something else now."""
+        """Read the local sources again, once, if they changed since the import."""
         has_changed = self._has_changed
         if has_changed is None:
-            return  # without the lock: who reads over the network holds it
+            return  # without the lock, which a thread may hold while it reads remote sources
         with self.lock:
             if self._at_first and self.is_first and has_changed():
                 self._replace(self._at_first())
@@ -457,7 +457,7 @@ class Reloader:
         self._registry.queue_config_events(registry_state.table.snapshot())
 
     def reload(self) -> Changes:
-        """Read the configuration again, apply what changed, and return that."""
+        """Read the configuration again, apply the changes, and return them."""
         registry = self._registry
         registry.publish_config()
         with self.lock:
@@ -468,7 +468,8 @@ class Reloader:
             new = SpecTable(read.configuration, {**kept, **registry_state.added})
             self._rotate(new, registry_state.pool)
             with self._table_lock:
-                # What was refused stays, and what applied newer credentials meanwhile.
+                # Connections whose rotation failed, or that applied newer credentials meanwhile,
+                # keep their specification.
                 kept |= {alias: each.spec for alias, each in registry_state.pool.differing(new)}
                 overrides = {**kept, **registry_state.added}
                 registry_state.table = SpecTable(read.configuration, overrides, self._is_outdated)
@@ -484,7 +485,7 @@ class Reloader:
         return changes
 
     def _rotate(self, new: SpecTable, pool: Pool) -> None:
-        """Have open connections apply what they can without being opened anew."""
+        """Apply new specifications to the open connections that need no reconnect."""
         for alias, managed in pool.differing(new):
             try:
                 with managed.rotating:
@@ -495,7 +496,7 @@ class Reloader:
                 self._registry.enqueue(rotation_refused(alias, error))
 
     def renew_if(self, is_due: Callable[[], bool], connection: Refreshable) -> None:
-        """Do what `renew` does, if that is due once no reload is under way."""
+        """Call `renew`, if it is still due after a reload in progress."""
         with self.lock:
             if is_due():
                 self.renew(connection)
@@ -503,20 +504,21 @@ class Reloader:
     def renew(self, connection: Refreshable, *, is_last: bool = True) -> ZConfigError | None:
         """Read the credentials of a connection again, and rotate if they are new.
 
-        Nothing else is applied: credentials that came with another endpoint are for that one.
+        Credentials are not applied if other fields changed too: with another endpoint, they belong
+        to that endpoint.
 
         Args:
             connection: The connection.
-            is_last: Whether a refusal is reported: it is not tried again at once.
+            is_last: Whether to report a rejection as an event, because no retry follows.
 
         Returns:
-            Why there are new ones that were not applied.
+            The error if new credentials were not applied.
         """
         registry_state = self._registry.registry_state
         current: object = registry_state.pool.managed(connection.alias)
         if current is not connection:
             return None
-        read = self._read(connection.spec)  # without a lock: it may take long
+        read = self._read(connection.spec)  # without a lock, since it may take long
         with connection.rotating:
             spec = read and with_newer_credentials(connection.spec, read)
             if spec is None or not connection.is_open:
@@ -535,12 +537,12 @@ class Reloader:
         return None
 
     def reread(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Return a specification with other credentials than those that were refused.
+        """Return a specification with new credentials in place of rejected ones, if any.
 
-        Their source is read again, unless another thread has done so; what is found counts.
+        It reads the source again, unless another thread has done so, and updates the table.
 
         Args:
-            spec: What was refused.
+            spec: The rejected specification.
         """
         registry_state = self._registry.registry_state
         is_news = registry_state.table.find(spec.alias) == spec
@@ -554,7 +556,7 @@ class Reloader:
         return current and with_newer_credentials(spec, current)
 
     def _read(self, spec: ConnectionSpec) -> ConnectionSpec | None:
-        """Read the source of credentials again; return what is configured now, if anything is."""
+        """Read the source of credentials again; return the specification, if it is configured."""
         registry_state = self._registry.registry_state
         if spec.alias in registry_state.added:
             return None

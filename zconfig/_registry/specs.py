@@ -1,4 +1,4 @@
-"""What is configured, by alias: in code first, then as it was read."""
+"""The specifications by alias: those added in code take precedence over the configuration."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 
 
 class SpecTable:
-    """The specifications of all aliases. It opens nothing.
-
-    What was read is converted when it is asked for: importing us waits for the names only.
+    """The specifications of all aliases, converted from the configuration on use.
 
     Args:
-        configuration: What was read.
-        overrides: What takes precedence over it: what was added in code, or is kept.
-        is_outdated: Whether the variables have changed since it was read.
+        configuration: The configuration.
+        overrides: Specifications that take precedence, because they were added in code or kept
+            by a reload.
+        is_outdated: Returns whether the variables have changed since they were read.
     """
 
-    _lock = PerProcess(threading.Lock)  # writers only: readers see one dictionary or the next
+    _lock = PerProcess(threading.Lock)  # for writers only: they replace the dictionary
 
     def __init__(
         self,
@@ -68,10 +67,10 @@ class SpecTable:
         """Return the specification of an alias.
 
         Raises:
-            ConfigurationError: What is configured for it is wrong.
-            UnknownAliasError: Nothing configures it.
+            ConfigurationError: Its configuration is invalid.
+            UnknownAliasError: It is not configured.
         """
-        specs = self._specs  # a writer replaces it, and what is converted here is then forgotten
+        specs = self._specs  # if a writer replaces it now, the conversion is repeated later
         if alias not in specs:
             raise self.error_for(alias)
         spec = specs[alias] or spec_of(alias, self.configuration)
@@ -79,29 +78,29 @@ class SpecTable:
         return spec
 
     def find(self, alias: str) -> ConnectionSpec | None:
-        """Return the specification of an alias, if anything configures it."""
+        """Return the specification of an alias, or `None` if it is not configured."""
         return self.spec(alias) if alias in self._specs else None
 
     def add(self, spec: ConnectionSpec) -> None:
-        """Take a specification from code; it replaces what was read for its alias."""
+        """Add a specification; it replaces the one of the same alias."""
         with self._lock:
             self._specs = {**self._specs, spec.alias: spec}
 
     def remove(self, alias: str) -> ConnectionSpec | None:
-        """Take an alias out, and return what was configured for it."""
+        """Remove an alias, and return its specification."""
         with self._lock:
             spec = self.spec(alias) if alias in self._specs else None
             self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
     def snapshot(self) -> SpecTable:
-        """Return what is configured now, without what is added or removed later."""
+        """Return a copy, which later changes do not affect."""
         table = SpecTable(self.configuration, is_outdated=self._is_outdated)
-        table._specs = self._specs  # what one converts the other need not
+        table._specs = self._specs  # both share the conversions
         return table
 
     def error_for(self, alias: str) -> ConfigurationError:
-        """Return why an alias cannot be used: its problems, or that nothing configures it."""
+        """Return the error of an alias: its problems, or that it is not configured."""
         others = meant_for(alias, self.configuration)
         if problems := self.configuration.why_not(alias):
             told = dict.fromkeys((*problems, *others, *doubtful_values(alias, self.configuration)))
@@ -116,16 +115,16 @@ class SpecTable:
         return UnknownAliasError([problem, *others, *places, *self._chosen(alias)])
 
     def _chosen(self, alias: str) -> Iterator[Problem]:
-        """Yield what is wrong with the option that makes an alias the default one."""
+        """Yield the problem of `ZCONFIG_DEFAULT_ALIAS`, if it names this alias."""
         if alias == self.configuration.options.default_alias:
             problems = self.configuration.problems
             yield from (each for each in problems if each.code == "unknown_default_alias")
 
     def default(self) -> str:
-        """Return the alias that is meant where none is named.
+        """Return the default alias.
 
         Raises:
-            UnknownAliasError: None is configured, or several are and none is the default.
+            UnknownAliasError: Several aliases are configured, and none is the default.
         """
         chosen = self.configuration.options.default_alias
         known = self._configured()
@@ -136,16 +135,17 @@ class SpecTable:
         names = ", ".join(known)
         problem = Problem(
             "no_default_alias",
-            f"no alias was named, and none of {names} is the default",
-            "name one, or set ZCONFIG_DEFAULT_ALIAS",
+            f"several aliases are configured and none is the default (configured: {names})",
+            "pass an alias or set ZCONFIG_DEFAULT_ALIAS",
         )
         raise UnknownAliasError([self._or_reload(problem)])
 
     def check_all(self) -> None:
-        """Make sure that everything required is right, and that there is anything at all.
+        """Check the configuration of the required aliases.
 
         Raises:
-            ConfigurationError: With every error that keeps a required alias from connecting.
+            ConfigurationError: A required alias is invalid, or no alias is configured; lists all
+                problems.
         """
         errors = self.configuration.errors_required
         if errors:
@@ -154,11 +154,11 @@ class SpecTable:
             raise ConfigurationError(self._nothing())
 
     def check(self, aliases: Iterable[str]) -> None:
-        """Make sure that these aliases are configured, and rightly.
+        """Check that aliases are configured and valid.
 
         Raises:
-            ConfigurationError: With every error of any of them.
-            UnknownAliasError: If being unknown is all that is wrong.
+            ConfigurationError: An alias is invalid; lists the problems of all aliases.
+            UnknownAliasError: Aliases are not configured, and the others are valid.
         """
         complaints = [self.error_for(alias) for alias in aliases if alias not in self._specs]
         problems = [problem for each in complaints for problem in each.problems]
@@ -167,30 +167,30 @@ class SpecTable:
             raise UnknownAliasError(problems) if unknown else ConfigurationError(problems)
 
     def _configured(self) -> tuple[str, ...]:
-        """Return every alias that is configured, rightly or wrongly; not what can be none."""
+        """Return every configured alias, including invalid configurations."""
         named = (each.alias for each in self.configuration.errors if each.alias)
         wrong = (alias for alias in named if bad_alias(alias) is None)
         return tuple(dict.fromkeys((*self._specs, *wrong)))
 
     def _nothing(self, alias: str = DEFAULT_ALIAS) -> list[Problem]:
-        """Return that nothing is configured, after the files not read: they may be the cause."""
+        """Return the problem of an empty configuration, after the files that were not read."""
         nothing = self._or_reload(nothing_configured(self.configuration, alias))
         problems = self.configuration.problems
         return sorted((nothing, *problems), key=lambda each: not is_of_place(each))
 
     def _or_reload(self, problem: Problem) -> Problem:
-        """Return a problem with the remedy of variables that were set after they were read."""
+        """Replace a problem's remedy if variables have changed since they were read."""
         if not (self._is_outdated and self._is_outdated()):
             return problem
-        remedy = "call zconfig.reload(): variables have changed since they were read"
+        remedy = "variables have changed since they were read; call zconfig.reload()"
         return replace(problem, remedy=remedy)
 
 
 def _unknown(alias: str, known: Iterable[str]) -> Problem:
     return Problem(
         "unknown_alias",
-        f"nothing configures it; known are {', '.join(known)}",
-        f"set {variable_name(alias, 'uri')}, or use one of those",
+        f"the alias is not configured (configured: {', '.join(known)})",
+        f"set {variable_name(alias, 'uri')} or use one of them",
         alias=alias,
     )
 
@@ -207,16 +207,16 @@ def spec_of(alias: str, configuration: Configuration) -> ConnectionSpec:
 def spec_from_arguments(
     table: SpecTable, alias: str, arguments: Mapping[str, Any], call: str
 ) -> ConnectionSpec:
-    """Return what the arguments of `connect` ask for, where need be with what is configured.
+    """Return the specification of the arguments of `connect`, over the configured one.
 
     Args:
-        table: What is configured.
-        alias: The connection's name, folded.
-        arguments: As they were given, hidden.
-        call: Where they were given.
+        table: The configured aliases.
+        alias: The alias, folded.
+        arguments: The arguments, hidden.
+        call: The name of the called function, for origins.
 
     Raises:
-        ConfigurationError: They are wrong, or nothing configures the alias.
+        ConfigurationError: An argument is invalid, or the alias is not configured.
     """
     check_arguments(alias, arguments, call)
     if has_endpoint(arguments) or arguments.get(SETTINGS):
@@ -253,23 +253,23 @@ def _overridden(
 
 
 def check_place(table: SpecTable, alias: str, arguments: Mapping[str, Any], call: str) -> None:
-    """Refuse a place that is `None` for an alias that nothing configures: it is not set.
+    """Reject an endpoint argument that is `None`, if the alias is not configured.
 
     Raises:
-        UnknownAliasError: One is.
+        UnknownAliasError: An endpoint argument is `None`.
     """
     none = [name for name in ("uri", "address", "host") if arguments.get(name, "") is None]
     is_known = alias in table or table.configuration.why_not(alias)
     if not none or is_known or has_endpoint(arguments):
         return
-    what, remedy = "is None, and nothing configures the alias", f"pass the server's {none[0]}"
+    what, remedy = "is None, and the alias is not configured", f"pass the server's {none[0]}"
     origin = Origin("code", none[0], path=call)
     raise UnknownAliasError([Problem("missing_uri", what, remedy, alias, "uri", origin)])
 
 
 def _not_plaintext(spec: ConnectionSpec, call: str) -> Problem:
-    what = f"is False, and {spec.origin('endpoint')} asks for TLS"
-    remedy = "leave it out, or pass the uri with http:// as well"
+    what = f"is False, but {spec.origin('endpoint')} requires TLS"
+    remedy = "omit it or pass a uri with http:// too"
     origin = Origin("code", "secure", path=call)
     return Problem("bad_argument", what, remedy, spec.alias, None, origin)
 
@@ -280,11 +280,11 @@ def specs_from_arguments(
     """Return the specifications of several aliases.
 
     Args:
-        connections: By alias, its arguments, hidden.
-        call: Where they were given.
+        connections: The arguments of each alias, hidden.
+        call: The name of the called function, for origins.
 
     Raises:
-        ConfigurationError: With everything that is wrong with any of them.
+        ConfigurationError: An argument is invalid; lists the problems of all aliases.
     """
     specs: list[ConnectionSpec] = []
     problems: list[Problem] = []
@@ -299,11 +299,11 @@ def specs_from_arguments(
 
 
 def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
-    """Refuse two spellings of one alias that are not configured alike."""
+    """Reject two spellings of one alias with different arguments."""
     for other in others:
         if other.alias == spec.alias and other != spec:
             names = " and ".join(differences(other, spec))
-            what = f"two spellings of it differ in {names}"
+            what = f"two spellings of the alias differ in {names}"
             raise ConfigurationError([Problem("conflict", what, "keep one of them", spec.alias)])
     return spec
 
@@ -314,21 +314,21 @@ def _spec(
     return to_spec(alias, *from_arguments(alias, arguments, call, place))
 
 
-# What a live connection applies without being opened anew.
+# The fields that an open connection applies without reconnecting.
 _AT_ONCE = frozenset({"credentials", "required", "timeout_s"})
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a reload changed.
+    """The changes of a reload; true if there are any.
 
     Args:
-        added: Aliases that are new.
-        removed: Aliases that are gone; they were closed.
-        changed: For each changed alias the names of its changed fields, never their values.
-        kept: Aliases that stay as they were, because what was read for them is wrong, or because
-            their server did not accept the new credentials.
-        problems: Everything that is wrong in what was read.
+        added: The new aliases.
+        removed: The removed aliases, whose connections were closed.
+        changed: The names of the changed fields of each changed alias, without values.
+        kept: The aliases that keep their previous configuration, because the new one is invalid
+            or the server rejected the new credentials.
+        problems: The problems of the new configuration.
     """
 
     added: tuple[str, ...] = ()
@@ -342,12 +342,12 @@ class Changes:
 
 
 def compare(old: SpecTable, new: SpecTable, kept: tuple[str, ...] = ()) -> Changes:
-    """Return what differs between two tables.
+    """Return the changes between two tables.
 
     Args:
-        old: What was configured.
-        new: What is configured now.
-        kept: Aliases that were left as they were.
+        old: The previous table.
+        new: The current table.
+        kept: The aliases that keep their previous configuration.
     """
     both = [alias for alias in new if alias in old]
     compared = {alias: differences(old.spec(alias), new.spec(alias)) for alias in both}
@@ -361,16 +361,16 @@ def compare(old: SpecTable, new: SpecTable, kept: tuple[str, ...] = ()) -> Chang
 
 
 def wrong_but_known(old: SpecTable, new: SpecTable) -> dict[str, ConnectionSpec]:
-    """Return the specifications of aliases for which something wrong is read now."""
+    """Return the previous specifications of the aliases whose new configuration is invalid."""
     wrong = {problem.alias for problem in new.configuration.errors}
     return {alias: old.spec(alias) for alias in old if alias in wrong and alias not in new}
 
 
 def reopens(live: ConnectionSpec, new: ConnectionSpec) -> bool:
-    """Return whether a live connection has to be opened anew for a specification."""
+    """Return whether an open connection has to reconnect for a specification."""
     return not _AT_ONCE.issuperset(differences(live, new))
 
 
 def with_newer_credentials(live: ConnectionSpec, read: ConnectionSpec) -> ConnectionSpec | None:
-    """Return what was read, if it differs from what is live in the credentials and nothing else."""
+    """Return the specification read, if only its credentials differ from the live one."""
     return read if differences(live, read) == ("credentials",) else None

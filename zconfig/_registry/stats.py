@@ -1,4 +1,4 @@
-"""How it goes with each alias: what it is doing now, and what has happened to it."""
+"""Statistics of each alias: its state, and counts of its events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AliasState = Literal["idle", "connecting", "connected", "lost", "retrying"]
 
 @dataclass(frozen=True, slots=True)
 class RoundTrips:
-    """How long the latest pings of an alias took, in milliseconds; at most 1,000 are remembered.
+    """The round trips of the latest 1,000 pings of an alias.
 
     Args:
-        count: How many there are.
-        last_ms: The latest.
-        p50_ms: What half of them did not exceed.
-        p95_ms: What 95 in 100 did not exceed.
-        p99_ms: What 99 in 100 did not exceed.
+        count: The number of round trips.
+        last_ms: The latest round trip, in milliseconds.
+        p50_ms: The median, in milliseconds.
+        p95_ms: The 95th percentile, in milliseconds.
+        p99_ms: The 99th percentile, in milliseconds.
     """
 
     count: int
@@ -35,21 +35,21 @@ class RoundTrips:
 
 @dataclass(frozen=True, slots=True)
 class AliasStats:
-    """How it goes with one alias in this process.
+    """The status and counts of one alias in this process.
 
     Args:
-        state: `idle` is not connected, which the next use changes; `retrying` could not be
-            connected, and is tried in the background; `lost` is connected, and its server does
-            not answer.
-        since: When it came into this state.
-        required: Whether the application needs it.
-        last_error: Why it is lost or retrying; nothing secret is in it.
-        connects: How often it was connected.
-        failures: By cause, how often an attempt to connect failed.
-        losses: How often its server was lost.
-        reconnects: How often a server that was lost came back.
-        rotations: How often it applied new credentials.
-        round_trips: What pings took; `None` if there were none.
+        state: `idle`: not connected, connects on its next use. `connecting`: a connect is in
+            progress. `connected`: open. `lost`: open, but the server does not respond.
+            `retrying`: connecting failed, and is retried in the background.
+        since: The time of the latest state change.
+        required: Whether the alias must connect for `autoconnect` to succeed.
+        last_error: The error of an alias that is `lost` or `retrying`; it contains no secrets.
+        connects: The number of successful connects.
+        failures: The number of failed connection attempts, by cause.
+        losses: The number of outages.
+        reconnects: The number of recoveries after an outage.
+        rotations: The number of credential rotations.
+        round_trips: The round trips of pings; `None` if there were none.
     """
 
     state: AliasState
@@ -69,7 +69,7 @@ _REMEMBERED = 1000
 
 
 class _Counters:
-    """What has happened to one alias: how many events by the last word of their name, and more."""
+    """The counts of one alias: events by the last part of their name, failures, round trips."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -78,14 +78,14 @@ class _Counters:
 
 
 class StatsCollector:
-    """Counts what happens; a hook like any other, and the first."""
+    """Counts events; it is the first hook of a registry."""
 
     _lock = PerProcess(threading.Lock)
     _tallies = PerProcess(dict[str, _Counters])
 
     def __call__(self, event: Any) -> None:
-        """Take one event."""
-        # By their names, which do not change: the module of events may have no part in an import.
+        """Count one event."""
+        # By name: `import zconfig` must not import the module of events.
         if not event.name.startswith(_CONNECTION):
             return
         kind = event.name.removeprefix(_CONNECTION)
@@ -96,21 +96,21 @@ class StatsCollector:
                 counters.failures[event.cause] += 1
 
     def note_round_trip(self, alias: str, round_trip_ms: float) -> None:
-        """Take note of what a ping took, in milliseconds."""
+        """Record the round trip of a ping, in milliseconds."""
         with self._lock:
             self._counters(alias).round_trips_ms.append(round_trip_ms)
 
     def stats(
         self, alias: str, state: AliasState, since: float, last_error: str, *, required: bool
     ) -> AliasStats:
-        """Return how it goes with an alias.
+        """Return the statistics of an alias.
 
         Args:
-            alias: Its name.
-            state: What it is doing.
-            since: Seconds since the epoch, at which it came into this state.
-            last_error: Why it is lost or retrying.
-            required: Whether the application needs it.
+            alias: The alias.
+            state: Its state.
+            since: The time of its latest state change, in seconds since the epoch.
+            last_error: The error, if it is lost or retrying.
+            required: Whether the alias is required.
         """
         with self._lock:
             counters = self._tallies.get(alias) or _Counters()
@@ -140,7 +140,7 @@ def _summary(round_trips_ms: Sequence[float]) -> RoundTrips | None:
     ranked = sorted(round_trips_ms)
 
     def percentile(hundredth: int) -> float:
-        # The nearest rank: a value that was measured, also where there are few.
+        # The nearest rank: always a measured value, even if there are few.
         return ranked[max(-(-len(ranked) * hundredth // 100), 1) - 1]
 
     return RoundTrips(
