@@ -1,4 +1,4 @@
-"""The command, through real processes: what it prints where, and its exit codes."""
+"""The command: what it prints where, and its exit codes; once each through a real process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.certificates import Certificates
 from tests.support.faults import answering, failing, grpc_server, listening, refused
-from tests.support.processes import run_zconfig
+from tests.support.processes import call_zconfig, run_zconfig
 from tests.support.servers import RealMilvus
 from zconfig._cli.app import zconfig
 from zconfig._cli.exit import _outcome
@@ -44,7 +44,7 @@ def test_check_exits_0_when_every_alias_is_fine(milvus: RealMilvus, lite_uri: st
 
 def test_check_exits_1_for_the_unexplained() -> None:
     with grpc_server({"Connect": failing(grpc.StatusCode.DATA_LOSS, "odd")}) as port:
-        done = run_zconfig("check", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
+        done = call_zconfig("check", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
     assert done.returncode == 1, done.stdout
 
 
@@ -69,18 +69,18 @@ def test_check_exits_2_for_a_wrong_use() -> None:
     ],
 )
 def test_check_exits_3_for_a_wrong_configuration(environ: dict[str, str]) -> None:
-    done = run_zconfig("check", environ=environ)
+    done = call_zconfig("check", environ=environ)
     assert done.returncode == 3
     assert done.stderr == ""
 
 
 def test_nothing_configured_says_which_variable_to_set() -> None:
-    done = run_zconfig("check")
+    done = call_zconfig("check")
     assert "set ZILLIZ_URI in the environment or in a .env file" in done.stdout
 
 
 def test_an_unknown_alias_lists_the_known_ones(lite_uri: str) -> None:
-    done = run_zconfig("check", "prod", environ={"ZILLIZ_NOTES_URI": lite_uri})
+    done = call_zconfig("check", "prod", environ={"ZILLIZ_NOTES_URI": lite_uri})
     assert done.returncode == 3
     assert "configured: notes" in done.stdout
 
@@ -93,7 +93,7 @@ def test_check_exits_4_when_the_server_is_down() -> None:
 
 
 def test_check_exits_5_when_tls_fails(milvus_tls: RealMilvus) -> None:
-    done = run_zconfig("check", environ={"ZILLIZ_URI": milvus_tls.uri})
+    done = call_zconfig("check", environ={"ZILLIZ_URI": milvus_tls.uri})
     assert done.returncode == 5
     assert "set ZILLIZ_TLS_CA" in done.stdout
 
@@ -106,7 +106,7 @@ def test_check_exits_0_over_tls_with_its_authority(
         "ZILLIZ_TOKEN": "root:Milvus",
         "ZILLIZ_TLS_CA": str(certificates.ca),
     }
-    assert run_zconfig("check", environ=environ).returncode == 0
+    assert call_zconfig("check", environ=environ).returncode == 0
 
 
 @pytest.mark.parametrize("token", ["root:wrong", None])
@@ -114,18 +114,18 @@ def test_check_exits_6_for_wrong_or_missing_credentials(
     milvus: RealMilvus, token: str | None
 ) -> None:
     environ = {"ZILLIZ_URI": milvus.uri} | ({"ZILLIZ_TOKEN": token} if token else {})
-    assert run_zconfig("check", environ=environ).returncode == 6
+    assert call_zconfig("check", environ=environ).returncode == 6
 
 
 def test_check_exits_7_for_something_else() -> None:
     with listening(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as port:
-        done = run_zconfig("check", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
+        done = call_zconfig("check", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
     assert done.returncode == 7, done.stdout
 
 
 def test_check_exits_8_for_a_missing_database(milvus: RealMilvus) -> None:
     environ = {"ZILLIZ_URI": f"{milvus.uri}/nowhere", "ZILLIZ_TOKEN": "root:Milvus"}
-    assert run_zconfig("check", environ=environ).returncode == 8
+    assert call_zconfig("check", environ=environ).returncode == 8
 
 
 def test_several_failures_exit_with_the_first_of_the_documented_order(milvus: RealMilvus) -> None:
@@ -135,9 +135,9 @@ def test_several_failures_exit_with_the_first_of_the_documented_order(milvus: Re
             "ZILLIZ_WRONG_URI": milvus.uri,
             "ZILLIZ_WRONG_TOKEN": "root:wrong",
         }
-        assert run_zconfig("check", environ=environ).returncode == 6
+        assert call_zconfig("check", environ=environ).returncode == 6
         environ |= {"ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
-        done = run_zconfig("check", environ=environ)
+        done = call_zconfig("check", environ=environ)
     assert done.returncode == 3
     assert all(cause in done.stdout for cause in ("refused", "rejected_credentials", "bad_port"))
 
@@ -149,18 +149,18 @@ def test_an_optional_alias_that_fails_does_not_count(uri: str) -> None:
             "ZILLIZ_EXTRA_URI": f"http://127.0.0.1:{port}",
             "ZILLIZ_EXTRA_REQUIRED": "false",
         }
-        done = run_zconfig("check", environ=environ)
-        named = run_zconfig("check", "extra", environ=environ)
+        done = call_zconfig("check", environ=environ)
+        named = call_zconfig("check", "extra", environ=environ)
     assert done.returncode == 0
     assert "failed (optional): refused" in done.stdout
     assert named.returncode == 4
 
 
 def test_quiet_prints_nothing_for_success_and_a_line_for_failure(uri: str) -> None:
-    fine = run_zconfig("check", "--quiet", environ={"ZILLIZ_URI": uri})
+    fine = call_zconfig("check", "--quiet", environ={"ZILLIZ_URI": uri})
     assert (fine.returncode, fine.stdout, fine.stderr) == (0, "", "")
     with refused() as port:
-        done = run_zconfig("check", "-q", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
+        done = call_zconfig("check", "-q", environ={"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
 
@@ -194,7 +194,7 @@ def test_json_has_everything_and_nothing_else_is_on_standard_output(
 
 def test_github_annotations_point_to_the_file_and_line(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("# a comment\nZILLIZ_URI=http://127.0.0.1:0\n")
-    done = run_zconfig("check", "--format", "github", directory=tmp_path)
+    done = call_zconfig("check", "--format", "github", directory=tmp_path)
     assert done.stdout.startswith("::error file=.env,line=2::")
 
 
@@ -215,7 +215,7 @@ def test_list_connects_nothing_and_shows_where_values_come_from(tmp_path: Path) 
 
 def test_list_exits_3_and_shows_the_good_ones_beside_the_bad(tmp_path: Path) -> None:
     environ = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_B_URI": "http://127.0.0.1:99999"}
-    done = run_zconfig("list", "--format", "json", environ=environ)
+    done = call_zconfig("list", "--format", "json", environ=environ)
     states = {row["alias"]: row["state"] for row in json.loads(done.stdout)["aliases"]}
     assert done.returncode == 3
     assert states == {"default": "configured", "b": "failed"}
@@ -229,7 +229,7 @@ def test_options_of_the_command_choose_the_files(tmp_path: Path) -> None:
     (secrets / "zilliz_s_uri").write_text("http://127.0.0.1:3")
 
     def listed(*arguments: str) -> list[str]:
-        done = run_zconfig(*arguments, "list", "--format", "json", directory=tmp_path)
+        done = call_zconfig(*arguments, "list", "--format", "json", directory=tmp_path)
         return [row["alias"] for row in json.loads(done.stdout)["aliases"]]
 
     assert listed("--env-file", "one.env") == ["default"]
@@ -244,7 +244,7 @@ def test_verbose_shows_the_events_on_standard_error(uri: str) -> None:
 
 
 def test_a_log_gets_no_colour_and_no_trailing_blanks(uri: str) -> None:
-    done = run_zconfig("check", environ={"ZILLIZ_URI": uri})
+    done = call_zconfig("check", environ={"ZILLIZ_URI": uri})
     assert "\x1b" not in done.stdout
     assert all(line == line.rstrip() for line in done.stdout.splitlines())
 
@@ -263,21 +263,21 @@ def test_version_and_help() -> None:
 
 def test_checking_one_alias_is_not_spoilt_by_another(uri: str) -> None:
     environ = {"ZILLIZ_GOOD_URI": uri, "ZILLIZ_BAD_URI": "http://127.0.0.1:0"}
-    done = run_zconfig("check", "good", environ=environ)
+    done = call_zconfig("check", "good", environ=environ)
     assert done.returncode == 0, done.stdout
     assert "bad" not in done.stdout
 
 
 def test_spellings_of_one_alias_are_checked_once(uri: str) -> None:
     environ = {"ZILLIZ_EU_X_URI": uri}
-    done = run_zconfig("check", "EU-X", "eu.x", "eu_x", "--format", "json", environ=environ)
+    done = call_zconfig("check", "EU-X", "eu.x", "eu_x", "--format", "json", environ=environ)
     assert [row["alias"] for row in json.loads(done.stdout)["aliases"]] == ["eu_x"]
 
 
 def test_brackets_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "[").mkdir()
     environ = {"ZILLIZ_URI": "./[/x].db", "ZILLIZ_DB_NAME": "[red]sales"}
-    done = run_zconfig("list", environ=environ, directory=tmp_path)
+    done = call_zconfig("list", environ=environ, directory=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "[/x].db" in done.stdout
     assert "[red]sales" in done.stdout
@@ -286,7 +286,7 @@ def test_brackets_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("timeout", ["nan", "inf", "1e300"])
 def test_a_timeout_that_cannot_be_waited_for_is_refused(timeout: str) -> None:
     environ = {"ZILLIZ_URI": "http://127.0.0.1:1"}
-    done = run_zconfig("check", "--timeout", timeout, environ=environ)
+    done = call_zconfig("check", "--timeout", timeout, environ=environ)
     assert done.returncode == 3
     assert "timeout is not a number of seconds" in done.stdout
 

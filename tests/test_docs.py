@@ -18,7 +18,7 @@ from tests.support.pages import (
     blocks_of,
     name_of,
 )
-from tests.support.processes import REPOSITORY, run, run_zconfig
+from tests.support.processes import REPOSITORY, call_zconfig, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def test_a_dotenv_block_is_a_valid_configuration(block: Block, tmp_path: Path) -
     password = tmp_path / "prod_password"
     password.write_text("not-a-secret\n")
     password.chmod(0o600)
-    done = run_zconfig("--strict", "list", directory=tmp_path)
+    done = call_zconfig("--strict", "list", directory=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "warning" not in done.stdout
 
@@ -141,7 +141,7 @@ def test_what_is_generated_is_current() -> None:
 
 
 def test_the_example_of_a_dotenv_file_is_valid(tmp_path: Path) -> None:
-    done = run_zconfig(
+    done = call_zconfig(
         "--strict", "--env-file", str(REPOSITORY / ".env.example"), "list", directory=tmp_path
     )
     assert done.returncode == 0, done.stdout

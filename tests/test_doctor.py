@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tests.support import faults
 from tests.support.matrix import CELLS, Cell
-from tests.support.processes import run_zconfig
+from tests.support.processes import call_zconfig, run_zconfig
 from tests.support.servers import CREDENTIALS
 from zconfig._cli.app import zconfig
 from zconfig._diagnosis import HostEnvironment, ProbeTarget, StageResult, advisories
@@ -325,7 +325,7 @@ def test_a_timeout_that_cannot_be_waited_for_is_refused(timeout: str) -> None:
 
 
 def test_nothing_configured_says_which_variable_to_set() -> None:
-    done = run_zconfig("doctor")
+    done = call_zconfig("doctor")
     assert done.returncode == 3
     assert "set ZILLIZ_URI" in done.stdout
 
@@ -437,7 +437,7 @@ def test_a_server_s_certificate_that_ends_soon_is_warned_about_though_it_connect
 
 def test_credentials_in_the_clear_are_warned_about_once() -> None:
     environ = {"ZILLIZ_URI": "http://db.test:19530", "ZILLIZ_TOKEN": "key", "ZILLIZ_TIMEOUT": "0.1"}
-    done = run_zconfig("doctor", environ=environ)
+    done = call_zconfig("doctor", environ=environ)
     assert done.stdout.count("the credentials are sent to db.test without TLS") == 1, done.stdout
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import zconfig
-from tests.support.processes import run_zconfig
+from tests.support.processes import call_zconfig, run_zconfig
 from zconfig._cli.inspect import explanation_parts
 from zconfig._cli.render import draw
 from zconfig._registry import Connections
@@ -163,7 +163,7 @@ def test_an_alias_that_is_wrong_is_explained_with_its_problems(tmp_path: Path) -
         "token": ("********", "ZILLIZ_PROD_TOKEN (environment)"),
         "timeout": ("3.0", "ZILLIZ_PROD_TIMEOUT (environment)"),
     }
-    done = run_zconfig("explain", environ={"ZILLIZ_PROD_URI": "nonsense", **environ})
+    done = call_zconfig("explain", environ={"ZILLIZ_PROD_URI": "nonsense", **environ})
     lines = done.stdout.splitlines()
     assert lines[:3] == [
         "prod",
@@ -236,7 +236,7 @@ def test_the_command_answers_in_one_look(tmp_path: Path) -> None:
 def test_the_commands_json_has_the_same(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ZILLIZ_PROD_TOKEN=other\n")
     environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN": SECRET}
-    done = run_zconfig("explain", "--format", "json", environ=environ, directory=tmp_path)
+    done = call_zconfig("explain", "--format", "json", environ=environ, directory=tmp_path)
     (alias,) = json.loads(done.stdout)["aliases"]
     token = next(field for field in alias["fields"] if field["field"] == "token")
     assert token["origin"]["text"] == "ZILLIZ_PROD_TOKEN (environment)"
@@ -249,13 +249,13 @@ def test_the_commands_json_has_the_same(tmp_path: Path) -> None:
 
 def test_the_command_exits_3_for_what_is_wrong_and_for_an_unknown_alias(tmp_path: Path) -> None:
     environ = {"ZILLIZ_PROD_URI": "nonsense"}
-    assert run_zconfig("explain", environ=environ).returncode == 3
-    done = run_zconfig("explain", "other", environ=environ)
+    assert call_zconfig("explain", environ=environ).returncode == 3
+    done = call_zconfig("explain", "other", environ=environ)
     assert (done.returncode, done.stdout) == (3, "")
 
 
 def test_the_command_says_what_to_do_where_nothing_is_configured() -> None:
-    done = run_zconfig("explain")
+    done = call_zconfig("explain")
     assert done.returncode == 3
     assert "no connection is configured; set ZILLIZ_URI in the environment" in done.stdout
     assert "  .env: absent" in done.stdout.splitlines()
@@ -289,7 +289,7 @@ def test_what_was_edited_in_vain_is_named_though_what_ranks_higher_is_wrong(
     [shadowed] = field_of(tmp_path, "token", **environ).shadowed
     assert str(shadowed.origin) == "ZILLIZ_PROD_TOKEN (.env:1)"
     assert shadowed.reason == "what ranks higher is wrong, and nothing stands in for it"
-    told = run_zconfig("explain", environ=environ, directory=tmp_path).stdout
+    told = call_zconfig("explain", environ=environ, directory=tmp_path).stdout
     assert "not ZILLIZ_PROD_TOKEN (.env:1)" in told
     assert "edited-here" not in told
 

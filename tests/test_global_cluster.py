@@ -17,7 +17,7 @@ from tests.support import PATIENCE_S
 from tests.support.certificates import Certificates
 from tests.support.ears import Ears
 from tests.support.faults import BreakableProxy, breakable_proxy
-from tests.support.processes import run_zconfig
+from tests.support.processes import call_zconfig
 from tests.support.registries import registry
 from tests.support.topology import (
     PRIMARY,
@@ -278,7 +278,7 @@ def test_a_topology_that_comes_late_is_waited_for(cluster: Cluster) -> None:
 
 
 def test_the_doctor_looks_at_the_way_to_the_primary(cluster: Cluster) -> None:
-    done = run_zconfig("doctor", "--format", "json", environ=cluster.environ)
+    done = call_zconfig("doctor", "--format", "json", environ=cluster.environ)
     assert done.returncode == 0, done.stderr
     (examined,) = json.loads(done.stdout)["aliases"]
     steps = {step["stage"]: step for step in examined["stages"]}
@@ -288,6 +288,6 @@ def test_the_doctor_looks_at_the_way_to_the_primary(cluster: Cluster) -> None:
 
 def test_the_doctor_says_why_there_is_no_primary(cluster: Cluster) -> None:
     cluster.topology.answers = [answering_http(404)]
-    done = run_zconfig("doctor", environ=cluster.environ)
+    done = call_zconfig("doctor", environ=cluster.environ)
     assert done.returncode == NotGlobalClusterError.exit_code
     assert "404" in done.stdout

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.processes import REPOSITORY, run_zconfig
+from tests.support.processes import REPOSITORY, call_zconfig
 from zconfig._cli.app import zconfig
 from zconfig._cli.generate import dotenv_line
 from zconfig._sources.dotenv import read_dotenv
@@ -36,7 +36,7 @@ def test_it_asks_and_writes_what_the_loader_reads_back(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
     assert entries == {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_TOKEN": TOKEN}
-    assert run_zconfig("--strict", "list", directory=tmp_path).returncode == 0
+    assert call_zconfig("--strict", "list", directory=tmp_path).returncode == 0
 
 
 def test_a_token_is_not_echoed() -> None:

@@ -1,4 +1,4 @@
-"""Programs run in a process of their own, with an environment of their own."""
+"""Programs run in a process of their own, with an environment of their own; and the command here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Mapping
+from contextlib import chdir
 from pathlib import Path
+
+from click.testing import CliRunner
+
+from zconfig._cli.app import zconfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _KEPT = ("PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR")
@@ -47,3 +52,14 @@ def run_zconfig(
     """Run the command as its console script does."""
     start = "from zconfig._cli import main; main()"
     return run([sys.executable, "-c", start, *arguments], environ=environ, directory=directory)
+
+
+def call_zconfig(
+    *arguments: str, environ: Mapping[str, str] | None = None, directory: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, where nothing depends on its having one of its own."""
+    with chdir(directory or Path.cwd()):
+        done = CliRunner(env=environ).invoke(zconfig, arguments)
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
