@@ -1,4 +1,4 @@
-"""Programs run in a process of their own, with an environment of their own; and the command here."""
+"""Programs run with an environment of their own; the command also in this process."""
 
 from __future__ import annotations
 
