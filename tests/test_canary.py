@@ -46,7 +46,7 @@ import zconfig
 from tests.support import faults
 from tests.support.certificates import Certificates
 from tests.support.matrix import CELLS, Cell
-from tests.support.processes import run_python, run_zconfig
+from tests.support.processes import run_python
 from tests.support.servers import RealMilvus
 from zconfig import errors
 from zconfig._channel import messages
@@ -432,9 +432,9 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def aws(fields: Fields, directory: Path) -> Environ:
-    held = json.dumps(variables(fields))
-    boto3.client("secretsmanager").create_secret(Name="canary", SecretString=held)
-    return {"ZCONFIG_AWS_SECRET": "canary"}
+    name, held = directory.name, json.dumps(variables(fields))
+    boto3.client("secretsmanager").create_secret(Name=name, SecretString=held)
+    return {"ZCONFIG_AWS_SECRET": name}
 
 
 @pytest.fixture(autouse=True)
@@ -590,18 +590,25 @@ def refused() -> Iterator[int]:
         yield port
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("source", [*AMBIENT, *IN_CODE])
 def test_no_source_shows_a_secret_that_fails(
-    source: str, mistake: str, refused: int, tmp_path: Path, log: Log
+    source: str, refused: int, tmp_path: Path, log: Log, subtests: pytest.Subtests
 ) -> None:
     secret = LONG_CANARY if "dir" in source or source in {"connect", "environment"} else CANARY
-    fields = declarations(secret, refused)[mistake]
-    environ = AMBIENT[source](fields, tmp_path) if source in AMBIENT else {}
-    connections = connections_of(environ, tmp_path, log)
+    for number, (mistake, fields) in enumerate(declarations(secret, refused).items()):
+        log.texts.clear()
+        directory = tmp_path / f"{number}"
+        directory.mkdir()
+        with subtests.test(mistake):
+            environ = AMBIENT[source](fields, directory) if source in AMBIENT else {}
+            assert_fails_without_a_secret(source, fields, connections_of(environ, directory, log))
+            assert_no_canary(*log.texts)
+
+
+def assert_fails_without_a_secret(source: str, fields: Fields, connections: Connections) -> None:
     with pytest.raises(zconfig.ZConfigError) as caught:
         connections.autoconnect() if source in AMBIENT else IN_CODE[source](connections, fields)
-    assert_no_canary(*shown_of(caught.value), *everything_inside(connections), *log.texts)
+    assert_no_canary(*shown_of(caught.value), *everything_inside(connections))
     if source in {"environment", "_FILE", "connect"}:  # it takes its time
         assert_no_canary(*shown_by(connections), *printed_of(connections))
 
@@ -1456,31 +1463,39 @@ def everywhere(directory: Path, uri: str) -> Environ:
     }
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("check",),
-        ("--strict", "check", "--format", "json"),
-        ("check", "--format", "github", "--timeout", "2", "default", "b"),
-        ("check", "--quiet"),
-        ("list",),
-        ("doctor", "--timeout", "2"),
-        ("check", "--watch", "1", "-n", "1"),
-        ("check", "--watch", "1", "-n", "1", "--format", "json"),
-        ("explain",),
-        ("explain", "--format", "json"),
-        ("explain", "default"),
-    ],
-    ids=" ".join,
+COMMAND_LINES = (
+    ("check",),
+    ("--strict", "check", "--format", "json"),
+    ("check", "--format", "github", "--timeout", "2", "default", "b"),
+    ("check", "--quiet"),
+    ("list",),
+    ("doctor", "--timeout", "2"),
+    ("check", "--watch", "1", "-n", "1"),
+    ("check", "--watch", "1", "-n", "1", "--format", "json"),
+    ("explain",),
+    ("explain", "--format", "json"),
+    ("explain", "default"),
 )
-def test_the_command_prints_no_secret(
-    arguments: tuple[str, ...], milvus: RealMilvus, tmp_path: Path
-) -> None:
-    environ = everywhere(tmp_path, milvus.uri)
-    done = run_zconfig("--verbose", *arguments, environ=environ, directory=tmp_path)
-    assert done.returncode == 3
-    assert len(done.stdout + done.stderr) > 100
+RUN_ALL = """
+import json, os
+from click.testing import CliRunner
+from zconfig._cli.app import zconfig
+
+for arguments in json.loads(os.environ["COMMAND_LINES"]):
+    done = CliRunner().invoke(zconfig, ["--verbose", *arguments])
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]))
+"""
+
+
+def test_the_command_prints_no_secret(milvus: RealMilvus, tmp_path: Path) -> None:
+    environ = {"COMMAND_LINES": json.dumps(COMMAND_LINES), **everywhere(tmp_path, milvus.uri)}
+    done = run_python(RUN_ALL, environ=environ)
     assert_no_canary(done.stdout, done.stderr)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    for arguments, (code, out, err) in zip(COMMAND_LINES, results, strict=True):
+        assert code == 3, arguments
+        assert len(out + err) > 100, arguments
+        assert_no_canary(out, err)
 
 
 def test_the_command_that_makes_a_file_prints_no_secret(tmp_path: Path) -> None:
