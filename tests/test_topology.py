@@ -224,7 +224,7 @@ CASES = [
         answering(faults.swallow),
         SILENT,
         MILVUS,
-        "no full answer to the request for the topology",
+        "no complete response to the request for the topology",
         timeout_s=HURRY_S,
     ),
     Case(
@@ -232,7 +232,7 @@ CASES = [
         answering(dripping),
         SILENT,
         MILVUS,
-        "no full answer to the request for the topology",
+        "no complete response to the request for the topology",
         timeout_s=HURRY_S,
     ),
     Case(
@@ -254,7 +254,7 @@ CASES = [
         answering(faults.hang_up),
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the request for the topology",
+        "closed during the request for the topology",
         tries=3,
     ),
     Case(
@@ -262,7 +262,7 @@ CASES = [
         answering(lambda conn: conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")),
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the answer to the request for the topology",
+        "closed during the response to the request for the topology",
         tries=3,
     ),
     Case(
@@ -274,7 +274,7 @@ CASES = [
         ),
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the answer to the request for the topology",
+        "closed during the response to the request for the topology",
         tries=3,
     ),
     Case(
@@ -282,7 +282,7 @@ CASES = [
         grpc_over_tls,
         CLOSED,
         Stage.TCP,
-        "closed in the middle of the request for the topology",
+        "closed during the request for the topology",
     ),
     Case("plaintext", plain(faults.http1), errors.PlaintextServerError, TLS, "wrong version"),
     Case(
@@ -340,7 +340,7 @@ CASES = [
         answering(lambda conn: conn.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")),
         ABSENT,
         MILVUS,
-        "the answer to the request for the topology is not HTTP/1.1",
+        "the response to the request for the topology is not HTTP/1.1",
     ),
     Case(
         "a chunk of less than nothing",
@@ -351,16 +351,16 @@ CASES = [
         ),
         ABSENT,
         MILVUS,
-        "the answer to the request for the topology is not HTTP/1.1",
+        "the response to the request for the topology is not HTTP/1.1",
     ),
     Case(
         "no HTTP/1.1 in the handshake",
         plain(faults.answering(NO_APPLICATION_PROTOCOL)),
         ABSENT,
         MILVUS,
-        "the server speaks no HTTP/1.1",
+        "the server does not support HTTP/1.1",
     ),
-    Case("an endless answer", answering(endless), MALFORMED, MILVUS, "more than 65536 bytes"),
+    Case("an endless answer", answering(endless), MALFORMED, MILVUS, "larger than 65536 bytes"),
     Case("401", status(401), errors.RejectedCredentialsError, Stage.CREDENTIALS, "HTTP 401"),
     Case(
         "403, with a reason",
@@ -376,7 +376,7 @@ CASES = [
     Case("500", status(500), BUSY, MILVUS, "HTTP 500 Internal Server Error", tries=3),
     Case("503", status(503), BUSY, MILVUS, "HTTP 503 Service Unavailable", tries=3),
     Case("204", status(204), MALFORMED, MILVUS, "HTTP 204 No Content"),
-    Case("not JSON", status(200, b"<html>"), MALFORMED, MILVUS, "the answer is not JSON"),
+    Case("not JSON", status(200, b"<html>"), MALFORMED, MILVUS, "the response is not JSON"),
     Case(
         "another code",
         told({"code": 80001, "message": "the token\nis illegal"}),
@@ -583,8 +583,8 @@ def test_an_endpoint_is_a_uri_or_host_and_port(written: str, address: str) -> No
 @pytest.mark.parametrize(
     ("answer", "detail"),
     [
-        (None, "the answer is not an object"),
-        ([], "the answer is not an object"),
+        (None, "the response is not an object"),
+        ([], "the response is not an object"),
         ({}, "data is not an object"),
         (changed("code", "0"), "code is not a whole number"),
         (changed("code", False), "code is not a whole number"),
@@ -597,13 +597,19 @@ def test_an_endpoint_is_a_uri_or_host_and_port(written: str, address: str) -> No
         (changed("data.version", "\u0667"), "data.version is not a whole number"),
         (changed("data.clusters", {}), "data.clusters is not an array"),
         (changed("data.clusters", ["x"]), "cluster 1 is not an object"),
-        (changed("data.clusters.1.endpoint", ...), "endpoint of cluster 2 is not a text"),
+        (changed("data.clusters.1.endpoint", ...), "endpoint of cluster 2 is not a string"),
         (changed("data.clusters.1.capability", "3"), "capability of cluster 2 is not a whole"),
         (changed("data.clusters.1.capability", True), "capability of cluster 2 is not a whole"),
         (changed("data.clusters.0.endpoint", ""), "endpoint of cluster 1: the URI has no host"),
         (changed("data.clusters.0.endpoint", "h:x"), "endpoint of cluster 1: the port is not"),
-        (changed("data.clusters.0.endpoint", "unix:///x"), "endpoint of cluster 1: it is without"),
-        (changed("data.clusters.0.endpoint", "http://h"), "endpoint of cluster 1: it is without"),
+        (
+            changed("data.clusters.0.endpoint", "unix:///x"),
+            "endpoint of cluster 1: it does not use",
+        ),
+        (
+            changed("data.clusters.0.endpoint", "http://h"),
+            "endpoint of cluster 1: it does not use",
+        ),
     ],
 )
 def test_an_answer_that_is_no_topology_is_malformed(answer: object, detail: str) -> None:
@@ -622,7 +628,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(StageError) as caught:
         parse_topology(body)
     assert caught.value.error is errors.MalformedTopologyError
-    assert caught.value.detail == "the answer is not JSON"
+    assert caught.value.detail == "the response is not JSON"
 
 
 class Line:

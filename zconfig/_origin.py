@@ -1,4 +1,4 @@
-"""Where a value was set: the variable, the file and the line; and where its paths start."""
+"""The origin of a value: variable, file and line; and the directory of relative paths."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 
 from zconfig._redaction import without_commands
 
-# Where a path stands in one of these, it needs no word about what it is.
+# Sources whose path is shown without the name of the source.
 _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
 
-# Where a key is a variable, whose name tells what to change.
+# Sources whose key is a variable, so that its name is enough to find the value.
 _VARIABLES = frozenset({"environment", "dotenv"})
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The place a value was written, precise enough to go and change it.
+    """The place where a value is set, precise enough to find and change it.
 
     Args:
         source: Kind of source: `environment`, `dotenv`, `secrets directory`,
             `service binding`, `code`; or the name of a secret manager or a plugin.
         key: The name as written there, e.g. `ZILLIZ_PROD_TOKEN`.
-        path: The file it stood in, as the user named it, or the secret, vault or project of a
-            secret manager; `None` for the environment.
-        line: Line in that file, from 1; `None` where the file is the value.
-        via: The file that a `_FILE` variable pointed to; `None` otherwise.
+        path: The file, as the user named it, or the secret, vault or project of a secret manager;
+            `None` for the environment.
+        line: The line in that file, from 1; `None` if the file is the value.
+        via: The file that a `_FILE` variable names; `None` otherwise.
 
     Attributes:
-        text: All of that in one line.
+        text: The whole origin in one line.
 
     Example:
         >>> str(Origin("dotenv", "ZILLIZ_PROD_URI", ".env", 3))
@@ -48,12 +48,12 @@ class Origin:
 
     @property
     def text(self) -> str:
-        """All of that in one line."""
+        """The whole origin in one line."""
         return str(self)
 
     @property
     def name(self) -> str:
-        """The variable or parameter to change; with the place, where the name alone is not enough.
+        """The variable or parameter to change; with its place, if the name is not enough.
 
         Example:
             >>> Origin("dotenv", "ZILLIZ_URI", ".env", 3).name
@@ -74,14 +74,14 @@ class Origin:
             place = f"{place}:{self.line}"
         if self.via is not None:
             place = f"{place}, file {self.via}"
-        # A path may have anything in it; a terminal gets no line end and no escape of it.
+        # A path may contain any character: escape line ends and terminal sequences.
         return printable(f"{self.key} ({place})")
 
 
 def printable(name: str) -> str:
-    r"""Return a name that can be shown: what no terminal or encoder should get is escaped.
+    r"""Return a name for display, with unprintable characters escaped.
 
-    No runner of a pipeline takes a part of it for a command.
+    A CI runner does not interpret any part of it as a command.
 
     Example:
         >>> printable("ZILLIZ_URI"), printable("two\nlines")
@@ -91,7 +91,7 @@ def printable(name: str) -> str:
 
 
 def working_directory() -> Path:
-    """Return the working directory; a relative path that leads nowhere if it was deleted."""
+    """Return the working directory, or an empty relative path if it was deleted."""
     try:
         return Path.cwd()
     except OSError:
@@ -99,15 +99,15 @@ def working_directory() -> Path:
 
 
 def anchored(path: str, directory: Path) -> str:
-    """Return a path as it is from a directory, whatever the working directory becomes.
+    """Return a path relative to a directory, independent of later changes of directory.
 
     Args:
-        path: As the user wrote it; a `~` in front is somebody's home.
-        directory: Where a relative path starts.
+        path: The path as the user wrote it; a leading `~` is a home directory.
+        directory: The directory that a relative path starts from.
 
     Example:
         >>> anchored("./tls/ca.pem", Path("/srv/app"))
         '/srv/app/tls/ca.pem'
     """
-    # pathlib's own raises where there is no such user, and then `~name` is a directory's name.
+    # `Path.expanduser` raises for an unknown user, but `~name` may also be a directory.
     return str(Path(directory, os.path.expanduser(path)))  # noqa: PTH111 - see above

@@ -1,4 +1,4 @@
-"""All masking of secrets: nothing else in the package decides what may be shown."""
+"""Masking of secrets. No other module decides which parts of a text are shown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ T = TypeVar("T")
 MASK = "********"
 
 SHORTEST = 6
-"""Characters; a shorter secret is not masked: it would be found in the midst of other words.
+"""In characters. A shorter secret is not masked, since it would match parts of other words.
 
-Milvus takes no shorter password (measured: 2.3.5 answers `5 out of range 6 <= value <= 256`).
+Milvus accepts no shorter password (measured: 2.3.5 answers `5 out of range 6 <= value <= 256`).
 """
 
-# With this password every Milvus begins. Masking it would take the product's name out of every
-# text, and tell by that what the password is. The pair `root:Milvus` is masked.
+# The default password of Milvus. Masking it would remove the product's name from every text, and
+# thereby reveal the password. The pair `root:Milvus` is masked.
 _PUBLIC = frozenset({"Milvus"})
 
 _SECRET = frozenset({"token", "api_key", "password"})
@@ -36,18 +36,18 @@ _QUERY = re.compile(r"([?#]).*$", re.DOTALL)
 
 _LONGEST_EVIDENCE = 200
 
-# Between the characters that begin a command: `::` and a word at the start of a line (GitHub), but
-# not in an IPv6 address; `##[` and `##vso[` anywhere (GitHub once, Azure).
+# The position between the characters that begin a CI command: `::` and a word at the start of a
+# line (GitHub), but not in an IPv6 address; `##[` and `##vso[` anywhere (GitHub once, Azure).
 _COMMAND = re.compile(r"(?<=:)(?=:[\dA-Fa-f]*[G-Zg-z-])|(?<=#)(?=#[A-Za-z]*\[)")
 
 
 class Hidden(str):
-    """The text of a secret in a function's hands, with a representation that shows nothing.
+    """A secret as text, whose representation is hidden.
 
-    For local variables and arguments; an object that keeps a secret keeps a `Secret`.
+    Use it for local variables and arguments; objects store a `Secret`.
 
-    Tracebacks with locals, debug printing and pickles take a value's `repr` or its state; a
-    plain `str` would give the secret away there. `str` methods still see the value.
+    Tracebacks with locals, debug output and pickles use the `repr` or the state of a value, where
+    a plain `str` would reveal the secret. The methods of `str` use the value.
 
     Example:
         >>> Hidden("s3cret")
@@ -62,7 +62,7 @@ class Hidden(str):
         return "<hidden>"
 
     def __getitem__(self, key: SupportsIndex | slice, /) -> Hidden:
-        # Tracebacks cut a long text short before they ask for its `repr`.
+        # Tracebacks truncate a long text before they call `repr`.
         return Hidden(super().__getitem__(key))
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[type[Hidden], tuple[str]]:
@@ -70,14 +70,14 @@ class Hidden(str):
 
 
 class Secret:
-    """A secret value that an object holds.
+    """A secret as an attribute of an object.
 
-    Serializers and test tools take any `str` as it is, whatever its `repr` says, and walk the
-    attributes of objects. So this is no `str`, and keeps its value in a closure.
+    Serializers and test tools show any `str` despite its `repr`, and walk the attributes of
+    objects. Therefore this is not a `str`, and keeps its value in a closure.
 
     Args:
-        value: The secret; anything but a `Secret` counts as its `str`.
-        shown: What to show in its place.
+        value: The secret; a value of another type is converted with `str`.
+        shown: The text to show in its place.
 
     Attributes:
         reveal: Returns the value.
@@ -121,15 +121,15 @@ class Secret:
 
 
 def sealed(value: T) -> Callable[[], T]:
-    """Return a function that returns a value, which no traceback shows: for options of others."""
+    """Wrap a value of a third-party option in a function, so that no traceback shows it."""
     return lambda: value
 
 
 def redact_uri(text: str) -> str:
-    """Return a URI with its userinfo and query masked, whether or not it is well formed.
+    """Return a URI with its userinfo and query masked, even if it is malformed.
 
     Args:
-        text: A URI, or whatever stood where one was expected.
+        text: A URI, or any text in its place.
 
     Returns:
         The same text, with anything before the last `@` of the authority and anything after
@@ -145,7 +145,7 @@ def redact_uri(text: str) -> str:
 
 
 def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
-    """Yield what must not be shown of a connection's fields as they were written, right or wrong.
+    """Yield the secrets in the fields of a connection, valid or not.
 
     Args:
         fields: Values by the names of fields, or of the parameters of a call.
@@ -163,7 +163,7 @@ def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
             yield Secret(text)
         elif isinstance(text, str) and name in _WITH_USERINFO:
             before, userinfo, _ = _at_userinfo(text)
-            if userinfo and (before or ":" in userinfo):  # an @ may be part of a path as well
+            if userinfo and (before or ":" in userinfo):  # a path may contain an @, too
                 yield Secret(unquote(userinfo))
     if fields.get("user") and fields.get("password"):
         yield Secret(f"{fields['user']}:{fields['password']}")
@@ -171,8 +171,7 @@ def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
 
 def _at_userinfo(text: str) -> tuple[str, Hidden | None, str]:
     """Split a URI before and after its userinfo, which is `None` if there is none."""
-    # A password may hold any unescaped delimiter, so the last `@` of the whole text is what
-    # counts, and it is looked for before anything else is.
+    # A password may contain any unescaped delimiter, so split at the last `@` of the text first.
     head, at, rest = text.rpartition("@")
     if not at:
         return "", None, rest
@@ -183,13 +182,13 @@ def _at_userinfo(text: str) -> tuple[str, Hidden | None, str]:
 
 
 def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
-    r"""Return a text from outside as it may be shown: one short line, and no credentials.
+    r"""Return an external text for display: one short line, without credentials.
 
-    No runner of a pipeline takes a part of it for a command, however a table breaks the line.
+    A CI runner does not interpret any part of it as a command, even if a table wraps the line.
 
     Args:
-        text: The words of a server, a proxy or the operating system.
-        secrets: The secrets that they may repeat.
+        text: The message of a server, a proxy or the operating system.
+        secrets: Secrets that the message may repeat.
 
     Example:
         >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
@@ -197,7 +196,7 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
         >>> evidence("bad key s3cret-key\n::error::forged", ["s3cret-key"])
         'bad key ******** : :error: :forged'
     """
-    # Masked before it is cut short: a part of a secret would not be recognised.
+    # Mask before truncating: a part of a secret would not be recognised.
     words = Masker(lambda: secrets).mask(text).split()
     line = " ".join(redact_uri(word) if "@" in word else word for word in words)
     line = "".join(char if char.isprintable() else "?" for char in line)
@@ -206,7 +205,7 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
 
 
 def without_commands(text: str) -> str:
-    """Return a text of which no runner of a pipeline takes a part for a command.
+    """Return a text in which a CI runner finds no command.
 
     Example:
         >>> without_commands("::error::forged ##[error]forged [::1]:19530")
@@ -216,13 +215,12 @@ def without_commands(text: str) -> str:
 
 
 class RecentSecrets:
-    """The secrets that were met last, for a `Masker`.
+    """The most recent secrets, for a `Masker`.
 
-    One that was replaced opens doors until it is revoked, and one that was refused may be right
-    elsewhere.
+    A replaced secret is valid until it is revoked, and a rejected one may be valid elsewhere.
 
     Args:
-        most: How many are kept.
+        most: The maximum number of secrets to keep.
 
     Example:
         >>> recent = RecentSecrets(most=2)
@@ -235,30 +233,30 @@ class RecentSecrets:
         self._secrets: deque[Secret] = deque(maxlen=most)
 
     def add(self, secrets: Iterable[str | Secret]) -> None:
-        """Take note of secrets."""
+        """Add secrets."""
         known = frozenset(self)
         self._secrets.extend(Secret(each) for each in dict.fromkeys(secrets) if each not in known)
 
     def __iter__(self) -> Iterator[Secret]:
-        return iter(self._secrets.copy())  # another thread may add one meanwhile
+        return iter(self._secrets.copy())  # another thread may add one during the iteration
 
 
 class Masker:
-    """Finds secrets in texts, as they are or encoded, and puts a mask in their place.
+    """Replace secrets in texts, plain or encoded, with a mask.
 
-    A secret is found as it is, and whole in base64 (which Milvus' `authorization` metadata is);
-    either also percent-encoded, with entities of HTML (any number, decimal or hexadecimal, and
-    `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;`, each with or without its semicolon), with the
-    escapes of `repr`, JSON and JavaScript, quoted for a shell, YAML, SQL or CSV, and in up to three
-    of these one in another. Of `user:password` the password is a secret as well.
+    A secret is found plain, and as a whole in base64 (the encoding of Milvus' `authorization`
+    metadata). Either is also found percent-encoded, with HTML entities (any number, decimal or
+    hexadecimal, and `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;`, each with or without its
+    semicolon), with the escapes of `repr`, JSON and JavaScript, quoted for a shell, YAML, SQL or
+    CSV, and in up to three of these nested. The password of `user:password` is also a secret.
 
-    It is not found in parts, with other entities (`&eacute;`), in base64 with something before it
-    or with line ends, in hexadecimal, compressed or encrypted. One that has fewer than six
-    characters besides quotes and backslashes is found as it is only; a shorter one is not found.
+    A secret is not found in parts, with other entities (`&eacute;`), in base64 after other bytes
+    or with line ends, in hexadecimal, compressed or encrypted. A secret that has fewer than six
+    characters without its quotes and backslashes is found only plain; a shorter one is not found.
 
     Args:
-        secrets: Returns the secrets; asked each time, since they change. If it raises, those that
-            it returned last count.
+        secrets: Returns the secrets; called for each text, since they change. If it raises, the
+            secrets of the last call are used.
 
     Example:
         >>> masker = Masker(lambda: ["root:s3cr&t"])
@@ -272,25 +270,25 @@ class Masker:
         self._last = _compile(frozenset())
 
     def mask(self, text: str) -> str:
-        """Return a text with a mask in place of every secret; the same object if it has none."""
+        """Return a text with every secret masked; the same object if it contains none."""
         return self.current()(text)
 
     def current(self) -> Callable[[str], str]:
-        """Return what `mask` is for the secrets of this moment; for many texts at once."""
-        with suppress(Exception):  # the provider is not ours, and no text may get lost
+        """Return a `mask` function for the current secrets, to mask many texts."""
+        with suppress(Exception):  # the provider may be third-party, and no text may be lost
             self._last = self._compile(frozenset(self._secrets()))
         return self._last
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a masker is not pickled: it knows the secrets")
+        raise TypeError("a masker cannot be pickled: it contains the secrets")
 
 
-# --- the texts that give a secret away -------------------------------------------------------
+# --- the texts that reveal a secret ----------------------------------------------------------
 
-_MOST_ENCODINGS = 3  # one in another
+_MOST_ENCODINGS = 3  # nested
 
 _PERCENT = re.compile("%(?P<byte>[0-9A-Fa-f]{2})")
-# HTML takes an entity without its semicolon as well, and any number of zeros before a number.
+# HTML also accepts an entity without its semicolon, and any number of leading zeros.
 _ENTITY = re.compile(
     r"&(?:#0*(?P<decimal>[0-9]{1,7})|#[xX]0*(?P<hex>[0-9A-Fa-f]{1,6})"
     r"|(?P<name>amp|lt|gt|quot|apos));?"
@@ -301,7 +299,7 @@ _ESCAPE = re.compile(
 _ENCODINGS = (_PERCENT, _ENTITY, _ESCAPE)
 _NAMED = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
 
-# What encoders put into a text, double or leave out; and in forms a blank is a plus.
+# Characters that encoders insert, double or omit; and in forms a space is a plus.
 _QUOTES = "\\\"'"
 _UNQUOTED = str.maketrans("+", " ", _QUOTES)
 
@@ -309,10 +307,10 @@ _Encodings = tuple[re.Pattern[str], ...]
 
 
 def _compile(secrets: frozenset[str | Secret]) -> Callable[[str], str]:
-    """Return what masks these secrets; not the pattern, whose `repr` would show them."""
+    """Return a function that masks secrets; not a pattern, whose `repr` would show them."""
     forms = {form for secret in secrets for form in _forms(Secret(secret).reveal())}
     ordered = sorted(forms, key=lambda form: (form[0], -len(form), form))  # the longest first
-    # By their first characters: of a thousand secrets few are tried at any place of a text.
+    # Grouped by first character, so that few of a thousand secrets are tried at each position.
     branches = (_branch(first, each) for first, each in groupby(ordered, lambda form: form[0]))
     pattern = re.compile("|".join(branches) or "(?!)")
 
@@ -324,7 +322,7 @@ def _compile(secrets: frozenset[str | Secret]) -> Callable[[str], str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield the texts that give a secret away; too short a one would be found in other words."""
+    """Yield the texts that reveal a secret, except short ones, which match parts of words."""
     for part in {secret, secret.partition(":")[2]} - _PUBLIC:
         if len(part) >= SHORTEST:
             written = tuple(_representations(part))
@@ -333,7 +331,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _representations(secret: str) -> Iterator[str]:
-    """Yield a secret as it is, in the parts that its escapes stand for, and in base64."""
+    """Yield a secret plain, as the units that its escapes encode, and in base64."""
     content = secret.encode("utf-8", "surrogatepass")
     yield secret
     yield content.decode("ascii", "surrogateescape")
@@ -343,12 +341,12 @@ def _representations(secret: str) -> Iterator[str]:
 
 
 def _branch(first: str, forms: Iterable[str]) -> str:
-    """Return a pattern of texts that begin alike."""
+    """Return a pattern of texts that begin with the same character."""
     return f"{re.escape(first)}(?:{'|'.join(re.escape(form[1:]) for form in forms)})"
 
 
 def _found(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Yield where secrets begin and end in a text."""
+    """Yield the start and the end of each secret in a text."""
     for reading, taken in _readings(text):
         unquoted = reading.translate(_UNQUOTED)
         if pattern.search(reading) or pattern.search(unquoted):
@@ -361,7 +359,7 @@ def _found(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
 
 
 def _readings(text: str) -> Sequence[tuple[str, _Encodings]]:
-    """Return a text as it is, and with encodings taken away, in every order."""
+    """Return a text, and its decodings in every order of the encodings."""
     readings: list[tuple[str, _Encodings]] = [(text, ())]
     known = {text}
     for each, taken in readings:
@@ -374,7 +372,7 @@ def _readings(text: str) -> Sequence[tuple[str, _Encodings]]:
 
 
 def _places(text: str, taken: _Encodings) -> Sequence[int]:
-    """Return where each character, and the end, of a text was before encodings were taken away."""
+    """Return the position before decoding of each character, and of the end, of a decoded text."""
     places: Sequence[int] = range(len(text) + 1)
     for encoding in taken:
         left: list[int] = []
@@ -387,7 +385,7 @@ def _places(text: str, taken: _Encodings) -> Sequence[int]:
 
 
 def _character(escape: re.Match[str]) -> str:
-    """Return what an escape stands for: a character, or a byte of one that is not ASCII."""
+    """Return the character that an escape encodes, or one byte of it if it is not ASCII."""
     kind = escape.lastgroup or ""
     if kind == "name":
         return _NAMED[escape[kind]]
@@ -398,7 +396,7 @@ def _character(escape: re.Match[str]) -> str:
 
 
 def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """Return a text with a mask in place of each of its parts, which may overlap."""
+    """Return a text with spans masked, which may overlap."""
     masked, end = "", 0
     for first, last in spans:
         if first >= end:

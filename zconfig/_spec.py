@@ -1,4 +1,4 @@
-"""The settings of one alias → an immutable specification of its connection. Pure."""
+"""Convert the settings of one alias to an immutable connection specification, without I/O."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zconfig._settings.fields import (
 from zconfig._settings.names import unset_name
 from zconfig.errors import ConflictError, Problem
 
-# The settings that a field of a specification is made of, where their names differ.
+# The settings that make up a field of a specification, if their names differ.
 _SETTINGS = {
     "endpoint": ("uri",),
     "credentials": ("token", "password", "user"),
@@ -34,11 +34,11 @@ _SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who we are: an API key, or user and password. Never shown, never pickled.
+    """An API key, or a user and password. Never shown, never pickled.
 
     Args:
-        secret: What the server is told: the key, or `user:password`.
-        user: The user's name, which is no secret; `None` for an API key.
+        secret: The key, or `user:password`.
+        user: The user's name, which is not a secret; `None` for an API key.
 
     Example:
         >>> Credentials(Secret("root:Milvus"), "root")
@@ -57,11 +57,11 @@ class Credentials:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("credentials are not pickled: load the configuration in each process")
+        raise TypeError("credentials cannot be pickled: load the configuration in each process")
 
 
 class TLSFiles(NamedTuple):
-    """Absolute paths of PEM files, and the name to verify; `None` where the default holds."""
+    """Absolute paths of PEM files, and the name to verify; `None` for the default."""
 
     ca: str | None = None
     cert: str | None = None
@@ -74,23 +74,23 @@ _NO_TLS_FILES = TLSFiles()
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSpec:
-    """Everything needed to open one alias, and nothing about whether it is open.
+    """The configuration of one connection, without its state.
 
     Args:
-        alias: The connection's name.
-        endpoint: Where it leads.
-        credentials: Who we are; `None` for a server without authorization.
+        alias: The name of the connection.
+        endpoint: The server's endpoint.
+        credentials: The credentials; `None` for a server without authorization.
         db_name: The Milvus database.
-        timeout_s: Seconds for one connect.
-        required: Whether `autoconnect()` fails when this alias does.
+        timeout_s: Timeout of one connect, in seconds.
+        required: Whether `autoconnect()` fails if this alias fails.
         tls: The TLS files.
-        proxy: A proxy's URL, shown without userinfo, or `off`; `None` for what gRPC reads in the
-            environment.
-        keepalive_s: Seconds between HTTP/2 pings; 0 for none.
-        pool_size: HTTP/2 connections behind the alias.
-        origins: Where each field was set; two specs that differ only here are equal.
-        directory: Where relative paths in the origins start; likewise.
-        hints: What may be wrong with its settings, each with the setting; likewise.
+        proxy: A proxy's URL, shown without userinfo, or `off`; `None` for the proxy that gRPC
+            reads from the environment.
+        keepalive_s: Interval between HTTP/2 pings in seconds; 0 disables them.
+        pool_size: Number of HTTP/2 connections of the alias.
+        origins: The origin of each field; ignored in comparisons.
+        directory: The directory of relative paths in the origins; ignored in comparisons.
+        hints: Pairs of a setting and a possible problem with it; ignored in comparisons.
     """
 
     alias: str
@@ -109,12 +109,12 @@ class ConnectionSpec:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What must not be shown: the credentials, and the password of a proxy."""
+        """The secrets to mask: the credentials, and the password of a proxy."""
         own = (self.credentials.secret,) if self.credentials else ()
         return (*own, *secrets_in({"proxy": self.proxy}))
 
     def hints_about(self, *names: str) -> tuple[str, ...]:
-        """Return what may be wrong with these, in short.
+        """Return the first three hints about fields.
 
         Args:
             *names: Fields of this specification, e.g. `credentials`.
@@ -124,14 +124,14 @@ class ConnectionSpec:
 
     @property
     def name_to_verify(self) -> str | None:
-        """The name to find in the server's certificate; `None` for the host as it is written."""
+        """The name to find in the server's certificate; `None` for the host as written."""
         name = self.tls.server_name or self.endpoint.host or ""
-        # A final dot makes a host name complete, and is no part of it: Go's TLS refuses it there.
+        # A final dot marks a complete name, and is not part of it: Go's TLS rejects it.
         differs = self.tls.server_name or (self.endpoint.secure and name.endswith("."))
         return name.removesuffix(".") if differs else None
 
     def origin(self, *names: str) -> Origin:
-        """Return where the first of these that is set was set; else the URI's origin.
+        """Return the origin of the first field that is set, or else that of the URI.
 
         Args:
             *names: Fields of this specification, e.g. `credentials`.
@@ -141,11 +141,11 @@ class ConnectionSpec:
         return next(found, Origin("default", self.alias))
 
     def name_of(self, setting: str) -> str:
-        """Return the variable or parameter that sets a setting, as a remedy names it.
+        """Return the variable or parameter of a setting, to be named in a remedy.
 
         Args:
-            setting: A field of the settings, e.g. `tls_ca`; or `credentials` for those that are
-                set.
+            setting: A field of the settings, e.g. `tls_ca`; or `credentials` for all credentials
+                that are set.
 
         Example:
             >>> from zconfig._endpoint import parse_uri
@@ -158,11 +158,11 @@ class ConnectionSpec:
         if setting == "db_name" and setting not in self.origins and self.endpoint.db_name:
             return f"the path of {self.name_of('uri')}"
         if setting == "uri" and uri and (uri.source, uri.key) == ("code", "secure"):
-            return "the parameter uri"  # `secure` has no place in it
+            return "the parameter uri"  # a URI has no place for `secure`
         if origin := self.origins.get(setting):
             is_userinfo = setting in _SETTINGS["credentials"] and origin == uri
             return f"the {setting} in {origin.name}" if is_userinfo else origin.name
-        # Beside a URI that code gives, nothing of the environment counts.
+        # If code sets the URI, no setting of the environment is used.
         return unset_name(self.alias, setting, uri)
 
     @property
@@ -177,13 +177,13 @@ def to_spec(
     origins: Mapping[str, Origin],
     directory: Path | None = None,
 ) -> ConnectionSpec:
-    """Convert validated settings.
+    """Convert validated settings to a specification.
 
     Args:
-        alias: The connection's name.
-        settings: What is configured for it.
-        origins: Where each field was set.
-        directory: Where relative paths start; the working directory by default.
+        alias: The name of the connection.
+        settings: Its settings.
+        origins: The origin of each field.
+        directory: The directory of relative paths; the working directory by default.
 
     Example:
         >>> from zconfig._settings.fields import ConnectionSettings
@@ -241,11 +241,11 @@ def to_settings(spec: ConnectionSpec) -> ConnectionSettings:
 
 
 def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
-    """Return a specification with the fields that another one sets, but for the endpoint.
+    """Override the fields of a specification, except the endpoint, with those of another one.
 
     Args:
-        spec: What is configured.
-        other: What takes precedence; only the fields in its `origins` count.
+        spec: The configured specification.
+        other: The specification that takes precedence; only the fields in its `origins` are used.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
@@ -264,14 +264,14 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
         values["tls"] = spec.tls._replace(**{name: getattr(other.tls, name) for name in files})
     if "db_name" in changes:
         values["endpoint"] = replace(spec.endpoint, db_name=None)
-    # Credentials are one value: those that are replaced leave no part of theirs behind.
+    # Credentials are one value: replace all of their origins.
     gone = _SETTINGS["credentials"] if "credentials" in changes else ()
     kept = {name: origin for name, origin in spec.origins.items() if name not in gone}
     return replace(spec, **values, origins={**kept, **given})
 
 
 def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
-    """Return the names of the fields in which two specifications differ, never their values.
+    """Return the names, and not the values, of the fields in which two specifications differ.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
@@ -309,17 +309,17 @@ def _tls(settings: ConnectionSettings, directory: Path) -> TLSFiles:
 
 
 def _absolute(endpoint: Endpoint, directory: Path) -> Endpoint:
-    """Make an embedded database's path absolute: its identity must survive a `chdir`."""
+    """Make the path of Milvus Lite absolute, so that a `chdir` does not change it."""
     if endpoint.transport is not TransportType.LITE or endpoint.path is None:
         return endpoint
     return replace(endpoint, path=anchored(endpoint.path, directory))
 
 
 def require_same(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
-    """Make sure that what is wanted is what is live.
+    """Require that a live connection has the wanted specification.
 
     Raises:
-        ConflictError: It is not; the message names the fields that differ.
+        ConflictError: They differ; the message names the fields.
     """
     names = differences(spec, wanted)
     if names:
@@ -327,7 +327,7 @@ def require_same(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
             [
                 Problem(
                     "live_with_another_configuration",
-                    f"is connected, and differs in {' and '.join(names)}",
+                    f"is connected with a configuration that differs in {' and '.join(names)}",
                     f"call connections.disconnect({spec.alias!r}) first",
                     alias=spec.alias,
                     origin=wanted.origin(*names),

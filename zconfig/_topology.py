@@ -1,13 +1,13 @@
-"""A global cluster's topology: asked for over HTTPS, read, and kept until a newer one is told.
+"""Fetch the topology of a global cluster over HTTPS, parse it, and cache the newest version.
 
-What is known of the service that tells it is what pymilvus 3.0.2 does, in
-`client/global_topology.py`: the URL, the header, the fields of the answer, when it asks again.
+The protocol follows pymilvus 3.0.2, `client/global_topology.py`: the URL, the header, the fields of
+the response and the refresh interval.
 
-`http.client` writes the request and reads the answer. The connection is our own, as the probe's:
-its timeouts would start anew with each byte, and its errors do not tell the causes apart.
+`http.client` writes the request and parses the response. The connection is the probe's, since the
+timeouts of `http.client` restart with each byte, and its errors do not distinguish the causes.
 
-A failure is a `StageError` of the room of diagnosis, with the class that stands for the cause;
-beyond `parse_topology`, what it saw is masked, and on one line.
+A failure is a `StageError` with the error class of the cause. Its detail is masked and on one line,
+except for `parse_topology`.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-# --- what a topology is --------------------------------------------------------------------
+# --- the topology --------------------------------------------------------------------------
 
 
 class Topology(NamedTuple):
-    """The one member of a global cluster that takes writes; the version grows."""
+    """The primary of a global cluster, which accepts writes; later versions are higher."""
 
     version: int
     primary: Endpoint
@@ -72,11 +72,11 @@ _WHOLE_NUMBER = re.compile(r"[0-9]{1,40}")
 
 
 def parse_topology(body: bytes) -> Topology:
-    """Read the answer to the request for a topology.
+    """Parse the response to a request for the topology.
 
     Raises:
-        StageError: It says that the request failed, is no topology, or has no single primary. Its
-            detail repeats what came from outside: mask it before it is shown.
+        StageError: The response reports a failure, is not a topology, or does not have exactly one
+            primary. Its detail quotes the response: mask it before it is shown.
 
     Example:
         >>> body = b'''{"code": 0, "data": {"version": "7", "clusters": [
@@ -86,8 +86,8 @@ def parse_topology(body: bytes) -> Topology:
         >>> topology.version, topology.primary.host
         (7, 'a.example')
     """
-    answer = _typed(dict, _json(body), "the answer")
-    # Left out it means success, to pymilvus as well: some encoders leave out what is zero.
+    answer = _typed(dict, _json(body), "the response")
+    # A missing code means success, as in pymilvus: some encoders omit a zero.
     if code := _typed(int, answer.get("code", 0), "code"):
         raise StageError(TopologyRefusedError, f"code {code}: {_message(answer)}")
     data = _typed(dict, answer.get("data"), "data")
@@ -100,9 +100,9 @@ def parse_topology(body: bytes) -> Topology:
 
 
 def _message_of(body: bytes) -> str:
-    """Return the message in an answer, or an empty text if it has none."""
+    """Return the message in a response, or an empty text."""
     try:
-        return _message(_typed(dict, _json(body), "the answer"))
+        return _message(_typed(dict, _json(body), "the response"))
     except StageError:
         return ""
 
@@ -112,7 +112,7 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         pass
-    raise StageError(MalformedTopologyError, "the answer is not JSON")
+    raise StageError(MalformedTopologyError, "the response is not JSON")
 
 
 def _message(answer: dict[str, Any]) -> str:
@@ -121,7 +121,7 @@ def _message(answer: dict[str, Any]) -> str:
 
 
 def _member(name: str, value: Any) -> tuple[Endpoint, bool]:
-    """Return where a member is, and whether it takes writes."""
+    """Return the endpoint of a member, and whether it accepts writes."""
     cluster = _typed(dict, value, name)
     endpoint = _typed(str, cluster.get("endpoint"), f"endpoint of {name}")
     capability = _typed(int, cluster.get("capability"), f"capability of {name}")
@@ -131,8 +131,8 @@ def _member(name: str, value: Any) -> tuple[Endpoint, bool]:
 def _endpoint(name: str, text: str) -> Endpoint:
     try:
         endpoint = parse_uri(text if "://" in text else f"https://{text}")
-        # The token goes there: an answer must not make us send it in plaintext.
-        seen = "" if endpoint.secure else "it is without TLS"
+        # The token is sent to this endpoint: a response must not cause it to be sent in plaintext.
+        seen = "" if endpoint.secure else "it does not use TLS"
     except EndpointError as error:
         seen = error.message
     if seen:
@@ -147,11 +147,11 @@ def _version(value: Any) -> int:
     return int(text)
 
 
-_KINDS = {dict: "an object", list: "an array", str: "a text", int: "a whole number"}
+_KINDS = {dict: "an object", list: "an array", str: "a string", int: "a whole number"}
 
 
 def _typed(kind: type[T], value: Any, name: str) -> T:
-    # To Python a truth value is a number, too.
+    # In Python, a Boolean is an integer, too.
     if isinstance(value, kind) and not isinstance(value, bool):
         return value
     raise StageError(MalformedTopologyError, f"{name} is not {_KINDS[kind]}")
@@ -165,7 +165,7 @@ _REQUEST = "the request for the topology"
 
 
 class _Answer(NamedTuple):
-    """An answer: its status, the words beside it, and its body."""
+    """The status, reason phrase and body of a response."""
 
     status: int
     reason: str
@@ -173,7 +173,7 @@ class _Answer(NamedTuple):
 
 
 def _get(target: ProbeTarget, token: Hidden | None, end: float) -> _Answer:
-    """Ask for the topology, once; a redirect is an answer like any other."""
+    """Request the topology once; a redirect is returned like any other response."""
     context = client_context(target, as_grpc=False)
     context.set_alpn_protocols(["http/1.1"])
     with contextlib.ExitStack() as opened:
@@ -181,9 +181,11 @@ def _get(target: ProbeTarget, token: Hidden | None, end: float) -> _Answer:
         try:
             tls = start_tls(stream, context, target.certified_name)
         except StageError as failed:
-            # So a server of gRPC alone refuses HTTP/1.1; not every Python has a name for this.
+            # A server that supports only gRPC rejects HTTP/1.1 with this alert; some versions of
+            # Python have no name for it.
             if "no application protocol" in failed.detail:
-                raise StageError(NotGlobalClusterError, "the server speaks no HTTP/1.1") from None
+                seen = "the server does not support HTTP/1.1"
+                raise StageError(NotGlobalClusterError, seen) from None
             raise
         return _exchange(tls, target, token)
 
@@ -198,9 +200,9 @@ def _exchange(tls: TLSStream, target: ProbeTarget, token: Hidden | None) -> _Ans
     except OSError as error:
         failed = _broken(error)
     except IncompleteRead:
-        failed = StageError(ClosedByPeerError, f"closed in the middle of the answer to {_REQUEST}")
+        failed = StageError(ClosedByPeerError, f"closed during the response to {_REQUEST}")
     except (HTTPException, ValueError):
-        failed = StageError(NotGlobalClusterError, f"the answer to {_REQUEST} is not HTTP/1.1")
+        failed = StageError(NotGlobalClusterError, f"the response to {_REQUEST} is not HTTP/1.1")
     raise failed
 
 
@@ -216,7 +218,7 @@ def _headers(token: Hidden | None) -> dict[str, str | bytes]:
 
 
 def _read(response: HTTPResponse) -> _Answer:
-    # Without a size it would set aside as much memory as the answer claims to need.
+    # Without a size, `read` would allocate as much memory as the response declares.
     body = response.read(_LARGEST)
     if response.length:
         raise IncompleteRead(body, response.length)
@@ -224,32 +226,32 @@ def _read(response: HTTPResponse) -> _Answer:
 
 
 def _broken(error: OSError) -> StageError:
-    """Return what it means that the connection broke."""
+    """Return the cause of a broken connection."""
     if isinstance(error, TimeoutError):
-        return StageError(ServerSilentError, f"no full answer to {_REQUEST}")
+        return StageError(ServerSilentError, f"no complete response to {_REQUEST}")
     is_end = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if isinstance(error, ssl.SSLError) and not is_end:
         return tls_failure(error)
-    return StageError(ClosedByPeerError, f"closed in the middle of {_REQUEST}")
+    return StageError(ClosedByPeerError, f"closed during {_REQUEST}")
 
 
 class _Connection(HTTPConnection):
-    """HTTP over TLS that is there already."""
+    """HTTP over an existing TLS stream."""
 
     default_port = HTTPS_PORT
     auto_open = 0
-    debuglevel = 0  # where a program sets it for all connections, it prints the token
+    debuglevel = 0  # a program that sets it for all connections would print the token
 
 
 class _Socket(io.RawIOBase):
-    """TLS as the socket that `http.client` uses; what it reads has a limit."""
+    """A TLS stream with the socket methods that `http.client` uses, and a read limit."""
 
     def __init__(self, tls: TLSStream) -> None:
         self._tls = tls
         self._left = _LARGEST
 
     def sendall(self, data: bytes) -> None:
-        # Whoever hangs up before we have written may have said why: read in any case.
+        # A server that closes before the request is sent may have sent a reason: read it.
         with contextlib.suppress(ConnectionError):
             self._tls.send(data)
 
@@ -257,7 +259,7 @@ class _Socket(io.RawIOBase):
         return io.BufferedReader(self)
 
     def close(self) -> None:
-        """Stay open: it is closed before its answer is read, as a socket may be."""
+        """Do nothing: `http.client` closes the socket before it reads the response."""
 
     def readable(self) -> bool:
         return True
@@ -266,7 +268,8 @@ class _Socket(io.RawIOBase):
         chunk = self._tls.receive(len(buffer))
         self._left -= len(chunk)
         if self._left < 0:
-            raise StageError(MalformedTopologyError, f"the answer has more than {_LARGEST} bytes")
+            seen = f"the response is larger than {_LARGEST} bytes"
+            raise StageError(MalformedTopologyError, seen)
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -279,7 +282,7 @@ _BY_STATUS: dict[int, type[ConnectError]] = {
     HTTPStatus.NOT_FOUND: NotGlobalClusterError,
     HTTPStatus.TOO_MANY_REQUESTS: TopologyUnavailableError,
 }
-# A redirect is not followed: the token would go along.
+# A redirect is not followed, since the token would be sent along.
 _BY_HUNDRED: dict[int, type[ConnectError]] = {
     3: NotGlobalClusterError,
     4: TopologyRefusedError,
@@ -289,12 +292,12 @@ _ABOUT_CREDENTIALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def fetch_topology(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology:
-    """Ask a global cluster for its topology; what may pass is tried three times.
+    """Fetch the topology of a global cluster, with up to three attempts at transient failures.
 
     Args:
-        spec: The connection that asks, for its credentials.
-        target: Where the spec's endpoint leads, and through which proxy.
-        deadline: The monotonic instant to stop at; names, TLS and reading included.
+        spec: The connection whose credentials are sent.
+        target: The spec's endpoint and proxy.
+        deadline: The deadline in monotonic seconds, including DNS, TLS and reading.
     """
     number = 1
     while True:
@@ -310,7 +313,7 @@ def fetch_topology(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -
 
 
 def _ask(spec: ConnectionSpec, target: ProbeTarget, deadline: float) -> Topology | Diagnosis:
-    """Return a failure rather than raise it: the frames that it comes from know the token."""
+    """Return a failure instead of raising it: the frames of its traceback contain the token."""
     token = spec.credentials.secret.reveal() if spec.credentials else None
     try:
         return _topology_in(_get(target, token, deadline), has_token=token is not None)
@@ -328,25 +331,25 @@ def _topology_in(answer: _Answer, *, has_token: bool) -> Topology:
     raise StageError(error or MalformedTopologyError, f"HTTP {answer.status} {said}")
 
 
-# --- the newest answer ---------------------------------------------------------------------
+# --- the newest topology -------------------------------------------------------------------
 
 REFRESH_S = 300.0
-"""Seconds after which the topology is asked for again, as pymilvus does."""
+"""Seconds between requests for the topology, as in pymilvus."""
 
 
 class TopologyCache:
-    """Knows a global cluster's topology, and keeps it until a newer one is told.
+    """Cache the newest topology of a global cluster.
 
-    It starts no thread: its owner calls `refresh` once `due` has passed, and when a call fails
-    that the primary would have answered. Any number of threads may use it; they wait for one
-    request rather than make several. After a fork, make a new one.
+    The cache starts no thread: its owner calls `refresh` after `due`, and after a failed call that
+    the primary would have answered. It is thread-safe; concurrent calls share one request. After a
+    fork, create a new one.
 
     Args:
-        ask: Asks for the topology until a monotonic instant, as `fetch_topology` does.
+        ask: Fetches the topology before a deadline, as `fetch_topology` does.
 
     Attributes:
-        topology: The newest topology; `None` before the first.
-        due: The monotonic instant to ask again at, whatever the last request came to.
+        topology: The newest topology; `None` before the first one.
+        due: The time of the next request in monotonic seconds, after a success or a failure.
     """
 
     def __init__(self, ask: Callable[[float], Topology]) -> None:
@@ -355,20 +358,20 @@ class TopologyCache:
         self._ask = ask
         self._asking = threading.Lock()
         self._requests = 0
-        self._failure: Diagnosis | None = None  # of the latest request, without its traceback
+        self._failure: Diagnosis | None = None  # of the last request, without its traceback
 
     def primary(self, deadline: float) -> Endpoint:
-        """Return the primary's endpoint; asks only if no topology is known."""
+        """Return the primary's endpoint; fetches the topology only if none is cached."""
         while (topology := self.topology) is None:
             self.refresh(deadline)
         return topology.primary
 
     def refresh(self, deadline: float) -> None:
-        """Ask again, or wait for a request under way; on a failure the known topology stays."""
+        """Fetch the topology, or wait for a request in progress; a failure keeps the cached one."""
         before = self._requests
-        # This lock is the request under way; nobody needs it to read what is known.
+        # The lock is held during a request; reading the cached topology does not need it.
         if not self._asking.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StageError(ServerSilentError, "another request for the topology is under way")
+            raise StageError(ServerSilentError, "another request for the topology is in progress")
         try:
             if self._requests == before:
                 self._failure = self._request(deadline)
@@ -380,12 +383,12 @@ class TopologyCache:
             raise StageError(failure.error, failure.detail, failure.field)
 
     def try_refresh(self, deadline: float) -> None:
-        """Ask again; on a failure the known topology stays, and nothing is raised."""
+        """Fetch the topology; a failure keeps the cached one, and is not raised."""
         with suppress(StageError):
             self.refresh(deadline)
 
     def _request(self, deadline: float) -> Diagnosis | None:
-        """Ask, and take what is newer than what is known; return why there is no answer."""
+        """Fetch the topology, cache it if it is newer, and return the cause of a failure."""
         try:
             newest = self._ask(deadline)
         except StageError as failed:
