@@ -1,1 +1,1 @@
-"""What zconfig costs, measured against pymilvus and against the least that there is to do."""
+"""Benchmarks of zconfig against pymilvus, and against a floor: the minimum of the same work."""

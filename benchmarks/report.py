@@ -20,18 +20,18 @@ NAME = "RESULTS.md"
 EXPLAINED = results.HERE.parent / "docs/explanation/cost.md"
 
 _HEAD = """\
-# What zconfig costs
+# Benchmark results
 
-Measured by `make bench` on {date}, in one run on one machine. This page and its plots are made
-from `results.json`, again by `python -m benchmarks.report`. Trust the ratios: the
-programs of a line take turns, so what else the machine does falls on all alike. Elsewhere the
-times differ.
+Measured by `make bench` on {date}, in one run on one machine. `python -m benchmarks.report` makes
+this page and its plots from `results.json`. Compare the ratios: the programs of a measurement take
+turns, so that other load on the machine affects all of them alike. On another machine the times
+differ.
 
 {surroundings}
 
-The **floor** does the least that there is to do, by hand; a line's note says what. A result is the
-ratio of two medians, or of the two least samples where the line says so. Beside it stands between
-which values the middle half of the samples is.
+The **floor** is a program with the minimum of the same work, written by hand; the note of a
+measurement describes it. A result is the ratio of two medians, or of the two least samples if the
+measurement says so. The middle half is the range between the first and the third quartile.
 
 {goals_head}
 {goals}
@@ -40,15 +40,15 @@ which values the middle half of the samples is.
 """
 
 _SOAK_NOTE = """\
-Threads, tasks and pymilvus' clients call two Milvus servers, while these are killed, frozen and cut
-off, their passwords rotated, the configuration changed and read again, aliases disconnected, and
-children forked that call as well, at random from the seed {seed}. A call may fail while its server
-is away, or its connection is closed; any other that fails is lost. At the end, at rest, there may
-be no more threads, descriptors and objects than at the beginning, and memory may not grow
-steadily."""
+Threads, tasks and pymilvus' clients call two Milvus servers. Meanwhile the servers are killed,
+frozen and cut off, their passwords are rotated, the configuration is changed and reloaded, aliases
+are disconnected, and children are forked that make calls as well, at random from the seed {seed}.
+A call may fail during an outage of its server, or after its connection was closed; any other
+failed call is lost. At the end, at rest, there must not be more threads, descriptors and objects
+than at the beginning, and memory must not grow steadily."""
 
 _BEGIN, _END = "<!-- results -->", "<!-- end -->"
-_GOALS_HEAD = "| what | goal | result | |\n| --- | --- | --- | --- |"
+_GOALS_HEAD = "| measurement | goal | result | |\n| --- | --- | --- | --- |"
 
 
 def main() -> None:
@@ -72,7 +72,9 @@ def page(measured: Results) -> str:
     """Return the table of a run, and below it each line."""
     head = _HEAD.format(
         date=measured.date,
-        surroundings=table(("of", "is"), [*measured.versions.items(), *measured.machine.items()]),
+        surroundings=table(
+            ("name", "value"), [*measured.versions.items(), *measured.machine.items()]
+        ),
         goals_head=_GOALS_HEAD,
         goals=goal_rows(measured),
         verdict=verdict(measured),
@@ -110,7 +112,7 @@ def verdict(measured: Results) -> str:
         links.append(soak_link(soak))
     if not links:
         return f"All {count} goals are met."
-    return f"Of {count} goals these are missed; it is shown why: {', '.join(links)}."
+    return f"Of {count} goals, these are missed; each has a profile: {', '.join(links)}."
 
 
 def goal_row(measured: Line | Curves, goal: Goal) -> str:
@@ -122,7 +124,7 @@ def goal_row(measured: Line | Curves, goal: Goal) -> str:
 
 def soak_link(soak: Summary) -> str:
     """Return a link to what is told of a soak."""
-    return f"[{soak.minutes:g} minutes of troubles under load](#soak)"
+    return f"[{soak.minutes:g} minutes of injected faults under load](#soak)"
 
 
 def soak_row(soak: Summary) -> str:
@@ -133,7 +135,7 @@ def soak_row(soak: Summary) -> str:
 
 def soak_section(soak: Summary) -> str:
     """Return what is told of a soak: what happened, and what went wrong."""
-    title = f'<a id="soak"></a>\n## {soak.minutes:g} minutes of troubles under load'
+    title = f'<a id="soak"></a>\n## {soak.minutes:g} minutes of injected faults under load'
     note = _SOAK_NOTE.format(seed=soak.seed)
     happened = "\n".join(f"{name:<30}{value}".rstrip() for name, value in soak.rows)
     faults = "\n".join(each.partition("\n")[0] for each in soak.faults)
@@ -165,7 +167,7 @@ def section(measured: Line | Curves) -> str:
     parts.append(f"![{measured.title}](plots/{measured.name}.svg)")
     if missed(measured):
         goals = "; ".join(wanted(goal) for goal in missed(measured))
-        parts.append(f"Missed: {goals}. Where it goes:\n\n```text\n{measured.profile}\n```")
+        parts.append(f"Missed: {goals}. Profile:\n\n```text\n{measured.profile}\n```")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -148,7 +148,7 @@ def test_the_page_says_what_was_missed_and_why(committed: Results) -> None:
     slow = replace(SLOW, profile="it imports too much")
     page = report.page(replace(committed, measured=(slow,), soak=None))
     assert "| zconfig at most 1.4 of floor | 1.50 | **missed** |" in page
-    assert "Of 1 goals these are missed" in page
+    assert "Of 1 goals, these are missed" in page
     assert "it imports too much" in page
 
 

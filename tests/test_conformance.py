@@ -51,8 +51,8 @@ PAGE = REPOSITORY / "docs" / "migration.md"
 SECRET = "c0rrect-h0rse"
 
 # The rows that a sequence of calls can come upon: there the machine brings both into step again.
-CRASHES = "no place, of an alias that was connected"
-FORGETS = "a connect that fails, of an alias that was added"
+CRASHES = "no address, an alias that was connected"
+FORGETS = "a failed connect, an alias that was added"
 
 
 # --- both registries, each in a world of its own --------------------------------------------
@@ -315,29 +315,29 @@ def classes_of_errors(connections: Any, _: World) -> object:
     return found
 
 
-same("every method", "an alias that is no string", not_a_string, ["refused"] * 5)
+same("All methods", "an alias that is not a string", not_a_string, ["refused"] * 5)
 different(
-    "every method",
+    "All methods",
     "an alias in another spelling",
     in_another_spelling,
     theirs=(False, ["Prod"]),
     ours=(True, ["prod"]),
 )
 different(
-    "every method",
-    "an alias with other signs, or called as a field",
+    "All methods",
+    "an alias with other characters, or with the name of a field",
     of_other_letters,
     theirs=["done"] * 4,
     ours=["refused"] * 4,
 )
 different(
-    "every method",
+    "All methods",
     "the class of an error",
     classes_of_errors,
     theirs=[("pymilvus", True)] * 3,
     ours=[("zconfig", True)] * 3,
 )
-better("every method", "warnings", warned, theirs=2, ours=0)
+better("All methods", "warnings", warned, theirs=2, ours=0)
 
 # add_connection
 
@@ -362,19 +362,19 @@ def adding_a_live_one(connections: Any, world: World) -> object:
     return outcomes, listed(connections)
 
 
-same(ADD, "`alias={...}`, several", adding_several, (dict.fromkeys("bac", False), ()))
+same(ADD, "`alias={...}`, for several aliases", adding_several, (dict.fromkeys("bac", False), ()))
 better(
     ADD,
-    "several, and one is wrong",
+    "several aliases, one of them invalid",
     adding_one_wrong,
     theirs=("refused", {"a": False}),
     ours=("refused", {}),
 )
 same(ADD, "an alias that is connected", adding_a_live_one, (["done", "refused"], {"x": True}))
-same(ADD, "nothing", lambda c, _: (c.add_connection(), listed(c)), (None, {}))
+same(ADD, "no argument", lambda c, _: (c.add_connection(), listed(c)), (None, {}))
 better(
     ADD,
-    "what is no mapping",
+    "a value that is not a mapping",
     lambda c, _: attempt(c.add_connection, x="http://h:1"),
     theirs="crashed",
     ours="refused",
@@ -484,7 +484,7 @@ same(
 )
 better(
     CONNECT,
-    "what it returns",
+    "return value",
     lambda c, w: type(c.connect("x", uri=w["server"].uri)).__name__,
     theirs="NoneType",
     ours="Connection",
@@ -587,19 +587,19 @@ better(
     theirs="refused",
     ours=Seen("[::1]:1"),
 )
-same(CONNECT, "`host` of a URL", connecting(host="https://h", port=443), "refused")
+same(CONNECT, "`host`, a URL", connecting(host="https://h", port=443), "refused")
 same(
     CONNECT,
-    "`host=None` beside a `port`",
+    "`host=None` with a `port`",
     connecting(host=None, port="{server.port}"),
     "refused",
 )
-same(CONNECT, "`port` that is no number", connecting(host="127.0.0.1", port="x"), "refused")
+same(CONNECT, "`port` that is not a number", connecting(host="127.0.0.1", port="x"), "refused")
 better(CONNECT, "`port` 65535", adding(port=65535), theirs="refused", ours=Seen("localhost:65535"))
 different(CONNECT, "`port` 0", adding(port=0), theirs=Seen("localhost:0"), ours="refused")
 same(
     CONNECT,
-    "several places: `address`, else `uri`, else `host` and `port`",
+    "several of `address`, `uri`, and `host` with `port`",
     lambda c, w: [
         adding(address="h:1", uri="http://k:2", host="l")(c, w),
         adding(uri="http://k:2", host="l")(c, w),
@@ -608,7 +608,7 @@ same(
 )
 better(
     CONNECT,
-    "`None` for another place",
+    "`None` for some of these",
     connecting(uri=None, host="127.0.0.1", port="{server.port}"),
     theirs="refused",
     ours=Seen(sent=("",)),
@@ -656,14 +656,14 @@ better(
 )
 different(
     CONNECT,
-    "`token` beside `user` and `password`",
+    "`token` with `user` and `password`",
     connecting(uri="{server.uri}", token="key", user="root", password=SECRET),
     theirs=Seen(user="root", sent=("key",)),
     ours="refused",
 )
 different(
     CONNECT,
-    "credentials beside others in the `uri`",
+    "credentials, and others in the `uri`",
     connecting(uri="http://root:pw@127.0.0.1:{server.port}", user="admin", password=SECRET),
     theirs=Seen(user="root", sent=("root:pw",)),
     ours="refused",
@@ -682,7 +682,7 @@ same(
 )
 better(
     CONNECT,
-    "`db_name` of a database that is missing",
+    "`db_name` of a missing database",
     connecting(uri="{server.uri}", db_name="other"),
     theirs=Seen(db_name="other", sent=("",)),
     ours="failed",
@@ -717,29 +717,31 @@ same(
 )
 same(
     CONNECT,
-    "`secure` beside a `uri` with `http://`",
+    "`secure` with an `http://` URI",
     secure_without_saying_so,
     ("h:19530", ON_TLS),
 )
 same(
     CONNECT,
-    "`secure=False` beside a `uri` with `https://`",
+    "`secure=False` with an `https://` URI",
     connecting(**ONE_WAY, secure=False, server_pem_path="{ca}"),
     ON_TLS,
 )
 different(
     CONNECT,
-    "`secure` beside the path of a socket",
+    "`secure` with the path of a socket",
     adding(uri="unix:/run/milvus.sock", secure=True),
     theirs=Seen("unix:/run/milvus.sock"),
     ours="refused",
 )
-same(CONNECT, "`secure` that is no `bool`", connecting(uri="{server.uri}", secure="no"), "refused")
+same(
+    CONNECT, "`secure` that is not a `bool`", connecting(uri="{server.uri}", secure="no"), "refused"
+)
 same(CONNECT, "`server_pem_path`", connecting(**ONE_WAY, server_pem_path="{ca}"), ON_TLS)
 better(CONNECT, "`ca_pem_path` alone", connecting(**ONE_WAY, ca_pem_path="{ca}"), "failed", ON_TLS)
 different(
     CONNECT,
-    "`server_pem_path` beside another `ca_pem_path`",
+    "`server_pem_path` with another `ca_pem_path`",
     connecting(**ONE_WAY, server_pem_path="{ca}", ca_pem_path="/nowhere"),
     theirs=ON_TLS,
     ours="refused",
@@ -777,7 +779,7 @@ different(
 )
 better(
     CONNECT,
-    "a file that is missing",
+    "a missing file",
     connecting(**ONE_WAY, server_pem_path="/nowhere/ca.pem"),
     theirs="crashed",
     ours="failed",
@@ -802,7 +804,7 @@ same(CONNECT, "`timeout`", unanswered, "failed")
 same(CONNECT, "`timeout=None`", connecting(uri="{server.uri}", timeout=None), Seen(sent=("",)))
 better(
     CONNECT,
-    "`timeout` that is text",
+    "`timeout`, a text",
     lambda c, w: [
         attempt(connecting(uri="{server.uri}", timeout=each), c, w) for each in ("3", "soon")
     ],
@@ -846,7 +848,7 @@ different(
 )
 different(
     CONNECT,
-    "a parameter that there is not",
+    "an unknown parameter",
     connecting(uri="{server.uri}", tokne=SECRET),
     theirs=Seen(sent=("",)),
     ours="refused",
@@ -857,13 +859,13 @@ different(
 
 same(
     CONNECT,
-    "no place, of an alias that was added",
+    "no address, an alias that was added",
     added_and_connected({"uri": "{server.uri}"}, user="root", password=SECRET),
     Seen(user="root", sent=(f"root:{SECRET}",)),
 )
 better(
     CONNECT,
-    "no place, `token`",
+    "no address, `token`",
     added_and_connected({"uri": "{server.uri}"}, token=SECRET),
     theirs=Seen(sent=("",)),
     ours=Seen(sent=(SECRET,)),
@@ -871,7 +873,7 @@ better(
 
 same(
     CONNECT,
-    "no place, `secure`",
+    "no address, `secure`",
     added_and_connected(
         {"host": "127.0.0.1", "port": "{tls.port}"}, secure=True, server_pem_path="{ca}"
     ),
@@ -879,7 +881,7 @@ same(
 )
 better(
     CONNECT,
-    "no place, `secure=False` of an alias with TLS",
+    "no address, `secure=False` and an alias with TLS",
     added_and_connected({"uri": "https://127.0.0.1:{tls.port}"}, secure=False),
     theirs="crashed",
     ours="refused",
@@ -899,7 +901,7 @@ better(
     theirs="crashed",
     ours="done",
 )
-same(CONNECT, "no place, of an alias that is unknown", one("connect", "x"), "refused")
+same(CONNECT, "no address, an unknown alias", one("connect", "x"), "refused")
 
 
 def redirected(connections: Any, world: World) -> object:
@@ -910,7 +912,7 @@ def redirected(connections: Any, world: World) -> object:
 
 better(
     CONNECT,
-    "no place, with `MILVUS_URI` set",
+    "no address, `MILVUS_URI` is set",
     redirected,
     theirs=Seen("other", sent=("",)),
     ours=Seen("server", sent=(SECRET,)),
@@ -921,20 +923,20 @@ better(
 
 better(
     CONNECT,
-    "an alias that is connected, alike",
+    "an alias that is connected, same parameters",
     connected_twice({"uri": "{server.uri}"}, uri="{server.uri}"),
     theirs=("done", True, 2),
     ours=("done", True, 1),
 )
 same(
     CONNECT,
-    "an alias that is connected, with another address",
+    "an alias that is connected, another address",
     connected_twice({"uri": "{other.uri}"}, uri="{server.uri}"),
     ("refused", True, 1),
 )
 different(
     CONNECT,
-    "an alias that is connected, with other parameters",
+    "an alias that is connected, other parameters",
     connected_twice({"uri": "{server.uri}", "token": SECRET}, uri="{server.uri}"),
     theirs=("done", True, 2),
     ours=("refused", True, 1),
@@ -951,7 +953,7 @@ def failing_after_add(connections: Any, world: World) -> object:
     return failing(connections, world)
 
 
-same(CONNECT, "a connect that fails", failing, ("failed", {}))
+same(CONNECT, "a failed connect", failing, ("failed", {}))
 better(
     CONNECT,
     FORGETS,
@@ -997,13 +999,13 @@ def listing(connections: Any, world: World) -> object:
 
 same(
     "list_connections",
-    "what it returns",
+    "return value",
     listing,
     (list, tuple, [("b", False), ("a", True), ("c", False)]),
 )
 different(
     "list_connections",
-    "at first",
+    "before any call",
     lambda c, _: listed(c),
     theirs={"default": False},
     ours={},
@@ -1039,14 +1041,14 @@ same(
 )
 different(
     ADDRESS,
-    "its keys",
+    "keys",
     keys_of,
     theirs=["address", "db_name", "timeout", "user"],
     ours=["address", "db_name", "secure", "uri", "user"],
 )
 different(ADDRESS, "`address` of Milvus Lite", address_of_lite, theirs=False, ours=True)
-same(ADDRESS, "an alias that is unknown", one(ADDRESS, "x"), {})
-better(ADDRESS, "what is done to it", changing_it, theirs="h:2", ours="h:1")
+same(ADDRESS, "an unknown alias", one(ADDRESS, "x"), {})
+better(ADDRESS, "a change of the returned mapping", changing_it, theirs="h:2", ours="h:1")
 
 # has_connection
 
