@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import sys
+import tomllib
 from importlib import import_module
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
@@ -54,7 +55,7 @@ def test_the_examples_of_a_module_are_true(name: str) -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_run_or_checked() -> None:
-    files = {"python", "ini", "yaml", "dockerfile"}
+    files = {"python", "ini", "toml", "yaml", "dockerfile"}
     assert {block.language for block in BLOCKS if block.title} <= files
     others = {"console", "sh", "python", "ini", "text", "diff"}
     assert {block.language for block in BLOCKS if not block.title} <= others
@@ -64,6 +65,8 @@ def test_a_file_that_no_command_of_its_page_runs_can_be_read() -> None:
     for block in BLOCKS:
         if block.title and block.language == "yaml":
             assert isinstance(yaml.safe_load(block.code), dict), block
+        elif block.title and block.language == "toml":
+            assert tomllib.loads(block.code), block
         elif block.title and block.language == "dockerfile":
             lines = block.code.replace("\\\n", "").splitlines()
             assert all(re.match(r"[A-Z]+ \S", line) for line in lines), block

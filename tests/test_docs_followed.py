@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What the pages may have run here, besides what stays in the directory that it is run in.
 PROGRAMS = {"zconfig", "python", "uvicorn", "gunicorn", "celery", "curl"} | {
-    *("cat", "cd", "chmod", "echo", "grep", "kill", "mkdir", "printf", "sleep", "wait"),
+    *("cat", "cd", "chmod", "echo", "export", "grep", "kill", "mkdir", "printf", "sleep", "wait"),
     "done",  # of a loop
 }
 
@@ -42,7 +42,10 @@ NOT_RUN = {
 }
 
 # Pages whose commands need packages that the tests' environment does not have.
-ELSEWHERE = {"docs/how-to/langchain.md": "tests/interop/test_langchain.py"}
+ELSEWHERE = {
+    "docs/how-to/langchain.md": "tests/interop/test_langchain.py",
+    "docs/how-to/source.md": "tests/test_sources_plugins.py",
+}
 
 # Pages that begin in an empty directory; elsewhere there is the first `.env` of the README.
 FROM_NOTHING = {"docs/start.md"}
@@ -109,6 +112,8 @@ def test_every_file_that_a_page_makes_is_used_on_it() -> None:
 def used_as(title: str) -> str:
     """Return what uses a file: its name, or the program that looks for it by that name."""
     looked_for = {".env": "zconfig|python", "Dockerfile": "docker build", "conftest.py": "pytest"}
+    if title.endswith("/pyproject.toml"):
+        return rf"pip install \./{title.partition('/')[0]}\b"
     if title.startswith("test_"):
         return "pytest"
-    return looked_for.get(title) or rf"\b{title.partition('.')[0]}\b"
+    return looked_for.get(title) or rf"\b{title.partition('.')[0].rpartition('/')[2]}\b"

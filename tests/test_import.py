@@ -114,6 +114,7 @@ def test_the_public_names_are_these() -> None:
             "Problem",
             "RoundTrips",
             "Server",
+            "Source",
             "State",
             "TLSError",
             "UnknownAliasError",

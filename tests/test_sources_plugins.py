@@ -1,13 +1,16 @@
 """Sources that installed packages bring, found by their entry points."""
 
 import pickle
+import shutil
 import sys
 import textwrap
+import tomllib
 from importlib.metadata import entry_points
 
 import pytest
 
-from tests.support.processes import run_python
+from tests.support.pages import TopologyCache, blocks_of, follow
+from tests.support.processes import REPOSITORY, run_python
 from zconfig._origin import Origin
 from zconfig._redaction import Secret
 from zconfig._settings.load import load
@@ -254,3 +257,31 @@ def test_a_plugin_is_not_even_loaded_by_an_import_of_its_room(install, tmp_path)
         "print('acme' in sys.modules)"
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+# --- the page docs/how-to/source.md -----------------------------------------------------------
+
+
+def install_project(project, target):
+    """Install a package as pip would: its module, and a dist-info with its entry points."""
+    declared = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    name, version = declared["name"].replace("-", "_"), declared["version"]
+    info = target / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(project / f"{name}.py", target)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    for group, points in declared["entry-points"].items():
+        lines = [f"[{group}]", *(f"{point} = {where}" for point, where in points.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+
+
+def test_the_package_of_the_page_is_installed_and_read_as_the_page_says(tmp_path):
+    page = REPOSITORY / "docs" / "how-to" / "source.md"
+    with TopologyCache(tmp_path, {}) as shell:
+        for block in blocks_of(page):
+            if block.title:
+                shell.write(block)
+        install_project(tmp_path / "acme-vault", tmp_path / "site")
+        shell.run(f'export PYTHONPATH="{tmp_path / "site"}:$PYTHONPATH"')
+        run = {"zconfig", "python", "printf", "grep", "export"}
+        follow(page, shell, run=run, not_run={"pip"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, assert_type
 
 import zconfig
@@ -19,6 +20,27 @@ async def use_the_public_face() -> None:
     assert_type(zconfig.interop.pymilvus.install(), dict[str, Connection])
     zconfig.connections.subscribe(print, zconfig.events.ConnectionLost)
     _ = zconfig.health.asgi, zconfig.health.wsgi
+
+
+def read(environ: Mapping[str, str]) -> dict[str, str]:
+    """Read what an application of ours would."""
+    return {"ZILLIZ_URI": environ["ACME_MILVUS"]}
+
+
+def read_nothing(environ: dict[str, str]) -> dict[str, str]:
+    """Change the environment, which a source may not."""
+    return environ
+
+
+def use_models_and_sources(settings: zconfig.ConnectionSettings) -> None:
+    """Use a model as an argument, and a function as a source."""
+    assert_type(settings.uri, str)
+    zconfig.connections.add_connection(prod=settings, spare={"settings": settings, "timeout": 3})
+    assert_type(zconfig.connections.connect("prod", settings=settings), Connection)
+    assert_type(zconfig.connections.settings("prod"), zconfig.ConnectionSettings)
+    zconfig.ConnectionSettings(uri="./x.db", timeout=3)
+    _: zconfig.Source = read
+    _ = read_nothing  # type: ignore[assignment]
 
 
 def use_what_is_not_there() -> None:

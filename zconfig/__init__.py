@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from zconfig._settings.explain import Explanation
     from zconfig._settings.fields import ConnectionSettings
     from zconfig._settings.zilliz_settings import ZillizSettings
+    from zconfig._sources.remote import Source
 
 __all__ = [
     "AliasStats",
@@ -90,6 +91,7 @@ __all__ = [
     "Problem",
     "RoundTrips",
     "Server",
+    "Source",
     "State",
     "TLSError",
     "UnknownAliasError",
@@ -118,6 +120,7 @@ _ELSEWHERE = {
     "Explanation": "zconfig._settings.explain",
     "Health": "zconfig._channel.milvus",
     "Server": "zconfig._channel.milvus",
+    "Source": "zconfig._sources.remote",
     "State": "zconfig._connection",
     "ZillizSettings": "zconfig._settings.zilliz_settings",
 }

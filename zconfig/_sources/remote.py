@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from zconfig._deadline import run_in_time
 from zconfig._origin import Origin, printable
@@ -279,8 +279,26 @@ def _read_manager(manager: SecretManager, subject: str) -> SourceResult:
 
 GROUP = "zconfig.sources"
 
-Source = Callable[[Mapping[str, str]], Mapping[str, str]]
-"""The environment, read-only → variables by name, e.g. `ZILLIZ_PROD_TOKEN`."""
+
+class Source(Protocol):
+    """A function that an installed package has as a source of configuration.
+
+    The package declares it as an entry point of the group `zconfig.sources`; see the page on a
+    source of your own.
+
+    Example:
+        >>> from zconfig import Source
+        >>> def read(environ):
+        ...     return {"ZILLIZ_PROD_URI": environ["ACME_MILVUS"]}
+        >>> source: Source = read  # a type checker compares the signatures
+    """
+
+    def __call__(self, environ: Mapping[str, str], /) -> Mapping[str, str]:
+        """Return variables by name, e.g. `ZILLIZ_PROD_TOKEN`; other names are passed over.
+
+        Args:
+            environ: The environment, read-only.
+        """
 
 
 def has_plugins() -> bool:
@@ -294,16 +312,7 @@ def plugin_readings(
     """Call the sources that installed packages provide, in the order of their names.
 
     They run third-party code, which may use the network: call this when a configuration is
-    first used, never on import. A package declares its source in its `pyproject.toml`:
-
-        [project.entry-points."zconfig.sources"]
-        vault = "acme_vault.zconfig:read"
-
-    and `acme_vault/zconfig.py` has the function:
-
-        def read(environ: Mapping[str, str]) -> Mapping[str, str]:
-            secrets = fetch(environ["ACME_VAULT"])
-            return {"ZILLIZ_PROD_URI": secrets["uri"], "ZILLIZ_PROD_TOKEN": secrets["token"]}
+    first used, never on import.
 
     Args:
         environ: The environment, which the sources cannot change.
@@ -329,7 +338,6 @@ def plugin_readings(
 
 
 def _result(plugin: EntryPoint, environ: Mapping[str, str]) -> SourceResult:
-
     variables = plugin.load()(environ)
     if isinstance(variables, Mapping):
         return read_mapping(variables, source=_layer(plugin))
