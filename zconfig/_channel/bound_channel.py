@@ -100,7 +100,7 @@ class BoundChannel:
         return dict(self.metadata).get(AUTHORIZATION)
 
     def merge(self, metadata: Any) -> Any:
-        """Return a call's metadata plus the alias's; the call's keys take precedence."""
+        """Return a call's metadata plus the alias'; the call's keys take precedence."""
         own = (*self.metadata, *provided_metadata()) if metadata_providers else self.metadata
         if not metadata:
             return own

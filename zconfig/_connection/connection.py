@@ -121,7 +121,7 @@ class Connection:
         """Ask the server for its version, and return the duration.
 
         Args:
-            timeout: Seconds to wait; by default the alias's `TIMEOUT`.
+            timeout: Seconds to wait; by default the alias' `TIMEOUT`.
 
         Returns:
             The round trip in milliseconds.
@@ -139,7 +139,7 @@ class Connection:
         """Ask the server for the health of its components.
 
         Args:
-            timeout: Seconds to wait; by default the alias's `TIMEOUT`.
+            timeout: Seconds to wait; by default the alias' `TIMEOUT`.
 
         Returns:
             Whether all components are healthy, and the reasons if not.

@@ -213,7 +213,7 @@ class ManagedConnection:
         """Return the channels for calls; connect first, e.g. after a fork or a reload.
 
         Args:
-            timeout_s: Seconds to wait, limited by the alias's `TIMEOUT`.
+            timeout_s: Seconds to wait, limited by the alias' `TIMEOUT`.
 
         Raises:
             ConnectError: The server cannot be reached, or rejects the credentials.

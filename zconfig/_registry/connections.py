@@ -1,4 +1,4 @@
-"""The singleton behind `zconfig.connections`: alias → connection."""
+"""The class of `zconfig.connections`: alias → connection."""
 
 from __future__ import annotations
 
@@ -47,20 +47,21 @@ if TYPE_CHECKING:
 
 
 class Connections:
-    """A pool of connections to your Zilliz Cloud clusters and Milvus servers, by alias.
+    """Connections to Zilliz Cloud clusters and Milvus servers, by alias.
 
-    The seven methods of the documented pymilvus `Connections`. `connections["prod"]` connects an
-    alias when it is first looked up; `in`, `len` and iteration are over the configured aliases,
-    and dial nothing. It is no mapping, whose `get`, `values` and `items` would connect one alias
-    after another: `list_connections()` has the pairs. Reading a live connection takes no lock.
+    It has the seven documented methods of pymilvus' `Connections`. `connections["prod"]` connects
+    the alias on its first use, and returns its open connection afterwards, without taking a lock.
+    `in`, `len` and iteration use the configured aliases, and do not connect. It is not a
+    `Mapping`, since `values` and `items` would connect the aliases one after another;
+    `list_connections()` returns the pairs without connecting.
 
     Args:
-        load: Reads the configuration; it raises nothing for what is wrong in it.
-        local_loader: Reads what can be read without the network, which is all that is
-            read until the first use.
-        has_changed: Whether `local_loader` would read something else now; asked on the first use.
-        load_beside: Reads it again where credentials were refused, but for the sources of which it
-            is given what they said; `load` by default.
+        load: Reads the configuration, and returns its problems without raising.
+        local_loader: Reads the sources that need no network, before the first use.
+        has_changed: Returns whether `local_loader` would read other values now; called on the
+            first use.
+        load_beside: Reads the configuration again after a rejection of credentials, except for
+            sources whose results are passed; `load` by default.
     """
 
     def __init__(
@@ -78,12 +79,11 @@ class Connections:
         """Configure connections without opening them.
 
         Args:
-            **connections: By alias, the parameters that `connect` takes, or a `ConnectionSettings`.
+            **connections: The parameters of `connect`, or a `ConnectionSettings`, by alias.
 
         Raises:
-            ConfigurationError: With everything that is wrong with any of them; then none of
-                them is added.
-            ConflictError: An alias is live with another configuration.
+            ConfigurationError: A parameter is invalid; lists all problems, and adds no alias.
+            ConflictError: An alias is connected with another configuration.
 
         Example:
             >>> from zconfig import connections
@@ -109,27 +109,38 @@ class Connections:
     ) -> Connection:
         """Connect an alias, and return its connection.
 
-        With a place (`uri`, `address`, `host`, `port`, or `settings`, which has a URI) the
-        arguments are the alias' whole configuration: nothing from the environment is mixed in.
-        Without one, they replace the same fields of what is configured for it; `secure=True` is
-        TLS there. Without any it is connected as configured, as by a look-up.
+        With an endpoint (`uri`, `address`, `host`, `port`, or `settings`, which has a URI), the
+        arguments are the complete configuration of the alias; the environment is not used.
+        Without an endpoint, they replace fields of the configured alias, and `secure=True` turns
+        on TLS. Without arguments, the alias connects as configured.
 
         Args:
-            alias: The connection's name.
-            user: User name, with `password`.
-            password: Password, with `user`.
-            db_name: Milvus database; by default the one in the URI's path, or what is configured.
-            token: API key, or `user:password`.
-            settings: All of it in one model, which may be one of your own below
-                `ConnectionSettings`; the other arguments replace fields of it.
+            alias: The alias.
+            user: The user name, with `password`.
+            password: The password, with `user`.
+            db_name: The Milvus database; by default the one in the URI's path, or the configured
+                one.
+            token: An API key, or `user:password`.
+            settings: The configuration as a model of `ConnectionSettings` or a subclass; the other
+                arguments replace its fields.
             **kwargs: `uri`, `address`, `host`, `port`, `secure`, `server_pem_path`,
                 `ca_pem_path`, `client_pem_path`, `client_key_path`, `server_name`, `timeout`
-                (seconds), `keep_alive`. Text may be a pydantic `SecretStr` or URL.
+                (seconds), `keep_alive`. Strings may be a pydantic `SecretStr` or URL.
+
+        Returns:
+            The open connection.
 
         Raises:
-            ConfigurationError: The arguments are wrong, or nothing configures the alias.
-            ConflictError: The alias is live with another configuration.
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConfigurationError: An argument is invalid, or the alias is not configured.
+            ConflictError: The alias is connected with another configuration.
+            ConnectError: The server cannot be reached, or rejects the connection.
+
+        Example:
+            >>> from zconfig import connections
+            >>> from zconfig.testing import fake_server
+            >>> with fake_server() as server, connections.override({}):
+            ...     connections.connect("docs", uri=server.uri).state
+            <State.READY: 'ready'>
         """
         alias = hide_alias(alias)
         named = {"user": user, "password": password, "db_name": db_name, "token": token}
@@ -143,7 +154,7 @@ class Connections:
             kwargs,
         )  # or a traceback that shows locals would show them
         name, call = fold_alias(alias), "connections.connect"
-        if not has_overrides(given):  # as configured, and so it follows what is configured
+        if not has_overrides(given):  # as configured, so that reloads apply to the alias
             check_place(self._table, name, given, call)
             return self._open(name)
         self._registry.remember(secrets_in(given))
@@ -151,7 +162,10 @@ class Connections:
         return self._registry.connect(spec)
 
     def disconnect(self, alias: str) -> None:
-        """Close an alias, and keep its configuration; no error if it is not connected.
+        """Close an alias, and keep its configuration; does nothing if it is not connected.
+
+        Args:
+            alias: The alias.
 
         Raises:
             ConfigurationError: The alias is not a string.
@@ -160,7 +174,10 @@ class Connections:
         self._registry.close(as_alias(alias))
 
     def remove_connection(self, alias: str) -> None:
-        """Close an alias, and forget its configuration; no error if there is none.
+        """Close an alias, and remove its configuration; does nothing if it is not configured.
+
+        Args:
+            alias: The alias.
 
         Raises:
             ConfigurationError: The alias is not a string.
@@ -169,14 +186,18 @@ class Connections:
         self._registry.remove(as_alias(alias))
 
     def list_connections(self) -> list[tuple[str, Connection | None]]:
-        """Return every configured alias with its connection, `None` where it is not open."""
+        """Return every configured alias with its connection; `None` if it is not open."""
         return [(alias, self._pool.find(alias)) for alias in self._table]
 
     def get_connection_addr(self, alias: str) -> dict[str, Any]:
-        """Return where an alias leads, without credentials; an empty dict if it is unknown.
+        """Return the endpoint of an alias, without its password or token.
+
+        Args:
+            alias: The alias.
 
         Returns:
-            `address`, `uri`, `user`, `db_name` and `secure`.
+            A dict of `address`, `uri`, `user`, `db_name` and `secure`; empty if the alias is not
+            configured.
 
         Raises:
             ConfigurationError: The alias is not a string.
@@ -198,18 +219,21 @@ class Connections:
     def has_connection(self, alias: str) -> bool:
         """Return whether an alias is connected.
 
+        Args:
+            alias: The alias.
+
         Raises:
             ConfigurationError: The alias is not a string.
         """
         alias = hide_alias(alias)
         return self._pool.find(as_alias(alias)) is not None
 
-    # --- looking up -------------------------------------------------------------------------
+    # --- lookup -----------------------------------------------------------------------------
 
     def __getitem__(self, alias: str) -> Connection:
-        try:  # all in one expression: this is what applications do for each request
+        try:  # one expression: applications do this for each request
             return self._registry.ready[alias]
-        except (KeyError, TypeError):  # it may not even be hashable
+        except (KeyError, TypeError):  # not open, or not hashable
             pass
         alias = hide_alias(alias)
         return self._pool.find(alias) or self._open(wanted_alias(alias))
@@ -224,35 +248,38 @@ class Connections:
         return len(self._table)
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_registry"):  # a traceback shows it while it reads the configuration
+        if not hasattr(self, "_registry"):  # in a traceback of `__init__`
             return "<Connections>"
         states = (f"{alias}: {self._registry.state(alias)}" for alias in self._registry.known)
         return f"<Connections {{{', '.join(states)}}}>"
 
-    # --- beyond it --------------------------------------------------------------------------
+    # --- methods that pymilvus does not have ------------------------------------------------
 
     @property
     def default(self) -> Connection:
-        """The connection that is meant where none is named, connected if it is not yet.
+        """The connection of the default alias, connected on first use.
 
-        `ZCONFIG_DEFAULT_ALIAS`, else `default`, else the only one that is configured.
+        The default alias is `ZCONFIG_DEFAULT_ALIAS`, else `default`, else the only configured one.
 
         Raises:
-            ConfigurationError: It is not configured, or wrongly.
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConfigurationError: There is no default alias, or its configuration is invalid.
+            ConnectError: The server cannot be reached, or rejects the connection.
         """
         return self[self._table.default()]
 
     @property
     def configuration(self) -> Configuration:
-        """What was read, with its problems."""
+        """The configuration, with its problems."""
         return self._table.configuration
 
     def explain(self, alias: str | None = None) -> Explanation:
-        """Explain where each value that was read came from; see `zconfig.explain`.
+        """Explain where each value is set; see `zconfig.explain`.
+
+        Args:
+            alias: The alias; without it, every alias.
 
         Raises:
-            UnknownAliasError: Nothing configures the alias.
+            UnknownAliasError: The alias is not configured.
         """
         from zconfig._settings.explain import explanation_of
 
@@ -264,29 +291,29 @@ class Connections:
         return explanation
 
     def spec(self, alias: str | None = None) -> ConnectionSpec:
-        """Return what an alias is configured with.
+        """Return the specification of an alias.
 
         Args:
-            alias: The connection's name; without it, the default alias.
+            alias: The alias; without it, the default alias.
 
         Raises:
-            ConfigurationError: It is not configured, or wrongly.
+            ConfigurationError: The alias is not configured, or its configuration is invalid.
         """
         alias = hide_alias(alias)
         table = self._table
         return table.spec(table.default() if alias is None else wanted_alias(alias))
 
     def settings(self, alias: str | None = None) -> ConnectionSettings:
-        """Return what an alias is configured with as a settings model.
+        """Return the configuration of an alias as a settings model.
 
         Args:
-            alias: The connection's name; without it, the default alias.
+            alias: The alias; without it, the default alias.
 
         Returns:
-            All of it, wherever it was set; paths are absolute. Its `repr` and JSON hide secrets.
+            The fields from all sources, with absolute paths. Its `repr` and JSON hide secrets.
 
         Raises:
-            ConfigurationError: It is not configured, or wrongly.
+            ConfigurationError: The alias is not configured, or its configuration is invalid.
 
         Example:
             >>> from zconfig import connections
@@ -302,18 +329,21 @@ class Connections:
     ) -> dict[str, Connection]:
         """Connect aliases in parallel, and return their connections.
 
+        Optional aliases that fail are retried in the background; see `keep_trying`.
+
         Args:
-            *aliases: Which ones, all of them required; without any, every configured alias, of
-                which only the `REQUIRED` ones must succeed.
-            wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
-            timeout: Seconds for each connect; by default each alias' own.
+            *aliases: The aliases to connect; all of them must succeed. Without arguments, every
+                configured alias, of which only the required ones must succeed.
+            wait: Seconds to retry transient failures; `ZCONFIG_WAIT` by default.
+            timeout: Seconds for each connection attempt; each alias' `TIMEOUT` by default.
 
         Returns:
             The connections by alias.
 
         Raises:
-            ConfigurationError: Before anything is dialed, with everything that is wrong.
-            AutoconnectError: With every alias that failed; the others stay connected.
+            ConfigurationError: The configuration is invalid; raised before any alias is dialed,
+                with all problems.
+            AutoconnectError: Required aliases failed; the others stay connected.
         """
         aliases = hide_aliases(aliases)
         wait, timeout = hide_seconds(wait), hide_seconds(timeout)
@@ -330,15 +360,15 @@ class Connections:
     def attempt(
         self, *aliases: str, wait: float | None = None, timeout: float | None = None
     ) -> dict[str, Connection | ZConfigError]:
-        """Connect aliases in parallel, and return what became of each.
+        """Connect aliases in parallel, and return the connection or error of each.
 
         Args:
-            *aliases: Which ones.
-            wait: As for `autoconnect`.
-            timeout: As for `autoconnect`.
+            *aliases: The aliases to connect.
+            wait: Seconds to retry transient failures; `ZCONFIG_WAIT` by default.
+            timeout: Seconds for each connection attempt; each alias' `TIMEOUT` by default.
 
         Returns:
-            By alias its connection, or why there is none.
+            The connection or the error, by alias.
         """
 
         def open_one(alias: str) -> Connection:
@@ -349,18 +379,17 @@ class Connections:
         return open_all(aliases, open_one, self._pool.cancel)
 
     def keep_trying(self, *aliases: str) -> None:
-        """Have aliases connected in the background, tried until they can be; return at once.
+        """Connect aliases in the background, with retries, and return immediately.
 
-        That is what becomes of optional aliases which `autoconnect` could not connect. The pauses
-        between attempts grow to 30 seconds; each attempt that fails is told as the event
-        `zconfig.connection.retrying`. It ends with the connect, whoever makes it, and with
-        `disconnect`, `remove_connection` and `close`.
+        `autoconnect` does this for optional aliases that fail. The pauses between attempts grow to
+        30 seconds; each failed attempt publishes the event `zconfig.connection.retrying`. Retries
+        end when the alias is connected, and with `disconnect`, `remove_connection` and `close`.
 
         Args:
-            *aliases: Which ones; without any, every configured alias.
+            *aliases: The aliases to connect; without arguments, every configured alias.
 
         Raises:
-            ConfigurationError: With everything that is wrong with them.
+            ConfigurationError: The configuration is invalid; lists all problems.
 
         Example:
             >>> from zconfig import connections
@@ -375,7 +404,7 @@ class Connections:
         self._registry.keep_trying(dict.fromkeys(names))
 
     def stats(self) -> dict[str, AliasStats]:
-        """Return how it goes with every configured alias, from what is known; nothing is dialed.
+        """Return the statistics of every configured alias, without contacting a server.
 
         Example:
             >>> from zconfig import connections
@@ -386,27 +415,28 @@ class Connections:
         return {alias: self._registry.stats(alias) for alias in self._registry.known}
 
     def reload(self) -> Changes:
-        """Read the configuration again, and apply what changed.
+        """Read the configuration again, and apply the changes.
 
-        Live connections whose specification is the same are not touched. Changed credentials are
-        proved before they replace the old, without a reconnect; with any other change an alias is
-        closed, and opens again on its next use. What is wrong in what was read leaves the old in
-        place. Aliases that code added stay.
+        Open connections whose settings did not change are not touched. Changed credentials are
+        verified with the server before they replace the current ones, without reconnecting. After
+        any other change the connection is closed, and the next use of the alias opens it again.
+        Invalid configuration is ignored, and the current one stays in effect. Aliases that were
+        added in code stay.
 
         Returns:
-            What changed, by the names of aliases and fields; and what is wrong.
+            The changes, by the names of aliases and fields, and the problems.
         """
         return self._registry.reload()
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return every secret that is configured, right or wrong, or was lately, for masking.
+        """Return every secret to mask: those of the configuration, and those used recently.
 
-        Each is shown as `<hidden>`, equals its text, and returns it from `reveal()`.
+        The `repr` of a secret is `<hidden>`; it equals its text, which `reveal()` returns.
         """
         return self._registry.secrets()
 
     def close(self) -> None:
-        """Close every connection; the configuration stays, and an alias opens again on use."""
+        """Close every connection; the next use of an alias opens it again."""
         self._registry.close_all()
 
     @overload
@@ -418,19 +448,18 @@ class Connections:
     def subscribe(
         self, hook: Callable[[E], object], events: Kinds[E] | None = None
     ) -> Callable[[], None]:
-        """Have a hook called with lifecycle events.
+        """Call a hook with each lifecycle event.
 
         Args:
-            hook: Called outside all locks, in the thread that connects or monitors, never on an
-                event loop; an exception of its is logged, and harms nothing.
-            events: The types of the events that it wants, one or several; a base type stands for
-                all below it. All events by default.
+            hook: The function to call with an event. It is called outside all locks, in the thread
+                that connects or monitors, never on an event loop. Its exceptions are logged.
+            events: An event class or a tuple of them, subclasses included; by default all events.
 
         Returns:
-            A function that takes the hook out again.
+            A function that removes the hook.
 
         Raises:
-            TypeError: Something else than types of events is wanted.
+            TypeError: `events` has something other than event classes.
 
         Example:
             >>> from zconfig import connections, events
@@ -446,13 +475,13 @@ class Connections:
     def override(
         self, connections: Mapping[str, Mapping[str, Any] | ConnectionSettings]
     ) -> Iterator[Connections]:
-        """For the time of a `with` block, have these connections and no others. For tests.
+        """Replace the configuration during a `with` block, for tests.
 
         Args:
-            connections: By alias, the parameters that `connect` takes, or a `ConnectionSettings`.
+            connections: The parameters of `connect`, or a `ConnectionSettings`, by alias.
 
         Raises:
-            ConfigurationError: With everything that is wrong with them.
+            ConfigurationError: A parameter is invalid; lists all problems.
         """
         hidden = hide_each(connections)
         del connections  # as in `add_connection`
@@ -486,18 +515,18 @@ class Connections:
 
 
 def registry_of(connections: Connections) -> Registry:
-    """Return the registry behind `connections`, for the other faces of the package."""
-    return connections._registry  # noqa: SLF001 - what users see has no way to it
+    """Return the registry of `connections`, for other modules of the package."""
+    return connections._registry  # noqa: SLF001 - not part of the public class
 
 
 def _check_kinds(wanted: Any) -> None:
-    """Make sure that what is wanted are types of events.
+    """Check the event classes of a subscription.
 
     Raises:
-        TypeError: Something else is.
+        TypeError: A value is not an event class.
     """
     from zconfig.events import Event
 
     kinds = wanted if isinstance(wanted, tuple) else (wanted,)
     if not all(isinstance(kind, type) and issubclass(kind, Event) for kind in kinds):
-        raise TypeError("events: give types of zconfig.events, such as ConnectionLost")
+        raise TypeError("events: expected classes of zconfig.events, such as ConnectionLost")

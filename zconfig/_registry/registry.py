@@ -194,7 +194,7 @@ class Registry:
         Args:
             spec: The specification to connect with.
             wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
-            timeout: Seconds for the connect; by default the alias's `TIMEOUT`.
+            timeout: Seconds for the connect; by default the alias' `TIMEOUT`.
             in_code: Whether the specification was passed in code, and replaces the configured one.
             in_background: Whether the connect is retried later.
         """
@@ -263,7 +263,7 @@ class Registry:
         """Retry aliases in the background until they connect; return immediately.
 
         Args:
-            failures: The error of each alias's latest attempt; `None` before the first.
+            failures: The error of each alias' latest attempt; `None` before the first.
         """
         for alias, error in failures.items():
             self.registry_state.retries.begin(alias, error)

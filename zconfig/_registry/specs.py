@@ -226,7 +226,7 @@ def spec_from_arguments(
 
 
 def _spec_in_code(alias: str, arguments: Mapping[str, Any], call: str) -> ConnectionSpec:
-    """Return what arguments say that need nothing besides."""
+    """Return the specification of arguments that are complete without the configuration."""
     check_arguments(alias, arguments, call)
     settings = arguments.get(SETTINGS)
     if not settings:
@@ -239,7 +239,7 @@ def _spec_in_code(alias: str, arguments: Mapping[str, Any], call: str) -> Connec
 def _overridden(
     configured: ConnectionSpec, arguments: Mapping[str, Any], call: str
 ) -> ConnectionSpec:
-    """Return a specification with the fields that arguments replace, which name no place."""
+    """Return a specification with the fields that arguments without an endpoint replace."""
     place, alias = replace(configured.endpoint, db_name=None), configured.alias
     asked = _spec(alias, {**arguments, "uri": str(place)}, call, configured.origin("endpoint"))
     spec = override(configured, asked)

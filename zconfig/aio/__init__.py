@@ -1,13 +1,13 @@
-"""Connections on asyncio, from the same configuration: the same verbs, awaited.
+"""Connections for asyncio, from the same configuration and with the same functions, awaited.
 
     from zconfig import aio
 
     await aio.autoconnect()                     # every alias, concurrently
     await aio.ping("analytics")                 # milliseconds
-    app = FastAPI(lifespan=aio.lifespan)        # connects at the start, closes at the end
+    app = FastAPI(lifespan=aio.lifespan)        # connects at startup, closes at shutdown
 
-Each alias has one connection in the process, which threads and event loops share. An event loop has
-channels of its own to the same server, which are closed when it ends.
+Each alias has one connection per process, which threads and event loops share. Each event loop has
+its own channels to the server, which are closed when the loop ends.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A unary call on an event loop, which may have to wait for a connection, and be made again."""
+"""Unary calls on an event loop, which may wait for a connection, and may be repeated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import grpc
 
 
 class Reply(NamedTuple):
-    """What a call came to.
+    """The result of a call.
 
     Args:
         response: The response.
-        call: The call of gRPC's that brought it; `None` where an interceptor made it up.
+        call: The gRPC call; `None` if an interceptor returned the response.
     """
 
     response: Any
@@ -24,13 +24,13 @@ class Reply(NamedTuple):
 
 
 def cancelled_error(details: str) -> grpc.aio.AioRpcError:
-    """Return the error of a call that was cancelled by us."""
+    """Return the error of a cancelled call."""
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.CANCELLED, nothing, nothing, details)
 
 
 def with_reason(error: grpc.aio.AioRpcError, why: str) -> grpc.aio.AioRpcError:
-    """Return an error of gRPC's that says more, in the details that everybody shows."""
+    """Return a copy of a gRPC error with a reason added to its details."""
     details = "; ".join(filter(None, (error.details(), why)))
     return grpc.aio.AioRpcError(
         error.code(),
@@ -42,11 +42,11 @@ def with_reason(error: grpc.aio.AioRpcError, why: str) -> grpc.aio.AioRpcError:
 
 
 class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
-    """A call under way. Cancelling who awaits it cancels the call, as with gRPC's own.
+    """A call in progress. Cancelling the task that awaits it cancels the call, as in gRPC.
 
     Args:
-        responding: Makes the call.
-        deadline: The monotonic instant it must have ended at, if there is one.
+        responding: The coroutine that makes the call.
+        deadline: The monotonic instant at which the call times out, if any.
     """
 
     def __init__(self, responding: Coroutine[Any, Any, Reply], deadline: float | None) -> None:
@@ -59,50 +59,50 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         return reply.response
 
     def cancel(self) -> bool:
-        """Cancel the call; tell whether it was still under way."""
+        """Cancel the call; return whether it was still in progress."""
         return self._task.cancel()
 
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
+        """Return whether the call was cancelled."""
         return self._task.cancelled()
 
     def done(self) -> bool:
-        """Return whether it has ended."""
+        """Return whether the call is done."""
         return self._task.done()
 
     def time_remaining(self) -> float | None:
-        """Return the seconds that are left of its timeout, if it has one."""
+        """Return the seconds until the deadline, if there is one."""
         return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
 
     def add_done_callback(self, callback: Callable[[Any], Any]) -> None:
-        """Have a function called with this call when it has ended."""
+        """Call a function with this call when it is done."""
         self._task.add_done_callback(lambda _: callback(self))
 
     async def code(self) -> grpc.StatusCode:
-        """Return the status, once it has ended."""
+        """Return the status, once the call is done."""
         end = await self._end()
         return grpc.StatusCode.OK if isinstance(end, Reply) else end.code()
 
     async def details(self) -> str:
-        """Return what was said beside the status, once it has ended."""
+        """Return the details of the status, once the call is done."""
         end = await self._end()
         return "" if isinstance(end, Reply) else end.details() or ""
 
     async def debug_error_string(self) -> str | None:
-        """Return what gRPC says of a failure, once it has ended."""
+        """Return gRPC's description of a failure, once the call is done."""
         end = await self._end()
         return "" if isinstance(end, Reply) else end.debug_error_string()
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
-        """Return what came before the response."""
+        """Return the initial metadata of the server."""
         return await self._metadata(lambda it: it.initial_metadata())
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """Return what came after the response."""
+        """Return the trailing metadata of the server."""
         return await self._metadata(lambda it: it.trailing_metadata())
 
     async def wait_for_connection(self) -> None:
-        """Wait until the server has answered; raises as awaiting the call does."""
+        """Wait until the call is done; raises as awaiting the call does."""
         await asyncio.shield(self._task)
 
     async def _metadata(self, of: Callable[[Any], Any]) -> grpc.aio.Metadata:
@@ -112,7 +112,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
         return _plain(await of(end.call)) if end.call else grpc.aio.Metadata()
 
     async def _end(self) -> Reply | grpc.aio.AioRpcError:
-        """Return how it ended; what is no gRPC error is raised."""
+        """Return the reply or the gRPC error of the call; other errors are raised."""
         try:
             return await asyncio.shield(self._task)
         except grpc.aio.AioRpcError as error:
@@ -124,22 +124,22 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall[Any, Any]):
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Look at a failure, lest asyncio complain where nobody awaits the call."""
+    """Retrieve the exception, so that asyncio does not log it if no task awaits the call."""
     if not task.cancelled():
         task.exception()
 
 
 def _plain(metadata: Any) -> grpc.aio.Metadata:
-    """Return metadata for what is `None` where there is none."""
+    """Return the metadata, or empty metadata for `None`."""
     return grpc.aio.Metadata() if metadata is None else metadata
 
 
 async def await_call(call: Any) -> Reply:
-    """Wait for a call of gRPC's.
+    """Wait for a gRPC call.
 
     Raises:
-        grpc.aio.AioRpcError: It failed, or its channel was closed meanwhile: then gRPC says to
-            who waits that he was cancelled, which he was not.
+        grpc.aio.AioRpcError: The call failed, or its channel was closed meanwhile, for which gRPC
+            raises `CancelledError` though the waiting task was not cancelled.
     """
     try:
         return Reply(await call, call)
@@ -156,13 +156,13 @@ async def run_interceptors(
     request: Any,
     make: Callable[[grpc.aio.ClientCallDetails, Any], UnaryUnaryCall],
 ) -> Reply:
-    """Make a call through interceptors, the first of them outermost, as gRPC does.
+    """Make a call through interceptors; the first one is the outermost, as in gRPC.
 
     Args:
-        interceptors: What to pass.
-        details: What the call is made with.
-        request: What is asked.
-        make: Makes the call, behind the last of them.
+        interceptors: The interceptors.
+        details: The arguments of the call.
+        request: The request.
+        make: The function that makes the call, after the last interceptor.
     """
 
     async def go_on(rest: tuple[Any, ...], details: Any, request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Channels that belong to one event loop: dialed by the first call, and dropped for a fork."""
+"""The channels of one event loop: created by the first call, and dropped before a fork."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from zconfig.errors import ClosedError
 T = TypeVar("T")
 
 Spawn = Callable[[Awaitable[None]], object]
-"""Has something done on the event loop, later."""
+"""Schedules an awaitable on the event loop."""
 
 _generations = itertools.count()
-_GRACE_S = 5.0  # for calls on a channel that is replaced, all of which wait for a connection
+_GRACE_S = 5.0  # for the calls on a replaced channel, which all wait for a connection
 
 
 class LoopChannel(SharedChannel):
     """Channels of one event loop to the server of a connection.
 
     Args:
-        of: The process' channels to that server; these are closed with them.
+        of: The process' channels to that server. Closing them closes these channels too.
         loop: The event loop.
-        spawn: Runs a coroutine on it.
+        spawn: Runs a coroutine on the event loop.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LoopChannel(SharedChannel):
         return not self._in_flight
 
     def take_turn(self, do: Callable[[Any], T]) -> T:
-        """Return what is made of the channel whose turn it is; raises what `first` does."""
+        """Return the result of a function for the next channel in turn; raises as `first` does."""
         with self._lock:
             self._check()
             self._turn = (self._turn + 1) % len(self._channels)
@@ -68,29 +68,29 @@ class LoopChannel(SharedChannel):
             self.leave()
 
     def enter(self) -> None:
-        """Count a call in."""
+        """Count the start of a call."""
         self._in_flight += 1
 
     def leave(self) -> None:
-        """Count a call out."""
+        """Count the end of a call."""
         self._in_flight -= 1
 
     def drop(self) -> None:
-        """Let go of the channels, which gRPC closes at once; the next call makes new ones."""
+        """Drop the channels, which gRPC closes immediately; the next call creates new ones."""
         self._channels = ()
 
     def redial(self) -> None:
-        """Replace channels that are not connected: they may wait before they dial again."""
+        """Replace channels that are not connected, to skip gRPC's pause before it reconnects."""
         if not {None, grpc.ChannelConnectivity.READY}.issuperset(self.states(dial=False)):
             with self._lock:
                 failing, self._channels = self._channels, ()
             self._spawn(_close(failing, _GRACE_S))
 
     def connectivity(self, *, dial: bool) -> grpc.ChannelConnectivity:
-        """Return the state of the first channel; idle where there is none.
+        """Return the state of the first channel; idle if there is none.
 
         Args:
-            dial: Have a channel that is idle dial.
+            dial: Whether an idle channel dials.
         """
         if dial:
             self.first(lambda _: None)
@@ -103,7 +103,8 @@ class LoopChannel(SharedChannel):
             self._is_open = False
             channels, self._channels = self._channels, ()
         for channel in channels:
-            # Not in a task: the loop may run no longer. Without a grace gRPC waits for nothing.
+            # Not in a task, since the loop may have stopped. Without a grace period `close` does
+            # not wait.
             with suppress(StopIteration):
                 channel.close().send(None)
 
@@ -114,34 +115,34 @@ class LoopChannel(SharedChannel):
             if loop is not None and loop.is_running():
                 loop.call_soon_threadsafe(self.close)
                 return
-        except RuntimeError:  # it has just been closed
+        except RuntimeError:  # the loop was closed meanwhile
             pass
-        with self._lock:  # nothing can be awaited there, perhaps never again
+        with self._lock:  # the loop does not run, so the channels cannot be closed on it
             self._is_open = False
             self.drop()
 
     def _check(self) -> None:
         super()._check()
         if not self._channels:
-            # Equal arguments would get the subchannel of another loop, or of a channel that was
-            # replaced, which waits before it dials again.
+            # With equal arguments gRPC would reuse the subchannel of another loop, or of a
+            # replaced channel, which waits before it reconnects.
             generation = ("zconfig.generation", next(_generations))
             self._channels = self.recipe.dial(grpc.aio, generation)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LoopBoundChannel(BoundChannel):
-    """The metadata of a connection, over channels of an event loop.
+    """The channels of an event loop with the metadata of a connection.
 
     Args:
-        of: What the connection itself makes calls on.
+        of: The connection's own channels, with the same metadata.
     """
 
     of: BoundChannel
 
 
 def loop_channel_of(bound: BoundChannel) -> LoopChannel:
-    """Return the channels that a call on an event loop goes over."""
+    """Return the event loop's channels of a bound channel."""
     return cast("LoopChannel", bound.shared)
 
 
@@ -151,11 +152,11 @@ async def _close(channels: Iterable[Any], grace_s: float) -> None:
 
 
 async def ask(bound: BoundChannel, method: str, request: bytes, timeout_s: float) -> bytes:
-    """Make one unary call, in bytes; as `BoundChannel.ask` does.
+    """Make one unary call with encoded messages, as `BoundChannel.ask` does.
 
     Raises:
-        grpc.RpcError: It failed, or the channels were closed meanwhile.
-        ClosedError: The channels were closed.
+        grpc.RpcError: The call failed, or the channels were closed meanwhile.
+        ClosedError: The channels were closed before.
     """
     await wait_for_fork()
     shared = loop_channel_of(bound)

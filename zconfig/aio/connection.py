@@ -1,4 +1,4 @@
-"""One connection on an event loop, as it is handed out, and as it borrows the process' own."""
+"""The connection of an event loop, which borrows the connection of the process."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from zconfig.errors import (
 
 T = TypeVar("T")
 
-_TRIES = 4  # credentials may be replaced while a call is made again
-_GRACE_S = 5.0  # for the thread that connects, which raises the diagnosed error at its deadline
+_TRIES = 4  # credentials may change again while a call is repeated
+_GRACE_S = 5.0  # for the connecting thread, which raises the diagnosed error at its deadline
 
 
 class BorrowedConnection:
-    """Makes the calls of one event loop on a connection of the process.
+    """A connection of the process, as one event loop uses it, without blocking the loop.
 
-    Its state, credentials and events are the connection's. Waiting for it blocks no loop.
+    State, credentials and events are those of the connection.
 
     Attributes:
-        view: The channel that is handed out.
+        view: The channel that applications use.
 
     Args:
         managed: The connection.
@@ -58,24 +58,24 @@ class BorrowedConnection:
 
     @property
     def alias(self) -> str:
-        """The connection's name."""
+        """The alias of the connection."""
         return self.managed.alias
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good."""
+        """Whether it is closed permanently."""
         return self.managed.is_closed
 
     @property
     def bound(self) -> BoundChannel | None:
-        """What calls go over just now; `None` where the connection is not open."""
+        """The event loop's channels for calls; `None` if the connection is not open."""
         current, own = self.managed.bound, self._bound
         if current is None:
             return None
         if own is None or own.of is not current or not own.shared.is_open:
             try:
                 channel = self._pool.channel(current.shared)
-            except ValueError:  # it was closed just now
+            except ValueError:  # the connection was closed meanwhile
                 return None
             own = self._bound = LoopBoundChannel(
                 current.alias, channel, current.metadata, current.follows, of=current
@@ -83,15 +83,15 @@ class BorrowedConnection:
         return own
 
     def closed_error(self) -> ClosedError:
-        """Return the error of one who uses it though it is closed, or of another event loop."""
+        """Return the error for using it when it is closed, or on another event loop."""
         remedy = f"get an open one with `await zconfig.aio.get({self.alias!r})`"
         return ClosedError(self.alias, remedy)
 
     def at_once(self) -> BoundChannel:
-        """Return what a call that cannot wait goes over.
+        """Return the channels for a call that cannot wait.
 
         Raises:
-            ClosedError: It is closed, not open just now, or belongs to another event loop.
+            ClosedError: It is closed, not open yet, or belongs to another event loop.
         """
         bound = self.bound if self._pool.is_here else None
         if bound is None:
@@ -99,13 +99,13 @@ class BorrowedConnection:
         return bound
 
     async def ready(self, timeout_s: float | None = None) -> BoundChannel:
-        """Return what calls go over, after connecting where a fork or a reload has cut it.
+        """Return the channels for calls; connect first, e.g. after a fork or a reload.
 
         Args:
-            timeout_s: Seconds that the caller has; at most the alias' TIMEOUT are spent.
+            timeout_s: Seconds to wait, limited by the alias' `TIMEOUT`.
 
         Raises:
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConnectError: The server cannot be reached, or rejects the credentials.
             ClosedError: It is closed, or belongs to another event loop.
         """
         if self.is_closed or not self._pool.is_here:
@@ -120,15 +120,15 @@ class BorrowedConnection:
     async def open(
         self, connect: Callable[..., object], budget: ConnectBudget, key: object | None = None
     ) -> None:
-        """Connect in a thread, which ends with the last task of the loop that waits for it.
+        """Connect in a thread; cancel the connect when no task of the loop waits for it.
 
         Args:
-            connect: Connects; called with the `waiter` whose leaving ends it.
-            budget: How long to wait.
-            key: Tasks with the same key share one thread; a thread of its own by default.
+            connect: The function that connects; its argument `waiter` cancels it by leaving.
+            budget: The time limits.
+            key: The key of the thread, which tasks with the same key share; by default unique.
 
         Raises:
-            ConnectError: It failed, or takes longer.
+            ConnectError: Connecting failed, or the budget is used up.
             ClosedError: The connection was closed.
         """
         started, waiter = time.monotonic(), Waiter()
@@ -152,10 +152,10 @@ class BorrowedConnection:
                 return
 
     async def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
-        """Return what to make a call on again; see `ManagedConnection.renew`.
+        """Return a bound channel to repeat a call on; see `ManagedConnection.renew`.
 
         Raises:
-            ConnectError: It was cut, and cannot be dialed anew.
+            ConnectError: It was disconnected meanwhile, and reconnecting failed.
             ClosedError: It was closed.
         """
         of = bound.of if isinstance(bound, LoopBoundChannel) else bound
@@ -170,42 +170,53 @@ class BorrowedConnection:
         return bound if newer is of else await self.ready(left_s)
 
     def report_failure(self, bound: BoundChannel, *, at_once: bool = True) -> str:
-        """Hear that a server may be lost; see `ChannelOwner.report_failure`."""
+        """Request a check of the server; see `ChannelOwner.report_failure`."""
         of = bound.of if isinstance(bound, LoopBoundChannel) else bound
         return self.managed.report_failure(of, at_once=at_once)
 
     def report_success(self) -> None:
-        """Hear that a call has succeeded."""
+        """Report a successful call."""
         self.managed.report_success()
 
     def dial(self) -> None:
-        """Have the event loop dial the server that the connection leads to, if it is open."""
+        """Dial the server from the event loop, if the connection is open."""
         if bound := self.managed.bound:
             self._pool.dial(bound.shared)
 
     async def settle(self) -> None:
-        """Wait until what is being closed on this event loop is gone."""
+        """Wait until the channels that this event loop is closing are closed."""
         await self._pool.settle()
 
     def forget(self) -> None:
-        """Hand it out no longer: the connection is closed for good."""
+        """Drop the connection, which is closed permanently."""
         self._pool.kept.pop(self.managed, None)
 
     def dial_soon(self, shared: SharedChannel, *, redial: bool) -> None:
-        """Have the event loop dial a server; called in any thread, and returns at once."""
+        """Dial a server from the event loop; called in any thread, and returns at once."""
         self._pool.dial_soon(shared, redial=redial)
 
 
 class AsyncConnection:
-    """The process' connection to one server, for one alias, as one event loop uses it.
+    """A connection to one server, for one alias, on one event loop.
 
-    `zconfig.aio` hands it out ready, which means that the server accepted its credentials and has
-    its database. Threads and other event loops use the same connection, with the same state,
-    credentials and events. An outage of the server, new credentials and a reload leave it usable
-    until it is closed. Only its own event loop can use it.
+    Get it from `zconfig.aio`, once the server has accepted the credentials and the database. It
+    stays usable until it is closed, through server outages, credential rotation and reloads, but
+    only on its own event loop. Threads and other event loops share the same connection, with its
+    state, credentials and events.
 
     Args:
-        borrower: Makes its calls.
+        borrower: The event loop's use of the connection.
+
+    Example:
+        >>> import asyncio
+        >>> from zconfig import aio, connections
+        >>> from zconfig.testing import fake_server
+        >>> async def main(uri):
+        ...     async with await aio.connect("docs", uri=uri) as connection:
+        ...         return await connection.health()
+        >>> with fake_server() as server, connections.override({}):
+        ...     asyncio.run(main(server.uri))
+        Health(healthy=True, reasons=())
     """
 
     def __init__(self, borrower: BorrowedConnection) -> None:
@@ -214,35 +225,35 @@ class AsyncConnection:
 
     @property
     def spec(self) -> ConnectionSpec:
-        """What it was configured with."""
+        """The specification that it is configured with."""
         return self._managed.spec
 
     @property
     def alias(self) -> str:
-        """Its name."""
+        """The alias of the connection."""
         return self.spec.alias
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where it leads."""
+        """The endpoint that it is configured with."""
         return self.spec.endpoint
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open; calls fail while its server is lost."""
+        """Whether it is open. It stays open while the server is lost, though calls fail."""
         return self._managed.is_open
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """The state of the connection."""
         return self._managed.state
 
     @property
     def server(self) -> Server:
-        """What the server said of itself when it last accepted us.
+        """The server's description of itself, from the latest handshake.
 
         Raises:
-            ClosedError: If the connection was closed.
+            ClosedError: The connection is not open.
         """
         server = self._managed.server
         if server is None or self._managed.is_closed:
@@ -251,14 +262,14 @@ class AsyncConnection:
 
     @property
     def channel(self) -> grpc.aio.Channel:
-        """A `grpc.aio.Channel` that carries the credentials and the session on each call.
+        """A `grpc.aio.Channel` that adds the credentials and the session to each call.
 
-        Any Milvus stub works on it. Closing it closes nothing: the connection owns it. A method
-        with one request and one response opens the connection anew where a reload has cut it;
-        one with streams raises `ClosedError` then.
+        Any Milvus stub works with it. Its `close` does nothing, since the connection owns it. If
+        a reload has disconnected it, a unary call reconnects, and a call with streams raises
+        `ClosedError`.
 
         Raises:
-            ClosedError: If the connection was closed.
+            ClosedError: The connection was closed.
         """
         if self._managed.is_closed:
             raise self._borrower.closed_error()
@@ -266,10 +277,10 @@ class AsyncConnection:
 
     @property
     def target(self) -> str:
-        """What gRPC dials: the endpoint's address, or its embedded server's.
+        """The gRPC target: the address of the endpoint, or of its embedded server.
 
         Raises:
-            ClosedError: If the connection is not open.
+            ClosedError: The connection is not open.
         """
         transport = self._managed.transport_if_open
         if transport is None:
@@ -277,14 +288,17 @@ class AsyncConnection:
         return transport.target
 
     async def ping(self, timeout: float | None = None) -> float:  # noqa: ASYNC109 - as `Connection`
-        """Ask the server for its version, and return how long that took, in milliseconds.
+        """Ask the server for its version, and return the duration.
 
         Args:
-            timeout: Seconds to wait; the alias' TIMEOUT by default.
+            timeout: Seconds to wait; by default the alias' `TIMEOUT`.
+
+        Returns:
+            The round trip in milliseconds.
 
         Raises:
-            ConnectError: If the server does not answer; its class names the cause.
-            ClosedError: If the connection was closed.
+            ConnectError: The server did not respond; the class names the cause.
+            ClosedError: The connection was closed.
         """
         timeout = hide_seconds(timeout)
         _, round_trip_ms = await self._ask(milvus.get_version, timeout)
@@ -292,23 +306,27 @@ class AsyncConnection:
         return round_trip_ms
 
     async def health(self, timeout: float | None = None) -> Health:  # noqa: ASYNC109 - likewise
-        """Ask the server whether all of its parts are well.
+        """Ask the server for the health of its components.
 
         Args:
-            timeout: Seconds to wait; the alias' TIMEOUT by default.
+            timeout: Seconds to wait; by default the alias' `TIMEOUT`.
+
+        Returns:
+            Whether all components are healthy, and the reasons if not.
 
         Raises:
-            ConnectError: If the server does not answer; its class names the cause.
-            ClosedError: If the connection was closed.
+            ConnectError: The server did not respond; the class names the cause.
+            ClosedError: The connection was closed.
         """
         timeout = hide_seconds(timeout)
         health, _ = await self._ask(partial(milvus.check_health, self.spec), timeout)
         return health
 
     async def close(self) -> None:
-        """Close it, for threads and other event loops too: later calls raise `ClosedError`.
+        """Close the connection, also for threads and other event loops.
 
-        Calls in flight are cancelled, unless another alias shares the channel with this one.
+        Later calls raise `ClosedError`. Calls in flight are cancelled, unless another alias shares
+        the channel.
         """
         await in_thread(self._managed.close)
         await self._borrower.settle()
@@ -336,7 +354,7 @@ class AsyncConnection:
         exchange: Callable[[], Exchange[T]],
         timeout: float | None,  # noqa: ASYNC109 - likewise
     ) -> tuple[T, float]:
-        """Return what came of an exchange, and the milliseconds that it took."""
+        """Return the result of an exchange, and its duration in milliseconds."""
         timeout_s = self.spec.timeout_s if timeout is None else timeout
         check_seconds(self.alias, timeout=timeout_s)
         started = time.monotonic()
@@ -356,9 +374,9 @@ class AsyncConnection:
     async def _channel_after(
         self, bound: BoundChannel, failure: ZConfigError, left_s: float
     ) -> BoundChannel | None:
-        """Return what to ask on after a failure, or `None` if there is no use in that."""
+        """Return the channel to repeat a failed call on, or `None` if repeating cannot help."""
         current = self._borrower.bound
-        if current is None or current.shared is not bound.shared:  # it was cut, perhaps for good
+        if current is None or current.shared is not bound.shared:  # replaced or closed meanwhile
             return await self._borrower.ready(left_s)
         if isinstance(failure, RejectedCredentialsError):
             return await self._borrower.renew(bound, left_s)
@@ -367,10 +385,10 @@ class AsyncConnection:
 
 
 async def _diagnosed(attempt: Attempt, call: Callable[[float], Awaitable[T]]) -> T:
-    """Make a call, as `Attempt.run` does; a probe runs in a thread.
+    """Make a call, as `Attempt.run` does; the diagnosis runs in a thread.
 
     Raises:
-        ConnectError: Its class names the cause.
+        ConnectError: The call failed; the class names the cause.
     """
     try:
         return await call(attempt.left_s)

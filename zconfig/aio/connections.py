@@ -1,4 +1,4 @@
-"""The asyncio face of a registry: the verbs of `zconfig.connections`, awaited."""
+"""The asyncio API: the methods of `zconfig.connections`, awaited."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
 
 class _Kept(NamedTuple):
-    """What an event loop has of a connection.
+    """The objects of one event loop for one connection.
 
-    A client that pymilvus keeps leads to the borrower, which must not lead to the client.
+    A cached client of pymilvus refers to the borrower, so the borrower must not refer to the
+    connection, which refers to the client.
     """
 
     borrower: BorrowedConnection
@@ -47,14 +48,14 @@ class _Kept(NamedTuple):
 
 
 class AsyncConnections:
-    """The connections of `zconfig.connections`, used from the running event loop.
+    """The connections of `zconfig.connections`, for the running event loop.
 
-    Each alias has one connection in the process, which threads and event loops share: one Connect,
-    one state, one stream of events. An event loop has channels of its own to the same server,
-    which are closed when it ends; the connection stays open for the others.
+    Each alias has one connection per process, with one state and one stream of events, which
+    threads and event loops share. Each event loop has its own channels to the server, which are
+    closed when the loop ends; the connection stays open for the others.
 
     Args:
-        connections: The blocking face.
+        connections: The connections of the process.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -69,18 +70,21 @@ class AsyncConnections:
     ) -> dict[str, AsyncConnection]:
         """Connect aliases concurrently, and return their connections.
 
+        Optional aliases that fail are retried in the background; see `keep_trying`.
+
         Args:
-            *aliases: Which ones, all of them required; without any, every configured alias, of
-                which only the `REQUIRED` ones must succeed.
-            wait: Seconds for which transient failures are retried; `ZCONFIG_WAIT` by default.
-            timeout: Seconds for each connect; by default each alias' own `TIMEOUT`.
+            *aliases: The aliases to connect; all of them must succeed. Without arguments, every
+                configured alias, of which only the required ones must succeed.
+            wait: Seconds to retry transient failures; `ZCONFIG_WAIT` by default.
+            timeout: Seconds for each connection attempt; each alias' `TIMEOUT` by default.
 
         Returns:
             The connections by alias.
 
         Raises:
-            ConfigurationError: Before anything is dialed, with everything that is wrong.
-            AutoconnectError: With every alias that failed; the others stay connected.
+            ConfigurationError: The configuration is invalid; raised before any alias is dialed,
+                with all problems.
+            AutoconnectError: Required aliases failed; the others stay connected.
 
         Example:
             >>> import asyncio
@@ -116,22 +120,26 @@ set ZILLIZ_URI in the environment or in a .env file in ...
     ) -> AsyncConnection:
         """Connect an alias, and return its connection; see `zconfig.connections.connect`.
 
-        What is given becomes the alias' configuration, for threads and other event loops too.
+        The arguments become the configuration of the alias, also for threads and other event loops.
 
         Args:
-            alias: The connection's name.
-            user: User name, with `password`.
-            password: Password, with `user`.
-            db_name: Milvus database; by default the one in the URI's path, or what is configured.
-            token: API key, or `user:password`.
-            settings: All of it in one model, which may be one of your own below
-                `ConnectionSettings`; the other arguments replace fields of it.
-            **kwargs: As for `zconfig.connections.connect`.
+            alias: The alias.
+            user: The user name, with `password`.
+            password: The password, with `user`.
+            db_name: The Milvus database; by default the one in the URI's path, or the configured
+                one.
+            token: An API key, or `user:password`.
+            settings: The configuration as a model of `ConnectionSettings` or a subclass; the other
+                arguments replace its fields.
+            **kwargs: The other arguments of `zconfig.connections.connect`.
+
+        Returns:
+            The open connection.
 
         Raises:
-            ConfigurationError: The arguments are wrong, or nothing configures the alias.
-            ConflictError: The alias is live with another configuration.
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConfigurationError: An argument is invalid, or the alias is not configured.
+            ConflictError: The alias is connected with another configuration.
+            ConnectError: The server cannot be reached, or rejects the connection.
         """
         alias = hide_alias(alias)
         named = {"user": user, "password": password, "db_name": db_name, "token": token}
@@ -145,7 +153,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             kwargs,
         )  # or a traceback that shows locals would show them
         name = fold_alias(alias)
-        if not has_overrides(given):  # as configured, and so it follows what is configured
+        if not has_overrides(given):  # as configured, so that reloads apply to the alias
             check_place(await self._read(), name, given, "aio.connect")
             return await self._get(name)
         self._registry.remember(secrets_in(given))
@@ -154,15 +162,14 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         return await self._connect(spec)
 
     async def get(self, alias: str | None = None) -> AsyncConnection:
-        """Return the connection of an alias, connected if it is not yet.
+        """Return the connection of an alias; connect on the first use.
 
         Args:
-            alias: The connection's name; without it, the default alias, as
-                `zconfig.connections.default` has it.
+            alias: The alias; without it, the default alias, as in `zconfig.connections.default`.
 
         Raises:
-            ConfigurationError: It is not configured, or wrongly.
-            ConnectError: The server cannot be reached, or does not accept us.
+            ConfigurationError: The alias is not configured, or its configuration is invalid.
+            ConnectError: The server cannot be reached, or rejects the connection.
         """
         alias = hide_alias(alias)
         return await self._get(alias)
@@ -172,16 +179,19 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         alias: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - as `Connection.ping`
     ) -> float:
-        """Ask the server of an alias for its version; return the round trip in milliseconds.
+        """Ask the server of an alias for its version, and return the duration.
 
         Args:
-            alias: The connection's name; without it, the default alias.
-            timeout: Seconds to wait, for connecting too where that is needed; the alias' own
-                TIMEOUT for each by default.
+            alias: The alias; without it, the default alias.
+            timeout: Seconds to wait, including a connect; by default the alias' `TIMEOUT` for
+                the connect and for the call.
+
+        Returns:
+            The round trip in milliseconds, without the connect.
 
         Raises:
-            ConfigurationError: It is not configured, or wrongly.
-            ConnectError: The server does not answer; its class names the cause.
+            ConfigurationError: The alias is not configured, or its configuration is invalid.
+            ConnectError: The server did not respond; the class names the cause.
         """
         alias = hide_alias(alias)
         timeout = hide_seconds(timeout)
@@ -190,24 +200,27 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             return await self._ping(alias, deadline)
-        except ClosedError:  # in just this moment, by somebody else; the alias opens again on use
+        except ClosedError:  # another thread or task closed it meanwhile; the next use reconnects
             return await self._ping(alias, deadline)
 
     async def keep_trying(self, *aliases: str) -> None:
-        """Have aliases connected in the background; see `zconfig.connections.keep_trying`.
+        """Connect aliases in the background; see `zconfig.connections.keep_trying`.
 
         Args:
-            *aliases: Which ones; without any, every configured alias.
+            *aliases: The aliases to connect; without arguments, every configured alias.
 
         Raises:
-            ConfigurationError: With everything that is wrong with them.
+            ConfigurationError: The configuration is invalid; lists all problems.
         """
         aliases = hide_aliases(aliases)
         names, _ = select_aliases(await self._read(), aliases)
         self._registry.keep_trying(dict.fromkeys(names))
 
     async def disconnect(self, alias: str) -> None:
-        """Close an alias, for threads and other event loops too; no error if it is not connected.
+        """Close an alias, also for threads and other event loops, if it is connected.
+
+        Args:
+            alias: The alias.
 
         Raises:
             ConfigurationError: The alias is not a string.
@@ -219,23 +232,25 @@ set ZILLIZ_URI in the environment or in a .env file in ...
             await pool.settle()
 
     async def close(self) -> None:
-        """Close the channels of this event loop; the process stays connected.
+        """Close the channels of this event loop; the connections stay open.
 
-        An event loop that ends does so by itself. `zconfig.connections.close` closes connections.
+        This happens automatically when the event loop ends. To close the connections, call
+        `zconfig.connections.close`.
         """
         if pool := find_loop_pool():
             await pool.close()
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Connect every alias at the start, and close every connection at the end.
+        """Connect every alias at startup, and close every connection at shutdown.
 
         Args:
-            app: The application; nothing is done with it. Frameworks pass it.
+            app: The application, which frameworks pass; not used.
 
         Raises:
-            ConfigurationError: Before anything is dialed, with everything that is wrong.
-            AutoconnectError: With every alias that failed.
+            ConfigurationError: The configuration is invalid; raised before any alias is dialed,
+                with all problems.
+            AutoconnectError: Required aliases failed.
 
         Example:
             >>> from fastapi import FastAPI  # doctest: +SKIP
@@ -299,7 +314,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         return kept.connection
 
     async def _connect(self, spec: ConnectionSpec) -> AsyncConnection:
-        """Open what code gave, and configure it in the same step: no cancellation is between."""
+        """Connect with a specification passed in code, and add it; not cancelled between."""
         intent = self._registry.intent(spec, in_code=True)
         kept = await self._keep(spec)
         borrower = kept.borrower
@@ -309,19 +324,19 @@ set ZILLIZ_URI in the environment or in a .env file in ...
         return kept.connection
 
     async def _keep(self, spec: ConnectionSpec) -> _Kept:
-        """Return what this event loop has of the connection of an alias."""
+        """Return the objects of this event loop for the connection of an alias."""
         pool, managed = loop_pool(), self._registry.pool.slot(spec).managed
         await pool.begin()
         known: _Kept | None = pool.kept.get(managed)
         if known is None:
             borrower = BorrowedConnection(managed, pool)
             known = pool.kept[managed] = _Kept(borrower, AsyncConnection(borrower))
-            if managed.is_closed:  # meanwhile; nobody tells of it any more
+            if managed.is_closed:  # closed meanwhile, before it could notify the borrower
                 borrower.forget()
         return known
 
     async def _read(self) -> SpecTable:
-        """Return what is configured; what only the network can tell is read in a thread."""
+        """Return the configured aliases; a thread reads remote sources on the first use."""
         if not (self._is_read and self._registry.is_config_published):  # hooks may run
             import_grpc()
             await in_thread(self._registry.publish_config)

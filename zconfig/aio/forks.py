@@ -1,10 +1,9 @@
-"""A fork in a process that uses asyncio.
+"""Fork hooks for event loops.
 
-gRPC's asyncio has one thread for all event loops, which runs while there is any channel. A child
-has it no more, and gRPC does not notice: what uses asyncio there hangs or crashes. So before a fork
-all channels are let go of, once no call needs them, and the parent's next call makes new ones.
-Where a call takes too long to be waited for they stay, and the child can use the blocking face
-alone.
+gRPC's asyncio API has one thread for all event loops, which runs while any channel exists. A
+forked child lacks that thread, and gRPC does not notice: its asyncio channels hang or crash. So a
+fork waits until no call is in flight, and then drops all channels; the parent's next call creates
+new ones. If a call takes too long, the channels stay, and the child can use only the blocking API.
 """
 
 from __future__ import annotations
@@ -24,33 +23,33 @@ from zconfig.errors import ConfigurationError, Problem
 LONGEST_WAIT_S = 1.0
 PAUSE_S = 0.002
 _GRACE_S = 0.05
-"""What gRPC's thread is waited for where it has not ended before: others have channels, too."""
-_POLLER = "(_poll_wrapper)"  # what Python appends to the name of gRPC's thread
+"""Seconds to wait for gRPC's thread, once it did not end: other code has channels too."""
+_POLLER = "(_poll_wrapper)"  # the suffix that Python adds to the name of gRPC's thread
 
 
 class ForkableLoop(Protocol):
-    """What has channels on an event loop."""
+    """An owner of channels on an event loop."""
 
     def pause(self, deadline: float, go_on: threading.Event) -> bool:
-        """Have the event loop wait for an event, once no call is in flight.
+        """Pause the event loop, once no call is in flight.
 
         Args:
-            deadline: The monotonic instant to stop trying at.
-            go_on: What to wait for.
+            deadline: The monotonic instant of the timeout.
+            go_on: The event that ends the pause.
 
         Returns:
             Whether no call is in flight.
         """
 
     def drop_channels(self) -> None:
-        """Let go of the channels."""
+        """Drop the channels."""
 
     def abandon(self) -> None:
-        """Forget, in the child, what belongs to the parent."""
+        """Set the parent's channels aside, in the child."""
 
 
 class _Forks:
-    """What forks do to this process."""
+    """The state of the fork hooks in this process."""
 
     def __init__(self) -> None:
         self.loop_pools: weakref.WeakSet[ForkableLoop] = weakref.WeakSet()
@@ -68,14 +67,14 @@ class _Forks:
         self.is_under_way = True
         self._go_on = threading.Event()
         loop_pools, deadline = tuple(self.loop_pools), time.monotonic() + LONGEST_WAIT_S
-        # Not one by one: an event loop may hear of gRPC while another ends it.
+        # Pause all loops first: a loop may use gRPC's asyncio while another one ends it.
         are_still = all(pool.pause(deadline, self._go_on) for pool in loop_pools)
         if are_still:
             for pool in loop_pools:
                 pool.drop_channels()
         if loop_pools and _polls(_GRACE_S):
-            gc.collect()  # a call that has ended may be left in a cycle, which no child may touch
-        # Where ours stay, so does gRPC's thread, and that says nothing of the channels of others.
+            gc.collect()  # a reference cycle may hold a completed call, which a child must not free
+        # If our channels stay, so does the thread, whether or not other code has channels.
         self._leaves_poller = _polls(self._grace_s if are_still else 0.0)
         if loop_pools and not self._leaves_poller:
             _wait_for_who_ends_it()
@@ -91,7 +90,7 @@ class _Forks:
         self.is_under_way = False
         self._one_at_a_time = threading.Lock()
         self.is_unusable = self.is_unusable or self._leaves_poller
-        # They are kept: a channel that is let go of here waits for a thread that is the parent's.
+        # Keep them: freeing a channel here would wait for a thread of the parent.
         self._inherited += self.loop_pools
         self.loop_pools = weakref.WeakSet()
         for pool in self._inherited:
@@ -102,10 +101,10 @@ _forks = _Forks()
 
 
 def guard(pool: ForkableLoop) -> None:
-    """Have what is on an event loop let go of before every fork from now on.
+    """Drop the channels of an event loop before every fork from now on.
 
     Raises:
-        ConfigurationError: This process was forked in the middle of its parent's calls.
+        ConfigurationError: This process was forked while its parent had asyncio channels in use.
     """
     if _forks.is_unusable:
         raise ConfigurationError([_spoiled()])
@@ -120,17 +119,17 @@ def guard(pool: ForkableLoop) -> None:
 
 
 async def wait_for_fork() -> None:
-    """Wait while another thread forks: it waits for the calls that are in flight."""
-    # Any thread forks, and an event of asyncio would belong to one loop of many.
+    """Wait while another thread forks, since the fork waits for the calls in flight."""
+    # It polls: any thread may fork, and an asyncio event belongs to one event loop.
     while _forks.is_under_way:  # noqa: ASYNC110 - see above
         await asyncio.sleep(PAUSE_S)
 
 
 def _polls(grace_s: float) -> bool:
-    """Return whether gRPC's asyncio has a channel anywhere in this process, ours or another's.
+    """Return whether any asyncio channel of gRPC exists in this process.
 
     Args:
-        grace_s: Seconds for its thread to end: it does so soon after the last channel.
+        grace_s: Seconds to wait for gRPC's thread, which ends soon after the last channel.
     """
     pollers = [each for each in threading.enumerate() if each.name.endswith(_POLLER)]
     for thread in pollers:
@@ -139,16 +138,15 @@ def _polls(grace_s: float) -> bool:
 
 
 def _wait_for_who_ends_it() -> None:
-    """Wait for another thread that may be ending gRPC's asyncio: a child would do so for ever.
+    """Wait for another thread that may be ending gRPC's asyncio: a child would inherit its lock.
 
-    Whoever collects the last channel as garbage, in whatever thread, does so under a lock that it
-    holds for a moment longer than gRPC's thread lives. To begin and end it once more takes that
-    lock, and leaves it free.
+    A thread that frees the last channel holds the lock slightly longer than gRPC's thread lives.
+    Starting and ending gRPC's asyncio once more acquires and releases that lock.
     """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        loop = asyncio.SelectorEventLoop()  # whatever the application's policy is
+        loop = asyncio.SelectorEventLoop()  # regardless of the application's policy
         loop.call_soon(_begin_and_end)
         loop.call_soon(loop.stop)
         loop.run_forever()
@@ -165,7 +163,7 @@ def _begin_and_end() -> None:
 def _spoiled() -> Problem:
     return Problem(
         "forked_amid_asyncio",
-        "this process was forked while its parent had gRPC channels of asyncio in use, after which"
-        " asyncio and gRPC do not work together in it",
-        "call `await zconfig.aio.close()` before the fork, or start processes with `spawn`",
+        "this process was forked while its parent had asyncio channels of gRPC in use, so gRPC's"
+        " asyncio API does not work in it",
+        "call `await zconfig.aio.close()` before the fork or start processes with `spawn`",
     )

@@ -1,4 +1,4 @@
-"""What an event loop has of its own: channels, and waits for the process' connections."""
+"""The channels of an event loop, and its waits for the connections of the process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """Return what work comes to that blocks.
+    """Run a blocking function in a thread, and return its result.
 
-    Not `asyncio.to_thread`, whose few threads are the application's too: a connect has a deadline,
-    and would wait for its turn behind whatever else runs there. An executor's threads, besides, are
-    joined at the end of the interpreter.
+    It does not use `asyncio.to_thread`, because the application shares that executor, and a
+    connect with a deadline could wait for a free thread. Also, an executor's threads are joined
+    at the exit of the interpreter.
 
     Args:
-        work: What to do; it goes on to its end, also where nobody waits for it any more.
+        work: The function. It runs to its end even if the waiting task is cancelled.
     """
     loop = asyncio.get_running_loop()
     awaited: asyncio.Future[T] = loop.create_future()
@@ -57,14 +57,14 @@ def _future_of(work: Callable[[], T]) -> Future[T]:
     outcome: Future[T] = Future()
     try:
         outcome.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 - raised in the waiting task
         outcome.set_exception(error)
     return outcome
 
 
 @dataclass(slots=True)
 class _SharedWork:
-    """Work in a thread, and how many tasks of the event loop wait for it."""
+    """Work in a thread, with the number of tasks that wait for it."""
 
     task: asyncio.Task[Any]
     give_up: Callable[[], object]
@@ -78,8 +78,8 @@ class LoopPool:
     They end with the loop: `asyncio.run` closes them before it closes the loop.
 
     Attributes:
-        is_over: Whether the loop is over, or another process'.
-        kept: What is handed out on this loop, by connection.
+        is_over: Whether the loop is closed, or belongs to the parent process.
+        kept: The objects that applications use on this loop, by connection.
     """
 
     def __init__(self) -> None:
@@ -97,11 +97,11 @@ class LoopPool:
 
     @property
     def is_here(self) -> bool:
-        """Whether the event loop that runs now is its own."""
+        """Whether the running event loop is the loop of the pool."""
         return not self.is_over and asyncio.get_running_loop() is self._loop()
 
     async def begin(self) -> None:
-        """Have the channels closed when the event loop ends."""
+        """Close the channels when the event loop ends."""
         if self._end is None:
             self._end = self._until_shutdown()
             await anext(self._end)
@@ -120,7 +120,7 @@ class LoopPool:
         return channel
 
     def dial_soon(self, of: SharedChannel, *, redial: bool) -> None:
-        """Have the loop dial a server; called in any thread, and returns at once."""
+        """Dial a server from the loop; called in any thread, and returns at once."""
         loop = self._loop()
         if loop is not None and not self.is_over:
             with suppress(RuntimeError):  # the loop is closed
@@ -130,17 +130,17 @@ class LoopPool:
         """Dial a server, unless the loop is connected to it.
 
         Args:
-            of: The process' channels to it.
+            of: The process' channels to the server.
             redial: Whether to replace channels that wait before they dial again.
         """
-        with suppress(ValueError):  # they were closed meanwhile
+        with suppress(ValueError):  # the channels were closed meanwhile
             channel = self.channel(of)
             if redial:
                 channel.redial()
             channel.connectivity(dial=True)
 
     async def close(self) -> None:
-        """Close the channels of this loop, and wait until they are gone; connections stay."""
+        """Close the channels of this loop, and wait for it; connections stay open."""
         self.kept.clear()
         for channel in tuple(self._channels.values()):
             channel.close()
@@ -148,8 +148,8 @@ class LoopPool:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until what is being closed is gone."""
-        await asyncio.sleep(0)  # what another thread closed is begun
+        """Wait until the channels that are being closed are closed."""
+        await asyncio.sleep(0)  # starts the closing that another thread has scheduled
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -161,7 +161,8 @@ class LoopPool:
     async def _until_shutdown(self) -> AsyncGenerator[None, None]:
         """Close the channels when the event loop ends its asynchronous generators.
 
-        `asyncio.run` and its like do so before they close the loop, and nothing else tells of it.
+        `asyncio.run` and similar functions do so before they close the loop; asyncio has no other
+        hook for it.
         """
         try:
             yield
@@ -178,18 +179,18 @@ class LoopPool:
         give_up: Callable[[], object] = lambda: None,
         grace_s: float = 0.0,
     ) -> tuple[asyncio.Task[T] | None, float | None]:
-        """Wait for work that one thread does for all tasks of this loop that want the same.
+        """Wait for work that one thread does for all tasks of this loop with the same key.
 
         Args:
-            key: Tells what is the same.
-            work: What to do, in a thread.
+            key: The key of the work.
+            work: The blocking function, which runs in a thread.
             timeout_s: Seconds to wait.
-            give_up: Ends the work; called in a thread when nobody waits for it any more.
-            grace_s: Seconds that the task whose work it is waits longer, to hear how it ends.
+            give_up: Cancels the work; called in a thread when no task waits any more.
+            grace_s: Seconds that the task that started the work waits longer, for its outcome.
 
         Returns:
-            The work, done, or `None` where it takes longer; and, where it is another task's work,
-            the monotonic instant until which that one waits.
+            The completed task of the work, or `None` after the timeout; and the deadline of the
+            task that started the work, or `None` if this task did.
         """
         shared = self._shared.get(key)
         is_ours = shared is None
@@ -205,7 +206,8 @@ class LoopPool:
             await asyncio.wait([shared.task], timeout=wait_s)
         finally:
             shared.waiting -= 1
-            # An event loop that ends cancels all tasks, this one maybe first; the thread goes on.
+            # A loop that ends cancels all tasks, and the task of the work perhaps first, though
+            # its thread continues.
             is_under_way = not shared.task.done() or shared.task.cancelled()
             if not shared.waiting and is_under_way:
                 self._unshare(key, shared.task)
@@ -217,16 +219,16 @@ class LoopPool:
         if (shared := self._shared.get(key)) and shared.task is task:
             del self._shared[key]
         if task.done() and not task.cancelled():
-            task.exception()  # nobody may wait any more, of which asyncio would complain
+            task.exception()  # asyncio would log it if no task waits any more
 
     # --- forks ------------------------------------------------------------------------------
 
     def pause(self, deadline: float, go_on: threading.Event) -> bool:
-        """Have the event loop wait for an event, once no call is in flight.
+        """Pause the event loop, once no call is in flight, unless it runs in this thread.
 
         Args:
-            deadline: The monotonic instant to stop trying at.
-            go_on: What to wait for; it need not where it does not run, or in this thread.
+            deadline: The monotonic instant of the timeout.
+            go_on: The event that ends the pause.
 
         Returns:
             Whether no call is in flight.
@@ -249,8 +251,8 @@ class LoopPool:
 
         def pause_here() -> None:
             if not seen.set_running_or_notify_cancel():
-                return  # nobody waits for it any more
-            # What is being closed is a channel still.
+                return  # the caller has timed out
+            # A channel that is being closed still counts.
             is_idle = self._is_idle and not self._tasks
             seen.set_result(is_idle)
             if is_idle:
@@ -259,7 +261,7 @@ class LoopPool:
         try:
             loop.call_soon_threadsafe(pause_here)
             return seen.result(max(deadline - time.monotonic(), 0.0))
-        except (RuntimeError, TimeoutError):  # it was closed, or is busy with something else
+        except (RuntimeError, TimeoutError):  # the loop was closed, or is busy
             seen.cancel()
             return False
 
@@ -268,12 +270,12 @@ class LoopPool:
         return all(channel.is_idle for channel in self._channels.values())
 
     def drop_channels(self) -> None:
-        """Let go of the channels; the next call makes new ones."""
+        """Drop the channels; the next call creates new ones."""
         for channel in self._channels.values():
             channel.drop()
 
     def abandon(self) -> None:
-        """Forget, in a child process, what belongs to the parent; the channels stay as they are."""
+        """Mark the pool as the parent's, in a forked child, without closing its channels."""
         self.is_over = True
 
 
@@ -281,20 +283,20 @@ _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopPool] = weakref
 
 
 def find_loop_pool() -> LoopPool | None:
-    """Return what the running event loop has, if it has anything."""
+    """Return the pool of the running event loop, if it has one."""
     pool = _pools.get(asyncio.get_running_loop())
     return pool if pool and not pool.is_over else None
 
 
 def loop_pool() -> LoopPool:
-    """Return what the running event loop has; loops that were closed are forgotten.
+    """Return the pool of the running event loop, and remove the pools of closed loops.
 
     Raises:
-        ConfigurationError: There can be nothing in this process.
+        ConfigurationError: This process was forked while its parent had asyncio channels in use.
     """
     if pool := find_loop_pool():
         return pool
-    for known in _pools.keyrefs():  # each step at once: other threads have loops of their own
+    for known in _pools.keyrefs():  # each step is atomic, since other threads add their loops
         loop = known()
         if loop and loop.is_closed() and (over := _pools.pop(loop, None)):
             over.abandon()

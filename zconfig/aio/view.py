@@ -1,4 +1,4 @@
-"""A `grpc.aio.Channel` that speaks for one alias, over channels that somebody else owns."""
+"""A `grpc.aio.Channel` of one alias, over channels that its connection owns."""
 
 from __future__ import annotations
 
@@ -15,47 +15,46 @@ from zconfig.aio.calls import Reply, UnaryUnaryCall, await_call, run_interceptor
 from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
 
-_RENEWALS = 3  # credentials may be replaced while a call is made again
+_RENEWALS = 3  # credentials may change again while a call is repeated
 
 
 class AsyncChannelOwner(BoundChannelOwner, Protocol):
-    """Has the channels of an event loop."""
+    """An owner of an event loop's channels, to be awaited."""
 
     def report_success(self) -> None:
-        """Hear that a call has succeeded."""
+        """Report a successful call."""
 
     def at_once(self) -> BoundChannel:
         """Return the bound channel for a call that cannot wait.
 
         Raises:
-            ClosedError: It is closed, not open just now, or belongs to another event loop.
+            ClosedError: It is closed, not open yet, or belongs to another event loop.
         """
 
     async def ready(self, timeout_s: float | None) -> BoundChannel:
-        """Return the bound channel, after dialing if need be.
+        """Return the bound channel; connect first if necessary.
 
         Raises:
             ClosedError: It is closed, or belongs to another event loop.
-            ConnectError: The server cannot be reached.
+            ConnectError: Connecting failed.
         """
 
     async def renew(self, bound: BoundChannel, timeout_s: float | None) -> BoundChannel | None:
-        """Return a bound channel to repeat a call on whose credentials were refused on this one.
+        """Return a bound channel to repeat a call on; see `ChannelOwner.renew`.
 
         Raises:
-            ClosedError: It was closed for good meanwhile.
-            ConnectError: It was closed meanwhile, and cannot be opened anew.
+            ClosedError: It was closed permanently meanwhile.
+            ConnectError: It was disconnected meanwhile, and reconnecting failed.
         """
 
 
 class AsyncChannelView(grpc.aio.Channel):
-    """One alias' view of the channels to its server, on one event loop.
+    """A `grpc.aio.Channel` of one alias, on one event loop.
 
-    Interceptors that are appended to its lists, as pymilvus does, see the unary calls that are
-    made from then on.
+    Interceptors that are appended to its lists, as pymilvus does, see the later unary calls.
 
     Args:
-        owner: Who has the channels; they are not closed here.
+        owner: The owner of the channels, which closes them.
     """
 
     def __init__(self, owner: AsyncChannelOwner) -> None:
@@ -70,36 +69,36 @@ class AsyncChannelView(grpc.aio.Channel):
         method: str,
         request_serializer: Any = None,
         response_deserializer: Any = None,
-        **_: Any,  # newer versions register generated methods, which saves them little
+        **_: Any,  # newer versions of gRPC register generated methods, an optimization
     ) -> Any:
         """Return a callable for a unary method, as `grpc.aio.Channel.unary_unary` does."""
         serializers = request_serializer, response_deserializer
         return _UnaryUnary(self._owner, method, serializers, self._unary_unary_interceptors)
 
     def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that answers with a stream."""
+        """Return a callable for a method with a stream of responses."""
         return _Stream(self._owner, lambda channel: channel.unary_stream(*args, **kwargs))
 
     def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that takes a stream."""
+        """Return a callable for a method with a stream of requests."""
         return _Stream(self._owner, lambda channel: channel.stream_unary(*args, **kwargs))
 
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        """Return a callable for a method that takes and answers with a stream."""
+        """Return a callable for a method with streams of requests and responses."""
         return _Stream(self._owner, lambda channel: channel.stream_stream(*args, **kwargs))
 
     def get_state(
         self,
         try_to_connect: bool = False,  # noqa: FBT001, FBT002 - grpc's own signature
     ) -> grpc.ChannelConnectivity:
-        """Return the connectivity of the first of the channels there are now."""
+        """Return the connectivity of the first of the current channels."""
         if bound := self._owner.bound:
             return bound.shared.connectivity(dial=try_to_connect)
         closed, cut = grpc.ChannelConnectivity.SHUTDOWN, grpc.ChannelConnectivity.IDLE
         return closed if self._owner.is_closed else cut
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
-        """Wait until the connectivity of the first channel is another one."""
+        """Wait until the connectivity of the first channel changes."""
         bound = await self._owner.ready(None)
         channel: Any = bound.shared.first(lambda it: it)
         await channel.wait_for_state_change(last_observed_state)
@@ -120,7 +119,7 @@ class AsyncChannelView(grpc.aio.Channel):
         await self.close()
 
     def __deepcopy__(self, memo: object) -> AsyncChannelView:
-        """Return the view itself: pymilvus copies its arguments, and a channel cannot be."""
+        """Return the view itself: pymilvus copies its arguments, but a channel cannot be copied."""
         return self
 
     def __repr__(self) -> str:
@@ -129,13 +128,13 @@ class AsyncChannelView(grpc.aio.Channel):
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a call is made with.
+    """The arguments of a call.
 
     Args:
-        request: What is asked.
-        metadata: The call's own.
-        rest: Its other arguments, by name.
-        deadline: The monotonic instant it must have ended at, if there is one.
+        request: The request.
+        metadata: The call's own metadata.
+        rest: The other arguments, by name.
+        deadline: The monotonic instant at which the call times out, if any.
     """
 
     request: Any
@@ -145,12 +144,12 @@ class _Asked:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the deadline; never quite nothing, which gRPC refuses."""
+        """Seconds until the deadline; always positive, since gRPC rejects 0."""
         return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.001)
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
-    """A method with one request and one response: what was refused can be asked again."""
+    """A method with one request and one response, which can be repeated with new credentials."""
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return UnaryUnaryCall(self._call_with_refresh(asked), asked.deadline)
 
     async def _call_with_refresh(self, asked: _Asked) -> Reply:
-        """Make a call, and again while its credentials were refused and others are found."""
+        """Make a call; repeat it while credentials are rejected and newer ones are found."""
         bound = await self._owner.ready(asked.left_s)
         for _ in range(_RENEWALS):
             try:
@@ -203,11 +202,11 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
         return await self._on_current(bound, asked)
 
     async def _on_current(self, bound: BoundChannel, asked: _Asked) -> Reply:
-        """Make a call; if its channel is closed before it begins, on its successor."""
+        """Make a call; if the channel is closed before it starts, repeat it on the next one."""
         while True:
             try:
                 return await self._once(bound, asked)
-            except ValueError:  # of closed channels, or gRPC's of a wrong argument
+            except ValueError:  # the channels are closed, or gRPC rejects an argument
                 if self._owner.bound is bound:
                     raise
             bound = await self._owner.ready(asked.left_s)
@@ -233,7 +232,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     async def _renewed(
         self, bound: BoundChannel, error: grpc.aio.AioRpcError, asked: _Asked
     ) -> BoundChannel | None:
-        """Return a bound channel with newer credentials, if it is ours that were refused."""
+        """Return a bound channel with newer credentials, unless the call set its own ones."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in asked.metadata):
@@ -242,11 +241,11 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
 
 
 class _Stream:
-    """A method with streams. A call of it begins at once, so the connection must be open.
+    """A method with streams. Its calls start immediately, so the connection must be open.
 
     Args:
-        owner: Who has the channels.
-        make: Makes the method of a channel.
+        owner: The owner of the channels.
+        make: Creates the multi-callable of one channel.
     """
 
     def __init__(self, owner: AsyncChannelOwner, make: Callable[[Any], Any]) -> None:
