@@ -30,7 +30,7 @@ def substance(svg: str) -> str:
     text = re.sub(r"< 0\.1 ms|\d+\.\d ms", "1.0 ms", described[1].replace("&lt;", "<"))
     text = re.sub(r"(?<=/run/secrets: )\w+", "absent", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return "\n".join(re.sub("─+", "─", line) for line in lines)
+    return "\n".join(re.sub("[\u2500-\u257f]+", "─", line) for line in lines)
 
 
 def main() -> int:

@@ -566,8 +566,8 @@ def test_a_traceback_is_kept_but_for_the_secret(masking: MaskingFilter) -> None:
     first, *_, last = log.lines().splitlines()
     assert first == "failed"
     assert last.replace('"', "'").startswith(f"LookupError: ('{MASK}'")
-    assert "Traceback (most recent call last):" in log.lines()
-    assert "in log_exception\n    raise raised()" in log.lines()
+    assert "in log_exception\n" in log.lines()
+    assert "raise raised()\n" in log.lines()
     assert "MaskedTraceback" not in log.lines()
 
 

@@ -235,4 +235,4 @@ def masked(text: str) -> str:
     text = re.sub(r"\d+\.\d+(?= ms)|(?<=_ms\": )\d+\.\d+", "1.0", text)
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.]+Z?", "2000-01-01T00:00:00Z", text)
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return "\n".join(re.sub("─+", "─", line) for line in lines if line)
+    return "\n".join(re.sub("[\u2500-\u257f]+", "─", line) for line in lines if line)
