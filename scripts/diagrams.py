@@ -1,4 +1,4 @@
-"""The diagrams of the documentation: the way of a value, and the states of a connection."""
+"""The diagrams of the documentation: from a value's sources to a connection, and its states."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SOURCES = (
     ("arguments in code", "connections.connect(…)"),
     ("the environment", "and _FILE variables"),
     ("dotenv files", ".env.local, .env"),
-    ("directories of secrets", "/run/secrets"),
+    ("secret directories", "/run/secrets"),
     ("service bindings", "Kubernetes"),
-    ("secret managers", "and sources of third parties"),
+    ("secret managers", "and third-party sources"),
     ("MILVUS_* variables", "for the alias default"),
 )
 
@@ -26,25 +26,25 @@ _QUEUE = [
     Box(24, 57 + 54 * rank, 196, 46, name, note, "quiet")
     for rank, (name, note) in enumerate(SOURCES)
 ]
-_SETTINGS = Box(296, 52, 190, 56, "settings", "the first that has it counts")
+_SETTINGS = Box(296, 52, 190, 56, "settings", "the highest source wins")
 _SPECIFICATION = Box(296, 152, 190, 56, "specification", "one per alias, immutable")
 _CHANNEL = Box(296, 252, 190, 56, "channel", "shared by target and TLS")
-_CONNECTION = Box(296, 352, 190, 56, "connection", "ready once it is proven", "good")
+_CONNECTION = Box(296, 352, 190, 56, "connection", "ready once it is verified", "good")
 _STEPS = (_SETTINGS, _SPECIFICATION, _CHANNEL, _CONNECTION)
 
-_EXPLAIN = Box(562, 52, 176, 56, "zconfig explain", "place and rank of a value", "quiet")
-_WRONG = Box(562, 152, 176, 56, "ConfigurationError", "all that is wrong at once", "bad")
+_EXPLAIN = Box(562, 52, 176, 56, "zconfig explain", "origin of each value", "quiet")
+_WRONG = Box(562, 152, 176, 56, "ConfigurationError", "all problems at once", "bad")
 _FAILED = Box(562, 252, 176, 56, "ConnectError", "cause, stage, remedy", "bad")
 _CALLS = Box(562, 352, 176, 56, "your calls", "client(), stubs, ping()", "good")
 
 
 def flow() -> str:
-    """Return the way of a value, from where it stands to the calls of an application."""
+    """Return the diagram from the sources of a value to the calls of an application."""
     boxes = (*_QUEUE, *_STEPS, _EXPLAIN, _WRONG, _FAILED, _CALLS)
     parts = [
-        text(122, 34, "sources, the highest rank first", "head"),
-        text(391, 34, "what becomes of it", "head"),
-        text(650, 34, "what you see", "head"),
+        text(122, 34, "sources, highest first", "head"),
+        text(391, 34, "inside zconfig", "head"),
+        text(650, 34, "results", "head"),
         *(box.drawn() for box in boxes),
         *_gathered(258),
         *(arrow(f"M{a.middle},{a.bottom} V{b.y - 2}") for a, b in pairwise(_STEPS)),
@@ -55,7 +55,7 @@ def flow() -> str:
         across(_CONNECTION, _FAILED, -14),
         across(_CONNECTION, _CALLS),
     ]
-    return picture(762, 446, "Where a value comes from, and what becomes of it", parts)
+    return picture(762, 446, "Where a value comes from, and inside zconfig", parts)
 
 
 def _gathered(rail: int) -> list[str]:
@@ -78,7 +78,7 @@ def across(left: Box, right: Box, below: int = 0) -> str:
 STATES = {
     State.IDLE: Box(36, 136, 140, 56, "idle", "the next use opens it", "quiet"),
     State.CONNECTING: Box(300, 136, 150, 56, "connecting", "under one deadline"),
-    State.READY: Box(580, 136, 150, 56, "ready", "proven by the server", "good"),
+    State.READY: Box(580, 136, 150, 56, "ready", "verified by the server", "good"),
     State.LOST: Box(580, 286, 150, 56, "lost", "calls fail, gRPC dials", "bad"),
     State.CLOSED: Box(300, 286, 150, 56, "closed", "for good", "end"),
 }

@@ -22,7 +22,7 @@ from zconfig._settings.reference import (
     connection_entries,
     env_example,
     json_schema,
-    markdown_table,
+    markdown_sections,
     option_entries,
 )
 
@@ -41,21 +41,22 @@ NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n
 def variables() -> str:
     """Return the reference of the variables."""
     return (
-        f"{NOTICE}# Environment variables\n\n## Of a connection\n\n"
-        "`ZILLIZ_<FIELD>` is a field of the connection `default`; `ZILLIZ_<ALIAS>_<FIELD>` is the "
-        "same field of another one.\n\n"
-        f"{markdown_table(connection_entries())}\n## Of the loader\n\n"
-        f"{markdown_table(option_entries())}\n## Paths\n\n"
-        "A relative path, in whatever variable or file it is written, starts at the working "
-        "directory of the import: a later change of directory changes nothing. A `~` in front is "
-        "the home directory.\n\n## Authorities\n\n"
-        "Where no `TLS_CA` is set, these are trusted: the file in "
-        "`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`; without it the file in `SSL_CERT_FILE`, or else the "
-        "system's, as Python's `ssl` has it, together with the directories in `SSL_CERT_DIR`; "
-        "without any file the system's directory; and without that the list that comes with gRPC. "
-        "In a directory the files count that OpenSSL reads, with names such as `5ed36f99.0`. A "
-        "variable that names what cannot be read is passed over, and named where a certificate is "
-        "not trusted. `zconfig explain` and `zconfig doctor` show which authorities count.\n"
+        f"{NOTICE}# Environment variables\n\n## Connections\n\n"
+        "`ZILLIZ_<FIELD>` configures the alias `default`; `ZILLIZ_<ALIAS>_<FIELD>` configures the "
+        "same field of another alias.\n\n"
+        f"{markdown_sections(connection_entries())}\n## Options of the loader\n\n"
+        f"{markdown_sections(option_entries())}\n## Paths\n\n"
+        "A relative path, in any variable or file, is relative to the working directory at import "
+        "time; a later change of directory has no effect. A leading `~` is the home directory.\n\n## Authorities\n\n"
+        "If no `TLS_CA` is set, these authorities are trusted, the first that exist:\n\n"
+        "1. the file in `GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`\n"
+        "2. the file in `SSL_CERT_FILE`, or else the system's file, as in Python's `ssl`, together "
+        "with the directories in `SSL_CERT_DIR`\n"
+        "3. the system's directory\n"
+        "4. the list of gRPC\n\n"
+        "In a directory, the files are used that OpenSSL reads, with names such as `5ed36f99.0`. A "
+        "variable that names an unreadable file is ignored, and reported when a certificate is not "
+        "trusted. `zconfig explain` and `zconfig doctor` print the trusted authorities.\n"
     )
 
 

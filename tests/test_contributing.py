@@ -172,7 +172,7 @@ def test_a_field_is_added_as_the_page_says(tmp_path):
     )
     copy.generate()
     assert "\n# ZILLIZ_COMPRESSION=true\n" in copy.read(".env.example")
-    assert "| `ZILLIZ_COMPRESSION` |" in copy.read("docs/variables.md")
+    assert "### `ZILLIZ_COMPRESSION`" in copy.read("docs/variables.md")
     assert "ZILLIZ_COMPRESSION" in json.loads(copy.read("docs/schema.json"))["properties"]
     seen = copy.run("""
 import json, os

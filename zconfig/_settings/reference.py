@@ -71,14 +71,23 @@ def env_example() -> str:
     return "\n".join(parts)
 
 
-def markdown_table(entries: Iterator[ReferenceEntry]) -> str:
-    """Return a table for the documentation."""
-    rows = ["| variable | also | default | meaning |", "| --- | --- | --- | --- |"]
-    for entry in entries:
-        also = ", ".join(f"`{name}`" for name in entry.also)
-        default = "required" if entry.required else _shown(entry.default)
-        rows.append(f"| `{entry.name}` | {also} | {default} | {entry.variable.meaning} |")
-    return "\n".join(rows) + "\n"
+def markdown_sections(entries: Iterator[ReferenceEntry]) -> str:
+    """Return a section for each variable, for the documentation."""
+    return "\n".join(map(_section, entries))
+
+
+def _section(entry: ReferenceEntry) -> str:
+    variable = entry.variable
+    facts = [_sentence(variable.meaning)]
+    if entry.required:
+        facts.append("Required.")
+    elif entry.default is not None:
+        facts.append(f"Default: {_shown(entry.default)}.")
+    if entry.also:
+        facts.append(f"Also: {', '.join(f'`{name}`' for name in entry.also)}.")
+    if variable.example and not variable.secret:
+        facts.append(f"Example: `{entry.name}={variable.example}`.")
+    return f"### `{entry.name}`\n\n{' '.join(facts)}\n"
 
 
 def json_schema() -> dict[str, Any]:
@@ -122,11 +131,15 @@ def _lines(entry: ReferenceEntry) -> str:
     variable = entry.variable
     also = f" Also {', '.join(entry.also)}." if entry.also else ""
     default = "" if entry.default is None else f" Default: {_text(entry.default)}."
-    meaning = f"{variable.meaning[0].upper()}{variable.meaning[1:]}.{default}{also}"
+    meaning = f"{_sentence(variable.meaning)}{default}{also}"
     comment = textwrap.fill(meaning, 98, initial_indent="# ", subsequent_indent="# ")
     mark = "" if entry.required else "# "
     example = "" if variable.secret else variable.example
     return f"{comment}\n{mark}{entry.name}={example}\n"
+
+
+def _sentence(meaning: str) -> str:
+    return f"{meaning[0].upper()}{meaning[1:]}."
 
 
 def _default(value: Any) -> Any:
