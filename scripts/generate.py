@@ -34,7 +34,6 @@ ROOT = Path(__file__).resolve().parents[1]
 INSTALLED_FROM = "./zconfig"
 _INSTALLED = re.compile(r"(?<![\w/])(?:\./zconfig|zilliz-zconfig)(?=['\[ ]|$)")
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
-_EXIT_CODE = re.compile(r"^ *(\d+) +(\S.*)$", re.MULTILINE)
 NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
 
 
@@ -84,14 +83,13 @@ def error_reference() -> str:
         "alias, or the parameter if the value was passed in code.\n"
     )
     parts = [title]
-    by_code: dict[int, list[type[errors.ConnectError]]] = {}
+    by_code: dict[errors.ExitCode, list[type[errors.ConnectError]]] = {}
     for error in descendants(errors.ConnectError):
         # The others are bases: they have no problem of their own.
         if "problem" in vars(error):
-            by_code.setdefault(int(error.exit_code), []).append(error)
-    meanings = dict(_EXIT_CODE.findall(EXIT_CODES))
+            by_code.setdefault(error.exit_code, []).append(error)
     for code, found in sorted(by_code.items()):
-        parts.append(f"## Exit code {code}: {meanings[str(code)]}\n")
+        parts.append(f"## Exit code {int(code)}: {EXIT_CODES[code]}\n")
         parts += [_error_section(error) for error in found]
     return "\n".join(parts)
 
@@ -123,10 +121,10 @@ def exit_code_reference() -> str:
         "| code | when | errors |",
         "| --- | --- | --- |",
     ]
-    for code, meaning in _EXIT_CODE.findall(EXIT_CODES):
-        raised = [each for each in descendants(errors.ConnectError) if each.exit_code == int(code)]
+    for code, meaning in EXIT_CODES.items():
+        raised = [each for each in descendants(errors.ConnectError) if each.exit_code == code]
         causes = ", ".join(f"`{each.cause}`" for each in raised if "problem" in vars(each))
-        rows.append(f"| {code} | {meaning} | {causes} |")
+        rows.append(f"| {int(code)} | {meaning} | {causes} |")
     order = ", ".join(str(int(code)) for code in errors.EXIT_ORDER)
     rows.append(f"\nWhere several aliases fail for different reasons, the first of {order} counts.")
     rows.append("[Connection errors](errors.md) has the remedy of each cause.")

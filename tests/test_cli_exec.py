@@ -123,7 +123,7 @@ def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(("--map", "NOPE=X"), "known are URI, URI_DB_NAME", id="unknown field"),
+        pytest.param(("--map", "NOPE=X"), "use one of URI, URI_DB_NAME", id="unknown field"),
         pytest.param(("--map", "URI"), "the name of a variable is missing", id="no variable"),
         pytest.param(("--map", "URI=A=B"), "the name of a variable is missing", id="not a name"),
         pytest.param(("--map", "URI=1A"), "the name of a variable is missing", id="a digit"),
@@ -143,14 +143,14 @@ def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -
 def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
     done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
     assert done.exit_code == 2
-    assert "write -- before the command to run" in done.stderr
+    assert "put -- before the command to run" in done.stderr
 
 
 def test_a_missing_command_is_a_wrong_use() -> None:
     for arguments in (["prod", "--"], ["--"]):
         done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
         assert done.exit_code == 2
-        assert "write the command to run after --" in done.stderr
+        assert "put the command to run after --" in done.stderr
 
 
 def test_without_an_alias_the_default_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,4 +300,7 @@ def test_a_value_that_cannot_be_put_into_a_variable_is_not_shown(
     with pytest.raises(SystemExit) as ended:
         execute(["true"], {"MILVUS_TOKEN": f"{SECRET}\0"})
     assert ended.value.code == 126
-    assert capsys.readouterr().err == "zconfig: true: a value cannot be put into a variable\n"
+    assert (
+        capsys.readouterr().err
+        == "zconfig: true: a value cannot be stored in an environment variable\n"
+    )

@@ -100,7 +100,7 @@ def test_a_format_that_a_command_does_not_have_is_a_wrong_use(command: str) -> N
     before = run("--format", "junit", command, environ=NOWHERE)
     after = run(command, "--format", "junit", environ=NOWHERE)
     assert (before.exit_code, after.exit_code) == (2, 2)
-    assert f"`{command}` has no junit; it has table and json" in before.stderr
+    assert f"`{command}` does not support junit; use table or json" in before.stderr
 
 
 def test_a_command_without_formats_passes_over_the_format() -> None:
@@ -131,8 +131,13 @@ def test_the_help_of_a_command_has_examples_that_stand_a_line_each(command: str)
     assert "\\b" not in help_
     examples = help_.partition("Example")[2].splitlines()[1:]
     assert f"zconfig {command}" in examples[0]
-    if command in {"check", "wait", "doctor", "list", "explain"}:
-        assert "\n    8  database missing\n" in help_
+    connects = command in {"check", "wait", "doctor", "exec"}
+    reads = command not in {"completion", "env-example", "schema", "version"}
+    assert ("\n    8  the database does not exist\n" in help_) is connects
+    assert ("\n    3  invalid configuration\n" in help_) is reads
+    for option in ("--env-file", "--profile", "--secrets-dir", "--strict", "--quiet", "--verbose"):
+        assert (f"{option} " in help_) is reads
+    assert run(command, "-h").stdout == help_
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -180,6 +185,7 @@ def test_the_help_lists_every_command_and_global_option() -> None:
         assert f"\n  {name} " in help_
     for option in ("env-file", "profile", "secrets-dir", "strict", "format", "quiet", "verbose"):
         assert f"--{option}" in help_
+    assert "..." not in help_.partition("Commands:")[2]  # on a terminal of 80 columns
 
 
 # --- completion ---------------------------------------------------------------------------------

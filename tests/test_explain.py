@@ -212,12 +212,12 @@ prod
   keepalive  30 (not set)
   pool_size  1 (not set)
 
-looked for in {}, the highest rank first:
+sources in {}, highest precedence first:
   environment
   .env.local: read
   .env: read
   /run/secrets: {}
-  .env.prod: not looked for
+  .env.prod: not a source
 """
 
 

@@ -86,7 +86,7 @@ def test_what_takes_precedence_over_the_file_is_named(
 ) -> None:
     monkeypatch.setenv("ZILLIZ_URI", "http://127.0.0.1:1")
     monkeypatch.setenv("ZILLIZ_OTHER_TOKEN", "x")
-    told = "takes precedence: remove it to use this"
+    told = "takes precedence; remove it to use this value"
     assert f"ZILLIZ_URI (environment) {told}" in init("--uri", "./x.db", "--no-token").output
     (tmp_path / ".env").unlink()
     monkeypatch.setenv("ZILLIZ_USER", "root")
@@ -130,7 +130,7 @@ def test_that_the_file_is_not_read_is_said_with_what_makes_it_read_beside_the_ot
     done = init("--uri", "./x.db", "--no-token", *options)
     assert done.exit_code == 0
     path = os.pathsep.join(files.split())
-    assert f"that file is not read: set ZCONFIG_ENV_FILE={path} to have it read" in done.output
+    assert f"the file is not read; set ZCONFIG_ENV_FILE={path} to read it" in done.output
     assert "try:" not in done.output
     monkeypatch.setenv("ZCONFIG_ENV_FILE", path)
     listed = json.loads(CliRunner().invoke(zconfig, ["list", "--format", "json"]).output)
@@ -163,12 +163,12 @@ def test_a_file_that_is_read_is_to_be_tried(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "standard input ends before the URI; pass it with --uri"),
+        ((), "standard input ended before the URI; pass it with --uri"),
         (
             ("--alias", "prod", "--uri", "./x.db"),
             (
-                "standard input ends before the TOKEN; pipe it in, run this in a terminal, or pass "
-                "--no-token and set ZILLIZ_PROD_TOKEN"
+                "standard input ended before the TOKEN; pass it on standard input, use a terminal, "
+                "or pass --no-token and set ZILLIZ_PROD_TOKEN"
             ),
         ),
     ],
@@ -206,7 +206,7 @@ def test_without_a_terminal_nothing_but_the_question_is_said(tmp_path: Path) -> 
         start_new_session=True,
     )
     assert done.stderr == ""
-    assert done.stdout.startswith("Token (empty for none): \ndeclared `default`")
+    assert done.stdout.startswith("Token (empty for none): \nadded alias 'default'")
     assert TOKEN not in done.stdout
     entries = {e.key: e.value.reveal() for e in read_dotenv(tmp_path / ".env", {}).entries}
     assert entries["ZILLIZ_TOKEN"] == TOKEN
@@ -261,8 +261,11 @@ def marks(directory: Path) -> dict[str, tuple[int, ...]]:
         (lambda path: path.mkdir(), "directory"),
         (os.mkfifo, "not a file"),
         (lambda path: path.symlink_to(path.name), "circle"),
-        (lambda path: path.write_text("ZILLIZ_URI='open\n"), "declares it already"),
-        (lambda path: path.write_text("zilliz.default.token=x\n"), "declares it already"),
+        (lambda path: path.write_text("ZILLIZ_URI='open\n"), "the alias is already configured"),
+        (
+            lambda path: path.write_text("zilliz.default.token=x\n"),
+            "the alias is already configured",
+        ),
     ],
     ids=["binary", "directory", "FIFO", "loop", "at fault", "declared"],
 )
@@ -281,7 +284,7 @@ def test_a_file_that_cannot_be_added_to_is_left_as_it_is_and_nothing_is_asked(
 def test_a_directory_that_is_not_there_is_said_to_be_missing() -> None:
     done = init("--file", "nowhere/.env", "--uri", "./x.db", "--no-token")
     assert (done.exit_code, done.stdout) == (3, "")
-    assert "nowhere/.env (dotenv): cannot be written (no such file" in done.stderr
+    assert "nowhere/.env (dotenv): the file cannot be written (no such file" in done.stderr
 
 
 def test_what_is_declared_in_a_file_elsewhere_is_found(tmp_path: Path) -> None:

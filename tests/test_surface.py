@@ -71,7 +71,9 @@ def messages() -> Iterator[str]:
 
 
 def helps(command: click.Command, name: str) -> Iterator[str]:
-    context = click.Context(command, info_name=name, terminal_width=100)
+    context = click.Context(
+        command, info_name=name, terminal_width=100, help_option_names=["-h", "--help"]
+    )
     yield f"$ {name} --help\n{command.get_help(context)}\n"
     if isinstance(command, click.Group):
         for each in command.list_commands(context):

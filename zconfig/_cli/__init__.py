@@ -1,4 +1,4 @@
-"""The command `zconfig`: results on standard output, the log on standard error."""
+"""The command `zconfig`: results go to standard output, the log to standard error."""
 
 import os
 from typing import NoReturn
@@ -10,8 +10,8 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Run the command."""
-    # gRPC writes to standard error what the errors of the command say better; it looks for this
-    # when it is loaded.
+    # gRPC would log errors that the command reports itself; it reads this variable when it is
+    # loaded.
     if "GRPC_VERBOSITY" not in process_environment():
         os.putenv("GRPC_VERBOSITY", "NONE")
 

@@ -1,4 +1,4 @@
-"""The command, with its global options and everything it can do."""
+"""The command `zconfig`, its global options and its subcommands."""
 
 from __future__ import annotations
 
@@ -8,59 +8,41 @@ from typing import Any
 import click
 
 from zconfig._cli.exit import fail
-from zconfig._cli.options import EXIT_CODES, global_options
+from zconfig._cli.options import epilog, global_options
 from zconfig._version import __version__
 from zconfig.errors import ZConfigError
 
 COMMANDS = {
-    "check": ("check:check", "Connect ALIASES, by default all, and report."),
-    "completion": (
-        "generate:completion",
-        "Print a script that completes commands, options and aliases in SHELL.",
-    ),
-    "doctor": ("doctor:doctor", "Look at each stage of connecting ALIASES, by default all."),
-    "env-example": ("generate:env_example_", "Print a `.env` with every variable explained."),
-    "exec": (
-        "exec:exec_",
-        (
-            "Run COMMAND with the values of ALIAS, by default the default one, as environment"
-            " variables."
-        ),
-    ),
-    "explain": (
-        "inspect:explain_",
-        "Show where each value of ALIAS, by default of all, comes from.",
-    ),
-    "init": ("generate:init", "Declare a connection in a .env file that only you can read."),
-    "list": ("inspect:list_", "List what is configured, and from where; nothing is connected."),
-    "schema": (
-        "generate:schema",
-        "Print a JSON Schema of the variables, or of a command's JSON.",
-    ),
-    "version": (
-        "inspect:version",
-        "Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite.",
-    ),
-    "wait": (
-        "check:wait",
-        "Wait until ALIASES, by default all, are connected, and report as `check` does.",
-    ),
+    "check": ("check:check", "Connect aliases and report the result."),
+    "completion": ("generate:completion", "Print a shell's completion script."),
+    "doctor": ("doctor:doctor", "Connect aliases and report each stage."),
+    "env-example": ("generate:env_example_", "Print a .env file that explains every variable."),
+    "exec": ("exec:exec_", "Run a program with an alias' values in its environment."),
+    "explain": ("inspect:explain_", "Show where each value of an alias is set."),
+    "init": ("generate:init", "Add an alias to a .env file that only you can read."),
+    "list": ("inspect:list_", "List the configured aliases without connecting."),
+    "schema": ("generate:schema", "Print a JSON Schema of the variables or of a result."),
+    "version": ("inspect:version", "Show the versions of zconfig and its dependencies."),
+    "wait": ("check:wait", "Wait until aliases are connected, then report the result."),
 }
 """By name: the module and function of a command, and the first sentence of its help.
 
-A command is imported when it is run: help needs neither gRPC nor rich.
+A command is imported when it is run: the help imports neither gRPC nor rich.
 """
+
+# These do not read the configuration; they accept the global options, which have no effect.
+_WITHOUT_CONFIGURATION = {"completion", "env-example", "schema", "version"}
 
 
 class Commands(click.Group):
-    """Commands that take the global options after their name, too."""
+    """Commands that accept the global options also after their name."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported."""
+        """Import and return a command."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             module, _, function = COMMANDS[cmd_name][0].partition(":")
             self.add_command(getattr(import_module(f"zconfig._cli.{module}"), function))
@@ -69,14 +51,14 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that is meant; click compares an unknown name with those it knows."""
+        """Return the command; import all for an unknown name, since click suggests similar ones."""
         if args[0] not in COMMANDS:
             for name in COMMANDS:
                 self.get_command(ctx, name)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, and import none."""
+        """Write the list of commands without importing them."""
         limit = formatter.width - 6 - max(map(len, COMMANDS))  # as click does
         rows = [
             (name, click.Command(name, help=COMMANDS[name][1]).get_short_help_str(limit))
@@ -86,13 +68,16 @@ class Commands(click.Group):
             formatter.write_dl(rows)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command, and to it the global options that it does not have by itself."""
+        """Add a command, with the global options that it does not define itself."""
         own = {spelling for parameter in cmd.params for spelling in parameter.opts}
-        cmd.params += [each for each in global_options(hidden=True) if own.isdisjoint(each.opts)]
+        for each in global_options():
+            if own.isdisjoint(each.opts):
+                each.hidden = cmd.name in _WITHOUT_CONFIGURATION or each.name == "format"
+                cmd.params.append(each)
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command, and end with what zconfig says is wrong."""
+        """Run a command; end it with the message and exit code of an error of zconfig."""
         try:
             return super().invoke(ctx)
         except ZConfigError as error:
@@ -100,10 +85,16 @@ class Commands(click.Group):
         return fail(message, code)
 
 
-@click.group(cls=Commands, params=global_options(), epilog=EXIT_CODES)
+@click.group(
+    cls=Commands,
+    params=global_options(),
+    epilog=epilog(),
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 @click.version_option(__version__, prog_name="zconfig")
 def zconfig() -> None:
-    """Look after the connections to Zilliz Cloud and Milvus that the environment declares.
+    """Check, wait for, explain and diagnose connections to Milvus and Zilliz Cloud.
 
-    The options may stand after the command as well.
+    Connections are configured by environment variables, .env files and secret managers. The options
+    below are accepted before and after the command.
     """

@@ -1,4 +1,4 @@
-"""`zconfig check`, once or again and again, and `zconfig wait`."""
+"""`zconfig check`, once or repeatedly, and `zconfig wait`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from zconfig._channel.interruptible import run_concurrently
 from zconfig._cli.exit import catch_sigint, finish, write_result
 from zconfig._cli.options import (
     Format,
+    Seconds,
     Session,
     epilog,
     output,
     pass_session,
     which_aliases,
-    with_quiet,
     with_timeout,
 )
 from zconfig._cli.progress import is_wanted, show_progress
@@ -40,7 +40,7 @@ _SHORTEST_S = 0.1
 
 
 def budget_s(connections: Connections, timeout: float | None) -> float:
-    """Return how many seconds to wait in all: what was asked for, `ZCONFIG_WAIT`, or a minute."""
+    """Return the seconds to wait in total: the timeout, or else `ZCONFIG_WAIT`, or a minute."""
     options = connections.configuration.options
     configured = options.wait if "wait" in options.model_fields_set else _USUAL_S
     return configured if timeout is None else timeout
@@ -49,21 +49,21 @@ def budget_s(connections: Connections, timeout: float | None) -> float:
 def wait_for_aliases(connections: Connections, aliases: Collection[str], total_s: float) -> Report:
     """Wait until aliases, by default all, are connected, and report.
 
-    What keeps a required alias from connecting for good ends it at once: a wrong configuration
-    before anything is dialed, a refused password as soon as it was refused. An optional alias
-    gets one attempt.
+    A permanent failure of a required alias ends the wait at once: invalid configuration before any
+    alias is dialed, rejected credentials as soon as the server rejects them. An optional alias gets
+    one connection attempt.
 
     Args:
         connections: The registry.
-        aliases: Which ones; all of them count as required then.
-        total_s: Seconds to wait in all; with 0, one attempt each.
+        aliases: The aliases; those that are named count as required.
+        total_s: Seconds to wait in total; with 0, one attempt each.
     """
     errors = connections.configuration.errors
     is_doomed = not aliases and any(problem.alias is None for problem in errors)
 
     def attempt(names: Sequence[str], optional: Collection[str]) -> Outcomes:
         required = set(names).difference(optional)
-        # Of what is configured wrongly, or not at all, this says why: there is nothing to dial.
+        # For aliases that are unknown or have errors, this returns the error and does not dial.
         wrong = connections.attempt(*(name for name in names if name not in connections))
         outcomes = {**dict.fromkeys(names), **wrong}
         if is_doomed or wrong.keys() & required:
@@ -77,7 +77,7 @@ def wait_for_aliases(connections: Connections, aliases: Collection[str], total_s
 def _connected(
     connections: Connections, names: Collection[str], required: Collection[str], total_s: float
 ) -> Outcomes:
-    """Connect aliases in parallel, until a required one has failed for good."""
+    """Connect aliases in parallel, until a required one fails permanently."""
     cancel = registry_of(connections).pool.cancel
     is_hopeless = threading.Event()
 
@@ -120,18 +120,23 @@ def _is_final(outcome: Outcome) -> bool:
 )
 @which_aliases
 @with_timeout
-@click.option("--wait", type=click.FloatRange(min=0), help="Seconds to retry what may pass.")
 @click.option(
-    "--watch",
-    type=float,
+    "--wait",
+    type=Seconds(min=0),
     metavar="SECONDS",
-    help="Check again after so many seconds, until Ctrl-C.",
+    help="Time to retry transient failures; by default ZCONFIG_WAIT.",
 )
 @click.option(
-    "--iterations", "-n", type=click.IntRange(min=1), help="With --watch, how many checks in all."
+    "--watch", type=float, metavar="SECONDS", help="Repeat the check at this interval until Ctrl-C."
+)
+@click.option(
+    "--iterations",
+    "-n",
+    type=click.IntRange(min=1),
+    metavar="COUNT",
+    help="With --watch, the number of checks.",
 )
 @output("table", "json", "github", "junit")
-@with_quiet
 @pass_session
 def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     session: Session,
@@ -142,11 +147,13 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     iterations: int | None,
     format_: Format,
 ) -> None:
-    """Connect ALIASES, by default all, and report.
+    """Connect aliases and report the result.
 
-    A container's HEALTHCHECK and a pipeline's preflight. With --watch the connections stay open,
-    and each check adds round trips and counts: live on a terminal, a table a check elsewhere, or
-    with --format json an object a line. The exit code says how it was at the end.
+    Connects ALIASES, by default all. Use it as a container's HEALTHCHECK or before a deployment.
+
+    With --watch the connections stay open, and each check pings them: a live table on a terminal,
+    otherwise one table for each check, or with --format json one object a line. The exit code is
+    that of the last check.
     """
     _check_watch(watch, iterations, format_)
     once = partial(check_aliases, session.connections, aliases, wait=wait, timeout=timeout)
@@ -159,27 +166,27 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 def _check_watch(watch: float | None, iterations: int | None, format_: Format) -> None:
-    """Refuse options that do not go together."""
+    """Reject options that cannot be combined."""
     if watch is None:
         if iterations is not None:
-            raise click.UsageError("--iterations needs --watch")
+            raise click.UsageError("--iterations requires --watch")
         return
     if not _SHORTEST_S <= watch <= LONGEST_S:
         raise click.UsageError(f"--watch takes {_SHORTEST_S} to {LONGEST_S} seconds")
     if format_ not in {"table", "json"}:
-        raise click.UsageError(f"`check --watch` has no {format_}; it has table and json")
+        raise click.UsageError(f"`check --watch` does not support {format_}; use table or json")
 
 
 def repeat_checks(
     connections: Connections, check: Callable[[], Report], pause_s: float, iterations: int | None
 ) -> Iterator[Report]:
-    """Check again and again, and yield each report with what has happened to each alias so far.
+    """Check repeatedly, and yield each report with the statistics of each alias.
 
     Args:
         connections: The registry.
         check: Checks once.
         pause_s: Seconds from the end of one check to the next.
-        iterations: How many checks; by default without end. One if there is nothing to connect.
+        iterations: The number of checks; unlimited by default. One if no alias can be connected.
     """
     for number in count(1):
         report = check()
@@ -194,13 +201,13 @@ def repeat_checks(
 def show_each(
     session: Session, reports: Iterable[Report], first: Report, format_: Format
 ) -> Report:
-    """Show reports until Ctrl-C or the last of them, and return the last that there was.
+    """Show reports until Ctrl-C or the end, and return the last one.
 
     Args:
-        session: What was chosen.
-        reports: Those after the first.
+        session: The global options.
+        reports: The reports after the first.
         first: The first report.
-        format_: How they are written.
+        format_: The format of the result.
     """
 
     def write(report: Report) -> None:
@@ -221,7 +228,7 @@ def show_each(
 
 @contextmanager
 def _full_screen() -> Iterator[Callable[[Report], None]]:
-    """For the time of a `with` block, draw reports on a screen of its own."""
+    """During a `with` block, draw reports on the terminal's alternate screen."""
     live = Live(
         console=Console(highlight=False),
         screen=True,
@@ -231,7 +238,7 @@ def _full_screen() -> Iterator[Callable[[Report], None]]:
     )
     with live:
         yield lambda report: live.update(
-            Group(*watch_parts(report, "; Ctrl-C ends it")), refresh=True
+            Group(*watch_parts(report, "; press Ctrl-C to end")), refresh=True
         )
 
 
@@ -243,11 +250,11 @@ def _full_screen() -> Iterator[Callable[[Report], None]]:
 @which_aliases
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Seconds in all; by default ZCONFIG_WAIT, or 60.",
+    type=Seconds(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time to wait for all aliases together; by default ZCONFIG_WAIT, or 60.",
 )
 @output("table", "json", "github", "junit")
-@with_quiet
 @pass_session
 def wait(
     session: Session,
@@ -255,11 +262,12 @@ def wait(
     timeout: float | None,
     format_: Format,
 ) -> None:
-    """Wait until ALIASES, by default all, are connected, and report as `check` does.
+    """Wait until aliases are connected, then report the result.
 
-    For init containers. A server that is not up, or has no name yet, is waited for. What waiting
-    cannot mend, such as a wrong configuration or a refused password, ends it at once. An alias
-    with REQUIRED=false gets one attempt.
+    Waits for ALIASES, by default all. Use it in an init container. Transient failures are retried,
+    such as a server that has not started, or a host name that does not exist yet. Permanent
+    failures, such as invalid configuration or rejected credentials, end the wait at once. An alias
+    with REQUIRED=false gets one connection attempt.
     """
     total_s = budget_s(session.connections, timeout)
     with show_progress(session, aliases, total_s=total_s):

@@ -1,4 +1,4 @@
-"""`zconfig doctor`: the stages of each connection, one by one."""
+"""`zconfig doctor`: each stage of each connection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from zconfig._cli.options import (
     output,
     pass_session,
     which_aliases,
-    with_quiet,
     with_timeout,
 )
 from zconfig._cli.progress import show_progress
@@ -48,10 +47,10 @@ from zconfig.errors import ConfigurationError, Stage, with_names
 
 State = Literal["ok", "failed", "skipped"]
 
-# A probe is timed alone where it can be; one that hangs is not waited for.
+# Probes run alone first, for accurate times; the connect does not wait for one that hangs.
 _HEAD_START_S = 0.5
 
-# Where gRPC may fail though the probe, which went the same way a moment ago, did not.
+# The stages in which gRPC may fail although the probe passed them a moment ago.
 _SEEN_BY_GRPC = {*Stage} - {Stage.PARSE, Stage.DNS, Stage.TCP}
 
 
@@ -64,10 +63,10 @@ class Step:
     """One stage of one connection.
 
     Args:
-        stage: Its name.
+        stage: The name of the stage.
         state: `skipped`: not reached, or not needed.
-        seen: What was seen in it, or why it is not needed.
-        elapsed_ms: Milliseconds it took; `None` where nothing was measured.
+        seen: The observation, or the reason why the stage is not needed.
+        elapsed_ms: Duration in milliseconds; `None` if it was not measured.
     """
 
     stage: Stage = field(metadata={"json": _name})
@@ -78,11 +77,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Examination(Row):
-    """What was found out about one connection.
+    """The findings for one alias.
 
     Args:
         stages: Every stage, in order.
-        warnings: What to look after, though it does not fail.
+        warnings: Warnings about problems that do not prevent the connection.
     """
 
     stages: tuple[Step, ...] = ()
@@ -91,24 +90,25 @@ class Examination(Row):
 
 @dataclass(frozen=True, slots=True)
 class Findings(Report):
-    """What was found out about all of them; their exit code is that of `check`.
+    """The findings for all aliases, with the exit code of `check`.
 
     Args:
-        aliases: The aliases, in the order they were asked for or declared.
+        aliases: The aliases, in the order of the arguments or of their declaration.
     """
 
     aliases: tuple[Examination, ...]
 
 
 def examine(connections: Connections, aliases: Iterable[str], *, timeout: float | None) -> Findings:
-    """Connect aliases, by default all, and look at each stage on the way.
+    """Connect aliases, by default all, and examine each stage.
 
-    What `check` does decides; beside it a probe of our own goes the same way, within the same time.
+    The result is that of `check`. A probe of DNS, TCP and TLS to the same address runs beside it,
+    within the same timeout.
 
     Args:
         connections: The registry.
-        aliases: Which ones; all of them count as required then.
-        timeout: Seconds for each.
+        aliases: The aliases; those that are named count as required.
+        timeout: Seconds for each alias.
     """
     named = tuple(wanted_alias(alias) for alias in aliases)
     specs = {
@@ -127,23 +127,23 @@ def examine(connections: Connections, aliases: Iterable[str], *, timeout: float 
 
 
 def _probe(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
-    """Go through the stages, unless there is nothing to dial yet, or no time to do it in."""
+    """Probe the stages, unless there is no address to dial, or no time."""
     timeout_s = spec.timeout_s if timeout is None else timeout
     try:
         check_seconds(spec.alias, timeout=timeout_s)
-    except ConfigurationError:  # the connect says so
+    except ConfigurationError:  # the connect reports it
         return ()
     if spec.endpoint.transport is TransportType.LITE:
         return ()
     deadline = time.monotonic() + timeout_s
     try:
         return stages(probe_target(_dialed_spec(spec, deadline)), deadline)
-    except StageError:  # the connect asks as well, and says why
+    except StageError:  # the connect fetches the topology too, and reports the cause
         return ()
 
 
 def _dialed_spec(spec: ConnectionSpec, deadline: float) -> ConnectionSpec:
-    """Return a specification of what is really dialed: a global cluster's primary."""
+    """Return the specification with the address that is dialed: a global cluster's primary."""
     if spec.endpoint.family is not Family.GLOBAL_CLUSTER:
         return spec
     topology = fetch_topology(spec, probe_target(spec), deadline)
@@ -177,7 +177,7 @@ def _probe_step(result: StageResult) -> Step:
 
 
 def _not_needed(spec: ConnectionSpec) -> Iterator[Step]:
-    """Yield the stages that a connection does not have, and why."""
+    """Yield the stages that the connection does not need, with the reason."""
     transport, reasons = spec.endpoint.transport, dict[Stage, str]()
     if transport is TransportType.LITE:
         yield Step(Stage.MATERIAL, "ok", spec.endpoint.path or "")
@@ -190,20 +190,20 @@ def _not_needed(spec: ConnectionSpec) -> Iterator[Step]:
 
 
 def _passed_at_server(row: Row, spec: ConnectionSpec) -> Iterator[Step]:
-    """Yield the stages that are passed where the server accepted us."""
-    yield Step(Stage.MILVUS, "ok", row.server_version or "it answered", row.round_trip_ms)
+    """Yield the stages that pass once the server accepts the connection."""
+    yield Step(Stage.MILVUS, "ok", row.server_version or "the server answered", row.round_trip_ms)
     if spec.endpoint.transport is TransportType.LITE:
-        yield Step(Stage.CREDENTIALS, "skipped", "Milvus Lite looks at none")
+        yield Step(Stage.CREDENTIALS, "skipped", "Milvus Lite ignores credentials")
     elif spec.credentials:
         user = spec.credentials.user
-        yield Step(Stage.CREDENTIALS, "ok", f"the user {user}" if user else "an API key")
+        yield Step(Stage.CREDENTIALS, "ok", f"user {user}" if user else "API key")
     else:
-        yield Step(Stage.CREDENTIALS, "skipped", "none are set, and none are wanted")
+        yield Step(Stage.CREDENTIALS, "skipped", "none set, and none required")
     yield Step(Stage.DATABASE, "ok", spec.db_name)
 
 
 def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
-    """Return the stage to show a failure in: where the probe met it, or else where gRPC did."""
+    """Return the stage that failed in the probe, or else in gRPC."""
     if failure.stage is None:
         return Stage.MATERIAL if failure.cause == "missing_extra" else Stage.PARSE
     met = next((result.stage for result in results if not result.ok), None)
@@ -214,7 +214,7 @@ def _failing_stage(failure: Failure, results: Iterable[StageResult]) -> Stage:
 def _steps_until(
     failed: Stage | None, passed: Iterable[Step], failure: Failure | None
 ) -> Iterator[Step]:
-    """Yield the stages as they went, up to the one that failed; what comes after is skipped."""
+    """Yield the stages up to the one that failed; the later ones are skipped."""
     steps = {step.stage: step for step in passed}
     for stage in Stage:
         step = steps.get(stage)
@@ -251,7 +251,7 @@ def _parts(findings: Findings) -> Iterator[Part]:
     yield from (Text(line) for line in unreported(findings))
     if len(findings.aliases) > 1:
         fine = sum(not each.failure for each in findings.aliases)
-        yield Text(f"{fine} of {len(findings.aliases)} connections are fine")
+        yield Text(f"{fine} of {len(findings.aliases)} aliases are connected")
 
 
 def _heading(row: Row) -> Text:
@@ -279,7 +279,7 @@ def _time(step: Step) -> str:
 
 
 def _remarks(examination: Examination, report: Report) -> Iterator[tuple[str, str]]:
-    """Yield what went wrong, what to do about it, and what to look after, each with its name."""
+    """Yield the failure, its remedy and the warnings, each with its label."""
     failure = examination.failure
     problems = [p for p in report.problems if p.alias == examination.alias]
     wrong = [] if examination.endpoint else [p for p in problems if p.severity == "error"]
@@ -288,7 +288,7 @@ def _remarks(examination: Examination, report: Report) -> Iterator[tuple[str, st
         yield "failed", f"{place}{problem.message} ({problem.code})"
         yield "remedy", problem.remedy
     if failure and not wrong:
-        lasting = "" if failure.permanent else ", which may pass"
+        lasting = "" if failure.permanent else ", transient"
         cause = f" ({failure.cause}{lasting})" if failure.problem else ""
         yield "failed", f"{failure.problem or failure.message}{cause}"
         parts = (("set by", failure.origin), ("remedy", failure.remedy), ("hint", failure.hint))
@@ -304,7 +304,6 @@ def _remarks(examination: Examination, report: Report) -> Iterator[tuple[str, st
 @which_aliases
 @with_timeout
 @output("table", "json", "github", "junit")
-@with_quiet
 @pass_session
 def doctor(
     session: Session,
@@ -312,11 +311,12 @@ def doctor(
     timeout: float | None,
     format_: Format,
 ) -> None:
-    """Look at each stage of connecting ALIASES, by default all.
+    """Connect aliases and report each stage.
 
-    Configuration, file material, DNS, TCP, TLS, HTTP/2, Milvus, credentials, database: what was
-    seen in each and how long it took, up to the first that fails, and what to do then. Warns of
-    certificates that expire within 30 days, and of what is unwise in the surroundings.
+    Connects ALIASES, by default all. The stages are configuration, file material, DNS, TCP, TLS,
+    HTTP/2, Milvus, credentials and database. Reports the observation and the duration of each, up
+    to the first that fails, and the remedy. Warns about certificates that expire within 30 days,
+    and about risks in the environment.
     """
     with show_progress(session, aliases):
         findings = examine(session.connections, aliases, timeout=timeout)

@@ -1,4 +1,4 @@
-"""Another program, run with one alias' values as environment variables."""
+"""`zconfig exec`: run a program with the values of one alias as environment variables."""
 
 from __future__ import annotations
 
@@ -29,38 +29,38 @@ from zconfig._spec import ConnectionSpec
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _USAGE = 2
-# As shells and `env` say it.
+# The exit codes of shells and `env`.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 def _pair(value: str) -> tuple[str, str]:
-    """Return `FIELD=VARIABLE` as a pair of both.
+    """Parse `FIELD=VARIABLE`.
 
     Raises:
-        click.BadParameter: There is no such field, or a variable cannot have that name.
+        click.BadParameter: The field is unknown, or the name of the variable is invalid.
     """
     field, _, variable = value.partition("=")
     if field.upper() not in FIELDS:
-        raise click.BadParameter(f"`{field}` is not a field; known are {', '.join(FIELDS)}")
+        raise click.BadParameter(f"`{field}` is not a field; use one of {', '.join(FIELDS)}")
     if not _VARIABLE.fullmatch(variable):
-        raise click.BadParameter(f"after {field}= the name of a variable is missing")
+        raise click.BadParameter(f"the name of a variable is missing after {field}=")
     return field.upper(), variable
 
 
 def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Become another program: signals and the exit code are its own.
+    """Replace this process with a program, which then receives signals and sets the exit code.
 
-    Windows cannot do that: there the program is a child, Ctrl-C is its own, and its exit code is
-    passed on. Without such a program, or if it cannot be executed, the command ends.
+    On Windows the program is a child process instead: it handles Ctrl-C, and this process exits
+    with its exit code. If the program is not found or cannot be executed, the command fails.
 
     Args:
-        command: Its name or path, and its arguments.
-        environ: Its environment.
+        command: The name or path of the program, and its arguments.
+        environ: The environment of the program.
     """
     sys.stdout.flush()
     try:
         if hasattr(os, "fork"):
-            # Python ignores these, and a program inherits what is ignored.
+            # Python ignores these signals, and a program inherits ignored signals.
             for name in ("SIGPIPE", "SIGXFSZ"):
                 signal.signal(getattr(signal, name), signal.SIG_DFL)
             os.execvpe(command[0], list(command), environ)  # noqa: S606 - no shell, and the user's command
@@ -69,27 +69,28 @@ def execute(command: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
         what, code = "command not found", _NOT_FOUND
     except OSError as error:
         what, code = os.strerror(error.errno or 0).lower(), _NOT_EXECUTABLE
-    except ValueError:  # a null character, say; the error of Python's own might show the value
-        what, code = "a value cannot be put into a variable", _NOT_EXECUTABLE
+    except ValueError:  # for example a null character; Python's message might show the value
+        what, code = "a value cannot be stored in an environment variable", _NOT_EXECUTABLE
     fail(f"zconfig: {command[0]}: {what}", code)
 
 
 def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run another program, and return its exit code."""
-    # A console sends Ctrl-C to both; a handler, unlike an ignored signal, is not inherited.
+    # A console sends Ctrl-C to both processes. The child does not inherit a handler, as it would
+    # inherit an ignored signal.
     signal.signal(signal.SIGINT, lambda *_: None)
     program = shutil.which(command[0], path=environ.get("PATH")) or command[0]
     return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603 - no shell, and the user's command
 
 
-_NO_DASHES = "write -- before the command to run"
+_NO_DASHES = "put -- before the command to run"
 
 
 class _AfterDashes(click.Command):
-    """A command whose own arguments and options end at `--`: the other program's follow."""
+    """A command whose own arguments end at `--`; those of the program to run follow."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take what follows the dashes as it is, and ask for them where they are missing."""
+        """Parse the arguments before `--`, and fail if `--` is missing."""
         asks_for_help = not set(args).isdisjoint(self.get_help_option_names(ctx))
         if "--" not in args:
             if asks_for_help or ctx.resilient_parsing:
@@ -101,7 +102,7 @@ class _AfterDashes(click.Command):
             raise click.UsageError(_NO_DASHES, ctx)
         ctx.params["command"] = tuple(args[at + 1 :])
         if not ctx.params["command"]:
-            raise click.UsageError("write the command to run after --", ctx)
+            raise click.UsageError("put the command to run after --", ctx)
         return rest
 
 
@@ -113,7 +114,6 @@ class _AfterDashes(click.Command):
         "zconfig exec prod --for milvus-cli -- milvus_cli",
         "zconfig exec prod --map URI=DB_URL --map TOKEN=DB_KEY -- ./migrate.sh",
         "zconfig exec prod --check -- python app.py",
-        exit_codes=False,
     ),
 )
 @click.argument("alias", required=False, shell_complete=complete_alias)
@@ -122,7 +122,7 @@ class _AfterDashes(click.Command):
     "program",
     type=click.Choice(list(PROGRAMS)),
     metavar="PROGRAM",
-    help=f"Set what PROGRAM reads: {', '.join(PROGRAMS)}.",
+    help=f"Set the variables of a known program: {', '.join(PROGRAMS)}.",
 )
 @click.option(
     "--map",
@@ -130,9 +130,9 @@ class _AfterDashes(click.Command):
     multiple=True,
     metavar="FIELD=VARIABLE",
     type=_pair,
-    help="A variable for the command; repeatable.",
+    help="Set VARIABLE to the value of FIELD; repeatable.",
 )
-@click.option("--check", is_flag=True, help="Connect first, and run it only if that succeeds.")
+@click.option("--check", is_flag=True, help="Connect first, and run COMMAND only on success.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND [ARGS]...")
 @pass_session
 def exec_(  # noqa: PLR0913 - one parameter an option
@@ -144,25 +144,29 @@ def exec_(  # noqa: PLR0913 - one parameter an option
     *,
     check: bool,
 ) -> None:
-    """Run COMMAND with the values of ALIAS, by default the default one, as environment variables.
+    """Run a program with an alias' values in its environment.
 
-    Without --for and --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER, MILVUS_PASSWORD,
-    MILVUS_DB_NAME and MILVUS_DB, which zconfig and, by convention, other Milvus programs read.
-    pymilvus itself reads MILVUS_URI alone, and MilvusClient() not even that.
+    Runs COMMAND with the values of ALIAS, by default of the default alias, in environment
+    variables. Without --for and --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER,
+    MILVUS_PASSWORD, MILVUS_DB_NAME and MILVUS_DB, which zconfig and, by convention, other Milvus
+    programs read. Of these, pymilvus.connections reads only MILVUS_URI, and MilvusClient() reads
+    none.
 
-    With --for they are those that a known program reads. An alias that they cannot describe is
-    refused, such as one with a TLS_CA that the program reads no variable for.
+    With --for they are the variables of a known program. The command fails if these variables
+    cannot describe the alias, for example if it has a TLS_CA and the program has no variable for
+    that.
 
     The fields for --map are URI (without credentials and database), URI_DB_NAME (with the
     database), ADDRESS, HOST, PORT, TOKEN, API_KEY, USER, PASSWORD, DB_NAME, TIMEOUT, TLS_CA,
     TLS_CERT, TLS_KEY, TLS_SERVER_NAME, PROXY and CONTROL_PLANE. A variable whose field has no value
-    is taken out of the environment; the rest of it stays.
+    is removed from the environment. All other variables stay.
 
-    The command takes this process' place: signals and the exit code are its own. It exits with 127
-    if there is no such command, with 126 if it cannot be executed, and otherwise as `check` does.
+    The program replaces this process, so it receives signals and sets the exit code. The exit code
+    is 127 if the program is not found, and 126 if it cannot be executed. If --check fails or the
+    alias cannot be used, the exit codes are those of zconfig.
     """
     if program and mapping:
-        raise click.UsageError("--for and --map exclude each other")
+        raise click.UsageError("--for and --map cannot be combined")
     spec = session.connections.spec(alias)
     environ = _environment(session, spec, program, mapping)
     if check:
@@ -180,12 +184,12 @@ def _environment(
     program: str | None,
     mapping: tuple[tuple[str, str], ...],
 ) -> dict[str, str]:
-    """Return the command's environment; or end, if the program cannot be told of the connection."""
+    """Return the environment of the program; fail if its variables cannot describe the alias."""
     inherited = process_environment()
     if program:
         reason = PROGRAMS[program].reason_to_refuse(spec)
         if reason:
-            fail(f"zconfig: {spec.alias}: not for {program}: {reason}", _USAGE)
+            fail(f"zconfig: {spec.alias}: not usable with {program}: {reason}", _USAGE)
         return PROGRAMS[program].environment(inherited, spec)
     environ = environment_with(inherited, spec, mapping or BY_DEFAULT)
     reason = None if mapping else reason_to_omit_uri(spec)

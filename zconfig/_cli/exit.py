@@ -1,4 +1,4 @@
-"""How the command ends: with an exit code and a short message, never with a traceback."""
+"""Output, errors, signals and the exit code of the command."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from zconfig._cli.report import Report
 
 _SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-# What is under way is given back meanwhile: a terminal's echo, a temporary file, connections.
+# Time to restore the terminal's echo, delete temporary files and close connections.
 _GRACE_S = 2.0
-_ON_SIGNALS = 128  # as shells count
+_ON_SIGNALS = 128  # shells add this to the number of the signal
 
 
 class Interrupted(BaseException):
-    """A signal asks the command to end; nothing but `run` catches it.
+    """A signal ends the command; only `run` catches it.
 
     Args:
         number: The signal.
@@ -40,24 +40,24 @@ class Interrupted(BaseException):
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Write a message on standard error, and end the command.
+    """Write a message to standard error, and end the command.
 
     Args:
-        message: Why.
-        code: What it exits with.
+        message: The reason.
+        code: The exit code.
     """
     write_error(message)
     sys.exit(code)
 
 
 def write_error(message: str) -> None:
-    """Write a message on standard error, if that is possible."""
+    """Write a message to standard error, and ignore an error of writing."""
     with suppress(OSError):
         click.echo(without_commands(message), err=True)
 
 
 def write(text: str, *, nl: bool = True) -> None:
-    """Write a result on standard output, or end the command if that cannot be done.
+    """Write a result to standard output; end the command if that fails.
 
     Args:
         text: The result.
@@ -70,7 +70,7 @@ def write(text: str, *, nl: bool = True) -> None:
 
 
 def write_result(session: Session, report: Report, result: str) -> None:
-    """Write a result on standard output; with `--quiet`, what is wrong on standard error."""
+    """Write a result to standard output; with `--quiet`, only the failures to standard error."""
     if not session.is_quiet:
         write(result)
     elif report.exit_code:
@@ -78,50 +78,46 @@ def write_result(session: Session, report: Report, result: str) -> None:
 
 
 def finish(session: Session, report: Report, result: str) -> NoReturn:
-    """Write a result where it belongs, and end with the report's exit code."""
+    """Write a result, and end with the exit code of the report."""
     write_result(session, report, result)
     sys.exit(report.exit_code)
 
 
 def run(command: click.Command) -> NoReturn:
-    """Run a command as the process' own, and end the process.
-
-    Args:
-        command: Exits 130 on Ctrl-C and 143 on SIGTERM, as shells count signals.
-    """
+    """Run a command, and end the process: with 130 after Ctrl-C, and with 143 after SIGTERM."""
     _show_what_can_be_shown()
     try:
         with _raised_by_signals():
             code = _outcome(command)
             _forget_output()
     except Interrupted as interrupted:
-        # A terminal has shown `^C`, or a prompt, on the line that it is at.
+        # The current line of a terminal shows `^C`, or a prompt.
         line_end = "\n" if sys.stderr and sys.stderr.isatty() else ""
         write_error(f"{line_end}zconfig: {_SIGNALS[signal.Signals(interrupted.number)]}")
-        # Threads that still look up a name, say, would be waited for otherwise.
+        # A regular exit would wait for threads, for example for one that resolves a name.
         os._exit(_ON_SIGNALS + interrupted.number)
     sys.exit(code)
 
 
 def _show_what_can_be_shown() -> None:
-    """Have a terminal that lacks a character show another one, rather than end the command."""
+    """Replace the characters that a terminal cannot show, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
 def _outcome(command: click.Command) -> int:
-    """Run a command, say what went wrong, and return its exit code."""
+    """Run a command, report its error, and return its exit code."""
     try:
         code = command.main(prog_name="zconfig", standalone_mode=False)
-    except SystemExit as error:  # a code of ours, or one of click's after a closed pipe
+    except SystemExit as error:  # from this package, or from click after a closed pipe
         return error.code if isinstance(error.code, int) else 1
-    except click.Abort:  # the end of the input, where something is asked for
+    except click.Abort:  # the input ended at a prompt
         write_error("zconfig: aborted")
         return 1
     except click.ClickException as error:
         error.show(shown := StringIO())
-        # It repeats an argument that it did not expect, which may be a URI with a password.
+        # The message quotes an unexpected argument, which may be a URI with a password.
         write_error(re.sub(r"(?<=://)\S*@", f"{MASK}@", shown.getvalue().rstrip()))
         return error.exit_code
     except OSError as error:  # help, on a full disk
@@ -136,7 +132,7 @@ def _reason(error: OSError) -> str:
 
 
 def _forget_output() -> None:
-    """Let go what could not be written, or the interpreter would try again and complain."""
+    """Discard output that cannot be written: the interpreter would write it again, and warn."""
     for stream in filter(None, (sys.stdout, sys.stderr)):  # none, if it was closed before
         try:
             stream.flush()
@@ -148,7 +144,7 @@ def _forget_output() -> None:
 
 @contextmanager
 def catch_sigint() -> Iterator[None]:
-    """Have Ctrl-C end a `with` block, and no more than that: the command goes on behind it."""
+    """Let Ctrl-C end a `with` block; the command continues after it."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:
         yield
@@ -163,8 +159,8 @@ def catch_sigint() -> Iterator[None]:
 
 @contextmanager
 def _raised_by_signals() -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM end a `with` block, and what comes after it at once."""
-    # What a parent has told us to ignore, as a shell does in the background, stays ignored.
+    """Let Ctrl-C and SIGTERM end a `with` block, and end the process at once after it."""
+    # A signal that the parent ignores stays ignored: shells do that for background jobs.
     heard = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
     for number in heard:
         signal.signal(number, _interrupt)
@@ -176,7 +172,7 @@ def _raised_by_signals() -> Iterator[None]:
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:
-    """End what is under way; if that takes too long, end the process."""
+    """Raise `Interrupted`; end the process if it takes too long to stop."""
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     timer = threading.Timer(_GRACE_S, _end_at_once, (number, None))

@@ -1,4 +1,4 @@
-"""`zconfig init`, `env-example`, `schema` and `completion`: files for others to read."""
+"""`zconfig init`, `env-example`, `schema` and `completion`: commands that generate files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from click.shell_completion import shell_complete
 from zconfig._cli.doctor import Findings
 from zconfig._cli.exit import write, write_error
 from zconfig._cli.inspect import Versions
-from zconfig._cli.options import Session, epilog, pass_session
+from zconfig._cli.options import OFFLINE_CODES, Session, epilog, pass_session
 from zconfig._cli.report import Report
 from zconfig._cli.schemas import json_schema_of
 from zconfig._origin import Origin, anchored, printable
@@ -37,9 +37,9 @@ _BARE = re.compile(r"[A-Za-z0-9_./:@%+,=~-]+")
 
 
 def dotenv_line(variable: str, value: str) -> str:
-    r"""Return a line that sets a variable, quoted where the value would not survive bare.
+    r"""Return a line that sets a variable, quoted if necessary.
 
-    Single quotes keep `$` and `#` as they are; inside them only `\` and `'` are escaped.
+    Inside single quotes `$` and `#` are ordinary characters; only `\` and `'` are escaped.
 
     Example:
         >>> dotenv_line("ZILLIZ_URI", "./x.db")
@@ -54,24 +54,25 @@ def dotenv_line(variable: str, value: str) -> str:
 
 
 def dotenv_lines(alias: str, fields: Mapping[str, str | None]) -> list[str]:
-    """Return the lines that declare an alias.
+    """Return the lines that configure an alias.
 
     Args:
         alias: The alias in its folded form.
-        fields: Values by field; those without one are left out.
+        fields: Values by field; empty values are omitted.
     """
     return [dotenv_line(variable_name(alias, f), v) for f, v in fields.items() if v]
 
 
 def check_file(alias: str, path: Path) -> None:
-    """Make sure that a file can be added to, and does not declare an alias already.
+    """Check that an alias can be added to a file.
 
     Args:
         alias: The alias in its folded form.
-        path: The file; it need not be there.
+        path: The file; it may be missing.
 
     Raises:
-        ConfigurationError: It cannot be read, declares the alias, or is another user's.
+        ConfigurationError: The file cannot be read, configures the alias already, or belongs to
+            another user.
     """
     _check_owner(path)
     reading = read_dotenv(path, {})
@@ -82,18 +83,18 @@ def check_file(alias: str, path: Path) -> None:
     for origin in (*set_there, *at_fault):
         name = parse_name(origin.key)
         if isinstance(name, Name) and name.alias == alias:
-            remedy = "edit the file, or choose another alias"
-            what = "declares it already"
+            remedy = "edit the file, or use another alias"
+            what = "the alias is already configured"
             raise ConfigurationError(
                 [Problem("already_declared", what, remedy, alias, None, origin)]
             )
 
 
 def _check_owner(path: Path) -> None:
-    """Refuse a file to whose owner a token must not be handed."""
+    """Raise if the owner of a file must not receive a token."""
     if _is_foreign(path):
         what = "another user owns the file, or the link to it"
-        remedy = "choose a file in a directory of your own with --file"
+        remedy = "use --file with a file in a directory of your own"
         raise _file_error(path, "foreign_owner", what, remedy)
 
 
@@ -103,9 +104,9 @@ def _file_error(path: Path, code: str, what: str, remedy: str) -> ConfigurationE
 
 
 def _is_foreign(path: Path) -> bool:
-    """Tell whether a file, or the link to it, is neither this user's nor of its directory's owner.
+    """Return whether a file, or a link to it, belongs neither to this user nor to the directory's.
 
-    Somebody else may have put it there, as anybody can in /tmp. Windows does not tell owners so.
+    In /tmp, for example, any user can create it. On Windows this returns `False`.
     """
     if not hasattr(os, "geteuid"):
         return False
@@ -114,20 +115,19 @@ def _is_foreign(path: Path) -> bool:
         with suppress(FileNotFoundError):  # a link to nothing yet
             owners.add(path.stat().st_uid)
         return not (owners <= {os.geteuid()} or owners == {path.parent.stat().st_uid})
-    except OSError:  # there is none, or it cannot be read, which is said elsewhere
+    except OSError:  # it is missing, or it cannot be read, which the caller reports
         return False
 
 
 def append_privately(path: Path, lines: list[str]) -> None:
-    """Add lines to a file that only its owner can read, in one step.
+    """Append lines to a file atomically, and make it readable only by its owner.
 
     Args:
-        path: The file; what it holds stays, and it is made if it is not there. A symbolic link
-            stays one.
-        lines: What to add.
+        path: The file; it is created if it is missing. A symbolic link stays one.
+        lines: The lines to append.
 
     Raises:
-        ConfigurationError: It cannot be written, or is another user's.
+        ConfigurationError: The file cannot be written, or belongs to another user.
     """
     _check_owner(path)
     target = Path(os.path.realpath(path))
@@ -140,30 +140,30 @@ def append_privately(path: Path, lines: list[str]) -> None:
         reason = os.strerror(error.errno or 0).lower()
     else:
         return
-    remedy = "correct the path, or let this user write there"
-    raise _file_error(path, "not_writable", f"cannot be written ({reason})", remedy)
+    remedy = "correct the path, or give this user write permission"
+    raise _file_error(path, "not_writable", f"the file cannot be written ({reason})", remedy)
 
 
 def _replace_privately(path: Path, content: bytes) -> None:
-    # A temporary file is its owner's alone from the start, and the rename leaves no half file.
+    # Only the owner can read a temporary file, and the rename is atomic.
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # Root, say, must not take it away from the application's user.
+            # The owner stays the same, for example if root runs the command.
             if path.exists() and hasattr(os, "fchown"):
                 os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
             file.write(content)
         Path(name).replace(path)
-    except BaseException:  # Ctrl-C too must not leave half a file with a secret behind
+    except BaseException:  # Ctrl-C, too, must not leave a partial file with a secret
         Path(name).unlink(missing_ok=True)
         raise
 
 
 def names_read(configuration: Configuration, path: str) -> frozenset[str]:
-    """Return the names under which a file was read; none if it was not.
+    """Return the paths by which a file was read; none if it was not read.
 
     Args:
-        configuration: What was read.
+        configuration: The configuration.
         path: The file.
     """
     names = (seen.path for seen in configuration.files if seen.state == "read")
@@ -176,13 +176,13 @@ def names_read(configuration: Configuration, path: str) -> frozenset[str]:
 def outranking(
     alias: str, fields: Mapping[str, str], names: Collection[str], configuration: Configuration
 ) -> tuple[Origin, ...]:
-    """Return where values are set that take precedence over what a file declares.
+    """Return the origins of the values that take precedence over those of a file.
 
     Args:
         alias: The alias in its folded form.
-        fields: Values by field that the file declares of it.
-        names: The names under which the file was read.
-        configuration: What was read, the file included.
+        fields: The values of the file, by field.
+        names: The paths by which the file was read.
+        configuration: The configuration, which includes the file.
     """
     declared = {*fields, *CREDENTIALS} if fields.get("token") else {"uri"}
     sources = configuration.provenance.items()
@@ -194,7 +194,7 @@ def outranking(
 
 
 def ignore_in_git(path: Path) -> bool:
-    """Add a file to the `.gitignore` beside it, where git is used and would not ignore it.
+    """Add a file to the `.gitignore` of its directory, if git would not ignore it yet.
 
     Args:
         path: The file.
@@ -204,7 +204,7 @@ def ignore_in_git(path: Path) -> bool:
     """
     ignore = path.parent / ".gitignore"
     if ignore.exists() and (_is_foreign(ignore) or not ignore.is_file()):
-        return False  # git would wait for a pipe, as we would
+        return False  # not a regular file: reading a pipe, for example, would block
     if not (ignore.exists() or _in_repository(path.parent)) or _is_ignored(path, ignore):
         return False
     before = ignore.read_bytes() if ignore.exists() else b""
@@ -220,10 +220,7 @@ def _in_repository(directory: Path) -> bool:
 
 
 def _is_ignored(path: Path, ignore: Path) -> bool:
-    """Ask git, which knows every form of a pattern and every place of one.
-
-    Without git, or outside a repository, look for the name in the file alone.
-    """
+    """Return whether git ignores a file; without git, whether `.gitignore` lists its name."""
     git = shutil.which("git")
     if git:
         command = [git, "check-ignore", "--quiet", "--no-index", "--", path.name]
@@ -241,7 +238,7 @@ OF_COMMANDS = {
     "explain": Explanation,
     "version": Versions,
 }
-"""The commands that have JSON, and of what."""
+"""The commands that write JSON, and the classes of their results."""
 
 
 def schema_of(command: str) -> dict[str, Any]:
@@ -262,7 +259,7 @@ _QUESTIONS = {
     "token": _Question(
         "Token (empty for none)",
         "",
-        "pipe it in, run this in a terminal, or pass --no-token and set {}",
+        "pass it on standard input, use a terminal, or pass --no-token and set {}",
     ),
 }
 
@@ -271,26 +268,27 @@ _QUESTIONS = {
     epilog=epilog(
         "zconfig init",
         "zconfig init --alias prod --uri http://localhost:19530 --no-token",
-        exit_codes=False,
+        exit_codes=OFFLINE_CODES,
     )
 )
-@click.option("--alias", default=DEFAULT_ALIAS, show_default=True, help="The connection's name.")
-@click.option("--uri", help="Where the server is; asked for if it is not given.")
-@click.option("--token/--no-token", default=True, help="Whether to ask for a token, without echo.")
+@click.option("--alias", default=DEFAULT_ALIAS, show_default=True, help="Alias of the connection.")
+@click.option("--uri", help="URI of the server; prompted for by default.")
+@click.option("--token/--no-token", default=True, help="Whether to prompt for a token.")
 @click.option(
     "--file",
     "path",
     default=".env",
     show_default=True,
     type=click.Path(),
-    help="The file to add to.",
+    help="File to append to.",
 )
 @pass_session
 def init(session: Session, alias: str, uri: str | None, path: str, *, token: bool) -> None:
-    """Declare a connection in a .env file that only you can read.
+    """Add an alias to a .env file that only you can read.
 
-    Asks for what is not given, and once more where it is wrong; a token is not echoed, and never an
-    argument. What the file holds stays. `.env` is added to .gitignore.
+    Prompts for the URI and the token, and again after an invalid answer. The token is not echoed
+    and cannot be an argument. The other lines of the file stay. In a git repository the file is
+    added to .gitignore.
     """
     file = Path(path)
     name = fold_alias(alias, "pass it with --uri")
@@ -307,39 +305,39 @@ def init(session: Session, alias: str, uri: str | None, path: str, *, token: boo
 
 
 def _summary(alias: str, fields: Mapping[str, str], path: str, configuration: Configuration) -> str:
-    """Say what was declared, and what keeps it from being used."""
+    """Return the result, and the next step, or the reason why the alias is not used."""
     names = names_read(configuration, path)
     above = " and ".join(map(str, outranking(alias, fields, names, configuration)))
     if not names:
         states = {seen.path: seen.state for seen in configuration.files}
         others = [e for e in configuration.options.dotenv_files if states.get(e) == "read"]
         files = os.pathsep.join((path, *others))
-        hint = f"that file is not read: set ZCONFIG_ENV_FILE={files} to have it read"
+        hint = f"the file is not read; set ZCONFIG_ENV_FILE={files} to read it"
     elif above:
-        hint = f"{above} takes precedence: remove it to use this"
+        hint = f"{above} takes precedence; remove it to use this value"
     else:
         hint = f"try: zconfig check {alias}"
-    return f"declared `{alias}` in {path}; {hint}"
+    return f"added alias {alias!r} to {path}; {hint}"
 
 
 def _ask(alias: str, fields: dict[str, str], field: str) -> dict[str, str]:
-    """Return fields with one more, which is asked for until it is right."""
+    """Prompt for a field until it is valid, and return the fields with it."""
     question = _QUESTIONS[field]
     while True:
         try:
             return _with_field(alias, fields, field, _answer(alias, field) or question.default)
         except ConfigurationError as error:
-            if not _is_interactive():  # the next line is an answer to another question
+            if not _is_interactive():  # the next line answers another prompt
                 raise
             for problem in error.problems:
                 write_error(f"Error: {problem.message}; {problem.remedy}")
 
 
 def _with_field(alias: str, fields: dict[str, str], field: str, value: str) -> dict[str, str]:
-    """Return fields with one more.
+    """Return the fields with one more.
 
     Raises:
-        ConfigurationError: It is wrong.
+        ConfigurationError: The value is invalid.
     """
     more = {**fields, field: value}
     from_arguments(alias, hide(more), "zconfig init")
@@ -347,17 +345,17 @@ def _with_field(alias: str, fields: dict[str, str], field: str, value: str) -> d
 
 
 def _answer(alias: str, field: str) -> str:
-    """Ask for a field, a token without echo; read a line where there is no terminal."""
+    """Prompt for a field, for a token without echo; without a terminal, read a line."""
     question = _QUESTIONS[field]
     if _is_interactive():
         hidden = field == "token"
         return str(click.prompt(question.text, default="", show_default=False, hide_input=hidden))
     click.echo(f"{question.text}: ")
-    # In bytes: the error of a strict decoder would hold the token.
+    # Bytes, since the error of a strict decoder would contain the token.
     line = sys.stdin.buffer.readline() if sys.stdin else b""
     if not line:
         remedy = question.remedy.format(variable_name(alias, field))
-        raise click.UsageError(f"standard input ends before the {field.upper()}; {remedy}")
+        raise click.UsageError(f"standard input ended before the {field.upper()}; {remedy}")
     return line.decode(errors="surrogateescape").rstrip("\r\n")
 
 
@@ -365,15 +363,15 @@ def _is_interactive() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-@click.command("env-example", epilog=epilog("zconfig env-example > .env", exit_codes=False))
+@click.command("env-example", epilog=epilog("zconfig env-example > .env", exit_codes=()))
 def env_example_() -> None:
-    """Print a `.env` with every variable explained."""
+    """Print a .env file that explains every variable."""
     write(env_example(), nl=False)
 
 
 @click.command(
     epilog=epilog(
-        "zconfig schema > zconfig.schema.json", "zconfig schema --of check", exit_codes=False
+        "zconfig schema > zconfig.schema.json", "zconfig schema --of check", exit_codes=()
     )
 )
 @click.option(
@@ -382,10 +380,10 @@ def env_example_() -> None:
     type=click.Choice([_VARIABLES, *OF_COMMANDS]),
     default=_VARIABLES,
     show_default=True,
-    help="What it is a schema of: the variables, or a command's `--format json`.",
+    help="Subject of the schema: the variables, or the JSON result of a command.",
 )
 def schema(subject: str) -> None:
-    """Print a JSON Schema of the variables, or of a command's JSON."""
+    """Print a JSON Schema of the variables or of a result."""
     made = json_schema() if subject == _VARIABLES else schema_of(subject)
     write(json.dumps(made, indent=2))
 
@@ -395,15 +393,15 @@ def schema(subject: str) -> None:
         'eval "$(zconfig completion bash)"   # in ~/.bashrc',
         'eval "$(zconfig completion zsh)"    # in ~/.zshrc',
         "zconfig completion fish > ~/.config/fish/completions/zconfig.fish",
-        exit_codes=False,
+        exit_codes=(),
     )
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print a script that completes commands, options and aliases in SHELL.
+    """Print a shell's completion script.
 
-    Aliases are completed from what can be read without the network.
+    It completes commands, options and aliases. Completion of aliases does not use the network.
     """
     command = context.find_root().command
     shell_complete(command, {}, "zconfig", "_ZCONFIG_COMPLETE", f"{shell}_source")

@@ -1,4 +1,4 @@
-"""`zconfig list`, `explain` and `version`: nothing is connected."""
+"""`zconfig list`, `explain` and `version`: commands that do not connect."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rich.text import Text
 
 from zconfig._cli.exit import finish, write, write_error
 from zconfig._cli.options import (
+    OFFLINE_CODES,
     Format,
     Session,
     complete_alias,
     epilog,
     output,
     pass_session,
-    with_quiet,
 )
 from zconfig._cli.render import Part, draw, render, render_json
 from zconfig._cli.report import list_aliases
@@ -41,14 +41,14 @@ from zconfig.errors import ExitCode
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What is installed, of which nothing is imported for it.
+    """The installed versions, read without importing the packages.
 
     Args:
-        zconfig: Of zconfig.
-        python: Of Python.
-        grpcio: Of gRPC.
-        pymilvus: Of pymilvus; `None` if it is not installed.
-        milvus_lite: Of Milvus Lite; `None` if it is not installed.
+        zconfig: Version of zconfig.
+        python: Version of Python.
+        grpcio: Version of gRPC.
+        pymilvus: Version of pymilvus; `None` if it is not installed.
+        milvus_lite: Version of Milvus Lite; `None` if it is not installed.
     """
 
     zconfig: str = __version__
@@ -66,7 +66,7 @@ def _installed(distribution: str) -> str | None:
 
 
 def explanation_parts(explanation: Explanation) -> Iterator[Part]:
-    """Yield what each alias is made of, then the notes, problems and files."""
+    """Yield the fields of each alias, then the notes, problems and files."""
     for alias in explanation.aliases:
         yield Text(alias.alias, style="bold")
         yield _fields(alias)
@@ -78,7 +78,7 @@ def explanation_parts(explanation: Explanation) -> Iterator[Part]:
 
 
 def _fields(alias: AliasExplanation) -> Table:
-    """Return what there is to say of each field: its value, and below it where that is from."""
+    """Return a table with the value of each field and, below it, its origin."""
     table = Table.grid(padding=(0, 2, 0, 0))
     for header in ("indent", "field", "told"):
         table.add_column(header, overflow="fold", no_wrap=header != "told")
@@ -110,7 +110,7 @@ def _value(field: FieldExplanation) -> Text:
 
 
 def _shadowed_value(other: Shadowed, field: FieldExplanation) -> str:
-    """Return where a value stands that does not count, what it is, and why."""
+    """Return the origin of a shadowed value, the value, and the reason."""
     value = other.value
     if field.fingerprint and other.fingerprint:
         same = field.fingerprint.digest == other.fingerprint.digest
@@ -120,38 +120,50 @@ def _shadowed_value(other: Shadowed, field: FieldExplanation) -> str:
 
 
 def _files(explanation: Explanation) -> Iterator[str]:
-    """Yield what was looked for, and the dotenv files that no profile and no option names."""
+    """Yield the sources, and the dotenv files that no profile and no option names."""
     try:
         here = Path.cwd()
     except OSError:  # it was deleted
-        here = Path("a directory that is gone")
-    yield f"looked for in {here}, the highest rank first:"
+        here = Path("a deleted directory")
+    yield f"sources in {here}, highest precedence first:"
     yield "  environment"
     yield from (f"  {seen.path}: {seen.state}" for seen in explanation.files)
     known = {here / ".env.example", *(here / seen.path for seen in explanation.files)}
     left = sorted(path.name for path in here.glob(".env*") if path not in known)
-    yield from (f"  {name}: not looked for" for name in left)
+    yield from (f"  {name}: not a source" for name in left)
 
 
-@click.command("list", epilog=epilog("zconfig list", "zconfig list --format json"))
+@click.command(
+    "list",
+    epilog=epilog("zconfig list", "zconfig list --format json", exit_codes=OFFLINE_CODES),
+)
 @output("table", "json", "github")
-@with_quiet
 @pass_session
 def list_(session: Session, format_: Format) -> None:
-    """List what is configured, and from where; nothing is connected."""
+    """List the configured aliases without connecting.
+
+    Shows the endpoint, the database and the origin of each alias, and all problems of the
+    configuration.
+    """
     report = list_aliases(session.connections)
     finish(session, report, render(report, format_, "list"))
 
 
-@click.command("explain", epilog=epilog("zconfig explain prod", "zconfig explain --format json"))
+@click.command(
+    "explain",
+    epilog=epilog(
+        "zconfig explain prod", "zconfig explain --format json", exit_codes=OFFLINE_CODES
+    ),
+)
 @click.argument("alias", required=False, shell_complete=complete_alias)
 @output("table", "json")
 @pass_session
 def explain_(session: Session, alias: str | None, format_: Format) -> None:
-    """Show where each value of ALIAS, by default of all, comes from.
+    """Show where each value of an alias is set.
 
-    For each field its value, without secrets; the variable, or the file and line, that set it;
-    and what it takes precedence over. A secret's fingerprint is the same wherever the secret is.
+    Shows ALIAS, by default all aliases: for each field its value, the variable or the file and line
+    that sets it, and the values that it takes precedence over. Secrets are masked; equal secrets
+    have equal fingerprints.
     """
     explanation = session.connections.explain(alias)
     problems = (*explanation.problems, *(p for a in explanation.aliases for p in a.problems))
@@ -164,10 +176,13 @@ def explain_(session: Session, alias: str | None, format_: Format) -> None:
     sys.exit(ExitCode.CONFIGURATION if errors else ExitCode.OK)
 
 
-@click.command(epilog=epilog("zconfig version", "zconfig version --format json", exit_codes=False))
+@click.command(epilog=epilog("zconfig version", "zconfig version --format json", exit_codes=()))
 @output("table", "json")
 def version(format_: Format) -> None:
-    """Show the versions of zconfig, Python, gRPC, pymilvus and Milvus Lite."""
+    """Show the versions of zconfig and its dependencies.
+
+    These are Python, gRPC, pymilvus and Milvus Lite.
+    """
     found = json_value(Versions())
     lines = (f"{name:<12}{each}" for name, each in found.items() if each)
     write(render_json(found) if format_ == "json" else "\n".join(lines))

@@ -1,8 +1,8 @@
-"""One run of the command: what its global options say, and the registry they lead to."""
+"""The options of the command, and the configuration and registry that they select."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, wraps
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -15,12 +15,13 @@ from zconfig._registry import Connections
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.environment import process_environment
+from zconfig.errors import ExitCode
 
 _LOADER_OPTIONS = ("env_file", "profile", "secrets_dir", "strict")
 
 
 class Session:
-    """What was chosen before and after the command's name, and what is made of it when asked for.
+    """The global options of one run, and the registry, created on first use.
 
     Attributes:
         chosen: The global options that were given, by name.
@@ -31,7 +32,7 @@ class Session:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing but failures is printed."""
+        """Whether only failures are printed."""
         return "quiet" in self.chosen
 
     @property
@@ -41,7 +42,7 @@ class Session:
 
     @cached_property
     def connections(self) -> Connections:
-        """The registry; it reads everything, and is closed when the command ends."""
+        """The registry; it reads all sources, and is closed when the command ends."""
         connections = Connections(self.configuration)
         if self.is_verbose:
             configure_logging("console", "debug")
@@ -53,7 +54,7 @@ class Session:
         """Read the configuration.
 
         Args:
-            remote: Whether to read also what may need the network.
+            remote: Whether to read also sources that may use the network.
         """
         given = {name: self.chosen[name] for name in _LOADER_OPTIONS if name in self.chosen}
         return load(process_environment(), working_directory(), given=given, remote=remote)
@@ -67,73 +68,77 @@ F = TypeVar("F", bound=Callable[..., Any])
 Format = Literal["table", "json", "github", "junit"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-EXIT_CODES = """
-\b
-Exit codes:
-  0  every required alias is fine
-  1  unexpected
-  2  usage
-  3  configuration
-  4  unreachable: DNS, refused, timeout
-  5  TLS
-  6  authentication or permission
-  7  not Milvus
-  8  database missing
-"""
+EXIT_CODES = {
+    ExitCode.OK: "success",
+    ExitCode.UNEXPECTED: "unexpected error",
+    ExitCode.USAGE: "invalid arguments or options",
+    ExitCode.CONFIGURATION: "invalid configuration",
+    ExitCode.UNREACHABLE: "server unreachable (DNS, refused, timeout)",
+    ExitCode.TLS: "TLS failed",
+    ExitCode.AUTHENTICATION: "credentials rejected, or permission denied",
+    ExitCode.NOT_MILVUS: "the server is not Milvus",
+    ExitCode.DATABASE_MISSING: "the database does not exist",
+}
+"""The meaning of each exit code."""
+OFFLINE_CODES = (ExitCode.OK, ExitCode.UNEXPECTED, ExitCode.USAGE, ExitCode.CONFIGURATION)
+"""The exit codes of a command that does not connect."""
 
 
-def epilog(*examples: str, exit_codes: bool = True) -> str:
-    """Return what stands at the end of a command's help.
+def epilog(*examples: str, exit_codes: Iterable[ExitCode] = EXIT_CODES) -> str:
+    """Return the end of a command's help: examples, then exit codes.
 
     Args:
         *examples: Command lines.
-        exit_codes: Whether its exit codes follow.
+        exit_codes: The exit codes of the command; all by default.
     """
-    lines = (
-        "\b",
-        f"Example{'s' if len(examples) > 1 else ''}:",
-        *(f"  {each}" for each in examples),
-    )
-    return "\n".join(lines) + (f"\n{EXIT_CODES}" if exit_codes else "")
+    codes = [f"{int(code)}  {EXIT_CODES[code]}" for code in exit_codes]
+    parts = {f"Example{'s' if len(examples) > 1 else ''}:": examples, "Exit codes:": codes}
+    shown = ((title, *(f"  {each}" for each in lines)) for title, lines in parts.items() if lines)
+    return "\n\n".join("\n".join(("\b", *lines)) for lines in shown)
 
 
-_QUIET_NAMES = ("--quiet", "-q")
-_QUIET: dict[str, Any] = {"is_flag": True, "help": "Print nothing but failures."}
-
-
-def global_options(*, hidden: bool = False) -> list[click.Parameter]:
-    """Return the options that stand before the name of a command, or after it.
-
-    Args:
-        hidden: Whether the help leaves them out.
-    """
-    common: dict[str, Any] = {"expose_value": False, "callback": _choose, "hidden": hidden}
+def global_options() -> list[click.Option]:
+    """Return the options that are accepted before and after the name of a command."""
+    common: dict[str, Any] = {"expose_value": False, "callback": _choose}
     path: dict[str, Any] = {"multiple": True, "type": click.Path(), "metavar": "PATH"}
     return [
-        click.Option(["--env-file"], help="Read this .env file; repeatable.", **path, **common),
-        click.Option(["--profile"], metavar="NAME", help="Read .env.NAME as well.", **common),
-        click.Option(["--secrets-dir"], help="Read secret files there, too.", **path, **common),
+        click.Option(
+            ["--env-file"],
+            help="Read this .env file instead of the default ones; repeatable.",
+            **path,
+            **common,
+        ),
+        click.Option(["--profile"], metavar="NAME", help="Read also .env.NAME.", **common),
+        click.Option(
+            ["--secrets-dir"],
+            help="Read also the secret files in this directory; repeatable.",
+            **path,
+            **common,
+        ),
         click.Option(
             ["--strict"],
             is_flag=True,
-            help="Take ZILLIZ_* names near known ones for errors.",
+            help="Report unknown ZILLIZ_* names that resemble known ones as errors.",
             **common,
         ),
         click.Option(
             ["--format"],
             type=click.Choice(FORMATS),
-            help="How results are written; not every command has every format.",
+            help="Format of the result; not every command has every format.",
             **common,
         ),
-        click.Option(_QUIET_NAMES, **_QUIET, **common),
+        click.Option(["--quiet", "-q"], is_flag=True, help="Print only failures.", **common),
         click.Option(
-            ["--verbose", "-v"], is_flag=True, help="Show the lifecycle events.", **common
+            ["--verbose", "-v"],
+            is_flag=True,
+            help="Log the lifecycle events to standard error.",
+            **common,
         ),
     ]
 
 
 def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep a global option; one after the command's name replaces the same before it."""
+    """Store a global option; after the command's name it replaces the one before."""
     session = context.ensure_object(Session)
     if value and parameter.name:
         session.chosen[parameter.name] = value
@@ -142,7 +147,7 @@ def _choose(context: click.Context, parameter: click.Parameter, value: Any) -> N
 def complete_alias(
     context: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete the name of an alias, without reading anything from the network."""
+    """Complete the name of an alias, without using the network."""
     configuration = context.ensure_object(Session).configuration(remote=False)
     wrong = (problem.alias for problem in configuration.errors if problem.alias)
     names = dict.fromkeys((*configuration.aliases, *wrong))
@@ -150,7 +155,7 @@ def complete_alias(
 
 
 def which_aliases(command: F) -> F:
-    """Add the ways to name aliases, as arguments and by an option; the command takes `aliases`."""
+    """Add aliases as arguments and as the option `--alias`; the command takes `aliases`."""
 
     @click.argument("aliases", nargs=-1, shell_complete=complete_alias)
     @click.option(
@@ -158,7 +163,7 @@ def which_aliases(command: F) -> F:
         "more",
         multiple=True,
         metavar="ALIAS",
-        help="As the argument.",
+        help="Same as the argument; repeatable.",
         shell_complete=complete_alias,
     )
     @wraps(command)
@@ -170,12 +175,19 @@ def which_aliases(command: F) -> F:
     return cast("F", with_all)
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds."""
+
+    name = "number of seconds"
+
+
 with_timeout = click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds an alias."
+    "--timeout",
+    type=Seconds(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Timeout of each connection attempt; by default the TIMEOUT of the alias.",
 )
-"""Adds the time that each alias gets."""
-with_quiet = click.option(*_QUIET_NAMES, **_QUIET, expose_value=False, callback=_choose)
-"""Shows the global option `--quiet` among the command's own."""
+"""Adds the timeout of each connection attempt."""
 
 
 def output(*formats: str) -> Callable[[F], F]:
@@ -185,13 +197,13 @@ def output(*formats: str) -> Callable[[F], F]:
         chosen = value or context.ensure_object(Session).chosen.get("format") or formats[0]
         if chosen in formats:
             return chosen
-        known = f"{', '.join(formats[:-1])} and {formats[-1]}"
-        raise click.BadParameter(f"`{context.info_name}` has no {chosen}; it has {known}")
+        known = f"{', '.join(formats[:-1])} or {formats[-1]}"
+        raise click.BadParameter(f"`{context.info_name}` does not support {chosen}; use {known}")
 
     return click.option(
         "--format",
         "format_",
         type=click.Choice(formats),
         callback=choose,
-        help=f"How the result is written; {formats[0]} by default.",
+        help=f"Format of the result; {formats[0]} by default.",
     )

@@ -1,4 +1,4 @@
-"""One alias' values, as the variables that another program reads."""
+"""The values of one alias as the environment variables of other programs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _password(spec: ConnectionSpec) -> str | None:
 
 
 FIELDS: dict[str, Callable[[ConnectionSpec], str | None]] = {
-    # The database has a variable of its own: from the path, programs read it differently.
+    # Without the database: programs parse the path differently.
     "URI": _uri,
     "URI_DB_NAME": _uri_and_database,
     "ADDRESS": lambda spec: spec.endpoint.address,
@@ -65,20 +65,20 @@ FIELDS: dict[str, Callable[[ConnectionSpec], str | None]] = {
     "PROXY": lambda spec: str(spec.proxy.reveal()) if spec.proxy else None,
     "CONTROL_PLANE": lambda spec: control_plane(spec.endpoint),
 }
-"""What a connection is made of, by field; `None` where it has no such thing."""
+"""The values of a connection, by field; `None` if the connection has no such value."""
 
 
 def environment_with(
     environ: Mapping[str, str], spec: ConnectionSpec, mapping: Iterable[tuple[str, str]]
 ) -> dict[str, str]:
-    """Return an environment with a connection's values in it.
+    """Return an environment with the values of a connection.
 
-    A variable whose field has no value is taken out: what another server's was must not go with
-    this one's.
+    A variable whose field has no value is removed, because its inherited value may belong to
+    another server.
 
     Args:
-        environ: What there is.
-        spec: What the connection is configured with.
+        environ: The inherited environment.
+        spec: The specification of the connection.
         mapping: Pairs of a field and a variable.
     """
     values = {variable: FIELDS[field](spec) for field, variable in mapping}
@@ -87,13 +87,12 @@ def environment_with(
 
 
 def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
-    """Return why `MILVUS_URI` is not to be set; `None` if nothing is against it.
+    """Return the reason to leave `MILVUS_URI` unset, or `None`.
 
-    pymilvus 2.4 to 3.0 cannot be imported with it set to anything but the URI of a named host or
-    of an IPv4 address.
+    pymilvus 2.4 to 3.0 cannot be imported unless it is the URI of a host name or an IPv4 address.
 
     Args:
-        spec: What the connection is configured with.
+        spec: The specification of the connection.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
@@ -111,13 +110,13 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
 
 @dataclass(frozen=True)
 class Program:
-    """A program of others, and the variables that it reads.
+    """A third-party program, and the variables that it reads.
 
     Args:
-        release: The one that was read.
+        release: The release whose source was read.
         mapping: Pairs of a field and a variable.
-        is_of_cloud: Whether it talks to Zilliz Cloud's control plane, with the account's API key,
-            and not to the alias' server by a `MilvusClient`.
+        is_of_cloud: Whether it calls Zilliz Cloud's control plane with the account's API key,
+            instead of the alias' server with a `MilvusClient`.
     """
 
     release: str
@@ -125,23 +124,23 @@ class Program:
     is_of_cloud: bool = False
 
     def environment(self, environ: Mapping[str, str], spec: ConnectionSpec) -> dict[str, str]:
-        """Return an environment for it.
+        """Return the environment of the program.
 
-        A variable whose field has no value is set to nothing: where it is missing, the program may
-        take it from a `.env` of its own.
+        A variable whose field has no value is set to an empty string: if it were missing, the
+        program might read it from its own `.env`.
 
         Args:
-            environ: What there is.
-            spec: What the connection is configured with.
+            environ: The inherited environment.
+            spec: The specification of the connection.
         """
         nothing = dict.fromkeys((variable for _, variable in self.mapping), "")
         return nothing | environment_with(environ, spec, self.mapping)
 
     def reason_to_refuse(self, spec: ConnectionSpec) -> str | None:
-        """Return what it cannot be told of a connection, and what to do; `None` if that is nothing.
+        """Return why its variables cannot describe a connection, and a remedy; `None` if they can.
 
         Args:
-            spec: What the connection is configured with.
+            spec: The specification of the connection.
         """
         return self._not_for_cloud(spec) if self.is_of_cloud else self._not_for_client(spec)
 
@@ -151,7 +150,7 @@ class Program:
         if reason and variables.get("URI") == "MILVUS_URI":
             return f"pymilvus cannot be imported with {reason} in MILVUS_URI; {_ANOTHER_ALIAS}"
         if reason == _IPV6:
-            return f"pymilvus cannot dial {reason}; give the host a name"
+            return f"pymilvus cannot dial {reason}; use a host name"
         if "URI_DB_NAME" in variables and FIELDS["URI_DB_NAME"](spec) is None:
             database = spec.name_of("db_name")
             return f"it reads no variable for {database} beside {reason}; {_ANOTHER_ALIAS}"
@@ -163,24 +162,24 @@ class Program:
     def _not_for_cloud(self, spec: ConnectionSpec) -> str | None:
         uri, home = spec.name_of("uri"), FIELDS["CONTROL_PLANE"](spec)
         if home is None:
-            return f"it talks to Zilliz Cloud, and {uri} is elsewhere; {_ANOTHER_ALIAS}"
+            return f"it requires Zilliz Cloud, and {uri} names another server; {_ANOTHER_ALIAS}"
         if spec.credentials is None:
-            return f"it takes an API key; set {spec.name_of('token')} to one"
+            return f"it requires an API key; set {spec.name_of('token')} to one"
         if FIELDS["API_KEY"](spec) is None:
             user = spec.name_of("credentials")
-            return f"it takes an API key, and no user and password as in {user}; {_ANOTHER_ALIAS}"
+            return f"it requires an API key, not the user and password in {user}; {_ANOTHER_ALIAS}"
         if home != INTERNATIONAL and "CONTROL_PLANE" not in dict(self.mapping):
-            return f"it reads no variable for {home}, where {uri} belongs; {self._remedy}"
+            return f"it reads no variable for {home}, which {uri} requires; {self._remedy}"
         return None
 
     @property
     def _remedy(self) -> str:
         options = " ".join(f"--map {field}={variable}" for field, variable in self.mapping)
-        return f"to run it all the same, write {options} instead"
+        return f"to run it anyway, use {options} instead"
 
 
-_ANOTHER_ALIAS = "name another alias"
-# What decides where a MilvusClient leads and whom it trusts, and no program here reads.
+_ANOTHER_ALIAS = "use another alias"
+# Fields that change the server or the trust of a MilvusClient, and that none of the programs reads.
 _NOT_READ = ("TLS_CA", "TLS_CERT", "TLS_KEY", "TLS_SERVER_NAME", "PROXY")
 
 PROGRAMS = {

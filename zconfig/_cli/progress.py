@@ -1,4 +1,4 @@
-"""What a terminal shows while connections are made; nothing of it reaches a log."""
+"""The progress of connects, drawn on a terminal only, and never written to a log."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _STYLES = {"connected": "green", "failed": "red", "retrying": "yellow"}
 
 @dataclass(frozen=True, slots=True)
 class ConnectProgress:
-    """How far the connect of one alias has come.
+    """The progress of the connect of one alias.
 
     Args:
-        endpoint: Where it leads, without credentials.
+        endpoint: The endpoint, without credentials.
         state: `waiting`, `connecting`, `retrying`, `connected` or `failed`.
-        attempt: The number of the attempt under way, from 1.
-        cause: Why the last attempt failed.
-        started: The monotonic instant at which the connect began.
-        elapsed_s: How long it took; `None` while it goes on.
+        attempt: The number of the current attempt, from 1.
+        cause: The cause of the last failure.
+        started: The monotonic time at which the connect began.
+        elapsed_s: The duration in seconds; `None` while it is in progress.
     """
 
     endpoint: str
@@ -44,11 +44,11 @@ class ConnectProgress:
 
 
 class ProgressView:
-    """A table of connects under way, made anew from what is known each time it is drawn.
+    """A table of the connects, created from their current progress each time it is drawn.
 
     Args:
-        connects: The aliases and where they lead.
-        total_s: Seconds after which it ends, if it does.
+        connects: The progress by alias.
+        total_s: Seconds until the wait ends; `None` for no limit.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ProgressView:
         self._spinner = Spinner("line")
 
     def on_event(self, event: events.Event) -> None:
-        """Note a lifecycle event; each alias' come from one thread at a time."""
+        """Record a lifecycle event; those of an alias arrive from one thread at a time."""
         alias = getattr(event, "alias", None)
         if alias in self._connects:
             self._connects[alias] = _after(self._connects[alias], event)
@@ -86,12 +86,12 @@ class ProgressView:
         yield Text(connect.state, style)
         yield Text(f"attempt {connect.attempt}" if connect.attempt > 1 else "")
         yield Text(_seconds(connect))
-        yield _cut(connect.cause)
+        yield _cut(connect.cause.replace("_", " "))
         yield _cut(connect.endpoint)
 
 
 def _after(connect: ConnectProgress, event: events.Event) -> ConnectProgress:
-    """Return how far a connect has come with an event."""
+    """Return the progress of a connect after an event."""
     match event:
         case events.ConnectionConnecting():
             return replace(connect, state="connecting", started=time.monotonic(), elapsed_s=None)
@@ -107,7 +107,7 @@ def _after(connect: ConnectProgress, event: events.Event) -> ConnectProgress:
 
 
 def _cut(text: str) -> Text:
-    """Return a text that is cut short, rather than wrapped, where the terminal is narrow."""
+    """Return a text that a narrow terminal truncates instead of wrapping."""
     return Text(text, no_wrap=True)
 
 
@@ -122,12 +122,12 @@ def _seconds(connect: ConnectProgress) -> str:
 def show_progress(
     session: Session, aliases: Iterable[str] = (), *, total_s: float | None = None
 ) -> Iterator[None]:
-    """For the time of a `with` block, show how connects go, if standard error is a terminal.
+    """During a `with` block, show the progress of connects, if standard error is a terminal.
 
     Args:
-        session: What was chosen.
-        aliases: Those that are connected; all by default.
-        total_s: Seconds after which it ends, if it does.
+        session: The global options.
+        aliases: The aliases to show; all by default.
+        total_s: Seconds until the wait ends; `None` for no limit.
     """
     console = Console(stderr=True, highlight=False)
     if not is_wanted(session, console):
@@ -156,9 +156,9 @@ def show_progress(
 
 
 def is_wanted(session: Session, console: Console) -> bool:
-    """Tell whether a console is a terminal to draw on, and the log is not written on it.
+    """Return whether a console is a terminal, and the log is not written to it.
 
-    rich takes some environments for a terminal that are a CI job's log.
+    rich treats the logs of some CI systems as a terminal.
     """
     stream = sys.stderr if console.stderr else sys.stdout
     is_terminal = stream.isatty() and console.is_terminal and not console.is_dumb_terminal

@@ -1,4 +1,4 @@
-"""Results → text: tables with colour on a terminal, a row a line in a log; JSON and JUnit XML."""
+"""Render results as tables, JSON, GitHub annotations and JUnit XML."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Part = Table | Text
 Columns = dict[str, Callable[[Row], Text]]
 R = TypeVar("R", bound=Report)
 
-# Wide enough for a row to be a line: a log is searched by lines.
+# Wide enough for one line a row, since logs are searched by line.
 _LOG_WIDTH = 1000
 
 
@@ -35,8 +35,8 @@ def new_table(*headers: str, wraps: Collection[str]) -> Table:
     """Return an empty table.
 
     Args:
-        *headers: Its columns.
-        wraps: The columns that give way where the terminal is narrow.
+        *headers: The columns.
+        wraps: The columns that become narrower on a narrow terminal.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
@@ -45,9 +45,9 @@ def new_table(*headers: str, wraps: Collection[str]) -> Table:
 
 
 def render_json(value: Any, indent: int | None = 2) -> str:
-    r"""Return a value as JSON, in which no runner of a pipeline finds a command: it looks for `##`.
+    r"""Return a value as JSON that contains no command for a pipeline runner, which scans for `##`.
 
-    The keys of an object are documented, and only ever added to.
+    The keys of an object are documented. Keys are added, but never removed.
 
     Example:
         >>> print(render_json("##[error]forged"))
@@ -57,7 +57,7 @@ def render_json(value: Any, indent: int | None = 2) -> str:
 
 
 def draw(parts: Iterable[Part]) -> str:
-    """Draw for the terminal there is, and without colour or wrapping for none."""
+    """Draw for the current terminal, or without colour and wrapping if there is none."""
     terminal = Console(stderr=False)
     stream = StringIO()
     console = Console(
@@ -75,10 +75,10 @@ def draw(parts: Iterable[Part]) -> str:
 
 
 def in_workspace(file: str) -> str:
-    """Return a path as a job of GitHub Actions knows it: its steps may run in another directory.
+    """Return a path relative to the GitHub workspace; a step may run in another directory.
 
     Args:
-        file: As it was named, from the working directory.
+        file: A path relative to the working directory.
     """
     workspace = process_environment().get("GITHUB_WORKSPACE")
     path = Path(os.path.abspath(file))  # noqa: PTH100 - pathlib's does not take `..` away
@@ -87,7 +87,7 @@ def in_workspace(file: str) -> str:
     return file
 
 
-def render(  # noqa: PLR0913 - each format has more to show for one command
+def render(  # noqa: PLR0913 - the formats need different arguments
     report: R,
     format_: Format,
     command: str,
@@ -96,15 +96,15 @@ def render(  # noqa: PLR0913 - each format has more to show for one command
     annotations: Iterable[str] = (),
     outputs: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a report as it is written.
+    """Return a report in one of the formats.
 
     Args:
-        report: What was found out.
-        format_: How it is written.
-        command: Which command found it out.
-        parts: What a terminal shows of it; by default a table.
-        annotations: What else GitHub shows.
-        outputs: By alias what else JUnit XML has.
+        report: The report.
+        format_: The format.
+        command: The name of the command.
+        parts: Returns the parts to draw on a terminal; a table by default.
+        annotations: Additional annotations for GitHub.
+        outputs: Additional output by alias, for JUnit XML.
     """
     match format_:
         case "json":
@@ -116,21 +116,21 @@ def render(  # noqa: PLR0913 - each format has more to show for one command
     return draw((parts or table_parts)(report))
 
 
-# All that XML 1.0 cannot hold, not even escaped.
+# Characters that XML 1.0 does not allow, not even escaped.
 _UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(report: Report, command: str, outputs: Mapping[str, str]) -> str:
     """Return JUnit XML: a test suite with a test case for each alias.
 
-    There is no one standard. The elements and attributes that all readers know are used, with a
-    `classname` for each case: by it and the name GitLab tells cases apart
+    JUnit XML has no single standard. The elements and attributes are those that all readers
+    support, with a `classname` for each case: GitLab identifies cases by class and name
     (gitlab-org/gitlab-foss#50964).
 
     Args:
-        report: What was found out.
-        command: The command that found it out.
-        outputs: By alias what else there is to read.
+        report: The report.
+        command: The name of the command.
+        outputs: Additional output by alias.
     """
     cases = [_case(row, command, outputs.get(row.alias)) for row in report.aliases]
     if general := [p for p in unreported(report) if p.startswith("error")]:
@@ -190,7 +190,7 @@ def table_parts(report: Report) -> Iterator[Part]:
     """Yield a table, and the failures and problems in full below it."""
     columns: Columns = {
         "alias": lambda row: Text(row.alias, style="bold"),
-        "endpoint": lambda row: Text(row.endpoint or ""),
+        "endpoint": _endpoint,
         "database": lambda row: Text(row.db_name or ""),
         "state": _state,
     }
@@ -202,11 +202,11 @@ def table_parts(report: Report) -> Iterator[Part]:
 
 
 def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
-    """Yield the parts of one round of `check --watch`: when it was, a table, what is wrong.
+    """Yield the parts of one check with `--watch`: the time, a table and the failures.
 
     Args:
-        report: What was found out, with the counts of each alias.
-        note: What the heading ends with.
+        report: The report, with the statistics of each alias.
+        note: A text at the end of the heading.
     """
     connected = sum(row.state == "connected" for row in report.aliases)
     heading = (
@@ -215,7 +215,7 @@ def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
     yield Text(heading, style="bold")
     columns: Columns = {
         "alias": lambda row: Text(row.alias, style="bold"),
-        "endpoint": lambda row: Text(row.endpoint or "", no_wrap=True, overflow="ellipsis"),
+        "endpoint": _endpoint,
         "state": _state,
         "last": lambda row: _milliseconds(row.round_trip_ms),
         "p50": _median,
@@ -225,7 +225,7 @@ def watch_parts(report: Report, note: str = "") -> Iterator[Part]:
 
 
 def _with_messages(report: Report, columns: Columns) -> Iterator[Part]:
-    """Yield a table of the aliases, if there are any, and all that is wrong."""
+    """Yield a table of the aliases, if there are any, and all failures and problems."""
     if report.aliases:
         table = new_table(*columns, wraps=_LONG)
         for row in report.aliases:
@@ -236,7 +236,7 @@ def _with_messages(report: Report, columns: Columns) -> Iterator[Part]:
 
 
 def github_lines(report: Report) -> Iterator[str]:
-    """Yield an annotation for each thing that is wrong, and a line for each that is connected."""
+    """Yield an annotation for each problem, and a line for each connected alias."""
     told = {problem.alias for problem in report.problems if problem.severity == "error"}
     for problem in report.unquoted():
         yield annotation(problem.severity, str(problem), **place(problem.origin))
@@ -253,16 +253,16 @@ def github_lines(report: Report) -> Iterator[str]:
 def annotation(
     severity: str, message: str, file: str | None = None, line: int | None = None
 ) -> str:
-    """Return one workflow command, escaped as the runner reads it.
+    """Return one workflow command, escaped for the runner.
 
     Source: GitHub Docs, "Workflow commands for GitHub Actions"; actions/toolkit,
     packages/core/src/command.ts.
 
     Args:
         severity: `error`, `warning` or `notice`.
-        message: What is wrong; it may have several lines.
-        file: Where, if it is in a file.
-        line: The line in it.
+        message: The message; it may have several lines.
+        file: The file at fault, if there is one.
+        line: The line in that file.
 
     Example:
         >>> annotation("error", "50% is no port", "a,b.env", 2)
@@ -288,18 +288,28 @@ def _median(row: Row) -> Text:
 
 
 def _so_far(row: Row) -> Text:
-    """Return how often a connect failed, by cause, and how often each other event happened."""
+    """Return the number of failures by cause, and of each other event."""
     stats = row.stats
     if stats is None:
         return Text("")
     events = {"lost": stats.losses, "recovered": stats.reconnects, "rotated": stats.rotations}
     counts = {**stats.failures, **events}
-    return Text(", ".join(f"{name} {count}" for name, count in counts.items() if count))
+    return Text(", ".join(f"{_words(name)} {count}" for name, count in counts.items() if count))
+
+
+def _endpoint(row: Row) -> Text:
+    return Text(row.endpoint or "", no_wrap=True, overflow="ellipsis")
 
 
 def _state(row: Row) -> Text:
     state = row.state if row.required else f"{row.state} (optional)"
-    return Text(f"{state}: {row.failure.cause}" if row.failure else state, _STYLES[row.state])
+    cause = f": {_words(row.failure.cause)}" if row.failure else ""
+    return Text(f"{state}{cause}", _STYLES[row.state])
+
+
+def _words(cause: str) -> str:
+    """Return a cause as words for people; programs read the cause itself in the JSON."""
+    return cause.replace("_", " ")
 
 
 def _milliseconds(duration_ms: float | None) -> Text:
@@ -307,7 +317,7 @@ def _milliseconds(duration_ms: float | None) -> Text:
 
 
 def unreported(report: Report) -> list[str]:
-    """Return the problems that no row's failure repeats, a line each."""
+    """Return the problems that the failures of the aliases do not include, one line each."""
     failed = {row.alias for row in report.aliases if row.failure and not row.endpoint}
     left = (p for p in report.unquoted() if p.severity == "warning" or p.alias not in failed)
     return [f"{problem.severity}: {problem}" for problem in left]

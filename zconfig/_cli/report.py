@@ -1,4 +1,4 @@
-"""What a command found out, as values: rendering comes later."""
+"""The results of the commands, as values for `render`."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from zconfig.errors import (
 T = TypeVar("T")
 
 Outcome = Connection | ZConfigError | None
-"""What became of an alias; `None` if it was not dialed."""
+"""The connection or the error of an alias; `None` if it was not dialed."""
 Outcomes = Mapping[str, Outcome]
 
 
-# Of the other sources the path is no file's.
+# The path of any other source is not a file.
 _FILES = frozenset({"dotenv", "secrets directory", "service binding"})
 
 
 def place(origin: Origin | None) -> dict[str, Any]:
-    """Return the file and the line that a value stood in; none if it stood elsewhere.
+    """Return the file and the line in which a value is set; `None` if it is not set in a file.
 
     Example:
         >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
@@ -56,22 +56,22 @@ def place(origin: Origin | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an alias is not connected.
+    """The reason why an alias is not connected.
 
     Args:
         cause: Stable identifier: of a cause in errors.md, or of a problem in problems.md.
         message: The whole message, without secrets.
-        exit_code: The exit code it calls for.
-        stage: How far the connect came; `None` for a wrong configuration.
-        permanent: Whether trying again cannot help.
-        remedy: One thing to do.
-        problem: What is wrong, in a few words.
-        detail: What was seen.
-        origin: Where the value at fault was set.
-        hint: An observation about the surroundings that makes the cause likelier.
-        elapsed_ms: Milliseconds from the start of the connect to this verdict.
-        file: The file in which the value at fault was set; `None` if it was set in none.
-        line: The line in that file, from 1; `None` where the file is the value.
+        exit_code: The exit code for this failure.
+        stage: The stage that failed; `None` for invalid configuration.
+        permanent: Whether retries cannot succeed.
+        remedy: One action that fixes it.
+        problem: The problem in a few words.
+        detail: The error as it was observed.
+        origin: The place where the value at fault is set.
+        hint: An observation about the environment that supports the cause.
+        elapsed_ms: Milliseconds from the start of the connect to the failure.
+        file: The file in which the value at fault is set; `None` if it is not set in a file.
+        line: The line in that file, from 1; `None` if the file is the value.
     """
 
     cause: str
@@ -91,19 +91,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One alias.
+    """The result for one alias.
 
     Args:
-        alias: Its name.
-        endpoint: Where it leads, without credentials; `None` if that is not known.
+        alias: The alias.
+        endpoint: The endpoint, without credentials; `None` if it is not known.
         db_name: The database.
-        required: Whether its failure counts.
-        origin: Where its URI was set.
-        state: `configured`: not dialed; `given up`: not waited for, since another failed for good.
-        server_version: What the server calls itself.
+        required: Whether a failure of the alias is a failure of the command.
+        origin: The place where the URI is set.
+        state: `configured`: not dialed; `given up`: cancelled after a permanent failure of another
+            alias.
+        server_version: The release that the server reports.
         round_trip_ms: Milliseconds of one ping.
-        failure: Why it is not connected.
-        stats: What has happened to it since the command began; only with `--watch`.
+        failure: The reason why it is not connected.
+        stats: The statistics since the command began; only with `--watch`.
     """
 
     alias: str
@@ -120,17 +121,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ReportedProblem:
-    """What is wrong with the configuration, as JSON tells it.
+    """A problem of the configuration, as it is written to JSON.
 
     Args:
         code: Stable identifier; see problems.md.
-        message: What is wrong.
-        remedy: One thing to do.
-        alias: The alias concerned, if it is one in particular.
-        field: The field concerned, if it is one in particular.
-        origin: Where the value stood.
-        severity: `error` keeps the alias from connecting, `warning` does not.
-        file: The file that it stood in, if it was in one.
+        message: The fact, without secrets.
+        remedy: One action that fixes it.
+        alias: The alias concerned; `None` for no single alias.
+        field: The field concerned; `None` for no single field.
+        origin: The place where the wrong value is set.
+        severity: `error` prevents the alias from connecting, `warning` does not.
+        file: The file in which the value is set; `None` if it is not set in a file.
         line: The line in that file.
     """
 
@@ -146,7 +147,7 @@ class ReportedProblem:
 
 
 def copy_fields(kind: Callable[..., T], source: object, **values: Any) -> T:
-    """Return a dataclass' value: values, and the attributes of an object that its fields name."""
+    """Return a dataclass made of given values, and of an object's attributes of the same names."""
     names = signature(kind).parameters.keys() - values.keys()
     return kind(**values, **{name: getattr(source, name) for name in names})
 
@@ -160,17 +161,17 @@ def _reported_problems(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a command found out.
+    """The result of a command.
 
     Attributes:
-        ok: Whether every required alias is fine.
-        exit_code: The exit code that it calls for.
+        ok: Whether the exit code is 0.
+        exit_code: The exit code of the command.
 
     Args:
-        aliases: The aliases, in the order they were asked for or declared.
-        problems: What is wrong with the configuration, warnings included.
-        elapsed_ms: Milliseconds that it took.
-        at: When it was made, in UTC.
+        aliases: The aliases, in the order of the arguments or of their declaration.
+        problems: The problems of the configuration, warnings included.
+        elapsed_ms: Duration in milliseconds.
+        at: The time of the report, in UTC.
     """
 
     aliases: tuple[Row, ...]
@@ -180,12 +181,12 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether every required alias is fine."""
+        """Whether the exit code is 0."""
         return self.exit_code == 0
 
     @property
     def exit_code(self) -> ExitCode:
-        """What speaks for all that is wrong."""
+        """The exit code that takes precedence among all failures."""
         codes = [row.failure.exit_code for row in self.aliases if row.failure and row.required]
         known = {row.alias for row in self.aliases}
         if any(p.severity == "error" and p.alias not in known for p in self.problems):
@@ -193,7 +194,7 @@ class Report:
         return worst(codes)
 
     def unquoted(self) -> Iterator[Problem]:
-        """Yield the problems, but for the warnings that the hint of a failure quotes."""
+        """Yield the problems, except for warnings that the hint of a failure quotes."""
         hints = [row.failure.hint for row in self.aliases if row.failure]
         for each in self.problems:
             text = str(replace(each, alias=None))
@@ -201,7 +202,7 @@ class Report:
                 yield each
 
     def summary(self) -> str:
-        """Return what is wrong, a line each."""
+        """Return the failures and general problems, one line each."""
         failures = [row.failure.message for row in self.aliases if row.failure]
         general = [str(p) for p in self.problems if p.severity == "error" and not p.alias]
         return "\n".join([*general, *failures])
@@ -214,9 +215,9 @@ def check_aliases(
 
     Args:
         connections: The registry.
-        aliases: Which ones; all of them count as required then.
-        wait: Seconds for which transient failures are retried.
-        timeout: Seconds for each connect.
+        aliases: The aliases; those that are named count as required.
+        wait: Seconds to retry transient failures.
+        timeout: Seconds for each connection attempt.
     """
 
     def attempt(names: Sequence[str], _: Collection[str]) -> Outcomes:
@@ -226,7 +227,7 @@ def check_aliases(
 
 
 def list_aliases(connections: Connections) -> Report:
-    """Report what is configured, without connecting anything."""
+    """Report the configured aliases without connecting them."""
     configuration = connections.configuration
 
     def look_up(names: Sequence[str], _: Collection[str]) -> Outcomes:
@@ -245,13 +246,13 @@ def report_on(
     *,
     timeout: float | None = None,
 ) -> Report:
-    """Report what becomes of aliases, by default of all.
+    """Report the outcome for aliases, by default for all.
 
     Args:
         connections: The registry.
-        aliases: Which ones; all of them count as required then.
-        attempt: Connects aliases, given which of them are optional.
-        timeout: Seconds for the ping of each; its own by default.
+        aliases: The aliases; those that are named count as required.
+        attempt: Connects aliases; its arguments are all aliases, and the optional ones.
+        timeout: Seconds for the ping of each; the TIMEOUT of the alias by default.
     """
     started = time.perf_counter()
     named = tuple(dict.fromkeys(wanted_alias(alias) for alias in aliases))
@@ -273,7 +274,7 @@ def report_on(
 
 
 def _problems_of(configuration: Configuration, alias: str) -> Iterator[Problem]:
-    """Yield the problems of an alias that was named: an error is what keeps it from connecting."""
+    """Yield the problems of a named alias, first those that prevent it from connecting."""
     reasons = configuration.why_not(alias)
     yield from reasons
     told = {(each.code, each.message) for each in reasons}
@@ -290,7 +291,7 @@ def _row(
     *,
     required: bool,
 ) -> Row:
-    """Report what became of one alias; a server that stops answering at once has failed, too."""
+    """Report the outcome for one alias; a failed ping after the connect is a failure, too."""
     row, spec = Row(alias, required=required), None
     if alias in connections:
         spec = connections.spec(alias)
@@ -313,11 +314,11 @@ def _row(
 
 
 def failure_of(error: ZConfigError, spec: ConnectionSpec | None) -> Failure:
-    """Return an error as the reason why an alias is not connected.
+    """Return an error as a `Failure`.
 
     Args:
         error: The error.
-        spec: What the alias is configured with, if that is known.
+        spec: The specification of the alias, if it is known.
     """
     if isinstance(error, ConnectError):
         origins = spec.origins.values() if spec else ()

@@ -1,8 +1,8 @@
-"""Results → JSON's own types, and the JSON Schema of that, both from the results' dataclasses.
+"""Convert the dataclasses of results to JSON values, and derive the JSON Schema of these.
 
-The keys of an object are the properties that the docstring of its class lists, and the fields; each
-is described by that docstring. A field whose metadata has `json` is written as that function
-returns it. Keys are only ever added, so that a consumer should pass over what it does not know.
+The keys of an object are the properties that the docstring of its class lists, and the fields. The
+docstring has the description of each key. The function in a field's metadata `json` converts its
+value. Keys are added, but never removed, so consumers should ignore unknown keys.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SCALARS: Mapping[Any, Schema] = {
 
 
 def json_value(value: Any) -> Any:
-    """Return a value in JSON's own types."""
+    """Return a value as JSON types."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: json_value(read(value)) for name, _, read in _keys(type(value))}
     if isinstance(value, Mapping):
@@ -45,7 +45,7 @@ def json_value(value: Any) -> Any:
 
 
 def json_schema_of(kind: Any) -> Schema:
-    """Return the JSON Schema of what `json_value` returns for a value of a type.
+    """Return the JSON Schema of the values that `json_value` returns for a type.
 
     Args:
         kind: A dataclass, or the type of one of its fields.
@@ -77,7 +77,7 @@ def _object(kind: Any) -> Schema:
 
 
 def _either(schemas: list[Schema]) -> Schema:
-    """Return the schema of what fits one of others, of which the last is null."""
+    """Return the schema of a union whose last member is null."""
     first, *_ = schemas
     if "properties" in first or "enum" in first:
         return {"anyOf": schemas}
@@ -101,7 +101,7 @@ def _of(field: Field[Any]) -> Callable[[Any], Any]:
 
 
 def _descriptions(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a class and its bases say of each name."""
+    """Return the descriptions of all names in the docstrings of a class and its bases."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__[:-1]):
         entries = _ENTRY.findall(inspect.cleandoc(each.__doc__ or ""))
