@@ -140,7 +140,7 @@ def test_a_hook_hears_the_types_of_events_that_it_wants(lite_uri: str, tmp_path:
 
 @pytest.mark.parametrize("wanted", ["connected", events, (events.ConnectionLost, str), 5])
 def test_what_is_no_type_of_events_is_refused(wanted: Any, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"types of zconfig\.events"):
+    with pytest.raises(TypeError, match=r"classes of zconfig\.events"):
         connections_of({}, tmp_path).subscribe(print, wanted)
 
 

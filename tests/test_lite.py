@@ -269,7 +269,7 @@ def test_what_says_that_a_path_is_open_elsewhere_says_how_to_wait_for_it(monkeyp
         _ = connections["default"]
     assert (caught.value.cause, caught.value.permanent) == ("embedded_server_locked", False)
     assert str(caught.value).endswith(
-        "close it there (set ZCONFIG_WAIT to wait for that), or name another path in ZILLIZ_URI"
+        "close it there (set ZCONFIG_WAIT to wait for that), or set another path in ZILLIZ_URI"
     )
 
 

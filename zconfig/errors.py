@@ -411,7 +411,7 @@ class EmbeddedServerError(UnreachableError):
     stage = Stage.MATERIAL
     permanent = True
     problem = "Milvus Lite cannot open the file"
-    remedy = "name another path in {uri}"
+    remedy = "set another path in {uri}"
 
 
 class EmbeddedServerLockedError(EmbeddedServerError):
@@ -420,7 +420,7 @@ class EmbeddedServerLockedError(EmbeddedServerError):
     cause = "embedded_server_locked"
     permanent = False
     problem = "another process has the Milvus Lite file open"
-    remedy = "close it there (set ZCONFIG_WAIT to wait for that), or name another path in {uri}"
+    remedy = "close it there (set ZCONFIG_WAIT to wait for that), or set another path in {uri}"
 
 
 class ProxyError(UnreachableError):
