@@ -388,7 +388,7 @@ class ConnectionSettings(BaseModel):
     proxy: Annotated[
         Annotated[SealedText, AfterValidator(to_proxy)] | None,
         PlainSerializer(
-            lambda url: redact_uri(url.get_secret_value()), str, when_used="json-unless-none"
+            lambda url: url and redact_uri(url.get_secret_value()), str | None, when_used="json"
         ),
         Variable(
             meaning="HTTP CONNECT proxy, reached by http://, or `off`; by default gRPC's "
