@@ -189,6 +189,20 @@ def test_a_model_in_json_shows_no_input_either(
     assert SECRET not in f"{caught.value}{caught.value.errors()}"
 
 
+def test_json_that_ends_early_is_not_shown() -> None:
+    with pytest.raises(ValidationError) as caught:
+        ConnectionSettings.model_validate_json(f'{{"token": "{SECRET}"')
+    assert SECRET not in f"{caught.value}{caught.value.errors()}{caught.value.json()}"
+
+
+def test_a_value_that_is_assigned_is_refused_and_not_shown() -> None:
+    settings = ConnectionSettings(uri="http://db")
+    with pytest.raises(ValidationError, match="frozen") as caught:
+        settings.token = SECRET  # type: ignore[assignment,misc]
+    assert SECRET not in f"{caught.value}{caught.value.errors()}{caught.value.json()}"
+    assert caught.value.__context__ is None
+
+
 def test_an_error_of_our_own_names_fields_and_says_what_to_do() -> None:
     with pytest.raises(ValidationError) as caught:
         Shop(milvus={"uri": "http://db", "tls_ca": "ca.pem"})

@@ -249,8 +249,13 @@ def _without_userinfo(values: Any) -> Any:
     return {**values, "uri": userinfo.uri, **found}
 
 
+def _masked(error: ValidationError) -> ValidationError:
+    """Return an error with masks for its input: an outer model's configuration would show it."""
+    told = [_told(each) for each in error.errors(include_url=False)]
+    return ValidationError.from_exception_data(error.title, told, hide_input=True)
+
+
 def _told(detail: ErrorDetails) -> InitErrorDetails:
-    """Return an error with a mask for the input: an outer model's configuration would show it."""
     code, context = detail["type"], detail.get("ctx")
     kind: str | PydanticCustomError = PydanticCustomError(code, detail["msg"], context)
     if code in get_args(core_schema.ErrorType):
@@ -417,6 +422,24 @@ class ConnectionSettings(BaseModel):
         ),
     ] = 1
 
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Validate JSON, as pydantic does; an error shows none of it."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            masked = _masked(error)
+        del json_data  # or a traceback that shows locals would show it
+        raise masked
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            return super().__setattr__(name, value)
+        except ValidationError as error:  # it is frozen
+            masked = _masked(error)
+        del value
+        raise masked
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("settings are not pickled: load the configuration in each process")
 
@@ -430,8 +453,8 @@ class ConnectionSettings(BaseModel):
         try:
             return handler(_without_userinfo(values))  # type: ignore[no-any-return]
         except ValidationError as error:
-            told = [_told(each) for each in error.errors(include_url=False)]
-        raise ValidationError.from_exception_data(cls.__name__, told, hide_input=True)
+            masked = _masked(error)
+        raise masked
 
     @field_validator("uri", mode="before")
     @classmethod
