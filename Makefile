@@ -2,11 +2,17 @@
 # Most of what the tests' environment holds is never imported, so it is not compiled beforehand.
 PYTHON ?= python3
 VENV := .venv
+ifeq ($(OS),Windows_NT)
+BIN := Scripts
+else
+BIN := bin
+endif
+SCHEMA = $(VENV)/test/$(BIN)/check-jsonschema --quiet --builtin-schema
 MINUTES ?= 10
 # Each process that runs tests compiles them, unless one has before.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test test-server stress lint matrix bench soak docs clean
+.PHONY: help demo test test-server stress lint matrix bench soak docs dist release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,81 +20,98 @@ help:
 	@echo "make test         every test, against Milvus Lite and real Milvus servers"
 	@echo "make test-server  those that need one Milvus server, with that at ZILLIZ_TEST_URI"
 	@echo "make stress       forks, interrupts and outages at moments that are drawn from a seed"
-	@echo "make lint         ruff, and mypy for Linux, Windows and macOS"
+	@echo "make lint         ruff, mypy for Linux, Windows and macOS, and schemas of workflows"
 	@echo "make matrix       other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
 	@echo "make bench        what zconfig costs, against pymilvus and against the least that there is to do"
 	@echo "make soak         load under troubles drawn from a seed, for MINUTES=10"
 	@echo "make docs         the documentation site, in build/site"
+	@echo "make dist         the wheel and the source distribution, in build/dist"
+	@echo "make release      the same for a release, if everything is ready for TAG=v1.2.3"
 	@echo "make clean        remove what these made"
 
 demo: $(VENV)/demo/.made
-	@cd examples/quickstart && ../../$(VENV)/demo/bin/python quickstart.py
+	@cd examples/quickstart && ../../$(VENV)/demo/$(BIN)/python quickstart.py
 
 test: $(VENV)/test/.made
-	$(VENV)/test/bin/python -m pytest --numprocesses 4 \
+	$(VENV)/test/$(BIN)/python -m pytest --numprocesses 4 \
 		--dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Where it listens: ZILLIZ_TEST_URI=http://localhost:19530
 test-server: $(VENV)/test/.made
-	$(VENV)/test/bin/python -m pytest -m 'server and not stress' --numprocesses 2 --dist loadfile
+	$(VENV)/test/$(BIN)/python -m pytest -m 'server and not stress' --numprocesses 2 --dist loadfile
 
 # The seed that a failure prints repeats the moments: make stress SEED=1
 stress: $(VENV)/test/.made
-	$(SEED:%=STRESS_SEED=%) $(VENV)/test/bin/python -m pytest -m stress --numprocesses 2 \
+	$(SEED:%=STRESS_SEED=%) $(VENV)/test/$(BIN)/python -m pytest -m stress --numprocesses 2 \
 		--dist loadfile --max-worker-restart 0
 
 lint: $(VENV)/test/.made
-	$(VENV)/test/bin/ruff check .
-	$(VENV)/test/bin/ruff format --check .
-	$(VENV)/test/bin/mypy
-	$(VENV)/test/bin/mypy --platform win32 --cache-dir .mypy_cache/win32 zconfig
-	$(VENV)/test/bin/mypy --platform darwin --cache-dir .mypy_cache/darwin zconfig
+	$(VENV)/test/$(BIN)/ruff check .
+	$(VENV)/test/$(BIN)/ruff format --check .
+	$(VENV)/test/$(BIN)/mypy
+	$(VENV)/test/$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 zconfig
+	$(VENV)/test/$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin zconfig
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
+	$(SCHEMA) vendor.citation-file-format CITATION.cff
 
 # All of it, and longer tests, by .venv/test/bin/nox; see noxfile.py.
 matrix: matrix-interop matrix-frameworks
 
 matrix-%: .nox/.made-%
-	$(VENV)/test/bin/nox --tags ci-$* -R -- --quiet -m 'not long'
+	$(VENV)/test/$(BIN)/nox --tags ci-$* -R -- --quiet -m 'not long'
 
 .PRECIOUS: .nox/.made-%
 .nox/.made-%: pyproject.toml noxfile.py $(VENV)/test/.made
-	$(VENV)/test/bin/nox --tags ci-$* --install-only
+	$(VENV)/test/$(BIN)/nox --tags ci-$* --install-only
 	@touch $@
 
 # Leave the machine alone meanwhile.
 bench: $(VENV)/bench/.made
-	$(VENV)/bench/bin/python -m benchmarks
+	$(VENV)/bench/$(BIN)/python -m benchmarks
 
 # The seed that it prints repeats the troubles: make soak SEED=1
 soak: $(VENV)/test/.made
-	$(VENV)/test/bin/python -m benchmarks.soak --minutes $(MINUTES) $(SEED:%=--seed %)
+	$(VENV)/test/$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SEED:%=--seed %)
 
 docs: $(VENV)/docs/.made
-	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/python -m mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/$(BIN)/python -m mkdocs build
 	@echo "open build/site/index.html"
+
+dist: $(VENV)/test/.made
+	rm -rf build/dist
+	$(VENV)/test/$(BIN)/python -m build --outdir build/dist
+	$(VENV)/test/$(BIN)/python -m twine check --strict build/dist/*
+
+# TAG=v1.2.3, of the version in zconfig/_version.py; the workflow `release` publishes what it makes.
+release: $(VENV)/test/.made
+	$(VENV)/test/$(BIN)/python scripts/check_release.py '$(TAG)'
+	$(MAKE) dist
 
 clean:
 	rm -rf $(VENV) .nox build .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/quickstart/*.db
 
 $(VENV)/demo/.made: pyproject.toml
 	$(call make_venv,demo)
-	$(VENV)/demo/bin/python -m pip install --quiet --editable '.[lite]'
+	$(VENV)/demo/$(BIN)/python -m pip install --quiet --editable '.[lite]'
 	@touch $@
 
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
-	$(VENV)/test/bin/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
-	$(VENV)/test/bin/python -m pip install --quiet --no-compile --no-deps --group settings-alone
+	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
+	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --no-deps --group settings-alone
 	@touch $@
 
 $(VENV)/bench/.made: pyproject.toml
 	$(call make_venv,bench)
-	$(VENV)/bench/bin/python -m pip install --quiet --editable '.[all]' --group bench
+	$(VENV)/bench/$(BIN)/python -m pip install --quiet --editable '.[all]' --group bench
 	@touch $@
 
 $(VENV)/docs/.made: pyproject.toml
 	$(call make_venv,docs)
-	$(VENV)/docs/bin/python -m pip install --quiet --editable . --group docs
+	$(VENV)/docs/$(BIN)/python -m pip install --quiet --editable . --group docs
 	@touch $@
 
 define make_venv
@@ -96,5 +119,5 @@ define make_venv
 		|| { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "making the environment $(VENV)/$(1)"
 	@$(PYTHON) -m venv --clear $(VENV)/$(1)
-	@$(VENV)/$(1)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(VENV)/$(1)/$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 endef

@@ -17,7 +17,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", ".env.example", "benchmarks/RESULTS.md")
+SHOWN = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "SECURITY.md",
+    ".env.example",
+    "benchmarks/RESULTS.md",
+)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)(?=[)#])")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".service": "ini", ".toml": "toml"}
 _LEFT_OUT = {"__pycache__", ".pytest_cache", "secrets"}

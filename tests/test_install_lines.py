@@ -6,9 +6,9 @@ import re
 import tomllib
 
 import pytest
+from generate import INSTALLED_FROM, INSTALLING
 
 import zconfig
-from scripts.generate import INSTALLED_FROM, INSTALLING
 from tests.support.processes import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
