@@ -101,7 +101,7 @@ $(VENV)/demo/.made: pyproject.toml
 $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
 	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
-	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --no-deps --group settings-alone
+	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --no-deps --group no-deps
 	@touch $@
 
 $(VENV)/bench/.made: pyproject.toml

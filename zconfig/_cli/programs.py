@@ -127,14 +127,15 @@ class Program:
         """Return the environment of the program.
 
         A variable whose field has no value is set to an empty string: if it were missing, the
-        program might read it from its own `.env`.
+        program might read it from its own `.env`. Some programs read lower-case names, too.
 
         Args:
             environ: The inherited environment.
             spec: The specification of the connection.
         """
         nothing = dict.fromkeys((variable for _, variable in self.mapping), "")
-        return nothing | environment_with(environ, spec, self.mapping)
+        others = {name: value for name, value in environ.items() if name.upper() not in nothing}
+        return nothing | environment_with(others, spec, self.mapping)
 
     def reason_to_refuse(self, spec: ConnectionSpec) -> str | None:
         """Return why its variables cannot describe a connection, and a remedy; `None` if they can.
