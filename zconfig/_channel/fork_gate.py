@@ -26,7 +26,7 @@ class ForkGate:
 
     Attributes:
         importing: The lock for imports of gRPC, pymilvus and Milvus Lite; reentrant, since they
-            nest. A fork waits for it without a timeout.
+            nest. A fork waits for it up to a minute.
     """
 
     importing = PerProcess(threading.RLock)

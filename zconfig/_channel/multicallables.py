@@ -397,7 +397,7 @@ class UnaryUnary(UnaryResponse):
     def _renewed(
         self, bound: BoundChannel, error: grpc.RpcError, given: _Given
     ) -> BoundChannel | None:
-        """Return a bound channel with newer credentials, unless the call set its own ones."""
+        """Return a bound channel with newer credentials, if the server rejected the alias' own."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in given["metadata"] or ()):

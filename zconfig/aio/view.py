@@ -232,7 +232,7 @@ class _UnaryUnary(grpc.aio.UnaryUnaryMultiCallable[Any, Any]):
     async def _renewed(
         self, bound: BoundChannel, error: grpc.aio.AioRpcError, asked: _Asked
     ) -> BoundChannel | None:
-        """Return a bound channel with newer credentials, unless the call set its own ones."""
+        """Return a bound channel with newer credentials, if the server rejected the alias' own."""
         if error.code() is not grpc.StatusCode.UNAUTHENTICATED:
             return None
         if any(key == AUTHORIZATION for key, _ in asked.metadata):
