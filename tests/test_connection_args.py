@@ -160,7 +160,7 @@ def test_authorities_that_are_in_no_single_file_are_refused(
         args_of(ZILLIZ_URI="https://db")
     [problem] = caught.value.problems
     assert (problem.code, problem.field) == ("authorities_in_several_files", "tls_ca")
-    assert problem.remedy == "set ZILLIZ_TLS_CA to one file of the authorities to trust"
+    assert problem.remedy == "set ZILLIZ_TLS_CA to one file with all trusted authorities"
     assert str(hashed.parent) in problem.message
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_pymilvus_would_read_in_another_way_is_refused(
         args_of(**environ)
     assert str(caught.value) == (
         f"default: ZILLIZ_TLS_{name.upper()} (environment): the file begins with a byte order "
-        f"mark, which pymilvus passes on to gRPC; save it without one"
+        f"mark, which pymilvus passes to gRPC; save it without one"
     )
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "s3cret" not in "".join(shown.format())
@@ -282,7 +282,7 @@ def test_what_such_a_store_would_not_be_told_of_tls_is_refused(
         args_of(names=names, ZILLIZ_URI="https://db", **pem_files(tmp_path, *files))
     (problem,) = caught.value.problems
     assert (problem.code, problem.origin and problem.origin.name) == ("no_parameter", origin)
-    assert f"pymilvus' parameter {missing}, and names has no name for that" in str(problem)
+    assert f"pymilvus' parameter {missing}, which is not in names" in str(problem)
 
 
 def test_the_name_to_verify_is_refused_too() -> None:

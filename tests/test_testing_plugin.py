@@ -632,7 +632,7 @@ def test_an_event_that_does_not_come_is_a_failure_that_says_so() -> None:
     recorder.take(events.ConnectionClosed(alias="prod", endpoint="http://x"))
     message = (
         r"^no zconfig\.connection\.closed alias='eu' within 0\.01 s; "
-        r"there came: zconfig\.connection\.closed$"
+        r"events so far: zconfig\.connection\.closed$"
     )
     with pytest.raises(AssertionError, match=message):
         recorder.wait_for(events.ConnectionClosed, timeout=0.01, alias="eu")

@@ -1,4 +1,4 @@
-"""The faces towards other libraries: each imports its library when it is asked for."""
+"""Integrations with other libraries; each module imports its library on first use."""
 
 from __future__ import annotations
 

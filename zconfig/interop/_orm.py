@@ -1,6 +1,6 @@
-"""pymilvus, and our connections in its own registry, for code on its ORM.
+"""Import pymilvus, and register connections in its ORM registry.
 
-The registry is in pymilvus up to 3.0, which warns that 3.1 removes it.
+pymilvus 3.1 removes the registry; 3.0 warns about that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from zconfig.aio import AsyncConnection
 
-_MARK = "_zconfig_connection"  # the attribute of a handler that says which connection it is on
+_MARK = "_zconfig_connection"  # the attribute of a handler that identifies its connection
 
 
 def import_pymilvus() -> ModuleType:
@@ -49,19 +49,19 @@ def import_pymilvus() -> ModuleType:
 
 
 def uri_of(connection: Connection | AsyncConnection) -> str:
-    """Return an address that pymilvus can parse and show; it dials none beside a channel."""
+    """Return an address that pymilvus can parse; with a channel it does not dial it."""
     endpoint = connection.endpoint
     if endpoint.transport is TransportType.UNIX:
         return endpoint.target
     scheme = "https" if endpoint.secure else "http"
-    # pymilvus' registry takes no IPv6 address, and in older versions no client does.
+    # pymilvus' registry rejects IPv6 addresses, and so do the clients of older versions.
     address = re.sub(r"\[.*\]", "ipv6", connection.target.removeprefix("dns:///"))
     return f"{scheme}://{address}"
 
 
 def with_cached_connect(connection: Connection) -> ChannelView:
-    """Return a channel on which a client need not introduce itself: we have done so already."""
-    known = weakref.ref(connection)  # pymilvus' registry may have the channel for longer
+    """Return a channel that answers a client's Connect call with the reply of our own."""
+    known = weakref.ref(connection)  # pymilvus' registry may keep the channel for longer
 
     def reply() -> bytes:
         found = known()
@@ -84,27 +84,27 @@ def find_registry() -> Any:
     problem = Problem(
         "no_orm_registry",
         f"pymilvus {pymilvus.__version__} has no registry of connections",
-        "use zconfig.client(alias) where code names one, or install 'pymilvus<3.1'",
+        "use zconfig.client(alias) instead, or install 'pymilvus<3.1'",
     )
     raise ConfigurationError([problem])
 
 
 class Registrations:
-    """Our connections in pymilvus' registry: put in by name, and taken out once they are closed.
+    """Adds connections to pymilvus' registry by name, and removes them once they are closed.
 
-    pymilvus has no way to replace a handler: it is made under another name, and moved.
+    pymilvus cannot replace a handler, so a new one is created under another name and then moved.
     """
 
-    _lock = PerProcess(threading.Lock)  # for moving handlers; nothing waits under it
+    _lock = PerProcess(threading.Lock)  # for moving handlers; no code blocks while it holds it
 
     def __init__(self) -> None:
         self._unsubscribe: Callable[[], None] = lambda: None
 
     def register(self, registry: Any, connections: Mapping[str, Connection]) -> None:
-        """Have a name lead to our connection, whatever pymilvus knew by it before.
+        """Register connections by name, and replace other handlers of these names.
 
-        A name that leads there already is left alone, and any other one keeps what it has until
-        it leads to the new connection.
+        A handler that uses the connection already is kept. Any other one stays in use until the
+        new handler replaces it.
 
         Args:
             registry: pymilvus' `connections`.
@@ -116,14 +116,14 @@ class Registrations:
                 self._move(registry, _connect(registry, connection), name)
 
     def follow(self, registry: Any, connections: Connections) -> None:
-        """Take out of pymilvus' registry what is closed or removed from now on."""
+        """Remove connections from pymilvus' registry when they are closed or removed."""
         with self._lock:
             self._unsubscribe()
             closing = (ConnectionClosed, ConnectionRemoved)
             self._unsubscribe = connections.subscribe(lambda _: self.sweep(registry), closing)
 
     def sweep(self, registry: Any) -> None:
-        """Take out every connection of ours that was closed for good."""
+        """Remove all closed connections."""
         handlers, configs = _tables(registry)
         with self._lock:
             closed = [name for name, handler in handlers.items() if _is_closed(handler)]
@@ -136,8 +136,8 @@ class Registrations:
         with self._lock:
             before: Any = handlers.get(name)
             configs[name], handlers[name] = configs.pop(made), handlers.pop(made)
-        # With `keep_alive` it would put itself back when its channel changes. It is not closed: a
-        # call may be under way on it.
+        # With `keep_alive` it would register itself again when its channel changes. It is not
+        # closed, since a call may be in progress on it.
         if hasattr(before, "deregister_state_change_callbacks"):
             before.deregister_state_change_callbacks()
 
@@ -146,13 +146,13 @@ REGISTRATIONS = Registrations()
 
 
 def _connect(registry: Any, connection: Connection) -> str:
-    """Register a connection under a name of its own, and return that."""
+    """Register a connection under a unique name, and return the name."""
     name = f"zconfig-{uuid4().hex}"
     with warnings.catch_warnings():
-        # That the registry is going is said to whoever uses the ORM, at the place that does.
+        # The warning about the registry's removal concerns calls of the application, not this one.
         warnings.simplefilter("ignore", FutureWarning)
-        # Of a configured alias pymilvus would lose the token, and follow MILVUS_URI: it is
-        # told where, and with a channel it neither dials nor needs a token.
+        # Without a URI, pymilvus would use MILVUS_URI and lose the token of a configured alias.
+        # With a channel it neither dials the URI nor needs a token.
         registry.connect(
             name,
             uri=uri_of(connection),
@@ -180,6 +180,6 @@ def _leads_to(handler: Any, connection: Connection) -> bool:
 def _is_closed(handler: Any) -> bool:
     known, _ = getattr(handler, _MARK, (None, None))
     if known is None:
-        return False  # it is not ours
+        return False  # not a connection of zconfig
     connection = known()
     return connection is None or connection.state is State.CLOSED

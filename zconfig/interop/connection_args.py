@@ -1,8 +1,8 @@
-"""A connection's specification → what frameworks pass on to a `MilvusClient`.
+"""Connection arguments for frameworks that create a `MilvusClient` themselves.
 
-LangChain and Haystack take the parameters as `connection_args`, LlamaIndex as keywords, and each
-hands them to pymilvus as they are (read in langchain-milvus 0.4.0, llama-index-vector-stores-milvus
-1.2.0 and milvus-haystack 0.1.0). So there is one shape, which is pymilvus' own.
+LangChain and Haystack accept them as `connection_args`, LlamaIndex as keyword arguments, and each
+passes them to pymilvus unchanged (as of langchain-milvus 0.4.0, llama-index-vector-stores-milvus
+1.2.0 and milvus-haystack 0.1.0). So one format is enough, that of pymilvus.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from zconfig.errors import ConfigurationError, Problem, with_names
 
 
 class UsableToken(Hidden):
-    """A token that shows itself to nobody, and still works in a copy.
+    """A token with a masked `repr` whose copies still work.
 
-    Frameworks copy what they were given, and a copy of a `Hidden` is a mask.
+    Frameworks copy their arguments, and a copy of a `Hidden` would contain only the mask.
 
     Example:
         >>> import copy
@@ -42,21 +42,21 @@ class UsableToken(Hidden):
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> NoReturn:
-        raise TypeError("a token is not pickled: call zconfig.connection_args() in each process")
+        raise TypeError("a token cannot be pickled; call zconfig.connection_args() in each process")
 
 
 def connection_args_of(
     spec: ConnectionSpec, names: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return the parameters of a `MilvusClient`, or of a store with others, for a connection.
+    """Return the parameters of a `MilvusClient`, or of a store with other names for them.
 
     Args:
-        spec: What the connection is configured with.
-        names: What the store calls them, by pymilvus' names.
+        spec: The specification of the connection.
+        names: The store's parameter names by pymilvus' names.
 
     Raises:
-        ConfigurationError: It has what pymilvus, or that store, cannot be told.
-        ValueError: pymilvus has no parameter of such a name.
+        ConfigurationError: pymilvus, or the store, has no parameter for one of the settings.
+        ValueError: pymilvus has no parameter of a given name.
 
     Example:
         >>> from zconfig._endpoint import parse_uri
@@ -74,7 +74,7 @@ def _args(spec: ConnectionSpec) -> dict[str, Any]:
 
 
 def _renamed(spec: ConnectionSpec, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the parameters under a store's names; those of TLS and the timeout only if named."""
+    """Return the parameters by a store's names; those of TLS and the timeout only if in `names`."""
     if unknown := names.keys() - {*_IN_EVERY_STORE, "timeout", *_TLS_SETTINGS}:
         listed = ", ".join(sorted(map(repr, unknown)))
         raise ValueError(f"names: pymilvus has no parameter {listed}")
@@ -82,7 +82,7 @@ def _renamed(spec: ConnectionSpec, names: Mapping[str, str]) -> dict[str, Any]:
     needs_tls = spec.name_to_verify is not None or any(spec.tls)
     args = _args(spec) if takes_tls or needs_tls else _place(spec)
     for name, setting in _TLS_SETTINGS.items():
-        # By default a store trusts what it does without us.
+        # Without this argument, the store uses its own default authorities.
         is_default = name == "server_pem_path" and spec.tls.ca is None
         if name in args and name not in names and not is_default:
             problem = replace(_NOT_NAMED, message=_NOT_NAMED.message.format(name))
@@ -92,8 +92,8 @@ def _renamed(spec: ConnectionSpec, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _place(spec: ConnectionSpec) -> dict[str, Any]:
-    """Return the parameters that are no matter of TLS."""
-    # The database is named by its own parameter alone: from the path, versions read it differently.
+    """Return the parameters except those of TLS."""
+    # The URI has no database: versions of pymilvus parse the path differently.
     args: dict[str, Any] = {
         "uri": replace(spec.endpoint, db_name=None).uri,
         "timeout": spec.timeout_s,
@@ -106,11 +106,11 @@ def _place(spec: ConnectionSpec) -> dict[str, Any]:
 
 
 def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
-    """Return the TLS files as pymilvus wants them.
+    """Return the TLS files as pymilvus' arguments.
 
-    It reads `server_pem_path` or, if that is missing, the three others, all of them or none
-    (`GrpcHandler._setup_grpc_channel` in 2.4.0 to 3.0.2): an authority alone is a
-    `server_pem_path`.
+    pymilvus reads `server_pem_path` or, if that is missing, all three others or none
+    (`GrpcHandler._setup_grpc_channel` in 2.4.0 to 3.0.2). So an authority without a client
+    certificate is a `server_pem_path`.
     """
     tls = spec.tls
     ca = _as_read(spec, "tls_ca", tls.ca) if tls.ca else _default_authorities(spec)
@@ -128,7 +128,7 @@ def _tls_args(spec: ConnectionSpec) -> dict[str, str]:
 
 
 def _as_read(spec: ConnectionSpec, field: str, path: str) -> str:
-    """Return the path of a file that pymilvus passes on to gRPC as a connection of ours does."""
+    """Return the path of a file, if pymilvus passes the same bytes to gRPC as zconfig does."""
     try:
         if is_as_read(path, "key" if field == "tls_key" else "certificates"):
             return path
@@ -139,21 +139,21 @@ def _as_read(spec: ConnectionSpec, field: str, path: str) -> str:
 
 
 def _default_authorities(spec: ConnectionSpec) -> str | None:
-    """Return a file of the authorities that a connection of ours trusts by default.
+    """Return a file with the authorities that zconfig trusts by default.
 
-    `None` where these are gRPC's own, which pymilvus trusts as well.
+    `None` if these are gRPC's default authorities, which pymilvus trusts, too.
     """
     found = default_authorities(process_environment())
     if not found.read():
         return None
     if bundle := found.bundle:
-        return str(Path(bundle).absolute())  # as it was compared, wherever the process goes
-    what = f"pymilvus takes one file of authorities, and none has exactly {found}"
+        return str(Path(bundle).absolute())  # the working directory may change later
+    what = f"pymilvus accepts one file of authorities, and none contains exactly {found}"
     raise _refused(spec, Problem("authorities_in_several_files", what, _ONE_FILE))
 
 
 _IN_EVERY_STORE = ("uri", "token", "db_name")
-# The settings that pymilvus' parameters of TLS follow from.
+# The settings that determine pymilvus' TLS parameters.
 _TLS_SETTINGS = {
     "server_name": "tls_server_name",
     "server_pem_path": "tls_ca",
@@ -163,18 +163,18 @@ _TLS_SETTINGS = {
 }
 _NOT_NAMED = Problem(
     "no_parameter",
-    "it needs pymilvus' parameter {}, and names has no name for that",
+    "the alias requires pymilvus' parameter {}, which is not in names",
     "add it to names, if the store has such a parameter",
 )
-_ONE_FILE = "set {tls_ca} to one file of the authorities to trust"
+_ONE_FILE = "set {tls_ca} to one file with all trusted authorities"
 _NO_AUTHORITY = Problem(
     "certificate_without_ca",
-    "pymilvus shows a client certificate only where it is told the authority as well",
+    "pymilvus uses a client certificate only together with an authority",
     "set {tls_ca}",
 )
 _MARKED = Problem(
     "byte_order_mark",
-    "the file begins with a byte order mark, which pymilvus passes on to gRPC",
+    "the file begins with a byte order mark, which pymilvus passes to gRPC",
     "save it without one",
 )
 

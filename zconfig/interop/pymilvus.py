@@ -1,4 +1,4 @@
-"""pymilvus clients that call through our proven channels."""
+"""pymilvus clients on the channels of open connections."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ C = TypeVar("C", bound="Connection | AsyncConnection")
 M = TypeVar("M")
 Given = Callable[[], dict[str, Any]]  # the options of a client
 
-_CLIENT = "_pymilvus_client"  # the attribute of a connection that its client is in
+_CLIENT = "_pymilvus_client"  # the attribute of a connection that holds its client
 
 
 def client_of(connection: Connection, **options: Any) -> MilvusClient:
-    """Return the `MilvusClient` that calls through a connection's channel.
+    """Return a `MilvusClient` that calls through the channel of a connection.
 
     Args:
         connection: An open connection.
-        **options: Passed on to `MilvusClient`; a client with options of its own is a new one.
+        **options: Options for `MilvusClient`. With options, each call returns a new client.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
@@ -57,25 +57,25 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
 
 
 def install(*aliases: str) -> dict[str, Connection]:
-    """Connect aliases, and register them in pymilvus' own registry, for code on its ORM.
+    """Connect aliases, and register them for pymilvus' ORM.
 
-    After that `Collection("docs", using="prod")` calls through the alias' channel, with whatever
-    credentials it has by then. An alias that is disconnected or removed is taken out there. Call
-    this again after an alias was added, or connected again: what is registered is left alone.
+    After that `Collection("docs", using="prod")` calls through the alias' channel, with its current
+    credentials. An alias that is disconnected or removed is removed from pymilvus' registry. Call
+    this again after an alias was added or reconnected; other registrations do not change.
 
     Args:
-        *aliases: Which ones, all of them required; without any, every configured alias, of
-            which only the `REQUIRED` ones must succeed. One in another spelling, such as `Prod`,
-            is registered by that as well.
+        *aliases: The aliases to connect; all of them must succeed. Without arguments, every
+            configured alias, of which only the required ones must succeed. An alias in another
+            spelling, such as `Prod`, is registered by that spelling as well.
 
     Returns:
-        The connections that were registered, by alias.
+        The registered connections, by alias.
 
     Raises:
         MissingExtraError: pymilvus is not installed.
-        ConfigurationError: pymilvus has no such registry any more (3.1), or an alias is not
-            configured, or wrongly.
-        AutoconnectError: With every alias that failed.
+        ConfigurationError: pymilvus has no registry (3.1 and later), or an alias is not
+            configured or has errors.
+        AutoconnectError: Some aliases failed.
 
     Example:
         >>> from zconfig.interop.pymilvus import install
@@ -94,14 +94,14 @@ def install(*aliases: str) -> dict[str, Connection]:
 
 
 def async_client_of(connection: AsyncConnection, **options: Any) -> AsyncMilvusClient:
-    """Return the `AsyncMilvusClient` that calls through an asyncio connection's channel.
+    """Return an `AsyncMilvusClient` that calls through the channel of an asyncio connection.
 
     Args:
         connection: An open connection of the running event loop.
-        **options: Passed on to the client; one with options of its own is a new one.
+        **options: Options for `AsyncMilvusClient`. With options, each call returns a new client.
 
     Raises:
-        MissingExtraError: pymilvus is not installed, or has no such client.
+        MissingExtraError: pymilvus is not installed, or has no asyncio client.
         ClosedError: The connection is not open.
     """
     given = sealed(options)
@@ -110,10 +110,10 @@ def async_client_of(connection: AsyncConnection, **options: Any) -> AsyncMilvusC
 
 
 class _Clients(Generic[C, M]):
-    """One client a connection and process, while somebody has the connection.
+    """One client for each connection and process; it lives as long as the connection.
 
     Args:
-        make: Makes a client.
+        make: Creates a client.
     """
 
     _lock = PerProcess(threading.Lock)
@@ -123,13 +123,13 @@ class _Clients(Generic[C, M]):
         self._connections: WeakSet[C] = WeakSet()
 
     def after_fork(self) -> None:
-        """Begin anew, in a child process: a client may have threads."""
+        """Discard all clients in a child process: a client may have threads."""
         for connection in self._connections:
             vars(connection).pop(_CLIENT, None)
         self._connections.clear()
 
     def of(self, connection: C) -> M:
-        """Return the client of a connection; another database asks for another client."""
+        """Return the client of a connection; after a change of the database, a new one."""
         guard_forks(self)
         database = connection.spec.db_name
         with self._lock:
@@ -138,7 +138,7 @@ class _Clients(Generic[C, M]):
                 return known[1]
             client = self._make(connection)
             self._forget_when_closed(connection, client)
-            # With the connection, since it leads back there: what is anywhere else would keep both.
+            # The client refers to the connection. A reference from elsewhere would keep both.
             vars(connection)[_CLIENT] = database, client
             self._connections.add(connection)
         return client
@@ -155,7 +155,7 @@ class _Clients(Generic[C, M]):
 
 
 def _make(connection: Connection, given: Given = dict) -> MilvusClient:
-    # First: whatever asks for pymilvus' version imports it, unshielded.
+    # First, since it imports pymilvus without side effects; `_options` would import it with them.
     make = _class("MilvusClient")
     options = _options(connection)
     client: MilvusClient = make(channel=with_cached_connect(connection), **{**options, **given()})
@@ -191,21 +191,20 @@ def _class(name: str) -> Any:
     raise MissingExtraError(f"a pymilvus that has {name}", "pymilvus>=2.6")
 
 
-# --- their handlers ------------------------------------------------------------------------
+# --- the handlers of the clients -----------------------------------------------------------
 
-# A client belongs to whoever holds it, and stays on its channel. pymilvus shares the handlers that
-# its clients call through, keeps them until a client is closed by hand, and replaces their channels
-# when a call fails. Where depends on its version: in a manager of handlers (2.6.10 and later), or
-# before that in its registry of connections. There is no public way to have a handler out of either
-# that leaves it usable.
+# pymilvus shares the handlers of its clients, keeps them until a client is closed explicitly, and
+# replaces their channels when a call fails. Here a client must own its handler and keep its
+# channel. pymilvus stores handlers in a manager (2.6.10 and later), or in its registry of
+# connections (earlier versions). It has no public way to remove a usable handler from either.
 
 
 def _apart() -> dict[str, Any]:
-    """Return the options that keep pymilvus from joining two clients by address and token.
+    """Return the options that prevent pymilvus from sharing a handler between clients.
 
-    It would hand one alias' channel, and so its user, to another one, and a closed one to a new
-    client. The registry joins them by a name of its own making, where it did not yet give each
-    client a name of its own.
+    pymilvus shares it by address and token, so one alias would use the channel, and the user, of
+    another one, and a new client would get a closed channel. In versions with a registry, a unique
+    name prevents that.
     """
     if _has_manager():
         return {"dedicated": True}
@@ -220,20 +219,20 @@ def _own(
     take_out: Callable[[Any], None],
     remove: Callable[[Any, str], None],
 ) -> None:
-    """Have nobody but a client keep its handler, and nothing replace the channel.
+    """Make a client the only owner of its handler, and prevent replacement of the channel.
 
     Args:
         client: The client.
-        name: What its user calls it in pymilvus' registry, where it is left then.
-        take_out: Takes the handler out of pymilvus' manager.
-        remove: Removes it from pymilvus' registry, where there is no manager.
+        name: The name that the user gave it in pymilvus' registry; it stays registered by that.
+        take_out: Removes the handler from pymilvus' manager.
+        remove: Removes the handler from pymilvus' registry, in versions without a manager.
     """
     if _has_manager():
         take_out(client)
         return
     from pymilvus import connections
 
-    # Not before its end: the client finds its handler there.
+    # Only at the end of the client, which looks up its handler there.
     known_as: str | None = getattr(client, "_using", None)
     if known_as and known_as != name:
         weakref.finalize(client, remove, connections, known_as).atexit = False
@@ -244,9 +243,9 @@ def _has_manager() -> bool:
 
 
 def _take_out(client: Any, on_error: Callable[[Exception], Any]) -> None:
-    """Take a client's handler out of pymilvus' manager, which keeps it, and dials when calls fail.
+    """Remove a client's handler from pymilvus' manager, which would reconnect after failed calls.
 
-    Our channel reconnects by itself, and pymilvus would not know how: it has no credentials.
+    The channel reconnects by itself, and pymilvus has no credentials to do so.
     """
     handler: Any = getattr(client, "_handler", None)
     kept = getattr(getattr(client, "_manager", None), "_dedicated", {})
@@ -256,9 +255,9 @@ def _take_out(client: Any, on_error: Callable[[Exception], Any]) -> None:
 
 
 def _take_out_when_made(client: Any) -> None:
-    """Take a client's handler out of pymilvus' manager once the client's first call has made it.
+    """Remove a client's handler from pymilvus' manager once the first call has created it.
 
-    First calls that are made side by side would make one each, and all but one would be left.
+    A lock, since concurrent first calls would create one handler each, and all but one would leak.
     """
     connect, one_at_a_time = getattr(client, "_connect", None), asyncio.Lock()
     if connect is None:
@@ -281,8 +280,8 @@ def _remove(registry: Any, name: str) -> None:
 
 
 def _remove_async(registry: Any, name: str) -> None:
-    """Remove a handler of asyncio, in whichever thread, where no event loop may run."""
+    """Remove an asyncio handler, in any thread, also without a running event loop."""
     closing = registry.async_disconnect(name)
     with suppress(StopIteration):
-        closing.send(None)  # to its end: to close our channel waits for nothing
+        closing.send(None)  # runs to its end: closing the channel does not await
     registry.remove_connection(name)

@@ -1,6 +1,6 @@
-"""A pytest plugin for applications on zconfig: isolation, Milvus Lite, a server that fails.
+"""A pytest plugin for applications that use zconfig: isolation, Milvus Lite and a fake server.
 
-It is loaded where it is asked for, in a `conftest.py` or with `-p zconfig.testing`:
+Load it in a `conftest.py` or with `-p zconfig.testing`:
 
     pytest_plugins = ["zconfig.testing"]
 
@@ -8,7 +8,7 @@ The fixtures are `zconfig_isolated`, `zconfig_env`, `zconfig_events`, `zconfig_l
 `zconfig_lite_session` and `zconfig_fake_server`; `isolated` and `fake_server` are context managers
 for fixtures of your own.
 
-PYTEST_DONT_REWRITE, since nothing here asserts: a `conftest.py` may import this first.
+PYTEST_DONT_REWRITE: a `conftest.py` may import this module first, which has no assertions.
 """
 
 from __future__ import annotations

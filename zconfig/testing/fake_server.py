@@ -1,4 +1,4 @@
-"""A gRPC server on loopback that takes calls for Milvus, and fails on demand."""
+"""A fake Milvus server on loopback that fails on demand."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from zconfig.testing.tcp_proxy import HOST, Relay, relay
 VERSION = "2.6.0"
 
 Act = Callable[["Fault", grpc.ServicerContext], None]
-"""Does to a call, as gRPC's server has it, what a fault does."""
+"""Applies a fault to a call, which gRPC's server represents by its context."""
 
 
 class Fault(AbstractContextManager["Fault"]):
-    """Something that goes wrong with calls, until it has happened often enough, or is ended.
+    """A failure that the server applies to calls, for a number of calls or until `end`.
 
-    As a context manager it is ended with the block.
+    As a context manager it ends with the block.
 
     Args:
-        act: What it does to a call.
-        times: How many calls it strikes; `None` for all until it is ended.
-        method: Which method's calls, e.g. `Search`; `None` for all methods'.
+        act: Applies the fault to a call.
+        times: The number of calls that fail; `None` for all calls until `end`.
+        method: The method whose calls fail, e.g. `Search`; `None` for all methods.
 
     Raises:
         ValueError: `times` is less than 1.
@@ -53,7 +53,7 @@ class Fault(AbstractContextManager["Fault"]):
 
     def __init__(self, act: Act, times: int | None = None, method: str | None = None) -> None:
         if times is not None and times < 1:
-            raise ValueError("a fault happens at least once: give times=1 or more")
+            raise ValueError("a fault applies to at least one call; pass times=1 or more, or None")
         self._act = act
         self._times = times
         self._method = method
@@ -63,21 +63,21 @@ class Fault(AbstractContextManager["Fault"]):
 
     @property
     def hits(self) -> int:
-        """How many calls it has struck."""
+        """The number of calls that the fault was applied to."""
         return self._hits
 
     def end(self) -> None:
-        """Strike no more calls, and let go of those that it delays."""
+        """End the fault, and answer the calls that it delays."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
 
     def strike(self, method: str, context: grpc.ServicerContext) -> None:
-        """Do to a call what it does, if this call is one of those.
+        """Apply the fault to a call, if it concerns this call.
 
         Args:
-            method: The call's method.
-            context: The call, as gRPC's server has it.
+            method: The method of the call.
+            context: The call in gRPC's server.
         """
         with self._changed:
             if self._is_over or self._method not in {None, method} or self._hits == self._times:
@@ -86,7 +86,7 @@ class Fault(AbstractContextManager["Fault"]):
         self._act(self, context)
 
     def hold(self, context: grpc.ServicerContext, seconds: float) -> None:
-        """Wait for some seconds, for the fault's end, or until nobody waits for the call."""
+        """Wait for some seconds, until the fault ends, or until the client cancels the call."""
         with self._changed:
             if context.add_callback(self._notify):
                 self._changed.wait_for(
@@ -103,22 +103,21 @@ class Fault(AbstractContextManager["Fault"]):
 
 
 SERVICE = "/milvus.proto.milvus.MilvusService/"
-"""What the full names of Milvus' methods begin with."""
+"""The prefix of the full names of Milvus' methods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call that arrived.
+    """One call that the server received.
 
     Args:
-        method: Its name, e.g. `Search`; in full if it is not Milvus', e.g.
-            `/grpc.health.v1.Health/Check`.
-        metadata: What came along with it; credentials are masked.
-        request: The encoded message.
-        token: The credentials, an API key or `user:password`; `None` if none came along. It equals
-            their text, and shows it only to those who call its `reveal()`.
-        peer: The client's end of the TCP connection that it came over, e.g.
-            `ipv4:127.0.0.1:50123`.
+        method: The name of the method, e.g. `Search`; the full name for services other than Milvus,
+            e.g. `/grpc.health.v1.Health/Check`.
+        metadata: The metadata; credentials are masked.
+        request: The encoded request.
+        token: The credentials, an API key or `user:password`; `None` if the call has none. It
+            equals their text, but only its `reveal()` returns it.
+        peer: The client's address of the TCP connection, e.g. `ipv4:127.0.0.1:50123`.
     """
 
     method: str
@@ -129,13 +128,13 @@ class Call:
 
 
 def call_of(method: str, metadata: Any, request: bytes, peer: str) -> Call:
-    """Return a call as it is remembered.
+    """Return the record of a call.
 
     Args:
-        method: The method's full name.
-        metadata: Pairs of keys and values, as gRPC has them.
-        request: The encoded message.
-        peer: The client's end of the connection.
+        method: The full name of the method.
+        metadata: Pairs of keys and values.
+        request: The encoded request.
+        peer: The client's address of the connection.
 
     Example:
         >>> call = call_of(SERVICE + "Search", [("authorization", "cm9vdDpNaWx2dXM=")], b"", "")
@@ -149,12 +148,12 @@ def call_of(method: str, metadata: Any, request: bytes, peer: str) -> Call:
 
 
 def short_name(method: str) -> str:
-    """Return a method's name, without the service if that is Milvus'."""
+    """Return the name of a method, without the service if that is Milvus'."""
     return method.removeprefix(SERVICE)
 
 
 def _decoded(authorization: str) -> Secret:
-    """Return the credentials that a call carries; Milvus' clients encode them."""
+    """Return the credentials of a call, which Milvus' clients encode."""
     try:
         return Secret(base64.b64decode(authorization, validate=True).decode())
     except ValueError:
@@ -169,7 +168,7 @@ class ProtobufMessage(Protocol):
 
 
 Reply = bytes | ProtobufMessage | Callable[[Any], bytes | ProtobufMessage]
-"""An answer: bytes, a message, or what makes one of these of the request."""
+"""A reply: bytes, a message, or a function that returns one of these for a request."""
 
 
 class Decodes(Protocol):
@@ -182,19 +181,19 @@ _REFUSED = "auth check failure, please check api key is correct"
 
 
 class FakeServer:
-    """A gRPC server on loopback that takes calls for Milvus; `fake_server` makes one.
+    """A fake Milvus server on loopback; `fake_server` creates one.
 
-    It answers what zconfig asks by itself: Connect, GetVersion, CheckHealth and ListDatabases. What
-    else your code calls, give it an answer for.
+    It answers the calls that zconfig makes: Connect, GetVersion, CheckHealth and ListDatabases. For
+    other calls of your code, set replies with `answer`.
 
     Attributes:
-        uri: Where clients connect to.
-        databases: Which ones it has; `None` for any that is asked for. It may be changed.
+        uri: The URI for clients.
+        databases: The names of the databases; `None` accepts any name. You can change it.
 
     Args:
         uri: As above.
-        door: The port that they connect to.
-        version: What it calls itself.
+        door: The port for clients.
+        version: The release that the server reports.
         databases: As above.
     """
 
@@ -220,24 +219,25 @@ class FakeServer:
 
     @property
     def port(self) -> int:
-        """Where it listens; it keeps its port while it is stopped."""
+        """The port of the server; it stays the same while the server is stopped."""
         return self._door.port
 
     def __repr__(self) -> str:
         state = "up" if self._door.is_up else "stopped"
         return f"<FakeServer {self.uri}, {state}, {len(self._calls)} calls>"
 
-    # --- what it answers --------------------------------------------------------------------
+    # --- replies ----------------------------------------------------------------------------
 
     def answer(self, method: str, reply: Reply, *, takes: type[Decodes] | None = None) -> None:
-        """Give a method an answer, in place of the one that it has.
+        """Set the reply of a method, and replace the current one.
 
         Args:
-            method: Its name, e.g. `Search`; in full if it is not Milvus', e.g.
-                `/grpc.health.v1.Health/Check`.
-            reply: The answer: a protobuf message, or one that is encoded, or a function that is
-                given the request and returns one of these.
-            takes: The class of the request, if the function is to be given a message, not bytes.
+            method: The name of the method, e.g. `Search`; the full name for services other than
+                Milvus, e.g. `/grpc.health.v1.Health/Check`.
+            reply: A protobuf message, an encoded one, or a function that receives the request and
+                returns one of these.
+            takes: The class of the request. With it, a function receives a message, otherwise
+                bytes.
 
         Example:
             >>> with fake_server() as server:
@@ -254,14 +254,14 @@ class FakeServer:
         self._answers[short_name(method)] = answer
 
     def accept(self, *tokens: str) -> None:
-        """Let in only who has one of these credentials, from the next call on.
+        """Accept only these credentials, from the next call on.
 
         Args:
-            *tokens: API keys, or `user:password`; without any, everybody is let in.
+            *tokens: API keys, or `user:password`; without arguments, accept every call.
         """
         self._tokens = frozenset(tokens) or None
 
-    # --- what goes wrong --------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------
 
     def fail(
         self,
@@ -271,16 +271,16 @@ class FakeServer:
         times: int | None = None,
         method: str | None = None,
     ) -> Fault:
-        """Answer calls with a status.
+        """Answer calls with an error status.
 
         Args:
-            code: Any but `OK`.
-            details: The server's words.
-            times: How many calls; `None` for all, until it is told otherwise.
-            method: Which method's calls, e.g. `Search`; `None` for every method's.
+            code: Any status code except `OK`.
+            details: The message of the status.
+            times: The number of calls that fail; `None` for all calls until the fault ends.
+            method: The method whose calls fail, e.g. `Search`; `None` for all methods.
 
         Returns:
-            What `end()` ends, as does the end of a `with` block of it.
+            The fault. Its `end()`, or the end of a `with` block, ends it.
 
         Example:
             >>> from zconfig.testing import fake_server
@@ -290,27 +290,27 @@ class FakeServer:
             0
         """
         if code is grpc.StatusCode.OK:
-            raise ValueError("a call that fails has a status other than OK")
+            raise ValueError("OK is not an error status; pass another one")
         return self._add(lambda _, context: context.abort(code, details), times, method)
 
     def refuse_credentials(self, *, times: int | None = None, method: str | None = None) -> Fault:
-        """Refuse the credentials of calls, whatever they are; the arguments are `fail`'s."""
+        """Reject all credentials; the arguments are those of `fail`."""
         return self.fail(grpc.StatusCode.UNAUTHENTICATED, _REFUSED, times=times, method=method)
 
     def delay(
         self, seconds: float, *, times: int | None = None, method: str | None = None
     ) -> Fault:
-        """Answer calls late. The end of the fault answers those that wait.
+        """Delay the replies to calls. The end of the fault answers the delayed calls.
 
         Args:
-            seconds: How late.
+            seconds: The delay in seconds.
             times: As for `fail`.
             method: As for `fail`.
         """
         return self._add(lambda fault, context: fault.hold(context, seconds), times, method)
 
     def hold(self, *, times: int | None = None, method: str | None = None) -> Fault:
-        """Answer no calls until the end of the fault, or `recover`; the arguments are `fail`'s.
+        """Answer no calls until the fault ends, or `recover`; the arguments are those of `fail`.
 
         Example:
             >>> with fake_server() as server, server.hold(method="Search"):
@@ -321,21 +321,21 @@ class FakeServer:
         return self.delay(math.inf, times=times, method=method)
 
     def hang_up(self, *, times: int | None = None, method: str | None = None) -> Fault:
-        """Close the connection that a call comes over, instead of answering it.
+        """Close the connection of a call instead of answering it.
 
-        Other calls on that connection fail with it; a client may connect again at once. The
-        arguments are `fail`'s.
+        Other calls on that connection fail too. A client can reconnect at once. The arguments are
+        those of `fail`.
         """
         return self._add(self._cut, times, method)
 
     def recover(self) -> None:
-        """End every fault, and answer the calls that wait."""
+        """End every fault, and answer the delayed calls."""
         faults, self._faults = self._faults, ()
         for fault in faults:
             fault.end()
 
     def stop(self) -> None:
-        """Close every connection, and refuse new ones: an outage. The port stays its own."""
+        """Close every connection and refuse new ones, as in an outage. The port stays reserved."""
         self._door.stop()
 
     def start(self) -> None:
@@ -347,55 +347,55 @@ class FakeServer:
         self.stop()
         self.start()
 
-    # --- what arrived -----------------------------------------------------------------------
+    # --- received calls ---------------------------------------------------------------------
 
     def calls(self, method: str | None = None) -> list[Call]:
-        """Return the calls that arrived so far, answered or not, in order.
+        """Return the calls that were received so far, answered or not, in order.
 
         Args:
-            method: Those of one method, e.g. `Search`; `None` for all.
+            method: A method, e.g. `Search`; `None` for all methods.
         """
         name = method and short_name(method)
         return [call for call in tuple(self._calls) if name in {None, call.method}]
 
     def wait_for(self, method: str, count: int = 1, timeout: float = PATIENCE_S) -> list[Call]:
-        """Return the calls of a method, once so many of them have arrived.
+        """Wait for calls of a method, and return them.
 
         Args:
-            method: Its name, e.g. `Search`.
-            count: How many, since the server was made.
+            method: The name of the method, e.g. `Search`.
+            count: The number of calls since the server was created.
             timeout: Seconds to wait.
 
         Raises:
-            AssertionError: Not so many arrived.
+            AssertionError: Fewer calls were received within the timeout.
         """
         wait_until(self._changed, lambda: len(self.calls(method)) >= count, timeout)
         arrived = self.calls(method)
         if len(arrived) < count:
             what = f"{len(arrived)} instead of {count} calls of {method}"
-            raise AssertionError(f"{what} arrived within {timeout:g} s")
+            raise AssertionError(f"{what} were received within {timeout:g} s")
         return arrived
 
     def wait_until_idle(self, timeout: float = PATIENCE_S) -> None:
-        """Wait until no call waits for its answer: each got one, or its client gave it up.
+        """Wait until every call was answered, or cancelled by its client.
 
         Args:
             timeout: Seconds to wait.
 
         Raises:
-            AssertionError: Calls wait still.
+            AssertionError: Some calls are still unanswered.
         """
         if not wait_until(self._changed, lambda: self._unanswered == 0, timeout):
-            raise AssertionError(f"{self._unanswered} calls wait still after {timeout:g} s")
+            raise AssertionError(f"{self._unanswered} calls are unanswered after {timeout:g} s")
 
     def peers(self) -> set[str]:
-        """Return the TCP connections that calls came over so far, by their clients' ends."""
+        """Return the clients' addresses of all TCP connections with calls so far."""
         return {call.peer for call in self.calls()}
 
     # ----------------------------------------------------------------------------------------
 
     def take(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """Answer a call, as gRPC's server hands it over; a fault ends it by an exception."""
+        """Answer a call from gRPC's server; a fault ends it with an exception."""
         peer = self._door.client(context.peer())
         call = call_of(method, context.invocation_metadata(), request, peer)
         with self._changed:
@@ -416,7 +416,7 @@ class FakeServer:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
         answer = self._answers.get(call.method)
         if answer is None:
-            advice = f"the fake server knows no answer: give it one by answer({call.method!r}, ...)"
+            advice = f"the fake server has no reply; set one with answer({call.method!r}, ...)"
             context.abort(grpc.StatusCode.UNIMPLEMENTED, advice)
         return answer(call)
 
@@ -441,11 +441,11 @@ class FakeServer:
         context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was closed")
 
 
-_THREADS = 64  # a call that is delayed keeps one
+_THREADS = 64  # a delayed call occupies one
 
 
 class _EveryMethod(grpc.GenericRpcHandler):
-    """Hands calls of every method, in bytes, to a server."""
+    """Passes the calls of every method to a server, as bytes."""
 
     def __init__(self, server: FakeServer) -> None:
         self._server = server
@@ -462,13 +462,13 @@ def fake_server(
     databases: Collection[str] | None = None,
     credentials: grpc.ServerCredentials | None = None,
 ) -> Iterator[FakeServer]:
-    """Run a server that answers as Milvus does to what zconfig asks, and fails on demand.
+    """Run a server that answers zconfig's calls as Milvus does, and fails on demand.
 
     Args:
-        version: What it calls itself.
-        databases: Which ones it has; `None` for any that is asked for.
-        credentials: What it serves TLS with, as `grpc.ssl_server_credentials` makes them; its URI
-            has the host `localhost` then.
+        version: The release that the server reports.
+        databases: The names of the databases; `None` accepts any name.
+        credentials: Credentials for TLS, from `grpc.ssl_server_credentials`. With them, the URI
+            has the host `localhost`.
 
     Example:
         >>> import zconfig
@@ -492,7 +492,7 @@ def fake_server(
 def _listening(
     handler: grpc.GenericRpcHandler, credentials: grpc.ServerCredentials | None
 ) -> Iterator[int]:
-    """Have gRPC listen on some port of loopback, which is returned."""
+    """Run gRPC's server on a free port of loopback, and yield the port."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="zconfig-fake-server") as pool:
         server = grpc.server(pool, handlers=[handler], options=[("grpc.so_reuseport", 0)])
         place = f"{HOST}:0"

@@ -1,4 +1,4 @@
-"""A test's own configuration, and the fixtures of the plugin."""
+"""An isolated configuration for a test, and the fixtures of the plugin."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from zconfig._sources.environment import process_environment
 from zconfig.testing.fake_server import FakeServer, fake_server
 from zconfig.testing.recorder import Recorder
 
-# A proxy for the internet is none for a server on this machine; only gRPC reads this variable.
+# The proxy of the environment is not used for servers on this machine. Only gRPC reads this.
 _NO_PROXY = "no_grpc_proxy"
 _LOOPBACK = "localhost,127.0.0.1,::1"
 
 
 class Environment:
-    """What a test is configured with: variables, dotenv files and secrets, and nothing else.
+    """The configuration of a test: variables, dotenv files and secrets.
 
-    Each change counts at once, as by `zconfig.reload()`: what is live takes it up.
+    Each change takes effect at once, also for open connections, as after `zconfig.reload()`.
 
     Args:
-        directory: Where dotenv files are read, in place of the working directory.
-        patch: What sets variables, and takes that back.
+        directory: The directory for dotenv files, instead of the working directory.
+        patch: Sets variables, and restores them.
     """
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
@@ -45,10 +45,10 @@ class Environment:
         """Set variables of the process environment.
 
         Args:
-            **variables: Values by name, taken as text; `None` takes a variable out.
+            **variables: Values by name, converted to text; `None` removes a variable.
 
         Returns:
-            What changed by that, and what is wrong.
+            The changes, and the problems of the configuration.
 
         Example:
             >>> zconfig_env.set(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN=None)  # doctest: +SKIP
@@ -64,18 +64,18 @@ class Environment:
         """Write a dotenv file.
 
         Args:
-            text: What is in it.
-            name: Its name, e.g. `.env.local`.
+            text: The content of the file.
+            name: The name of the file, e.g. `.env.local`.
         """
         (self.directory / name).write_text(text, encoding="utf-8")
         return zconfig.reload()
 
     def secret(self, name: str, value: str) -> Changes:
-        """Write a secret file, into what stands for `/run/secrets`.
+        """Write a secret file into the directory that replaces `/run/secrets`.
 
         Args:
-            name: The file's name, e.g. `zilliz_prod_token`.
-            value: What is in it.
+            name: The name of the file, e.g. `zilliz_prod_token`.
+            value: The content of the file.
         """
         self._secrets.mkdir(exist_ok=True)
         file = self._secrets / name
@@ -86,7 +86,7 @@ class Environment:
     def load(self) -> Configuration:
         """Read the configuration.
 
-        Sources that use the network are read only where a secret manager is configured.
+        Sources that use the network are read only if a secret manager is configured.
         """
         read = partial(
             load, process_environment(), self.directory, system_secrets=str(self._secrets)
@@ -97,14 +97,14 @@ class Environment:
 
 @contextmanager
 def isolated(directory: Path) -> Iterator[Environment]:
-    """For the time of a `with` block, have nothing configured, and nothing open.
+    """During a `with` block, replace the configuration and the connections with empty ones.
 
-    The block begins with no variable of zconfig's or pymilvus', no dotenv file and no secret. What
-    it sets, opens and subscribes, on event loops too, is taken back at its end; what was there
-    before is there again. Code that holds `zconfig.connections` sees that there.
+    The block begins without variables of zconfig and pymilvus, dotenv files and secrets. At its
+    end, its variables, connections and subscriptions are removed, on event loops too, and the
+    previous ones are restored. References to `zconfig.connections` see the isolated state.
 
     Args:
-        directory: An empty one, where dotenv files are read.
+        directory: An empty directory for dotenv files.
 
     Example:
         >>> with isolated(tmp_path_factory.mktemp("zconfig")) as environment:  # doctest: +SKIP
@@ -125,10 +125,10 @@ def isolated(directory: Path) -> Iterator[Environment]:
 
 @contextmanager
 def _another_registry(environment: Environment) -> Iterator[None]:
-    """Have both faces, which everybody holds, stand on another registry.
+    """Replace the registry of `zconfig.connections` and `zconfig.aio`.
 
-    Not only other connections, as in an override: what is read again, what is counted, and who is
-    told of events is a test's own, too. Hooks of the application's are told of them as well.
+    An override replaces only the connections. This also isolates reloads, statistics and
+    subscriptions. Hooks of the application receive the events of the test as well.
     """
     inside = Registry(environment.load)
     inside.subscribe(registry_of(zconfig.connections).relay)
@@ -145,17 +145,18 @@ def _ours() -> list[str]:
 
 
 def _forget_ours() -> None:
-    """Take out what was set meanwhile, by whomever: importing pymilvus loads a `.env`, too."""
+    """Remove variables set during the block by any code: importing pymilvus loads a `.env`, too."""
     for name in _ours():
         pytest.MonkeyPatch().delenv(name)  # never undone
 
 
 @pytest.fixture
 def zconfig_isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """Have nothing configured and nothing open, and leave nothing behind.
+    """Isolate a test from the configuration and the connections outside it.
 
-    No variable of zconfig's or pymilvus' comes from outside, no dotenv file and no secret.
-    `zconfig.connections` is empty, and as before afterwards; what the test opens is closed.
+    The test sees no variables of zconfig and pymilvus, no dotenv files and no secrets from outside,
+    and `zconfig.connections` is empty. Afterwards the connections of the test are closed, and the
+    previous state is restored.
     """
     with isolated(tmp_path_factory.mktemp("zconfig")) as environment:
         yield environment
@@ -163,14 +164,14 @@ def zconfig_isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Envir
 
 @pytest.fixture
 def zconfig_env(zconfig_isolated: Environment) -> Environment:
-    """What an isolated test is configured with: set variables, write dotenv files and secrets."""
+    """The configuration of an isolated test: set variables, write dotenv files and secrets."""
     return zconfig_isolated
 
 
 @pytest.fixture
 def zconfig_events(zconfig_isolated: Environment) -> Recorder:
-    """The lifecycle events of an isolated test, written down as they come."""
-    del zconfig_isolated  # it comes first, that is all
+    """A recorder of the lifecycle events of an isolated test."""
+    del zconfig_isolated  # only its order matters
     recorder = Recorder()
     zconfig.connections.subscribe(recorder.take)
     return recorder
@@ -178,7 +179,7 @@ def zconfig_events(zconfig_isolated: Environment) -> Recorder:
 
 @pytest.fixture
 def zconfig_lite(zconfig_env: Environment, tmp_path: Path) -> Connection:
-    """Configure and connect the alias `default`, on a Milvus Lite of the test's own in `tmp_path`.
+    """Configure and connect the alias `default` to a new Milvus Lite in `tmp_path`.
 
     Raises:
         MissingExtraError: Milvus Lite is not installed.
@@ -191,7 +192,7 @@ def zconfig_lite(zconfig_env: Environment, tmp_path: Path) -> Connection:
 def zconfig_lite_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """Run a Milvus Lite for all tests of the session, and return a connection to it.
 
-    It is none of `zconfig.connections`; a test that wants it there sets a URI to its `endpoint`.
+    The connection is not in `zconfig.connections`. To add it there, set a URI to its `endpoint`.
 
     Raises:
         MissingExtraError: Milvus Lite is not installed.
@@ -206,6 +207,6 @@ def zconfig_lite_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 @pytest.fixture
 def zconfig_fake_server() -> Iterator[FakeServer]:
-    """Run a server that answers as Milvus does to what zconfig asks, and fails on demand."""
+    """Run a server that answers zconfig's calls as Milvus does, and fails on demand."""
     with fake_server() as server:
         yield server

@@ -1,4 +1,4 @@
-"""Lifecycle events, written down as they come."""
+"""A recorder of lifecycle events."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from zconfig.events import Event
 E = TypeVar("E", bound=Event)
 
 PATIENCE_S = 10.0
-"""How many seconds are waited for something unless it is said; longer than anything takes."""
+"""The default of all timeouts in seconds; longer than any operation takes."""
 
 
 class Recorder:
-    """Writes events down; `take` is a hook.
+    """Records events; `take` is a hook.
 
-    Iterating it gives the events so far, in order.
+    Iteration yields the events so far, in order.
 
     Example:
         >>> from zconfig.events import ConnectionClosed
@@ -34,7 +34,7 @@ class Recorder:
         self._changed = threading.Condition()
 
     def take(self, event: Event, /) -> None:
-        """Take one event."""
+        """Record one event."""
         with self._changed:
             self._events.append(event)
             self._changed.notify_all()
@@ -58,7 +58,7 @@ class Recorder:
 
         Args:
             kind: The class, e.g. `zconfig.events.ConnectionLost`.
-            **fields: Values that their fields have, e.g. `alias="prod"`.
+            **fields: Values of fields that must match, e.g. `alias="prod"`.
         """
         return [each for each in self if isinstance(each, kind) and _has(each, fields)]
 
@@ -68,22 +68,22 @@ class Recorder:
             self._events.clear()
 
     def wait_for(self, kind: type[E], timeout: float = PATIENCE_S, **fields: Any) -> E:
-        """Return the first event of a class, if need be once it comes.
+        """Return the first event of a class; wait for it if necessary.
 
         Args:
             kind: The class, e.g. `zconfig.events.ConnectionLost`.
             timeout: Seconds to wait.
-            **fields: Values that its fields have, e.g. `alias="prod"`.
+            **fields: Values of fields that must match, e.g. `alias="prod"`.
 
         Raises:
-            AssertionError: None came; the message says which events did.
+            AssertionError: No such event within the timeout. The message lists the events so far.
         """
         seen = wait_until(self._changed, lambda: self.of(kind, **fields), timeout)
         if seen:
             return seen[0]
         wanted = " ".join((kind.name, *(f"{name}={value!r}" for name, value in fields.items())))
-        came = ", ".join(self.names) or "nothing"
-        raise AssertionError(f"no {wanted} within {timeout:g} s; there came: {came}")
+        came = ", ".join(self.names) or "none"
+        raise AssertionError(f"no {wanted} within {timeout:g} s; events so far: {came}")
 
 
 def _has(event: Event, fields: dict[str, Any]) -> bool:
@@ -94,6 +94,6 @@ T = TypeVar("T")
 
 
 def wait_until(changed: threading.Condition, find: Callable[[], T], timeout_s: float) -> T:
-    """Return what is found, once that is true, or whatever it is after so many seconds."""
+    """Return the result of `find` once it is true, or its last result after the timeout."""
     with changed:
         return changed.wait_for(find, timeout_s)

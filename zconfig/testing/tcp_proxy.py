@@ -1,7 +1,7 @@
-"""The port of a fake server: it carries bytes to and from gRPC's, and can cut the line.
+"""A TCP proxy in front of a fake server, which can close single connections and keeps its port.
 
-gRPC's server closes no single connection, and a port that it gives back may be somebody else's by
-the time it is wanted again.
+gRPC's server cannot close a single connection, and another process may take the port of a stopped
+server before the restart.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _CHUNK = 65536
 
 
 class Relay:
-    """Listens on a port of its own, and keeps it while nobody is let in.
+    """Forwards connections of its port, which it keeps while it refuses connections.
 
     Attributes:
-        port: Where it listens.
-        is_up: Whether connections are accepted.
-        upstream: The port that everything is carried to; to be set before the start.
+        port: The port for clients.
+        is_up: Whether it accepts connections.
+        upstream: The port of the server; set it before `start`.
 
     Args:
-        loop: Where it works; it runs in a thread.
+        loop: An event loop that runs in another thread.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,26 +46,26 @@ class Relay:
             self.is_up = True
 
     def stop(self) -> None:
-        """Break what is open, and refuse connections."""
+        """Close all connections, and refuse new ones."""
         if self.is_up:
             asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
             self.is_up = False
 
     def cut(self, peer: str) -> None:
-        """Break one connection, given by our end of it as gRPC's server names that."""
+        """Close one connection, identified by the address that gRPC's server has for its peer."""
         self._loop.call_soon_threadsafe(_shut, self._clients[peer][0])
 
     def client(self, peer: str) -> str:
-        """Return the client's end of a connection, given by ours, both as gRPC names them."""
+        """Return the client's address of a connection, identified as in `cut`."""
         return self._clients[peer][1]
 
     def close(self) -> None:
-        """Stop, and give the port back."""
+        """Stop, and free the port."""
         self.stop()
         self._socket.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):  # it may have gone again
+        with suppress(OSError):  # the client may have closed it already
             client, address = self._socket.accept()
             task = self._loop.create_task(self._serve(client, _name(address)))
             self._serving[task] = client
@@ -89,7 +89,7 @@ class Relay:
             await asyncio.gather(self._pump(client, upstream), self._pump(upstream, client))
 
     async def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        """Carry bytes one way; HTTP/2 knows no connection that is closed one way only."""
+        """Forward bytes in one direction; at the end close both, since HTTP/2 has no half-close."""
         with suppress(OSError):
             while chunk := await self._loop.sock_recv(source, _CHUNK):
                 await self._loop.sock_sendall(sink, chunk)
@@ -108,7 +108,7 @@ def _name(address: tuple[str, int]) -> str:
 
 
 def _bound(port: int) -> socket.socket:
-    """Return a socket on a port; while nobody listens on it, connections are refused."""
+    """Return a socket bound to a port; connections are refused until it listens."""
     sock = socket.socket()
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,8 +118,8 @@ def _bound(port: int) -> socket.socket:
 
 @contextmanager
 def relay() -> Iterator[Relay]:
-    """Have a port of one's own, that leads to another one."""
-    loop = asyncio.SelectorEventLoop()  # the other one of Windows has no `add_reader`
+    """Run a `Relay` in a thread during a `with` block."""
+    loop = asyncio.SelectorEventLoop()  # the default loop on Windows has no `add_reader`
     thread = threading.Thread(target=loop.run_forever, name="zconfig-fake-server", daemon=True)
     thread.start()
     try:
