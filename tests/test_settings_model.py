@@ -7,7 +7,7 @@ import json
 import pickle
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tests.support.processes import run_python
 from zconfig import ConfigurationError, ConnectionSettings, ZillizSettings
+from zconfig._settings.load import load
 
 
 def test_it_reads_what_the_connections_read(tmp_path: Path) -> None:
@@ -139,6 +140,25 @@ def test_a_subclass_reads_the_variables_of_its_own_prefix(
     settings = Milvus(_env_file=tmp_path / ".env")  # type: ignore[call-arg]
     assert (settings.uri, settings.timeout, settings.user) == ("http://db:19530", 3, "root")
     assert settings.collection == "books"
+
+
+@pytest.mark.parametrize("extra", ["forbid", "ignore"])
+def test_a_shared_dotenv_file_needs_a_model_that_ignores_others(
+    tmp_path: Path, extra: Literal["forbid", "ignore"]
+) -> None:
+    class Settings(BaseSettings):
+        model_config = SettingsConfigDict(
+            env_prefix="SHOP_", env_nested_delimiter="__", env_file=tmp_path / ".env", extra=extra
+        )
+        milvus: ConnectionSettings
+
+    (tmp_path / ".env").write_text(f"ZILLIZ_URI=./x.db\nSHOP_MILVUS__URI=./{extra}.db\n")
+    if extra == "ignore":
+        assert Settings().milvus.uri == "./ignore.db"  # type: ignore[call-arg]
+    else:
+        with pytest.raises(ValidationError, match="zilliz_uri\n  Extra inputs are not permitted"):
+            Settings()  # type: ignore[call-arg]
+    assert list(load({}, tmp_path, system_secrets=str(tmp_path)).aliases) == ["default"]
 
 
 FAULTS: list[tuple[Any, tuple[str | int, ...]]] = [
