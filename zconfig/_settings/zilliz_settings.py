@@ -42,7 +42,7 @@ class ZillizSettings(BaseSettings):
     Making it reads the environment, dotenv files, directories of secrets and secret managers, in
     the order in which `zconfig.connections` does. Its `repr` and its JSON hide secrets.
 
-    Args:
+    Attributes:
         connections: By alias its settings, in place of those that are read.
 
     Raises:
