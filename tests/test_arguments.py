@@ -122,8 +122,8 @@ def test_a_bad_place_is_told_by_the_parameter_that_was_passed(
 def test_a_host_that_is_none_is_told_as_a_variable_that_is_not_set() -> None:
     [problem] = problems_of(host=None, port="19530")
     assert str(problem) == (
-        "prod: host (connections.connect): is None beside a port: its variable is not set; "
-        "pass the server's host"
+        "prod: host (connections.connect): is None, but port is passed: the variable of the host "
+        "may be unset; pass the server's host"
     )
 
 
@@ -351,7 +351,7 @@ def test_what_no_variable_could_declare_is_no_alias(alias: str, code: str) -> No
     ],
 )
 def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(alias: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"this is a URI; .* as uri") as caught:
+    with pytest.raises(ConfigurationError, match=r"not a URI; .* as uri") as caught:
         fold_alias(alias)
     [problem] = caught.value.problems
     assert (problem.code, problem.alias) == ("bad_alias", None)
@@ -361,7 +361,7 @@ def test_a_uri_in_the_place_of_an_alias_is_told_as_that_and_not_repeated(alias: 
 @pytest.mark.parametrize(
     ("host", "what", "remedy"),
     [
-        ("localhost:19530", "has a port", "pass that as port, or all of it as address"),
+        ("localhost:19530", "has a port", "pass the port as port, or both as address"),
         ("localhost/sales", "has a path", "pass the database as db_name"),
     ],
 )

@@ -1400,7 +1400,7 @@ def test_what_is_no_mapping_of_connections_is_told_with_what_to_pass(no_mapping:
     assert isinstance(error, zconfig.ConfigurationError)
     [problem] = error.problems
     assert (problem.code, problem.alias) == ("bad_argument", None)
-    assert problem.message == f"are a mapping by alias, not {type(no_mapping).__name__}"
+    assert problem.message == f"must be a mapping by alias, not {type(no_mapping).__name__}"
     in_override(json.loads(problem.remedy.removeprefix("pass e.g. ")))
 
 

@@ -341,4 +341,4 @@ def test_a_uri_in_the_place_of_an_alias_is_not_repeated(
     assert code in (2, 3)
     assert "S3cret" not in shown
     if code == 3:
-        assert "an alias is a name, and this is a URI" in shown
+        assert "an alias must be a name, not a URI" in shown

@@ -72,8 +72,8 @@ def value() -> str:
         ("client_key_path", r"connect\(alias, client_key_path="),
         ("server_name", r"connect\(alias, server_name="),
         ("database", "did you mean db_name"),
-        ("channel", "leave it out"),
-        ("grpc_options", "leave it out"),
+        ("channel", "remove it"),
+        ("grpc_options", "remove it"),
     ],
 )
 def test_an_option_that_says_where_or_how_to_connect_is_refused(

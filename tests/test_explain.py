@@ -48,8 +48,8 @@ def test_a_value_names_its_place_and_what_it_shadows(tmp_path: Path) -> None:
         "ZILLIZ_PROD_URI (environment)",
     )
     assert [(str(each.origin), each.value, each.reason) for each in found.shadowed] == [
-        ("ZILLIZ_PROD_URI (.env.local:1)", "http://127.0.0.1:2", "environment ranks higher"),
-        ("ZILLIZ_PROD_URI (.env:2)", URI, "environment ranks higher"),
+        ("ZILLIZ_PROD_URI (.env.local:1)", "http://127.0.0.1:2", "environment takes precedence"),
+        ("ZILLIZ_PROD_URI (.env:2)", URI, "environment takes precedence"),
     ]
 
 
@@ -96,7 +96,7 @@ def test_a_token_that_a_user_shadows_is_told_as_a_token(tmp_path: Path) -> None:
     assert [(str(each.origin), each.reason) for each in token.shadowed] == [
         (
             "ZILLIZ_PROD_TOKEN (.env:1)",
-            "environment ranks higher, and has USER: credentials are taken from one place",
+            "environment takes precedence, and sets USER: credentials come from one source",
         )
     ]
     user = field_of(tmp_path, "user", ZILLIZ_PROD_URI=URI, **environ)
@@ -199,16 +199,16 @@ ANSWER = """\
 prod
   uri        http://127.0.0.1:2
              from ZILLIZ_PROD_URI (environment)
-             not ZILLIZ_PROD_URI (.env:4), http://127.0.0.1:1: environment ranks higher
+             not ZILLIZ_PROD_URI (.env:4), http://127.0.0.1:1: environment takes precedence
   token      ******** (12 characters, fingerprint {})
              from ZILLIZ_PROD_TOKEN (environment)
-             not ZILLIZ_PROD_TOKEN (.env.local:1), the same value: environment ranks higher
-             not ZILLIZ_PROD_TOKEN (.env:3), another value: environment ranks higher
+             not ZILLIZ_PROD_TOKEN (.env.local:1), the same value: environment takes precedence
+             not ZILLIZ_PROD_TOKEN (.env:3), another value: environment takes precedence
   db_name    default (not set)
   timeout    10.0 (not set)
              not ZILLIZ_PROD_TIMEOUT (.env.local:2): it is empty
   required   true (not set)
-  proxy      as gRPC reads the environment (not set)
+  proxy      from the environment, as read by gRPC (not set)
   keepalive  30 (not set)
   pool_size  1 (not set)
 
@@ -266,8 +266,11 @@ def test_names_that_declare_nothing_are_noted_with_the_reason(tmp_path: Path) ->
     explained = connections_of(tmp_path, ZILLIZ_URI=URI, **environ, ZCONFIG_STRICT="1").explain()
     assert explained.problems == ()
     assert [(note.origin.key, note.message.split(";")[0]) for note in explained.notes] == [
-        ("ZILLIZ_PROD_SERVICE_HOST", "is what Kubernetes sets for a service"),
-        ("ZILLIZ_COLLECTION_NAME", "is no field of a connection"),
+        ("ZILLIZ_PROD_SERVICE_HOST", "is set by Kubernetes for a service, and is not read"),
+        (
+            "ZILLIZ_COLLECTION_NAME",
+            "is not a field of a connection",
+        ),
     ]
 
 
@@ -288,7 +291,7 @@ def test_what_was_edited_in_vain_is_named_though_what_ranks_higher_is_wrong(
     environ = {"ZILLIZ_PROD_URI": URI, **{f"ZILLIZ_PROD_{k}": v for k, v in wrong.items()}}
     [shadowed] = field_of(tmp_path, "token", **environ).shadowed
     assert str(shadowed.origin) == "ZILLIZ_PROD_TOKEN (.env:1)"
-    assert shadowed.reason == "what ranks higher is wrong, and nothing stands in for it"
+    assert shadowed.reason == "the value that takes precedence is invalid, and is not replaced"
     told = call_zconfig("explain", environ=environ, directory=tmp_path).stdout
     assert "not ZILLIZ_PROD_TOKEN (.env:1)" in told
     assert "edited-here" not in told
@@ -298,7 +301,7 @@ def test_credentials_in_a_uri_that_does_not_count_are_said_to_go_with_it(tmp_pat
     (tmp_path / ".env").write_text(f"ZILLIZ_PROD_URI=http://root:{SECRET}@db\n")
     [shadowed] = field_of(tmp_path, "uri", ZILLIZ_PROD_URI=URI).shadowed
     assert shadowed.value == "http://********@db"
-    assert shadowed.reason.endswith("the credentials in it go with it")
+    assert shadowed.reason.endswith("the credentials in the URI are not used either")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +312,7 @@ def test_credentials_in_a_uri_that_does_not_count_are_said_to_go_with_it(tmp_pat
         ("http://db", "db_name", "default"),
         ("https://db", "tls_server_name", "db"),
         ("http://db", "tls_server_name", None),
-        ("http://db", "proxy", "as gRPC reads the environment"),
+        ("http://db", "proxy", "from the environment, as read by gRPC"),
         ("./x.db", "proxy", None),
     ],
 )

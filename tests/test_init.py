@@ -70,7 +70,7 @@ def test_an_alias_that_is_declared_already_is_refused(tmp_path: Path) -> None:
 def test_a_uri_in_the_place_of_the_alias_is_to_be_passed_as_uri() -> None:
     done = init("--alias", "http://db:19530", "--no-token")
     assert done.exit_code == 3
-    assert "this is a URI; pass it with --uri" in done.output
+    assert "not a URI; pass it with --uri" in done.output
 
 
 def test_a_uri_that_is_wrong_is_refused_before_a_token_is_asked_for(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def marks(directory: Path) -> dict[str, tuple[int, ...]]:
         (lambda path: path.write_bytes(b"OTHER=\xff\n"), "not UTF-8"),
         (lambda path: path.mkdir(), "directory"),
         (os.mkfifo, "not a file"),
-        (lambda path: path.symlink_to(path.name), "circle"),
+        (lambda path: path.symlink_to(path.name), "loop"),
         (lambda path: path.write_text("ZILLIZ_URI='open\n"), "the alias is already configured"),
         (
             lambda path: path.write_text("zilliz.default.token=x\n"),

@@ -88,7 +88,11 @@ BAD = {
         {"PASSWORD": "a"}, "half_credentials", "PASSWORD", "without {}_USER", "set {}_USER"
     ),
     "both": Bad(
-        {"TOKEN": "t", "USER": "a"}, "two_credentials", "USER", "beside", "remove {}_TOKEN"
+        {"TOKEN": "t", "USER": "a"},
+        "two_credentials",
+        "USER",
+        "as {}_TOKEN",
+        "remove {}_TOKEN",
     ),
     "spellings": Bad({"TOKEN": "t", "API_KEY": "u"}, "conflict", "API_KEY", "differs", "keep one"),
     "no_file": Bad({"TOKEN_FILE": "/nowhere"}, "missing", "TOKEN_FILE", "not exist", "create"),
@@ -189,7 +193,7 @@ def test_no_problem_names_a_field_where_it_means_a_variable(read: Read) -> None:
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"user": "a"}, "set the parameter password there too, or the parameter token in place"),
+        ({"user": "a"}, "set the parameter password in the same place, or the parameter token"),
         ({"client_pem_path": "c"}, "set the parameter tls_key too, or remove the parameter client"),
         ({"ca_pem_path": "c", "secure": False}, "remove the parameter ca_pem_path"),
         ({"timeout": "5s"}, "timeout (connections.connect): '5s' is not a number of seconds"),

@@ -482,7 +482,7 @@ IN_THE_WILD = [
         {"cluster": None},
         [("note", "the token of `cluster` is ZILLIZ_CLUSTER_TOKEN")],
     ),
-    ("URI TOKEN COLLECTION_NAME", {"default": PAIR}, [("note", "it is left to the application")]),
+    ("URI TOKEN COLLECTION_NAME", {"default": PAIR}, [("note", "zconfig does not read it")]),
     ("URI API_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
     ("URI AUTH_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
     ("URI ACCESS_TOKEN", {"default": None}, [("warning", "did you mean ZILLIZ_TOKEN?")]),
@@ -497,7 +497,7 @@ IN_THE_WILD = [
     ),
     ("API_TOKEN", {}, [("warning", "set ZILLIZ_API_URI, unless another tool reads it")]),
     ("CLOUD_API_KEY", {}, [("warning", "set ZILLIZ_CLOUD_URI, unless another tool reads it")]),
-    ("API_KEY", {}, [("note", "a key of the control plane, which other tools read")]),
+    ("API_KEY", {}, [("note", "other tools use it for the control plane")]),
     ("TOKEN", {}, [("error", "set ZILLIZ_URI")]),
     # Whose name says something may lack its URI as well as be meant for another.
     ("URI PROD_TOKEN", {"default": None}, [("error", "set ZILLIZ_PROD_URI")]),

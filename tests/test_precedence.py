@@ -590,7 +590,7 @@ def test_a_control_plane_key_is_never_sent_to_the_endpoint_of_pymilvus_variable(
     assert told(configuration) == [
         (
             "ZILLIZ_API_KEY (environment) is not sent to MILVUS_URI (environment), since other "
-            "tools read it for the control plane"
+            "tools use it for the control plane"
         )
     ]
     assert "account" in configuration.secrets
@@ -623,7 +623,7 @@ def test_a_control_plane_key_is_never_sent_to_the_endpoint_of_a_service_binding(
     assert revealed(good(configuration)) == expected.get(own, (None, None, None))
     [note] = told(configuration)
     assert "is not sent to ZILLIZ_DEFAULT_URI (" in note
-    assert note.endswith(", since other tools read it for the control plane")
+    assert note.endswith(", since other tools use it for the control plane")
 
 
 def test_a_control_plane_key_counts_where_a_source_of_a_third_party_gives_the_uri() -> None:
@@ -659,14 +659,14 @@ def test_credentials_of_pymilvus_variables_go_to_their_own_endpoint_alone(read: 
     assert revealed(good(configuration)) == (None, None, None)
     assert told(configuration) == [
         (
-            "MILVUS_TOKEN (environment) is for the endpoint of MILVUS_URI only, and "
+            "MILVUS_TOKEN (environment) is only for the endpoint in MILVUS_URI, but "
             "ZILLIZ_URI (environment) is used; set ZILLIZ_TOKEN"
         )
     ]
     configuration = read(MILVUS_TOKEN="root:Milvus")
     assert (dict(configuration.aliases), configuration.problems) == ({}, ())
     assert told(configuration) == [
-        "MILVUS_TOKEN (environment) is for the endpoint of MILVUS_URI only, and that is not set"
+        "MILVUS_TOKEN (environment) is only for the endpoint in MILVUS_URI, which is not set"
     ]
 
 
@@ -751,7 +751,7 @@ def test_credentials_beside_another_endpoint_are_warned_about_and_refused_in_str
     assert (problem.code, problem.alias) == ("credentials_of_another_endpoint", "prod")
     assert problem.origin is not None
     assert problem.origin.key == "ZILLIZ_PROD_TOKEN"
-    assert problem.message.startswith("is sent to the endpoint of ZILLIZ_PROD_URI (environment), ")
+    assert problem.message.startswith("is sent to the endpoint in ZILLIZ_PROD_URI (environment), ")
     assert problem.severity == ("error" if strict == "1" else "warning")
     if strict == "1":
         assert dict(configuration.aliases) == {}

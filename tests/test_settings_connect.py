@@ -92,15 +92,15 @@ def test_other_arguments_replace_its_fields_and_the_credentials_as_one() -> None
         (
             {"settings": SETTINGS, "host": "other"},
             (
-                "settings (connections.add_connection): has a URI, and host is passed too; "
+                "settings (connections.add_connection): has a URI, but host is also passed; "
                 "pass one of the two"
             ),
         ),
         (
             {"settings": {"token": SECRET}},
             (
-                "settings (connections.add_connection): is not a ConnectionSettings; "
-                "pass one, or its fields by their names"
+                "settings (connections.add_connection): must be a ConnectionSettings; "
+                "pass a ConnectionSettings, or its fields as parameters"
             ),
         ),
         (

@@ -492,7 +492,10 @@ def test_a_secret_whose_name_is_no_variables_is_named_where_credentials_are_miss
     [problem] = found.problems
     assert (problem.code, problem.severity) == ("misnamed_secret", "warning")
     assert problem.alias == ("prod" if "PROD" in variable else "default")
-    assert problem.remedy == f"call it {variable.lower()}, or set {variable}_FILE={secrets / name}"
+    assert (
+        problem.remedy
+        == f"rename it to {variable.lower()}, or set {variable}_FILE={secrets / name}"
+    )
     assert (len(found.aliases), complete.problems) == (len(stems), ())
 
 
@@ -505,7 +508,7 @@ CAUSES = {
     "a misspelt prefix": ({"ZILIZ_TOKEN": TOKEN}, "is not read; did you mean ZILLIZ_TOKEN?"),
     "another tool's name": ({"MILVUS_API_KEY": TOKEN}, "is not read; did you mean ZILLIZ_TOKEN?"),
     "an alias": ({"ZILLIZ_API_TOKEN": TOKEN}, "did you mean ZILLIZ_TOKEN?"),
-    "another endpoint's": ({"MILVUS_TOKEN": TOKEN}, "is for the endpoint of MILVUS_URI only"),
+    "another endpoint's": ({"MILVUS_TOKEN": TOKEN}, "is only for the endpoint in MILVUS_URI"),
     "quotes": ({"ZILLIZ_TOKEN": f"'{TOKEN}'"}, "ZILLIZ_TOKEN (environment): the value is enclosed"),
     "a comment": ({"ZILLIZ_TOKEN": f"{TOKEN} # mine"}, "the value contains a # after"),
     "a placeholder": ({"ZILLIZ_TOKEN": "${TOKEN}"}, "the value is a placeholder"),

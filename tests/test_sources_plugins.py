@@ -189,8 +189,8 @@ def test_an_option_of_a_plugin_is_too_late(install, tmp_path):
     [problem] = configuration.problems
     assert (problem.code, problem.severity) == ("option_too_late", "warning")
     assert str(problem) == (
-        "ZCONFIG_PROFILE (plugin acme): has no effect there: it is read too late; "
-        "set it in the environment, or in a .env file"
+        "ZCONFIG_PROFILE (plugin acme): has no effect here: it is needed before this source is "
+        "read; set it in the environment, or in a .env file"
     )
     assert list(configuration.aliases) == ["default"]
 

@@ -1,1 +1,1 @@
-"""The room of settings: what the sources say → validated, with precedence and provenance."""
+"""Validated settings with precedence and provenance, built from the entries of all sources."""

@@ -1,4 +1,4 @@
-"""Arguments in code → fields: the highest source, with the parameter names of pymilvus.
+"""Convert arguments in code to fields: the highest source, with pymilvus' parameter names.
 
 The parameters are those of the documented `Connections` class; see `connections.connect` and
 `connections.add_connection` of the pymilvus reference.
@@ -30,10 +30,10 @@ from zconfig._sources.base import Entry
 from zconfig.errors import ConfigurationError, Problem
 
 SecretText = str | SecretStr
-"""A secret as code has it: text, or what pydantic keeps it in."""
+"""A secret in code: text, or pydantic's `SecretStr`."""
 
 PLACES = frozenset({"uri", "address", "host", "port"})
-"""Parameters that say where: with any of them, nothing ambient is mixed in."""
+"""Parameters that name a server: with any of them, settings of other sources are ignored."""
 
 _DEFAULT_HOST, _DEFAULT_PORT = "localhost", 19530
 
@@ -50,7 +50,7 @@ SETTINGS = "settings"
 
 _OF_ONE_FIELD = PLACES | {"secure"} | _RENAMED.keys() | ConnectionSettings.model_fields.keys()
 PARAMETERS = _OF_ONE_FIELD | {SETTINGS}
-"""Every parameter of `connect`, whatever the alias."""
+"""Every parameter of `connect`."""
 
 _SYNONYMS = {
     synonym: field
@@ -59,39 +59,39 @@ _SYNONYMS = {
 }
 _ELSEWHERE = {"http": "uri", "https": "uri", "db": "db_name", "ssl": "secure", "tls": "secure"}
 _MEANT = {name: name for name in PARAMETERS} | _SYNONYMS | _ELSEWHERE
-"""Names that a parameter goes by elsewhere, and the parameter."""
+"""Names that other programs use for a parameter, and the parameter."""
 
 _OF_A_CLIENT = frozenset({"db_name", "timeout"})
-"""Parameters that are options of a pymilvus client, too."""
+"""Parameters that are also options of a pymilvus client."""
 
-_NAME = r"[\w .-]*"  # what is shown as it is, right or wrong
+_NAME = r"[\w .-]*"  # names that are shown unmasked, valid or not
 
-_WHOLE = "its parameters"  # what stands for the parameters of an alias as a whole
-_ALL = "the connections"  # and for those of all aliases
+_WHOLE = "its parameters"  # stands for all parameters of an alias
+_ALL = "the connections"  # stands for the parameters of all aliases
 
 _INSTEAD = {
     "_async": "use zconfig.aio, whose connections are asynchronous",
     "_unbind_with_db": "use zconfig.client, which has the alias' database",
     "grpc_options": "use the parameters keepalive, proxy, pool_size and server_name",
-    "option": "leave it out",
+    "option": "remove it",
 }
-"""What pymilvus takes and we don't, unless it is its default, with what is there instead."""
+"""Parameters of pymilvus that are rejected unless they have their default, with a remedy."""
 
 
 class Unusable(NamedTuple):
-    """An argument of a type that is not taken: the type's name, in place of the value."""
+    """An argument of an unsupported type: the name of the type, in place of the value."""
 
     type_name: str
 
 
 def hide_alias(alias: Any) -> Any:
-    """Return an alias from code as a value that no traceback shows, unless it is a name.
+    """Hide an alias from tracebacks, unless it is a name.
 
-    A password may be in what is passed for an alias by mistake. Each public function and method
-    begins with this: an error is raised after it, and finds nothing else in a local.
+    A value passed as an alias by mistake may contain a password. Every public function and method
+    calls this first, so that no local variable of a traceback holds the original value.
 
     Args:
-        alias: The alias; `None`, for the default one, stays as it is.
+        alias: The alias; `None`, for the default one, is returned unchanged.
 
     Example:
         >>> hide_alias("eu-Prod"), hide_alias("https://root:Milvus@db"), hide_alias(b"prod")
@@ -103,12 +103,12 @@ def hide_alias(alias: Any) -> Any:
 
 
 def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
-    """Return several aliases as `hide_alias` returns one."""
+    """Call `hide_alias` on several aliases."""
     return tuple(map(hide_alias, aliases))
 
 
 def hide_seconds(seconds: Any) -> Any:
-    """Return a number of seconds from code as a value that no traceback shows if it is none.
+    """Hide a number of seconds from tracebacks if it is not a number.
 
     Example:
         >>> hide_seconds(2.5), hide_seconds(None), hide_seconds("https://root:Milvus@db")
@@ -119,16 +119,16 @@ def hide_seconds(seconds: Any) -> Any:
 
 
 def _hidden_name(name: Any) -> str:
-    """Return the name of an alias or a parameter, hidden if it is none."""
+    """Return the name of an alias or a parameter, hidden if it is not a valid name."""
     is_name = isinstance(name, str) and (name.isidentifier() or re.fullmatch(_NAME, name))
     return name if is_name else Hidden(name)
 
 
 def as_alias(alias: object) -> str:
-    """Return an alias from code in its folded form; it may be one that nobody can configure.
+    """Return an alias from code in its folded form, without checking that it is valid.
 
     Raises:
-        ConfigurationError: If it is not a string.
+        ConfigurationError: The alias is not a string.
 
     Example:
         >>> as_alias("eu-Prod")
@@ -137,7 +137,7 @@ def as_alias(alias: object) -> str:
     if isinstance(alias, str):
         return _hidden_name(normalize_alias(alias))
     type_name = alias.type_name if isinstance(alias, Unusable) else type(alias).__name__
-    what = f"an alias is a string, not {type_name}"
+    what = f"an alias must be a string, not {type_name}"
     raise ConfigurationError([Problem("bad_alias", what, "pass a string")])
 
 
@@ -145,32 +145,32 @@ _SET_IT = "set ZILLIZ_URI or ZILLIZ_<ALIAS>_URI to it, or pass it to connections
 
 
 def wanted_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
-    """Return an alias that is looked up in its folded form.
+    """Return an alias to look up in its folded form.
 
     Args:
         alias: The alias.
-        of_a_uri: The remedy where it is a URI.
+        of_a_uri: The remedy for a URI.
 
     Raises:
-        ConfigurationError: If it is not a string, or is a URI, which is not repeated: a password
-            may be in it.
+        ConfigurationError: The alias is not a string, or is a URI, which the message does not quote
+            since it may contain a password.
     """
     name = as_alias(alias)
     if re.search(r"[:/@]|\.db$", str(alias)):
-        what = "an alias is a name, and this is a URI"
+        what = "an alias must be a name, not a URI"
         raise ConfigurationError([Problem("bad_alias", what, of_a_uri)])
     return name
 
 
 def fold_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
-    """Return an alias that is to be configured in its folded form.
+    """Return an alias to configure in its folded form.
 
     Args:
         alias: The alias.
-        of_a_uri: The remedy where it is a URI.
+        of_a_uri: The remedy for a URI.
 
     Raises:
-        ConfigurationError: If it is not a string, or cannot be an alias.
+        ConfigurationError: The alias is not a string, or is not valid.
     """
     name = wanted_alias(alias, of_a_uri)
     if problem := bad_alias(str(alias)):
@@ -179,7 +179,7 @@ def fold_alias(alias: object, of_a_uri: str = _SET_IT) -> str:
 
 
 def bad_alias(alias: str) -> Problem | None:
-    """Return why nobody can configure an alias, or `None`."""
+    """Return the problem of an invalid alias, or `None`."""
     complaint = check_alias(normalize_alias(alias))
     if complaint is None:
         return None
@@ -188,10 +188,10 @@ def bad_alias(alias: str) -> Problem | None:
 
 
 def check_seconds(alias: str | None, **durations: float) -> None:
-    """Make sure that durations from code are numbers of seconds that can be waited for.
+    """Require that durations from code are numbers of seconds in the supported range.
 
     Raises:
-        ConfigurationError: With everything that is wrong with them.
+        ConfigurationError: With every problem of the durations.
 
     Example:
         >>> check_seconds("prod", timeout=3, wait=0)
@@ -211,10 +211,10 @@ def check_seconds(alias: str | None, **durations: float) -> None:
 
 
 def hide(arguments: Any) -> dict[str, Any]:
-    """Return the same arguments as values that no traceback shows.
+    """Return arguments as values that no traceback shows.
 
-    A number as a password is its text; what pydantic keeps secrets and URLs in is taken for its
-    text. Of a value that cannot be taken the type is kept, for `check_arguments` to report.
+    A number as a password, and pydantic's secrets and URLs, are converted to text. A value of an
+    unsupported type is replaced with the name of its type, for `check_arguments` to report.
 
     Example:
         >>> hide({"password": 1234, "port": 19530, "token": b"key"})
@@ -228,7 +228,7 @@ def hide(arguments: Any) -> dict[str, Any]:
 
 
 def hide_each(connections: Any) -> dict[str, dict[str, Any]]:
-    """Return the arguments of several aliases, by alias, as `hide` returns those of one."""
+    """Call `hide` on the arguments of several aliases, by alias."""
     if not isinstance(connections, Mapping):
         return {DEFAULT_ALIAS: {_ALL: Unusable(type(connections).__name__)}}
     return {hide_alias(alias): hide(each) for alias, each in connections.items()}
@@ -236,7 +236,7 @@ def hide_each(connections: Any) -> dict[str, dict[str, Any]]:
 
 def _hidden(name: str, value: Any) -> Any:
     if name == SETTINGS and isinstance(value, ConnectionSettings):
-        # An application's own model may have more fields; and `model_copy` validates nothing.
+        # A subclass may have more fields; and `model_copy` does not validate.
         return hide({each: getattr(value, each, None) for each in ConnectionSettings.model_fields})
     if hasattr(value, "get_secret_value"):  # pydantic's SecretStr and Secret[str]
         value = value.get_secret_value()
@@ -245,21 +245,21 @@ def _hidden(name: str, value: Any) -> Any:
     elif isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):
-        return Hidden(str.__str__(value))  # of a member of an enumeration, its value
+        return Hidden(str.__str__(value))  # the value of a member of an enumeration
     if value is None or isinstance(value, (int, float, Unusable)):
-        # A number is hidden as a misspelt password, too.
+        # A number under an unknown name is hidden, too: it may be a password.
         is_secret = name in CREDENTIALS or name not in PARAMETERS | _INSTEAD.keys()
         return Hidden(value) if is_secret and isinstance(value, (int, float)) else value
     return Unusable(type(value).__name__)
 
 
 def has_endpoint(arguments: Mapping[str, Any]) -> bool:
-    """Tell whether any argument says where to connect to."""
+    """Return whether any argument names a server."""
     return any(arguments.get(name) not in (None, "") for name in PLACES)
 
 
 def has_overrides(arguments: Mapping[str, Any]) -> bool:
-    """Tell whether any argument is more than its default.
+    """Return whether any argument differs from its default.
 
     Example:
         >>> has_overrides({"user": "", "db_name": None}), has_overrides({"timeout": 3})
@@ -278,20 +278,20 @@ def from_arguments(
     place: Origin | None = None,
     within: str = "",
 ) -> tuple[ConnectionSettings, dict[str, Origin]]:
-    """Validate what was passed in code for one alias.
+    """Validate the arguments that code passes for one alias.
 
     Args:
         alias: The alias, folded.
         arguments: Parameters by name; `None` and empty strings count as not passed.
-        call: The call they were passed to, e.g. `connections.connect`.
-        place: Where the URI among them was set, if it was not passed.
-        within: What stands before the name of each in messages, e.g. `settings.`.
+        call: The call that they are passed to, e.g. `connections.connect`.
+        place: The origin of the URI, if it is not an argument.
+        within: The prefix of each name in messages, e.g. `settings.`.
 
     Returns:
-        The settings, and where each field was set.
+        The settings, and the origin of each field.
 
     Raises:
-        ConfigurationError: With everything that is wrong with them.
+        ConfigurationError: With every problem of the arguments.
     """
     check_arguments(alias, arguments, call)
     given = {name: each for name, each in arguments.items() if name in _OF_ONE_FIELD}
@@ -309,22 +309,22 @@ def from_arguments(
     if problems:
         raise ConfigurationError(problems)
     if given.get("secure") and not endpoint_of(settings[alias]).secure:
-        origin, what = Origin("code", "secure", path=call), "is True, and a path has no TLS"
-        problem = Problem("tls_on_plaintext", what, "leave it out", alias, None, origin)
+        origin, what = Origin("code", "secure", path=call), "is True, but a path does not use TLS"
+        problem = Problem("tls_on_plaintext", what, "remove it", alias, None, origin)
         raise ConfigurationError([problem])
     return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
 
 
 def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None:
-    """Make sure that the names and the types of arguments are right, whatever is configured.
+    """Check the names and the types of arguments.
 
     Args:
         alias: The alias, folded.
-        arguments: As `hide` returned them.
-        call: The call they were passed to.
+        arguments: The result of `hide`.
+        call: The call that they are passed to.
 
     Raises:
-        ConfigurationError: With everything that is wrong with them.
+        ConfigurationError: With every problem of the arguments.
     """
     concerned = None if _ALL in arguments else alias
     problems = [
@@ -341,17 +341,17 @@ def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None
 
 
 def _shown(name: str) -> str:
-    """Return the name of a parameter as a message has it; a secret may be in what is none."""
+    """Return the name of a parameter for a message; a hidden one may contain a secret."""
     return MASK if isinstance(name, Hidden) else name
 
 
 def _fault(name: str, value: Any) -> Problem | None:
-    """Return what is wrong with the name or the type of one argument."""
+    """Return the problem of the name or the type of one argument, or `None`."""
     if name == _WHOLE and isinstance(value, Unusable):
-        what = f"are a mapping, not {value.type_name}"
+        what = f"must be a mapping, not {value.type_name}"
         return Problem("bad_argument", what, 'pass e.g. {"uri": "./x.db"}')
     if name == _ALL and isinstance(value, Unusable):
-        what = f"are a mapping by alias, not {value.type_name}"
+        what = f"must be a mapping by alias, not {value.type_name}"
         return Problem("bad_argument", what, 'pass e.g. {"default": {"uri": "./x.db"}}')
     if name not in PARAMETERS:
         is_default = name in _INSTEAD and not value
@@ -359,54 +359,54 @@ def _fault(name: str, value: Any) -> Problem | None:
         return None if is_default else Problem("unknown_argument", "is not a parameter", remedy)
     if name == SETTINGS or isinstance(value, Unusable):
         return _bad_type(name, value)
-    # `secure="false"` would switch TLS on.
+    # `secure="false"` would enable TLS.
     if name == "secure" and value not in (None, "") and not isinstance(value, bool):
         remedy = "pass secure=True, or use https:// in the URI"
-        return Problem("bad_argument", "is not True or False", remedy)
+        return Problem("bad_argument", "must be True or False", remedy)
     return _odd_place(name, str(value))
 
 
 def _bad_type(name: str, value: Any) -> Problem | None:
-    """Return what is wrong with the type of an argument that is no text and no number."""
+    """Return the problem of an argument that is neither text nor a number, or `None`."""
     if name != SETTINGS:
-        what = f"is not text or a number, but {value.type_name}"
+        what = f"must be text or a number, not {value.type_name}"
         return Problem("bad_argument", what, "pass a str")
     if value is None or isinstance(value, Mapping):
         return None
-    remedy = "pass one, or its fields by their names"
-    return Problem("bad_argument", "is not a ConnectionSettings", remedy)
+    remedy = "pass a ConnectionSettings, or its fields as parameters"
+    return Problem("bad_argument", "must be a ConnectionSettings", remedy)
 
 
 def _beside_settings(name: str, arguments: Mapping[str, Any]) -> Problem | None:
-    """Return what is wrong with settings beside a place: which of the two counts is not plain."""
+    """Return the problem of settings with another URI: neither takes precedence."""
     if name != SETTINGS or not arguments[SETTINGS] or not has_endpoint(arguments):
         return None
     place = next(each for each in arguments if each in PLACES and arguments[each])
-    return Problem("conflict", f"has a URI, and {place} is passed too", "pass one of the two")
+    return Problem("conflict", f"has a URI, but {place} is also passed", "pass one of the two")
 
 
 def _odd_place(name: str, value: str) -> Problem | None:
-    """Return what is wrong with a host or an address that says more than that."""
+    """Return the problem of a host or an address that contains other parts of a URI."""
     if name in ("host", "address") and "://" in value:
         return Problem("bad_host", "is a URI", "pass it as uri")
     if name == "host" and value.count(":") == 1:
-        return Problem("bad_host", "has a port", "pass that as port, or all of it as address")
+        return Problem("bad_host", "has a port", "pass the port as port, or both as address")
     if name == "host" and "/" in value:
         return Problem("bad_host", "has a path", "pass the database as db_name")
     return None
 
 
 def _missing_host(name: str, arguments: Mapping[str, Any]) -> Problem | None:
-    """Return what is wrong with a host that is `None`, where nothing else says where."""
+    """Return the problem of a host that is `None`, if only a port is passed with it."""
     places = {each for each in PLACES if arguments.get(each) not in (None, "")}
     if name != "host" or arguments["host"] is not None or places != {"port"}:
         return None
-    what = "is None beside a port: its variable is not set"
+    what = "is None, but port is passed: the variable of the host may be unset"
     return Problem("missing_host", what, "pass the server's host")
 
 
 def _instead_of(name: str) -> str:
-    """Return the remedy for a parameter that there is not."""
+    """Return the remedy for a parameter that does not exist."""
     if name in _INSTEAD:
         return _INSTEAD[name]
     meant = _meant(name)
@@ -419,17 +419,17 @@ def _meant(name: str) -> str | None:
 
 
 def check_client_options(options: Iterable[str], call: str) -> None:
-    """Make sure that no option of a pymilvus client says where or how to connect.
+    """Require that no option of a pymilvus client configures the connection.
 
-    pymilvus ignores them beside our channel: the client would lead to another server than the
-    one that was named, or be another user.
+    pymilvus ignores such options if it is given a channel: the client would use another server or
+    user than the option names.
 
     Args:
-        options: Their names, as `hide` returned them.
-        call: The call they were given to.
+        options: The names of the options, from `hide`.
+        call: The call that they are passed to.
 
     Raises:
-        ConfigurationError: With every option that is refused.
+        ConfigurationError: With every rejected option.
     """
     problems = [problem for name in options if (problem := _refused_option(name, call))]
     if problems:
@@ -440,19 +440,19 @@ def _refused_option(name: str, call: str) -> Problem | None:
     meant = name if name in ("channel", "grpc_options") else _meant(name)
     if meant is None or name in _OF_A_CLIENT:
         return None
-    remedy = f"pass it to connections.connect(alias, {meant}=...), and take the client of that"
+    remedy = f"pass it to connections.connect(alias, {meant}=...), and get the client of that alias"
     if meant in _OF_A_CLIENT:
         remedy = f"did you mean {meant}?"
     elif meant not in PARAMETERS:
-        remedy = "leave it out"
-    what = "is not an option of a client, which is connected as its alias is"
+        remedy = "remove it"
+    what = "is not a client option: the client uses the connection of its alias"
     return Problem("unknown_argument", what, remedy, origin=Origin("code", name, path=call))
 
 
 def _declared(
     arguments: Mapping[str, Any], call: str, place: Origin | None, within: str
 ) -> Iterator[Setting]:
-    """Take the arguments as a layer, so that they are treated as every other source."""
+    """Yield the arguments as settings of a layer, to treat them like any other source."""
     name, uri = _place(arguments)
     yield _declare("uri", uri, place or Origin("code", f"{within}{name}", path=call), call)
     for name, value in arguments.items():
@@ -467,12 +467,12 @@ def _declare(field: str, value: Any, origin: Origin, call: str) -> Setting:
 
 
 def _is_default(name: str, value: Any) -> bool:
-    """Tell what stands for nothing: in pymilvus a boolean is "reconnect", which we do anyway."""
+    """Return whether a value is ignored: pymilvus' `keep_alive=True` reconnects, like zconfig."""
     return name == "keep_alive" and isinstance(value, bool)
 
 
 def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
-    """Return what says where to connect to, and the URI it makes.
+    """Return the names of the parameters that name the server, and the URI that they make.
 
     As in pymilvus, an address takes precedence over a URI, and both over host and port.
     """
@@ -494,8 +494,8 @@ def _place(arguments: Mapping[str, Any]) -> tuple[str, Hidden]:
 
 
 def _with_port(rest: str) -> str:
-    """Return a URI's part after the scheme with the port that it has without TLS."""
+    """Return the part of a URI after its scheme, with the default port without TLS."""
     authority, slash, path = rest.partition("/")
     host = authority.rpartition("@")[2]
-    has_port = ":" in host.rpartition("]")[2]  # not those of an IPv6 address
+    has_port = ":" in host.rpartition("]")[2]  # ignores the colons of an IPv6 address
     return f"{authority}{'' if has_port else f':{_DEFAULT_PORT}'}{slash}{path}"

@@ -1,4 +1,4 @@
-"""The configuration as a value: what was read, where it stood, and what is wrong with it."""
+"""The configuration as an immutable value: settings, their origins, and problems."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from zconfig.errors import Problem
 EMPTY = "is set but empty, which counts as unset"
 
 UNLESS_OTHERS = ", unless another tool reads it"
-"""What ends the remedy of a warning about variables that may be another program's."""
+"""The end of the remedy of a warning about variables that may belong to another program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that is not wrong, but that a reader of the configuration may wonder about.
+    """An explanation of an entry that is not used, although it is valid.
 
     Args:
-        origin: What it is about.
-        message: What was made of it.
-        field_key: The alias and field that it concerns, if it is one.
+        origin: The origin of the entry.
+        message: The reason that it is not used.
+        field_key: The alias and field that it concerns, if any.
     """
 
     origin: Origin
@@ -43,23 +43,23 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything that was read: an immutable value.
+    """The whole configuration.
 
     Args:
         aliases: The settings of the aliases that can be connected.
-        problems: Everything that is wrong, of all aliases and layers.
-        provenance: Where each value came from, by alias and field.
+        problems: The problems of all aliases and layers.
+        provenance: The setting that each value comes from, by alias and field.
         files: The files that were looked for, highest precedence first.
-        notes: What was passed over, and why.
+        notes: Entries that are not used, with the reasons.
         options: The loader's own options.
-        optional: The aliases that are declared not to be required, right or wrong.
-        secrets: Every secret that was read, also of aliases that are wrong, and where it does not
-            count.
-        passed_over: What is set for fields whose value is wrong where it ranks higher.
-        elapsed_ms: How long reading took.
-        directory: Where relative paths in it start.
-        unread: Variables that say where a server is, and that are not read.
-        remote: What was read from each source that may use the network.
+        optional: The aliases that are declared as not required, valid or not.
+        secrets: Every secret that was read, including those of invalid aliases, and those that are
+            not used.
+        passed_over: The settings of lower layers for fields whose value is invalid.
+        elapsed_ms: Duration of the load in milliseconds.
+        directory: The directory that relative paths start from.
+        unread: Variables that name a server's address, and that are not read.
+        remote: The results of the sources that may use the network.
     """
 
     aliases: Mapping[str, ConnectionSettings] = field(default_factory=dict)
@@ -81,12 +81,12 @@ class Configuration:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems that keep an alias from connecting."""
+        """The problems that prevent an alias from connecting."""
         return tuple(each for each in self.problems if each.severity == "error")
 
     @property
     def errors_required(self) -> tuple[Problem, ...]:
-        """The errors that concern a required alias, or no alias in particular."""
+        """The errors of required aliases, and those that concern no single alias."""
         return tuple(each for each in self.errors if each.alias not in self.optional)
 
     def errors_of(self, alias: str) -> tuple[Problem, ...]:
@@ -94,7 +94,7 @@ class Configuration:
         return tuple(each for each in self.errors if each.alias == alias)
 
     def why_not(self, alias: str) -> tuple[Problem, ...]:
-        """Why an alias that is asked for cannot be connected: its errors, or else its warnings."""
+        """The reasons that an alias cannot be connected: its errors, or else its warnings."""
         if alias in self.aliases:
             return self.errors_of(alias)
         warnings = (each for each in self.problems if each.alias == alias)
@@ -102,7 +102,7 @@ class Configuration:
 
 
 def _as_error(warning: Problem) -> Problem:
-    """Return the error that a warning is where its alias is asked for: its variables are ours."""
+    """Return a warning as an error, for an alias that the application uses."""
     remedy = warning.remedy.removesuffix(UNLESS_OTHERS)
     if warning.code == "missing_uri" and warning.alias:
         remedy = f"set {variable_name(warning.alias, 'uri')}"
@@ -113,13 +113,13 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
     """Return the problem of an empty configuration.
 
     Args:
-        configuration: What was read.
-        alias: The alias that was asked for.
+        configuration: The configuration.
+        alias: The alias that the application wants.
     """
     has_pair = any(
         is_milvus(note.origin.key) and not note.field_key for note in configuration.notes
     )
-    is_pair = has_pair and alias == DEFAULT_ALIAS  # which goes to no other endpoint
+    is_pair = has_pair and alias == DEFAULT_ALIAS  # such credentials are for no other endpoint
     variable = "MILVUS_URI" if is_pair else variable_name(alias, "uri")
     return Problem(
         "nothing_configured",
@@ -130,15 +130,15 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
 
 
 def _passed_over(configuration: Configuration) -> str:
-    """Name the customary dotenv file where it is there, and not read for an option."""
+    """Name the default dotenv file if it exists, and an option excludes it."""
     options, directory = configuration.options, configuration.directory
     is_read = options.env_file is None or ".env" in options.dotenv_files
     is_there = not is_read and os.path.lexists(directory / ".env")
-    return "; .env is not read, since ZCONFIG_ENV_FILE is set" if is_there else ""
+    return "; .env is not read because ZCONFIG_ENV_FILE is set" if is_there else ""
 
 
 def _empty(configuration: Configuration) -> str:
-    """Name the URIs that are set but empty, and where."""
+    """Name a URI that is set but empty, and its origin."""
     notes = configuration.notes
     empty = [
         n.origin for n in notes if n.message == EMPTY and n.field_key and n.field_key[1] == "uri"
@@ -147,7 +147,7 @@ def _empty(configuration: Configuration) -> str:
 
 
 def _unread(configuration: Configuration, variable: str) -> str:
-    """Name variables that are there and not read, and the URI that they amount to."""
+    """Name variables that are set and not read, and the URI that they make up."""
     values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
     are = "is" if len(values) == 1 else "are"
     keys = " and ".join(map(_named, dict.fromkeys(entry.key for entry in configuration.unread)))
@@ -156,11 +156,11 @@ def _unread(configuration: Configuration, variable: str) -> str:
 
 def _named(key: str) -> str:
     odd = oddities(key)
-    return f"{printable(key)}, whose name has {odd} in it," if odd else key
+    return f"{printable(key)}, whose name contains {odd}," if odd else key
 
 
 def _instead(values: Mapping[str, str], variable: str) -> str:
-    """Return what to write in place of variables that are not read; no credentials are shown."""
+    """Return the setting that replaces variables which are not read, without credentials."""
     parts = {plain(key).lower().rpartition("_")[2]: value for key, value in values.items()}
     uri = _uri(parts)
     userinfo = split_userinfo(uri)
@@ -172,16 +172,16 @@ def _instead(values: Mapping[str, str], variable: str) -> str:
         return f": write {variable}={userinfo.uri}" + f", and set {besides}" * bool(fields)
     if [*parts] != ["file"]:
         return ""
-    is_milvus_uri = is_milvus(variable)  # which has no such form
+    is_milvus_uri = is_milvus(variable)  # has no `_FILE` form
     return (
-        f": set {variable} to what the file has"
+        f": set {variable} to the content of the file"
         if is_milvus_uri
         else f": set {variable}_FILE to its value"
     )
 
 
 def _uri(values: Mapping[str, str]) -> str:
-    """Return the URI that a host, a port and the like amount to; nothing if that is none."""
+    """Return the URI that a host, a port and similar values make up; empty if it is invalid."""
     return next(filter(_is_uri, (values.get("uri", ""), _composed(values))), "")
 
 

@@ -1,4 +1,4 @@
-"""A configuration → where each value came from, what it shadows, and what was passed over."""
+"""Explain a configuration: the origin of each value, and the values that are not used."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells two secrets apart without showing either.
+    """A fingerprint to compare secrets without showing them.
 
     Args:
-        digest: Eight hexadecimal digits of a slow, salted hash: equal secrets of the same field
-            of the same endpoint have the same, on every machine.
-        length: How many characters the secret has.
-        had_line_end: Whether its file ended in a line end, which is not part of it.
+        digest: Eight hexadecimal digits of a slow, salted hash. Equal secrets of the same field
+            of the same endpoint have the same digest, on every machine.
+        length: Number of characters of the secret.
+        had_line_end: Whether a line end at the end of its file was removed.
     """
 
     digest: str
@@ -52,14 +52,13 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """A value that is set and does not count.
+    """A value that is set and not used.
 
     Args:
-        origin: Where it stands.
-        reason: Why it does not count.
-        value: The value as it may be shown; `None` if it is not valid, or in a file that was
-            named and not opened.
-        fingerprint: Of a secret.
+        origin: The origin of the value.
+        reason: The reason that it is not used.
+        value: The value for display; `None` if it is invalid, or in a file that was not opened.
+        fingerprint: The fingerprint of a secret.
     """
 
     origin: Origin
@@ -73,16 +72,15 @@ class FieldExplanation:
     """One field of one alias.
 
     Args:
-        field: Its name.
+        field: The name of the field.
         variable: The variable that sets it.
-        value: Its value as it may be shown; `None` if it has none, or is not valid.
-        origin: Where the value stood; `None` for a default.
-        layer: The layer it stood in.
-        part: The part of a URI that it stood in: `path` or `userinfo`; `None` for a value of its
-            own.
-        shadowed: What is set for it elsewhere, and does not count.
-        empty: Where it is set but empty, which counts as unset.
-        fingerprint: Of a secret.
+        value: The value for display; `None` if it has none, or is invalid.
+        origin: The origin of the value; `None` for a default.
+        layer: The layer of the value.
+        part: The part of a URI that contains the value: `path` or `userinfo`; otherwise `None`.
+        shadowed: Values of other sources that are not used.
+        empty: The origins of empty values, which count as unset.
+        fingerprint: The fingerprint of a secret.
     """
 
     field: str
@@ -97,7 +95,7 @@ class FieldExplanation:
 
     @property
     def is_set(self) -> bool:
-        """Whether anything sets it, rather than a default."""
+        """Whether a source sets it; otherwise it has its default."""
         return self.origin is not None
 
 
@@ -106,9 +104,9 @@ class AliasExplanation:
     """One alias.
 
     Args:
-        alias: Its name.
-        fields: Every field, in the order they are declared.
-        problems: What is wrong with it.
+        alias: The name of the alias.
+        fields: Every field, in the order of declaration.
+        problems: The problems of the alias.
     """
 
     alias: str
@@ -118,13 +116,13 @@ class AliasExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a configuration came from.
+    """The origins of a configuration.
 
     Args:
-        aliases: The aliases asked for.
+        aliases: The explained aliases.
         files: The files that were looked for, highest precedence first.
-        notes: What was passed over, and why.
-        problems: What is wrong, and concerns no alias in particular.
+        notes: Entries that are not used, with the reasons.
+        problems: The problems that concern no single alias.
     """
 
     aliases: tuple[AliasExplanation, ...]
@@ -137,9 +135,9 @@ def explanation_of(configuration: Configuration, alias: str | None = None) -> Ex
     """Explain one alias, or all of them.
 
     Args:
-        configuration: What was read.
-        alias: The alias in its folded form; `None` for all, also those that are wrong. One that
-            nothing mentions is left out.
+        configuration: The configuration.
+        alias: The alias in its folded form; `None` for all, including invalid ones. An alias that
+            no setting names is left out.
     """
     wrong = (problem.alias for problem in configuration.problems if problem.alias)
     empty = (note.field_key[0] for note in configuration.notes if note.field_key)
@@ -197,7 +195,7 @@ def _fields(
 
 
 def _default(field: str, settings: ConnectionSettings | None) -> str | None:
-    """Return what counts where a field is not set, and depends on the endpoint."""
+    """Return the default of a field that is not set, if it depends on the endpoint."""
     if settings is None or getattr(settings, field) is not None:
         return None
     endpoint = endpoint_of(settings)
@@ -206,13 +204,13 @@ def _default(field: str, settings: ConnectionSettings | None) -> str | None:
         "keepalive": f"{default_keepalive_s(endpoint):g}",
         "tls_server_name": endpoint.host if endpoint.secure else None,
         "tls_ca": str(default_authorities(process_environment())) if endpoint.secure else None,
-        "proxy": "as gRPC reads the environment" if endpoint.host else None,
+        "proxy": "from the environment, as read by gRPC" if endpoint.host else None,
     }
     return defaults.get(field)
 
 
 def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin]]:
-    """Return where fields of an alias are set but empty."""
+    """Return the origins of empty values, by field of an alias."""
     origins: dict[str, list[Origin]] = defaultdict(list)
     for note in configuration.notes:
         if note.field_key and note.field_key[0] == alias:
@@ -223,7 +221,7 @@ def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin
 def _shadowed(
     configuration: Configuration, alias: str, settings: ConnectionSettings | None
 ) -> Mapping[str, list[Shadowed]]:
-    """Return what does not count, by field: a token may well be shadowed by a user."""
+    """Return the values that are not used, by field: a user may shadow a token."""
     found: dict[str, list[Shadowed]] = defaultdict(list)
     for by in ConnectionSettings.model_fields:
         winner = configuration.provenance.get((alias, by))
@@ -241,28 +239,28 @@ def _beaten(
 ) -> Shadowed:
     field, entry = declared.word.field, declared.entry
     if layer is None:
-        reason = "what ranks higher is wrong, and nothing stands in for it"
+        reason = "the value that takes precedence is invalid, and is not replaced"
     else:
-        reason = f"{printable(layer)} ranks higher"
+        reason = f"{printable(layer)} takes precedence"
         if field != by:
-            reason = f"{reason}, and has {by.upper()}: credentials are taken from one place"
+            reason = f"{reason}, and sets {by.upper()}: credentials come from one source"
     if field == "uri" and "@" in entry.value.reveal():
-        reason = f"{reason}; the credentials in it go with it"
+        reason = f"{reason}; the credentials in the URI are not used either"
     value = None if declared.word.is_file else _validated(field, entry.value.reveal())
     shown = None if value is None else _shown(field, value, is_set=True)
     if shown and field == "uri":
-        shown = redact_uri(entry.value.reveal())  # so that credentials in it show as masked
+        shown = redact_uri(entry.value.reveal())  # shows credentials in it as masked
     mark = _fingerprint(settings, field, value, had_line_end=entry.had_line_end)
     return Shadowed(declared.origin, reason, shown, mark)
 
 
 def _alone(declared: Setting | None) -> Any:
-    """Return a value of an alias that is wrong, if this one is not."""
+    """Return a value of an invalid alias, if the value itself is valid."""
     return _validated(declared.word.field, declared.entry.value.reveal()) if declared else None
 
 
 def _validated(field: str, text: str) -> Any:
-    """Return a value by itself; `None` if it is not valid, since then it may be anything."""
+    """Validate a single value; `None` if it is invalid, since it may be a secret."""
     with suppress(ValidationError):
         return _adapter(field).validate_python(text)
     return None
@@ -276,7 +274,7 @@ def _adapter(field: str) -> TypeAdapter[Any]:
 
 
 def _shown(field: str, value: Any, *, is_set: bool) -> str | None:
-    """Return a value as it may be shown: a secret is masked, even where it could not be read."""
+    """Return a value for display: a secret is masked, even if it could not be read."""
     if Variable.of(ConnectionSettings, field).secret:
         return MASK if is_set else None
     if value is None:

@@ -1,4 +1,4 @@
-"""What an alias lacks, and where it may be: in a file that is not read, or whose name is wrong."""
+"""Find settings that an alias lacks: in unreadable files, or under misspelt names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zconfig._settings.precedence import PAIRED, Resolution
 from zconfig._sources.base import DOUBTFUL, not_read
 from zconfig.errors import Problem, Severity
 
-# The last word of a file's name that is none of ours, and the field that it stands for.
+# The last word of an unknown file name, and the field that it probably means.
 _MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "token") | {
     "pass": "password",
     "passwd": "password",
@@ -32,14 +32,14 @@ _MEANT = dict.fromkeys(("credentials", "key", "milvus", "secret", "zilliz"), "to
 
 _DID_YOU_MEAN = re.compile(r"did you mean (\w+)\?")
 _PLACES = frozenset({"dotenv", "secrets directory", "service binding"})
-# What is wrong with a setting whose value is right all the same.
+# Warnings about settings whose values are valid.
 _HARMLESS = frozenset({"credentials_in_the_clear", "group_writable", "readable_by_others"})
 
 
 def lacking(
     settings: Mapping[str, ConnectionSettings], invalid: Iterable[Problem]
 ) -> tuple[str, ...]:
-    """Return the aliases that have no URI, or no credentials where Zilliz Cloud wants some."""
+    """Return the aliases without a URI, or without the credentials that Zilliz Cloud requires."""
     nowhere = (e.alias for e in invalid if e.code == "missing_uri" and e.severity == "error")
     refused = (
         alias
@@ -54,15 +54,16 @@ def judge_places(
     aliases: Collection[str],
     options: LoaderOptions,
 ) -> list[Problem]:
-    """Say whom it concerns that a file or directory cannot be read.
+    """Attribute the problems of unreadable files and directories to aliases.
 
-    Where nobody named it, as `.env` and `/run/secrets`, it may be somebody else's: an error of the
-    aliases that lack something, which may be in it, and otherwise a warning.
+    A default location, such as `.env` or `/run/secrets`, may belong to another application: the
+    problem is an error of each alias that lacks settings, which may be there, and otherwise a
+    warning.
 
     Args:
-        places: For each layer, whether somebody named it, and what is wrong with it as a whole.
-        aliases: Those that lack something.
-        options: In strict mode it is an error all the same.
+        places: For each layer, whether an option names it, and its problems as a whole.
+        aliases: The aliases that lack settings.
+        options: The loader's options; in strict mode every problem is an error.
     """
     return [
         judged
@@ -75,7 +76,7 @@ def judge_places(
 
 
 def _of_a_device(problem: Problem, options: LoaderOptions) -> Problem:
-    """Return a problem with the remedy for /dev/null in the place of no dotenv file at all."""
+    """Extend the remedy of a device as dotenv file: /dev/null is meant to disable the file."""
     origin = problem.origin
     is_dotenv = origin is not None and origin.source == "dotenv"
     if not is_dotenv or problem.code != "not_regular" or len(options.env_file or ()) > 1:
@@ -90,7 +91,7 @@ def _of_nobody(
     if problem.severity != "error" or problem.alias or origin is None or origin.line:
         yield problem
         return
-    if origin.path is None:  # it is of the place as a whole
+    if origin.path is None:  # the problem concerns the whole file or directory
         problem = replace(problem, remedy=f"{problem.remedy}, or set {_without(origin, options)}")
     if options.strict:
         yield problem
@@ -101,18 +102,18 @@ def _of_nobody(
 
 
 def _without(origin: Origin, options: LoaderOptions) -> str:
-    """Return the option with which a customary place is not read."""
+    """Return the option that excludes a default location."""
     if origin.source == "dotenv":
         return f"ZCONFIG_ENV_FILE={OFF}"
     return f"ZCONFIG_SECRETS_DIR={os.pathsep.join((*options.secrets_dir, OFF))}"
 
 
 def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Iterator[Problem]:
-    """Name the files that no variable is called like, for an alias that lacks credentials.
+    """Warn of files with unknown names, for an alias that lacks credentials.
 
     Args:
-        origins: Where keys stand that are not ours.
-        aliases: Those that lack credentials.
+        origins: The origins of unknown keys.
+        aliases: The aliases that lack credentials.
     """
     for origin in origins if aliases else ():
         field = _field_meant(origin.key) if origin.source == "secrets directory" else None
@@ -123,12 +124,12 @@ def misnamed_secrets(origins: Iterable[Origin], aliases: Collection[str]) -> Ite
 def unread_milvus(
     origins: Iterable[Origin], resolution: Resolution, *, strict: bool
 ) -> Iterator[Problem]:
-    """Name `MILVUS_*` variables that are not read, for a field that `default` lacks.
+    """Report `MILVUS_*` variables that are not read, for a field that `default` lacks.
 
     Args:
-        origins: Where keys stand that may be such.
-        resolution: What is set.
-        strict: Whether it is an error rather than a warning.
+        origins: The origins of unknown keys.
+        resolution: The resolved settings.
+        strict: Whether the problem is an error instead of a warning.
     """
     uri = resolution.provenance.get((DEFAULT_ALIAS, "uri"))
     if uri is None:
@@ -143,7 +144,7 @@ def unread_milvus(
             yield _unread(origin, word.field, name, "error" if strict else "warning")
 
 
-# What people call a field, where no other field is near.
+# Other words for a field that are not misspellings of its name.
 _OTHER_WORDS = {
     **dict.fromkeys(("database_name", "db"), "db_name"),
     **dict.fromkeys(("key", "secret"), "token"),
@@ -154,12 +155,14 @@ _OTHER_WORDS = {
 def other_words(
     origins: Iterable[Origin], resolution: Resolution, *, strict: bool
 ) -> Iterator[Problem]:
-    """Name variables with another word for a field that their alias lacks; Milvus Lite has none.
+    """Report variables with another word for a field that their alias lacks.
+
+    Milvus Lite has neither a database nor credentials.
 
     Args:
-        origins: Where names stand that are no field's.
-        resolution: What is set.
-        strict: Whether it is an error rather than a warning.
+        origins: The origins of unknown names.
+        resolution: The resolved settings.
+        strict: Whether the problem is an error instead of a warning.
     """
     remote = {
         alias
@@ -178,7 +181,7 @@ def other_words(
 
 
 def _worded(key: str) -> Iterator[tuple[str, str]]:
-    """Yield the alias and the field that a name may have been meant for."""
+    """Yield the aliases and fields that a name may mean."""
     name = normalize_alias(key)
     for word, field in _OTHER_WORDS.items():
         alias, is_it, _ = name.rpartition(f"_{word}")
@@ -196,27 +199,27 @@ def _unread(
 
 
 def meant_for(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
-    """Return what is wrong with variables that were probably meant for an alias."""
+    """Return the problems of variables that were probably meant for an alias."""
     return tuple(e for e in configuration.problems if (n := _meant(e)) and n.alias == alias)
 
 
 def doubtful_values(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
-    """Return the warnings of values of an alias that hold what was probably not meant."""
+    """Return the warnings about values of an alias that were probably not meant."""
     own = (each for each in configuration.problems if each.alias == alias)
     return tuple(each for each in own if each.severity == "warning" and each.code in DOUBTFUL)
 
 
 def unread_places(alias: str, configuration: Configuration) -> tuple[Problem, ...]:
-    """Return what is wrong with places that may hold an alias which nothing configures.
+    """Return the problems of files and directories that may contain an unconfigured alias.
 
-    It lacks everything: what is a warning of nobody, or an error of other aliases, is one of its.
+    All of them are errors of this alias, even if they are warnings otherwise.
     """
     places = filter(is_of_place, configuration.problems)
     return tuple(dict.fromkeys(replace(e, alias=alias, severity="error") for e in places))
 
 
 def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """Yield what may be wrong with the settings of an alias, each with its field."""
+    """Yield the possible problems with the settings of an alias, each with its field."""
     settings = configuration.aliases[alias]
     is_lacking = not (settings.token or settings.password)
     for each in configuration.problems:
@@ -244,7 +247,7 @@ def _meant(problem: Problem) -> Name | None:
 
 
 def is_of_place(problem: Problem) -> bool:
-    """Tell whether a problem is of a file or directory as a whole, which may hold anything."""
+    """Return whether a problem concerns a whole file or directory, with unknown content."""
     if problem.origin is None or problem.code in {"is_directory", *_HARMLESS}:
         return False
     is_place = problem.origin.source in _PLACES and problem.origin.path is None
@@ -255,8 +258,8 @@ def _misnamed(origin: Origin, alias: str, field: str) -> Problem:
     variable = variable_name(alias, field)
     return Problem(
         "misnamed_secret",
-        "is no variable's name, and no credentials are set",
-        f"call it {variable.lower()}, or set {variable}_FILE={origin.path}",
+        "is not the name of a variable, and no credentials are set",
+        f"rename it to {variable.lower()}, or set {variable}_FILE={origin.path}",
         alias,
         field,
         origin,

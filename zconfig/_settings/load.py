@@ -1,4 +1,4 @@
-"""Read every source and make one configuration of them. It never raises for what is wrong."""
+"""Read every source, and merge them into one configuration. Problems are returned, not raised."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ from zconfig._sources.base import (
 from zconfig._sources.environment import is_unread_place, read_environment, split_milvus
 from zconfig.errors import Problem, Severity
 
-# The other sources are imported by the functions that read them: most applications have their
-# configuration in the environment alone, and do not pay for what else there may be.
+# The other sources are imported by the functions that read them: most applications are configured
+# only by the environment, and need not import the rest.
 
 SYSTEM_SECRETS = "/run/secrets"
 
 
-def load(  # noqa: PLR0913 - what is read, and what is not
+def load(  # noqa: PLR0913 - one parameter per input
     environ: Mapping[str, str],
     directory: Path,
     *,
@@ -76,16 +76,15 @@ def load(  # noqa: PLR0913 - what is read, and what is not
 
     Args:
         environ: The process environment.
-        directory: Where `.env` files are looked for, parents never are, and where every relative
-            path starts.
+        directory: The directory of `.env` files, whose parents are not searched, and of relative
+            paths.
         given: Loader options set in code, above all sources, e.g. `{"profile": "ci"}`.
-        system_secrets: The directory of secrets that is read whenever it exists.
-        remote: Whether to read secret managers and sources of third parties, too, which may use
-            the network.
-        known: Which of them are not read: what they said before counts.
+        system_secrets: The default directory of secrets, which is read if it exists.
+        remote: Whether to read secret managers and plugins, too, which may use the network.
+        known: Results of secret managers and plugins to reuse instead of reading them.
 
     Returns:
-        The configuration with all of its problems; it raises nothing for what is wrong in it.
+        The configuration with all of its problems; none of them is raised.
 
     Example:
         >>> from pathlib import Path
@@ -120,7 +119,7 @@ def _guarded(
 def _read_dotenvs(
     environ: Mapping[str, str], directory: Path, read: OptionsRead
 ) -> Iterable[SourceResult]:
-    """Read the dotenv files, highest first; a file that was named must exist."""
+    """Read the dotenv files, highest precedence first; a file that an option names must exist."""
     files, is_named = read.options.dotenv_files, read.options.env_file is not None
     results = [_read_dotenv(directory, name, environ, named=is_named) for name in files]
     if is_named:
@@ -142,7 +141,7 @@ def _read_dotenv(
 
 
 def _is_absent(path: Path) -> bool:
-    """Tell whether there is nothing at a path; what else may be wrong with it, its reader says."""
+    """Return whether a path does not exist; its reader reports any other problem."""
     try:
         path.lstat()
     except FileNotFoundError:
@@ -153,13 +152,13 @@ def _is_absent(path: Path) -> bool:
 
 
 def _with_profile(results: Sequence[SourceResult], read: OptionsRead) -> Iterable[SourceResult]:
-    """Warn of a profile that no file is for: it may be misspelt."""
+    """Warn of a profile without files: it may be misspelt."""
     local, _, shared, _ = results
     if all(seen.state == "absent" for result in (local, shared) for seen in result.files):
         problem = Problem(
             "unknown_profile",
-            f"names a profile for which there is neither {shared.name} nor {local.name}",
-            "correct it, or create one of them",
+            f"names a profile without files: neither {shared.name} nor {local.name} exists",
+            "correct the profile, or create one of these files",
             origin=read.origins["profile"],
             severity="warning",
         )
@@ -210,7 +209,7 @@ def _read_secrets(
 
 
 def has_remote(options: LoaderOptions) -> bool:
-    """Tell whether there is anything to read that may need the network."""
+    """Return whether any source may use the network."""
     if options.secret_managers:
         return True
     from zconfig._sources.remote import has_plugins
@@ -228,12 +227,12 @@ def _read_remote(
 
 
 def _expected(result: SourceResult, option: Origin, severity: Severity = "error") -> SourceResult:
-    """Complain of a file that was named and is not there."""
+    """Report a named file or directory that does not exist."""
     absent = [seen.path for seen in result.files if seen.state == "absent"]
     complaints = tuple(
         Problem(
             "missing_file",
-            "names what does not exist",
+            "names a path that does not exist",
             "correct the path, or create it",
             origin=replace(option, via=path),
             severity=severity,
@@ -246,7 +245,7 @@ def _expected(result: SourceResult, option: Origin, severity: Severity = "error"
 def _misspelt(
     environ: Mapping[str, str], results: Iterable[SourceResult], *, strict: bool
 ) -> Iterable[Problem]:
-    """Complain of variables that nobody reads because their prefix is misspelt."""
+    """Report variables that are not read because their prefix is misspelt."""
     in_environment = (Origin("environment", key) for key in environ)
     in_files = (origin for result in results for origin in result.foreign)
     for origin in chain(in_environment, in_files):
@@ -323,7 +322,7 @@ def _in_the_clear(
 def _exempt_proxies(
     settings: Mapping[str, ConnectionSettings], resolution: Resolution, environ: Mapping[str, str]
 ) -> Iterable[Problem]:
-    """Warn of a proxy that gRPC does not use for this host."""
+    """Warn of proxies that gRPC does not use because their host is exempt."""
     for alias, each in settings.items():
         is_url = each.proxy is not None and each.proxy.get_secret_value() != "off"
         host = endpoint_of(each).host
@@ -331,14 +330,14 @@ def _exempt_proxies(
         if variable:
             origin = resolution.provenance[alias, "proxy"].origin
             what = f"is not used: {variable} exempts {host} from proxies"
-            remedy = f"take the host out of {variable}, or remove {origin.key}"
+            remedy = f"remove the host from {variable}, or remove {origin.key}"
             yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
 
 
 def _judge_keys(
     settings: Mapping[str, ConnectionSettings], resolution: Resolution, directory: Path
 ) -> Iterable[Problem]:
-    """Warn of private keys that others may read; what is wrong with one, the connect says."""
+    """Warn of private keys that others can read; a connect reports their other problems."""
     for alias, path in ((alias, each.tls_key) for alias, each in settings.items() if each.tls_key):
         from zconfig._sources.files import MAX_PEM_BYTES, FileError, located, read_text
 
@@ -350,7 +349,7 @@ def _judge_keys(
 
 
 def _places(results: Iterable[SourceResult], environ: Mapping[str, str]) -> Iterable[Entry]:
-    """Yield what may say where a server is, the highest first."""
+    """Yield the entries that may name a server's address, highest precedence first."""
     for key, value in environ.items():
         yield Entry(key, Secret(value), Origin("environment", key))
     for result in results:
@@ -371,7 +370,7 @@ def _read_named_file(directory: Path, entry: Entry) -> tuple[Entry | None, tuple
 def _named_file(directory: Path, entry: Entry) -> SourceResult:
     from zconfig._sources.files import FileError, located, read_secret
 
-    # People paste the secret itself in its place.
+    # The value may be the secret itself, set by mistake.
     written = entry.value.reveal()
     path = Hidden(anchored(written, directory))
     origin = replace(entry.origin, via=str(written) if os.path.lexists(path) else None)
@@ -385,7 +384,7 @@ def _named_file(directory: Path, entry: Entry) -> SourceResult:
 
 
 def _optional(resolution: Resolution) -> frozenset[str]:
-    """Return the aliases that say REQUIRED=false; also of those that are wrong otherwise."""
+    """Return the aliases with REQUIRED=false, including invalid ones."""
     values = resolution.values.items()
     return frozenset(alias for alias, fields in values if _is_false(fields.get("required", "")))
 
@@ -398,14 +397,14 @@ def _is_false(text: str) -> bool:
 
 
 def _check_default(read: OptionsRead, known: Iterable[str]) -> tuple[Problem, ...]:
-    """Warn of a default alias that nothing configures: code may still do it."""
+    """Warn of a default alias that is not configured: code may still configure it."""
     wanted, names = read.options.default_alias, sorted(known)
     if wanted is None or wanted in names:
         return ()
     return (
         Problem(
             "unknown_default_alias",
-            f"names `{wanted}`, which nothing configures",
+            f"names `{wanted}`, which is not configured",
             f"use one of {', '.join(names)}" if names else f"set {variable_name(wanted, 'uri')}",
             origin=read.origins["default_alias"],
             severity="warning",

@@ -1,4 +1,4 @@
-"""Which known word was meant by one that is not known."""
+"""Parse the names of variables into alias and field, and suggest names for unknown ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def nearest(text: str, words: Iterable[str]) -> str | None:
     """Return the word that a text is most likely a misspelling of, or `None`.
 
     Args:
-        text: What was written.
-        words: What may have been meant: a word that is one slip away, or two if it is long.
+        text: The text as written.
+        words: The candidates: a word matches with one slip, or two if it is long.
 
     Example:
         >>> nearest("pasword", ["uri", "token", "password"])
@@ -37,15 +37,15 @@ def _tolerance(word: str) -> int:
 
 
 def _may_be(text: str, word: str) -> bool:
-    """Tell most pairs apart without counting: a slip changes at most two of the letters used."""
+    """Exclude most pairs without counting: a slip changes at most two of the letters used."""
     slips = _tolerance(word)
     return abs(len(text) - len(word)) <= slips and len(set(text) ^ set(word)) <= 2 * slips
 
 
 def _slips(one: str, other: str) -> int:
-    """Count letters too many, too few or wrong, and neighbours swapped, between two words.
+    """Count the inserted, missing, wrong and transposed letters between two words.
 
-    The optimal string alignment distance: a row for each letter of `one`.
+    This is the optimal string alignment distance, with a row for each letter of `one`.
     """
     before: list[int] = []
     last = list(range(len(other) + 1))
@@ -64,21 +64,21 @@ PREFIX = "zilliz_"
 DEFAULT_ALIAS = "default"
 
 CONTROL_PLANE_KEY = "zilliz_api_key"
-"""A token of `default`, folded, that other tools of Zilliz read for the control plane."""
+"""A token of `default`, folded, that other tools of Zilliz use for the control plane."""
 
-# Patterns are compiled when a name needs them: most have no use for them.
+# Patterns are compiled when a name needs them, which is rare.
 _ALIAS = r"[a-z0-9]+(?:_[a-z0-9]+)*"
-# What Kubernetes injects into every container of a namespace for a Service of that name. A port
-# has a name of its own choice, which may be that of a field.
+# The variables that Kubernetes sets in every container of a namespace for a Service of that name.
+# The name of a port is arbitrary, and may be that of a field.
 _SERVICE_LINK = (
     r"(?:.+_)?(?:service_(?:host|port)|port(?:_\d+_(?:tcp|udp|sctp)(?:_(?:proto|port|addr))?)?)"
 )
 _NAMED_PORT = "_service_port_"
 
-# ZILLIZ_TLS_CA_FILE: what people add to the name of a field whose value is a file, or its path.
+# ZILLIZ_TLS_CA_FILE: suffixes that users append to the name of a field with a file or its path.
 _TAILS = frozenset({"bundle", "cert", "file", "path", "pem"})
 
-# ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: names that people and other tools have for credentials.
+# ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: words that users and other tools put before credentials.
 _SAYING_LITTLE = frozenset(
     {DEFAULT_ALIAS, "access", "api", "auth", "cloud", "cluster", "db", "milvus"}
 )
@@ -92,20 +92,20 @@ class Spelling(NamedTuple):
 
 
 class Name(NamedTuple):
-    """A name that was understood."""
+    """A valid name."""
 
     alias: str
     word: Spelling
 
 
 class InvalidName(NamedTuple):
-    """A name that was not.
+    """An invalid name.
 
     Args:
         code: `unknown_name`, `reserved_alias` or `bad_alias`.
-        message: What is wrong with it.
-        suggestion: The variable that was probably meant; `None` if nothing is near.
-        alias: The alias that cannot be one; `None` if the name as a whole is unknown.
+        message: The problem.
+        suggestion: The variable that was probably meant; `None` if none is similar.
+        alias: The invalid alias; `None` if the name as a whole is unknown.
     """
 
     code: str
@@ -130,7 +130,7 @@ _LONGEST = max(word.count("_") for word in VOCABULARY) + 1
 
 
 def normalize_alias(text: str) -> str:
-    """Return a key or an alias in the one form that is compared.
+    """Return a key or an alias in its folded form, for comparison.
 
     Example:
         >>> normalize_alias("EU-Prod.x")
@@ -140,7 +140,7 @@ def normalize_alias(text: str) -> str:
 
 
 def is_ours(key: str) -> bool:
-    """Tell whether a name begins with `ZILLIZ_` in any spelling."""
+    """Return whether a name begins with `ZILLIZ_` in any spelling."""
     return normalize_alias(key).startswith(PREFIX)
 
 
@@ -151,8 +151,8 @@ def parse_name(key: str) -> Name | InvalidName | None:
         key: The name as written.
 
     Returns:
-        The name; what is wrong with it; or `None` if it does not begin with `ZILLIZ_` in any
-        case, or is a Kubernetes service link.
+        The valid or invalid name; `None` if it does not begin with `ZILLIZ_` in any case, or is a
+        Kubernetes service link.
 
     Example:
         >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
@@ -206,7 +206,7 @@ def _with_alias(alias: str, word: Spelling, *, bare: bool) -> Name | InvalidName
 
 
 def check_alias(alias: str) -> InvalidName | None:
-    """Return what is wrong with an alias in its folded form, or `None`.
+    """Return the problem of an alias in its folded form, or `None`.
 
     Example:
         >>> check_alias("token").code
@@ -215,19 +215,19 @@ def check_alias(alias: str) -> InvalidName | None:
         True
     """
     if alias in VOCABULARY:
-        message = f"`{alias}` is a field, and cannot be an alias"
+        message = f"`{alias}` is the name of a field, and cannot be an alias"
         return InvalidName("reserved_alias", message, alias=alias)
     if _NAMED_PORT in f"_{alias}_":
-        message = f"`{alias}` is what Kubernetes names the port of a service"
+        message = f"`{alias}` is a name that Kubernetes uses for the port of a service"
         return InvalidName("reserved_alias", message, alias=alias)
     if not re.fullmatch(_ALIAS, alias):
-        message = "the alias is not made of letters, digits and single underscores"
+        message = "the alias does not consist of letters, digits and single underscores"
         return InvalidName("bad_alias", message, alias=alias)
     return None
 
 
 def is_generic(alias: str) -> bool:
-    """Tell whether an alias may be part of somebody's name for a field of another connection.
+    """Return whether an alias may be a word before the field of another connection.
 
     Example:
         >>> is_generic("api"), is_generic("default"), is_generic("prod")
@@ -248,12 +248,12 @@ def variable_name(alias: str, field: str) -> str:
 
 
 def unset_name(alias: str, field: str, beside: Origin | None) -> str:
-    """Return the variable or parameter to set for a field that is not, as a remedy names it.
+    """Return the variable or parameter to set for an unset field, to be named in a remedy.
 
     Args:
-        alias: The connection's name.
+        alias: The name of the connection.
         field: The field.
-        beside: Where another field of it is set.
+        beside: The origin of another field of the connection.
 
     Example:
         >>> unset_name("prod", "password", Origin("dotenv", "ZILLIZ_PROD_USER", ".env", 1))
@@ -269,9 +269,9 @@ def unset_name(alias: str, field: str, beside: Origin | None) -> str:
 
 
 def prefix_meant(key: str) -> str | None:
-    """Return the variable that was meant by one whose prefix is misspelt, or `None`.
+    """Return the variable that a name with a misspelt prefix means, or `None`.
 
-    Only a name that would be understood behind the right prefix counts: others are foreign.
+    Only a name that is valid after the right prefix counts: others belong to other programs.
 
     Example:
         >>> prefix_meant("ZILIZ_PROD_URI")
@@ -284,14 +284,14 @@ def prefix_meant(key: str) -> str | None:
 
 
 def behind_misspelt(prefix: str, key: str) -> str | None:
-    """Return what follows the prefix in a folded name whose prefix is misspelt, or `None`."""
+    """Return the part of a folded name after its misspelt prefix, or `None`."""
     written, _, rest = normalize_alias(plain(key)).partition("_")
     right = prefix.removesuffix("_")
     return rest if written != right and nearest(written, [right]) else None
 
 
 def milvus_meant(key: str) -> Spelling | None:
-    """Return the field that a `MILVUS_*` variable which is not read was meant for, or `None`.
+    """Return the field that an unread `MILVUS_*` variable means, or `None`.
 
     Example:
         >>> milvus_meant("MILVUS_API_KEY"), milvus_meant("MILVUS_TOKEN")
@@ -307,7 +307,7 @@ def milvus_meant(key: str) -> Spelling | None:
 
 
 def _without_tail(parts: list[str]) -> str | None:
-    """Return the variable that a name is with a tail of its own, in its `_FILE` form if any."""
+    """Return the variable that a name is with a suffix appended, in its `_FILE` form if any."""
     *stem, tail = parts
     name = parse_name(f"{PREFIX}{'_'.join(stem)}") if tail in _TAILS else None
     if not isinstance(name, Name):
@@ -322,7 +322,7 @@ def _spelling(word: Spelling) -> str:
 
 
 def _nearest(parts: list[str]) -> str | None:
-    """Return the name that was probably meant, comparing each tail with every field."""
+    """Return the name that was probably meant, by comparing each tail with every field."""
     for start in range(max(0, len(parts) - _LONGEST), len(parts)):
         alias, word = "_".join(parts[:start]), nearest("_".join(parts[start:]), VOCABULARY)
         if word and not (start and check_alias(alias)):

@@ -1,6 +1,6 @@
-"""The loader's own options, `ZCONFIG_*`: they can never collide with an alias."""
+"""The loader's own options, `ZCONFIG_*`, whose prefix cannot collide with an alias."""
 
-# Not with annotations as text: pydantic would compile each again whenever this is imported.
+# Without `from __future__ import annotations`: pydantic would compile each text on import.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,17 +20,17 @@ PREFIX = "ZCONFIG_"
 _NAMESPACE = "zconfig"
 
 OFF = "off"
-"""In place of a path: the customary ones are not read."""
+"""The value in place of a path that excludes the default locations."""
 
 SECRET_MANAGERS = ("aws_secret", "azure_vault", "google_project")
-"""The options that name what is to be read of a secret manager."""
+"""The options that name the secret, vault or project to read."""
 
-# A file cannot name the files to be read: it is one of them.
+# A dotenv file cannot select the dotenv files to read.
 ENVIRONMENT_ONLY = frozenset({"env_file", "profile"})
 
 
 def _paths(value: Any) -> Any:
-    """Split a path list as the operating system writes one."""
+    """Split a path list in the format of the operating system."""
     if isinstance(value, str):
         return tuple(part for part in value.split(os.pathsep) if part)
     return value
@@ -51,7 +51,7 @@ PathList = Annotated[tuple[str, ...], BeforeValidator(_paths)]
 
 
 class LoaderOptions(BaseModel):
-    """How the configuration is read and reported; not what it says."""
+    """Options for reading and reporting the configuration, not its content."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
@@ -60,8 +60,8 @@ class LoaderOptions(BaseModel):
     env_file: Annotated[
         PathList | None,
         Variable(
-            meaning="dotenv files in place of the usual four, highest first, or `off`; "
-            "in the environment only",
+            meaning="dotenv files to read instead of the default ones, highest precedence first, "
+            "or `off`; only in the environment",
             expected="a list of paths, or off",
             example=".env",
         ),
@@ -69,8 +69,8 @@ class LoaderOptions(BaseModel):
     profile: Annotated[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None,
         Variable(
-            meaning="reads .env.<profile>.local and .env.<profile> as well; "
-            "in the environment only",
+            meaning="profile whose files `.env.<profile>.local` and `.env.<profile>` are read, "
+            "too; only in the environment",
             expected="a name of letters, digits, - and _",
             example="production",
         ),
@@ -78,8 +78,8 @@ class LoaderOptions(BaseModel):
     secrets_dir: Annotated[
         PathList,
         Variable(
-            meaning="directories of secret files, highest first, above /run/secrets; "
-            "`off` among them leaves that out",
+            meaning="directories of secret files, highest precedence first, above /run/secrets; "
+            "`off` among them excludes /run/secrets",
             expected="a list of directories",
             example="/etc/secrets",
         ),
@@ -87,7 +87,7 @@ class LoaderOptions(BaseModel):
     aws_secret: Annotated[
         str | None,
         Variable(
-            meaning="secret of AWS Secrets Manager that holds variables; needs the extra `aws`",
+            meaning="secret of AWS Secrets Manager that contains variables; needs the extra `aws`",
             expected="a name or an ARN",
             example="prod/zilliz",
         ),
@@ -104,14 +104,14 @@ class LoaderOptions(BaseModel):
         str | None,
         Variable(
             meaning="Google Cloud project whose secrets are variables; needs the extra `google`",
-            expected="a project's id",
+            expected="a project ID",
             example="my-project",
         ),
     ] = None
     default_alias: Annotated[
         Annotated[str, AfterValidator(_alias)] | None,
         Variable(
-            meaning="the alias that is meant where none is named",
+            meaning="alias to use if none is named",
             expected="an alias",
             example="prod",
         ),
@@ -119,8 +119,8 @@ class LoaderOptions(BaseModel):
     strict: Annotated[
         bool,
         Variable(
-            meaning="makes ZILLIZ_* names that resemble known ones, and unknown ZCONFIG_* ones, "
-            "an error",
+            meaning="whether ZILLIZ_* names that resemble known ones, and unknown ZCONFIG_* ones, "
+            "are errors",
             expected="true or false",
             example="true",
         ),
@@ -128,7 +128,7 @@ class LoaderOptions(BaseModel):
     wait: Annotated[
         Annotated[float, Field(ge=0, le=LONGEST_S, allow_inf_nan=False)],
         Variable(
-            meaning="seconds for which transient failures are retried while connecting",
+            meaning="seconds to retry transient failures while connecting",
             expected=f"a number of seconds from 0 to {LONGEST_S}",
             example="60",
         ),
@@ -136,7 +136,7 @@ class LoaderOptions(BaseModel):
     log_format: Annotated[
         Annotated[Literal["json", "console", "none"], BeforeValidator(_lower)] | None,
         Variable(
-            meaning="sets up the log on standard error, unless the application did its own",
+            meaning="format of a log on standard error, unless the application configures its own",
             expected="json, console or none",
             example="json",
         ),
@@ -144,7 +144,7 @@ class LoaderOptions(BaseModel):
     log_level: Annotated[
         Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)],
         Variable(
-            meaning="lowest level of that log",
+            meaning="lowest level of this log",
             expected="debug, info, warning or error",
             example="info",
         ),
@@ -152,18 +152,18 @@ class LoaderOptions(BaseModel):
 
     @property
     def secret_managers(self) -> dict[str, str]:
-        """What is to be read of secret managers, by the variable that says so."""
+        """The secrets, vaults and projects to read, by the variable that names them."""
         subjects = {f"{PREFIX}{name.upper()}": getattr(self, name) for name in SECRET_MANAGERS}
         return {variable: subject for variable, subject in subjects.items() if subject}
 
     @property
     def dotenv_is_off(self) -> bool:
-        """Whether dotenv files are not to be read at all."""
+        """Whether no dotenv file is read."""
         return self.env_file is not None and [path.lower() for path in self.env_file] == [OFF]
 
     @property
     def dotenv_files(self) -> tuple[str, ...]:
-        """The dotenv files that are looked for, highest first."""
+        """The dotenv files that are looked for, highest precedence first."""
         if self.dotenv_is_off or self.env_file is not None:
             return () if self.dotenv_is_off else self.env_file or ()
         if not self.profile:
@@ -172,22 +172,22 @@ class LoaderOptions(BaseModel):
 
     @property
     def secrets_dirs(self) -> tuple[str, ...]:
-        """The directories of secrets that are named."""
+        """The directories of secrets that the option names."""
         return tuple(path for path in self.secrets_dir if path.lower() != OFF)
 
     @property
     def system_secrets_are_off(self) -> bool:
-        """Whether /run/secrets is not to be read."""
+        """Whether /run/secrets is not read."""
         return len(self.secrets_dirs) < len(self.secrets_dir)
 
 
 class OptionsRead(NamedTuple):
-    """The loader's options as they were read.
+    """The loader's options with their origins and problems.
 
     Args:
-        options: The options, with defaults in place of what is wrong.
-        origins: Where each option that is set was set.
-        problems: What is wrong.
+        options: The options, with defaults in place of invalid values.
+        origins: The origin of each option that is set.
+        problems: The problems of the options.
     """
 
     options: LoaderOptions
@@ -199,8 +199,8 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
     """Validate the loader's options.
 
     Args:
-        entries: `ZCONFIG_*` entries, highest precedence first; others are passed over.
-        given: Options set in code or on the command line; they win over all entries.
+        entries: `ZCONFIG_*` entries, highest precedence first; others are skipped.
+        given: Options set in code or on the command line; they take precedence over all entries.
     """
     values: dict[str, Any] = dict(given)
     origins = {option: Origin("code", option) for option in given}
@@ -219,7 +219,7 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
 
 
 def option_meant(key: str) -> str | None:
-    """Return the option that was meant by a name whose prefix is misspelt, or `None`.
+    """Return the option that a name with a misspelt prefix means, or `None`.
 
     Example:
         >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
@@ -230,11 +230,7 @@ def option_meant(key: str) -> str | None:
 
 
 def options_too_late(entries: Iterable[Entry]) -> tuple[Problem, ...]:
-    """Complain of options in what is read last: a secret manager or a plugin.
-
-    Args:
-        entries: What was read there; those that are no options are passed over.
-    """
+    """Report options in the sources that are read last: secret managers and plugins."""
     remedy = "set it in the environment, or in a .env file"
     return tuple(_too_late(entry.origin, remedy) for _, entry in _options_in(entries))
 
@@ -257,7 +253,7 @@ def _unknown(entry: Entry) -> Problem:
 
 
 def _too_late(origin: Origin, remedy: str) -> Problem:
-    message = "has no effect there: it is read too late"
+    message = "has no effect here: it is needed before this source is read"
     return Problem("option_too_late", message, remedy, origin=origin, severity="warning")
 
 
@@ -269,8 +265,8 @@ def _strictly(complaint: Problem) -> Problem:
 def _validated(
     values: dict[str, Any], origins: Mapping[str, Origin]
 ) -> tuple[LoaderOptions, list[Problem]]:
-    """Validate, leaving out what is wrong: one bad option must not lose the others."""
-    if not values:  # as mostly, and the defaults are right
+    """Validate the options, replacing each invalid one with its default."""
+    if not values:  # the usual case, in which the defaults need no validation
         return LoaderOptions.model_construct(), []
     try:
         return LoaderOptions(**values), []

@@ -1,4 +1,4 @@
-"""Variables that lead to no cluster: whose they are, and whether they are anybody's mistake."""
+"""Credentials and settings without an endpoint: find the alias or program that they belong to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from zconfig._settings.precedence import Resolution, Setting
 from zconfig._sources.environment import is_milvus
 from zconfig.errors import Problem
 
-# Of more aliases than these, any is near some other; and comparing them all would take its time.
+# With more aliases than this, every name resembles another, and comparing them all is slow.
 _FEW = 100
 
-ALONE = "is set without ZILLIZ_URI: a key of the control plane, which other tools read"
+ALONE = "is set without ZILLIZ_URI, and is not used: other tools use it for the control plane"
 
 
 def unpaired_notes(resolution: Resolution) -> Iterator[Note]:
-    """Say of credentials that belong to an endpoint which is not in use that they go nowhere."""
+    """Yield notes about credentials that belong to an endpoint which is not used."""
     for each in resolution.unpaired:
         yield Note(each.origin, _unpaired(each, resolution))
 
@@ -29,10 +29,10 @@ def _unpaired(declared: Setting, resolution: Resolution) -> str:
     uri = resolution.provenance.get((DEFAULT_ALIAS, "uri"))
     if is_milvus(declared.origin.key):
         instead = variable_name(DEFAULT_ALIAS, declared.word.field)
-        used = f"{uri.origin} is used; set {instead}" if uri else "that is not set"
-        return f"is for the endpoint of MILVUS_URI only, and {used}"
+        used = f"but {uri.origin} is used; set {instead}" if uri else "which is not set"
+        return f"is only for the endpoint in MILVUS_URI, {used}"
     if uri:
-        return f"is not sent to {uri.origin}, since other tools read it for the control plane"
+        return f"is not sent to {uri.origin}, since other tools use it for the control plane"
     meant = _only(lacking_credentials(resolution))
     hint = f"; the token of `{meant}` is {variable_name(meant, 'token')}" if meant else ""
     return ALONE + hint
@@ -41,21 +41,21 @@ def _unpaired(declared: Setting, resolution: Resolution) -> str:
 def soften_orphans(
     problems: tuple[Problem, ...], resolution: Resolution, *, strict: bool
 ) -> tuple[Problem, ...]:
-    """Say of variables that lead to no cluster whose they are most probably.
+    """Reduce problems of variables without an endpoint to warnings, and name the likely variable.
 
-    `ZILLIZ_API_TOKEN` beside `ZILLIZ_URI` reads as the token of an alias `api`, and is meant for
-    the connection that has none. An application's own `ZILLIZ_CONNECT_TIMEOUT` reads as one of an
-    alias `connect`, and other tools read `ZILLIZ_CLOUD_URI=https://api.cloud.zilliz.com`. What may
-    be another program's is a warning.
+    `ZILLIZ_API_TOKEN` with `ZILLIZ_URI` parses as the token of an alias `api`, but is meant for the
+    connection without credentials. An application's own `ZILLIZ_CONNECT_TIMEOUT` parses as a field
+    of an alias `connect`, and other tools read `ZILLIZ_CLOUD_URI=https://api.cloud.zilliz.com`. A
+    problem of a variable that may belong to another program is a warning.
 
     Args:
-        problems: What is wrong with the aliases.
-        resolution: What is set.
-        strict: Whether it is an error all the same.
+        problems: The problems of the aliases.
+        resolution: The resolved settings.
+        strict: Whether such problems remain errors.
 
     Returns:
-        The same problems, with the variable that was probably meant as their remedy. What else is
-        wrong with variables that may be another program's is left out.
+        The same problems, with the variable that was probably meant as their remedy. Other
+        problems of variables that may belong to another program are left out.
     """
     known = _Set(resolution)
     judged = [_judged(each, known, strict=strict) for each in problems]
@@ -64,7 +64,7 @@ def soften_orphans(
 
 
 class _Set:
-    """What is set, by alias; it is looked through once, however many variables are stray."""
+    """An index of the settings by alias, built once for all problems."""
 
     def __init__(self, resolution: Resolution) -> None:
         self.provenance = resolution.provenance
@@ -76,7 +76,7 @@ class _Set:
         self._lacking = dict.fromkeys(CREDENTIALS, lacking_credentials(resolution))
 
     def lacking(self, field: str) -> list[str]:
-        """Return the aliases that have a URI and not this field."""
+        """Return the aliases that have a URI, but not this field."""
         if field not in self._lacking:
             field_keys = ((alias, field) for alias in self.with_uri)
             self._lacking[field] = [
@@ -85,7 +85,7 @@ class _Set:
         return self._lacking[field]
 
     def has_credentials(self, alias: str) -> bool:
-        """Tell whether an alias has credentials, right or wrong."""
+        """Return whether an alias has credentials, valid or not."""
         field_keys = ((alias, field) for field in CREDENTIALS)
         return any(
             field_key in self.provenance or field_key in self.broken for field_key in field_keys
@@ -113,7 +113,7 @@ def _judged(problem: Problem, known: _Set, *, strict: bool) -> Problem:
 
 
 def _others(problem: Problem, *, strict: bool, is_known: bool = False) -> Problem:
-    """Make a warning of what another program may read."""
+    """Reduce a problem of a variable that another program may read to a warning."""
     if strict:
         return problem
     remedy = problem.remedy if is_known else problem.remedy + UNLESS_OTHERS
@@ -121,7 +121,7 @@ def _others(problem: Problem, *, strict: bool, is_known: bool = False) -> Proble
 
 
 def _near(alias: str, field: str, known: _Set) -> str | None:
-    """Return the alias whose name is near, and that has a URI but not this field there."""
+    """Return the alias with a similar name that has a URI, but not this field in this layer."""
     if len(known.with_uri) > _FEW:
         return None
     layer = known.provenance[alias, field].layer

@@ -1,4 +1,4 @@
-"""The entries of one source → fields by alias. No precedence yet, and nothing validated."""
+"""Group the entries of each source by alias and field, and resolve the precedence of layers."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from zconfig._sources.base import Entry, SourceResult, questionable
 from zconfig._sources.environment import is_milvus
 from zconfig.errors import Problem, Severity
 
-# Their parsers take white space, or refuse what is no value; other fields and options are texts.
+# Their parsers strip white space, or reject invalid values; other fields and options are texts.
 _PARSED = {"uri", "timeout", "required", "keepalive", "pool_size"}
 _PARSED |= {"strict", "wait", "log_format", "log_level", "profile", "default_alias"}
 
-SERVICE_LINK = "is what Kubernetes sets for a service; it declares nothing"
-FOREIGN = "is no field of a connection; it is left to the application"
+SERVICE_LINK = "is set by Kubernetes for a service, and is not read"
+FOREIGN = "is not a field of a connection; zconfig does not read it"
 
 
 class Setting(NamedTuple):
-    """One entry whose name was understood; if its value counts, the provenance of its field.
+    """One entry with a valid name; if its value is used, the provenance of its field.
 
     Args:
-        word: The field, as it is spelt.
-        entry: What was read.
+        word: The field, in its spelling.
+        entry: The entry.
         layer: The name of its layer.
-        shadowed: What it takes precedence over.
+        shadowed: The settings that it takes precedence over.
     """
 
     word: Spelling
@@ -51,7 +51,7 @@ class Setting(NamedTuple):
 
     @property
     def origin(self) -> Origin:
-        """Where the value stood."""
+        """The origin of the value."""
         return self.entry.origin
 
 
@@ -60,9 +60,9 @@ class Layer(NamedTuple):
 
     Args:
         name: The source's name, e.g. `environment` or `.env`.
-        aliases: What is declared of each alias, in the order it stood.
-        faults: What is wrong with one field of one alias, e.g. a file that cannot be read.
-        passed_over: `ZILLIZ_*` names that are nobody's mistake, and why they declare nothing.
+        aliases: The settings of each alias, in the order of the source.
+        faults: Problems of one field of one alias, e.g. a file that cannot be read.
+        passed_over: `ZILLIZ_*` names that set no field, with the reasons.
     """
 
     name: str
@@ -72,15 +72,15 @@ class Layer(NamedTuple):
 
 
 def group(result: SourceResult, *, strict: bool) -> tuple[Layer, tuple[Problem, ...]]:
-    """Sort a reading's entries by alias and field.
+    """Group the entries of a source by alias and field.
 
     Args:
-        result: What one source said.
-        strict: Whether an unknown name is an error rather than a warning.
+        result: The result of one source.
+        strict: Whether an unknown name is an error instead of a warning.
 
     Returns:
-        The layer, and the problems that concern no field of an alias: of the source as a whole,
-        and of each name that was not understood and looks like a typo.
+        The layer, and the problems that concern no field of an alias: those of the source as a
+        whole, and of each invalid name that looks like a typo.
     """
     aliases: dict[str, list[Setting]] = defaultdict(list)
     located = [_locate(problem) for problem in result.problems]
@@ -108,18 +108,18 @@ def _questionable(name: Name, entry: Entry) -> Iterator[Problem]:
 
 
 def _locate(problem: Problem) -> Problem:
-    """Say which alias and field a source's problem concerns, if its key tells."""
+    """Set the alias and field of a problem, if its key names them."""
     origin = problem.origin
     name = parse_name(origin.key) if origin else None
     if isinstance(name, Name):
         return replace(problem, alias=name.alias, field=name.word.field)
     is_variable = origin and (origin.source == "environment" or origin.line is not None)
-    # A variable of an application's own may be what it likes.
+    # A variable of the application may have any value.
     return replace(problem, severity="warning") if name and is_variable else problem
 
 
 def _is_foreign(name: InvalidName) -> bool:
-    """Tell whether an unknown name resembles nothing, and so is the application's own."""
+    """Return whether an unknown name resembles no known one, and belongs to the application."""
     return name.code == "unknown_name" and name.suggestion is None
 
 
@@ -142,24 +142,24 @@ Values = Mapping[str, Mapping[str, Hidden]]
 """Values by alias and field."""
 
 Candidates = Sequence[Setting]
-"""What one layer declares of one field_key: more than one entry if it is spelt in several ways."""
+"""The settings of one field in one layer: several if it has more than one spelling."""
 
 ReadFile = Callable[[Entry], tuple[Entry | None, tuple[Problem, ...]]]
-"""Reads the file that a `_FILE` variable names: what is in it, or `None`; and what is wrong."""
+"""Reads the file that a `_FILE` variable names: returns its entry or `None`, and its problems."""
 
 
 class Resolution(NamedTuple):
-    """What the layers amount to.
+    """The settings after resolving the precedence of all layers.
 
     Args:
-        values: What counts; the aliases of the lowest layer come first.
-        provenance: Where each value came from.
+        values: The values that are used; the aliases of the lowest layer come first.
+        provenance: The setting that each value comes from.
         empty: Entries that are set but empty, which counts as unset.
-        broken: Slots whose value could not be had; no lower layer stands in for them.
-        problems: What is wrong.
-        secrets: Every secret that was read, also where it does not count.
-        unpaired: Credentials that belong to one endpoint, where another one counts, or none.
-        passed_over: What lower layers have for fields that are broken, in their order.
+        broken: Fields whose value is unusable; no lower layer replaces it.
+        problems: The problems of all layers.
+        secrets: Every secret that was read, including those that are not used.
+        unpaired: Credentials of one endpoint, if another one or none is used.
+        passed_over: The settings of lower layers for broken fields, in the order of the layers.
     """
 
     values: Values
@@ -175,15 +175,15 @@ class Resolution(NamedTuple):
 def resolve_layers(
     layers: Iterable[Layer], read_file: ReadFile, *, strict: bool = False
 ) -> Resolution:
-    """Decide, for each field of each alias, which layer's value counts.
+    """Select the value with the highest precedence for each field of each alias.
 
     Args:
-        layers: Highest precedence first.
-        read_file: Reads the file of a `_FILE` variable; called for winners only.
-        strict: Whether credentials of another endpoint are an error rather than a warning.
+        layers: The layers, highest precedence first.
+        read_file: Reads the file of a `_FILE` variable; called only for values that are used.
+        strict: Whether credentials of another endpoint are an error instead of a warning.
     """
     resolver = _Resolver(read_file, strict=strict)
-    # All URIs first: whether a layer's credentials count depends on which URI does.
+    # All URIs first: whether the credentials of a layer are used depends on the URI that is used.
     besides = [(layer, resolver.take_uris(layer)) for layer in layers]
     taken = [resolver.take(layer, each) for layer, each in besides]
     values: dict[str, dict[str, Hidden]] = defaultdict(dict)
@@ -203,7 +203,7 @@ def resolve_layers(
 
 
 class _Resolver:
-    """Goes through the layers, highest first, and remembers which field_keys are settled."""
+    """Process the layers, highest precedence first, and record the fields that are settled."""
 
     def __init__(self, read_file: ReadFile, *, strict: bool) -> None:
         self._read_file = read_file
@@ -217,7 +217,7 @@ class _Resolver:
         self.passed_over: dict[FieldKey, Candidates] = {}
 
     def take_uris(self, layer: Layer) -> Mapping[str, dict[str, Candidates]]:
-        """Take the URIs of a layer, and return what it declares besides."""
+        """Take the URIs of a layer, and return its other fields."""
         for fault in layer.faults:
             if fault.field == "uri":
                 self._take_fault(fault)
@@ -228,7 +228,7 @@ class _Resolver:
         return declared
 
     def take(self, layer: Layer, besides: Mapping[str, dict[str, Candidates]]) -> Values:
-        """Return what a layer contributes beyond all layers above it."""
+        """Return the values that a layer adds to the layers above it."""
         for fault in layer.faults:
             if fault.field != "uri":
                 self._take_fault(fault)
@@ -247,7 +247,7 @@ class _Resolver:
         return contribution
 
     def _take_fault(self, fault: Problem) -> None:
-        """Let a value that cannot be read spoil its field_key, unless a higher layer has it."""
+        """Mark a field with an unreadable value as broken, unless a higher layer sets it."""
         field_key = (fault.alias or "", fault.field or "")
         rivals = CREDENTIALS if field_key[1] in CREDENTIALS else (field_key[1],)
         if any(self._is_settled((field_key[0], name)) for name in rivals):
@@ -257,7 +257,7 @@ class _Resolver:
         self.problems.append(fault)
 
     def _take_alias(self, alias: str, fields: dict[str, Candidates]) -> dict[str, Setting]:
-        """Take each field on its own, but the credentials as one value."""
+        """Take each field separately, but the credentials as one value."""
         taken: dict[str, Setting] = {}
         credentials = {name: fields.pop(name) for name in CREDENTIALS if name in fields}
         for field, candidates in fields.items():
@@ -267,10 +267,10 @@ class _Resolver:
         return taken | self._take_credentials(alias, credentials)
 
     def _take_uri(self, alias: str, fields: dict[str, Candidates]) -> Setting | None:
-        """Take the URI; the credentials in it count as those of the same layer.
+        """Take the URI; the credentials in it belong to the same layer.
 
-        `user:password@` is USER and PASSWORD. `key@` is a token, as in pymilvus, unless a PASSWORD
-        stands beside it.
+        `user:password@` sets USER and PASSWORD. `key@` sets the token, as in pymilvus, unless the
+        layer sets a PASSWORD.
         """
         declared = self._take_field((alias, "uri"), fields.pop("uri", ()))
         if declared is None or "@" not in declared.entry.value.reveal():
@@ -283,7 +283,7 @@ class _Resolver:
             alone = userinfo.password is None and "password" not in fields
             user_field = "token" if alone else "user"
             if userinfo.uri == declared.entry.value:
-                self._note_secrets(declared)  # none was recognised, in what may be no URI at all
+                self._note_secrets(declared)  # a malformed URI may contain unrecognised credentials
             for field, text in ((user_field, userinfo.user), ("password", userinfo.password)):
                 if text is not None:
                     fields[field] = (*fields.get(field, ()), _part(declared, field, text))
@@ -293,7 +293,7 @@ class _Resolver:
         return None
 
     def _take_credentials(self, alias: str, fields: Mapping[str, Candidates]) -> dict[str, Setting]:
-        """Take a layer's credentials whole, or none of them if a higher layer has any."""
+        """Take all credentials of a layer, or none of them if a higher layer has any."""
         if not fields:
             return {}
         settled = [name for name in CREDENTIALS if self._is_settled((alias, name))]
@@ -308,7 +308,7 @@ class _Resolver:
         return {} if wrong else found
 
     def _paired(self, alias: str, candidates: Candidates) -> Candidates:
-        """Leave out a value that belongs to one endpoint, unless that is the one that counts."""
+        """Leave out a value that belongs to an endpoint which is not used."""
         if (alias, "uri") in self.broken:
             return candidates
         uri = self.provenance.get((alias, "uri"))
@@ -319,7 +319,7 @@ class _Resolver:
         return [each for each in candidates if each not in left_out]
 
     def _complain_of_another_endpoint(self, alias: str, found: Mapping[str, Setting]) -> bool:
-        """Warn of credentials beside which another endpoint is set; in strict mode refuse them."""
+        """Warn of credentials that are set with another endpoint; reject them in strict mode."""
         uri = self.provenance.get((alias, "uri"))
         if uri is None or not found:
             return False
@@ -329,8 +329,8 @@ class _Resolver:
             return False
         problem = Problem(
             "credentials_of_another_endpoint",
-            f"is sent to the endpoint of {uri.origin}, and was set beside {other.origin}",
-            f"set the credentials where {uri.origin.key} is set, or remove it",
+            f"is sent to the endpoint in {uri.origin}, but is set together with {other.origin}",
+            f"set the credentials together with {uri.origin}, or remove that URI",
             alias,
             field,
             first.origin,
@@ -342,7 +342,7 @@ class _Resolver:
         return self._strict
 
     def _complain_of(self, alias: str, found: Mapping[str, Setting]) -> bool:
-        """Refuse two forms of credentials in one layer, and half of a pair."""
+        """Reject two forms of credentials in one layer, and half of a pair."""
         if "token" in found and len(found) > 1:
             other = next(found[name] for name in ("user", "password") if name in found)
             token = found["token"].origin.name
@@ -350,7 +350,7 @@ class _Resolver:
                 (alias, "token"),
                 other.origin,
                 "two_credentials",
-                f"is set beside {token} in the same place",
+                f"is set in the same place as {token}",
                 f"remove {token}, or the user and password",
             )
             return True
@@ -363,7 +363,7 @@ class _Resolver:
                     origin,
                     "half_credentials",
                     f"is set without {missing} in the same place",
-                    f"set {missing} there too, or {token} in place of both",
+                    f"set {missing} in the same place, or {token} instead of both",
                 )
                 return True
         return False
@@ -375,7 +375,7 @@ class _Resolver:
         return self._value(field_key, candidates)
 
     def _value(self, field_key: FieldKey, candidates: Candidates) -> Setting | None:
-        """Return the one value of a field_key in one layer, where all spellings must agree."""
+        """Return the value of a field in one layer, in which all spellings must agree."""
         found = [read for each in candidates if (read := self._read(field_key, each))]
         if field_key in self.broken or not found:
             return None
@@ -393,7 +393,7 @@ class _Resolver:
         return first
 
     def _read(self, field_key: FieldKey, declared: Setting) -> Setting | None:
-        """Return what is declared with its file read, or `None` if it is empty or unreadable."""
+        """Return a setting with its file read, or `None` if it is empty or unreadable."""
         if declared.word.is_file and declared.entry.value:
             entry, problems = self._read_file(declared.entry)
             self.problems += [replace(p, alias=field_key[0], field=field_key[1]) for p in problems]
@@ -404,19 +404,19 @@ class _Resolver:
         if not declared.entry.value:
             self.empty.append((field_key, declared.origin))
             return None
-        if field_key[1] != "uri":  # its parts are read on their own
+        if field_key[1] != "uri":  # the parts of a URI are recorded separately
             self._note_secrets(declared)
         return declared
 
     def _note_secrets(self, declared: Setting) -> None:
-        """Note what no log should show, whether it counts or not."""
+        """Record the secrets of a setting for masking, used or not."""
         self.secrets += secrets_in({declared.word.field: declared.entry.value})
 
     def _is_settled(self, field_key: FieldKey) -> bool:
         return field_key in self.provenance or field_key in self.broken
 
     def _shadow(self, field_key: FieldKey, candidates: Candidates) -> None:
-        """Note what a value takes precedence over."""
+        """Record the settings that a value takes precedence over."""
         beaten = tuple(each for each in candidates if each.entry.value)
         for each in beaten:
             if not each.word.is_file:
@@ -448,10 +448,10 @@ def _part(declared: Setting, field: str, text: str | Secret) -> Setting:
 
 
 def _belongs(declared: Setting, uri: Setting | None) -> bool:
-    """Tell whether a value may go to an endpoint: some names are those of one only."""
+    """Return whether a value may be sent to an endpoint: some variables are for one only."""
     key = normalize_alias(declared.origin.key)
     if key in _CONTROL_PLANE_KEYS:
-        # A service binding has a pair of its own, as `MILVUS_URI` has.
+        # A service binding has its own credentials, as `MILVUS_URI` has.
         has_own = uri and (is_milvus(uri.origin.key) or uri.origin.source == "service binding")
         return uri is not None and not has_own
     if is_milvus(key):
@@ -460,7 +460,7 @@ def _belongs(declared: Setting, uri: Setting | None) -> bool:
 
 
 def _is_of(uri: Setting, layer: str) -> bool:
-    """Tell whether a layer of `MILVUS_*` variables names this endpoint, or none where one does."""
+    """Return whether the `MILVUS_URI` of a layer, or else of every layer, names this endpoint."""
     theirs = [each for each in (uri, *uri.shadowed) if is_milvus(each.origin.key)]
     own = [each for each in theirs if each.layer == layer] or theirs
     return bool(own) and all(each is uri or _is_same_server(each, uri) for each in own)
@@ -469,12 +469,12 @@ def _is_of(uri: Setting, layer: str) -> bool:
 def _other_endpoint(declared: Setting, uri: Setting) -> Setting | None:
     """Return another endpoint that is set in the same place as credentials."""
     lost = (each for each in uri.shadowed if each.layer == declared.layer)
-    # One that was not read may be another.
+    # A URI in a file that was not read may be another endpoint.
     return next((e for e in lost if e.word.is_file or not _is_same_server(e, uri)), None)
 
 
 def _is_same_server(lost: Setting, uri: Setting) -> bool:
-    """Tell whether a URI leads to the server of another one, which has TLS if the first has it."""
+    """Return whether two URIs name the same server; not if only the shadowed one uses TLS."""
     try:
         one, other = (parse_uri(each.entry.value.reveal()) for each in (lost, uri))
     except EndpointError:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong → a `Problem`, without the input that was wrong."""
+"""Validate settings with pydantic, and convert its errors to problems without the input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from zconfig._redaction import Hidden
 
 
-def problem_of(  # noqa: PLR0913 - a problem says all that is known
+def problem_of(  # noqa: PLR0913 - one parameter per field of a problem
     detail: ErrorDetails,
     variable: Variable,
     *,
@@ -33,20 +33,20 @@ def problem_of(  # noqa: PLR0913 - a problem says all that is known
     field: str | None = None,
     name_of: Callable[[str], str] = str,
 ) -> Problem:
-    """Turn one of pydantic's error details into a problem.
+    """Convert one of pydantic's error details to a problem.
 
-    Our own validators say what is wrong and what to do. For pydantic's own checks the field's
-    declaration does: their messages may repeat the value.
+    The validators of `fields` provide message and remedy. For pydantic's own checks, both come from
+    the declaration of the field, since pydantic's messages may quote the value.
 
     Args:
         detail: One item of `ValidationError.errors()`.
-        variable: The declaration of the field concerned.
-        origin: Where the value stood.
+        variable: The declaration of the field.
+        origin: The origin of the value.
         value: The value, which is shown if it cannot be a secret.
-        alias: The alias concerned.
-        field: The field concerned.
-        name_of: Returns the variable or parameter of a field, for which `{field}` stands in what
-            our validators say.
+        alias: The alias.
+        field: The field.
+        name_of: Returns the variable or parameter of a field, which replaces `{field}` in the
+            messages of validators.
     """
     context = detail.get("ctx", {})
     if "remedy" in context:
@@ -65,17 +65,17 @@ def problem_of(  # noqa: PLR0913 - a problem says all that is known
 
 
 def _harmless(text: str) -> str | None:
-    """Return a value as it may be shown, or `None`: a secret may stand in the wrong variable."""
+    """Return a value for display, or `None`: it may be a secret in the wrong variable."""
     return repr(str(text)) if len(text) < SHORTEST and text.isprintable() else None
 
 
 def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
-    """Return the warning of credentials that can be read on their way to a host.
+    """Return the warning about credentials that can be read in transit.
 
     Args:
-        alias: The alias concerned.
-        host: Where they are sent.
-        origin: Where the URI stood.
+        alias: The alias.
+        host: The host that they are sent to.
+        origin: The origin of the URI.
     """
     return Problem(
         "credentials_in_the_clear",
@@ -88,7 +88,7 @@ def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
     )
 
 
-# A field that is missed is complained of where the one stands that asks for it.
+# A missing field is reported at the origin of the field that requires it.
 _SIBLING = {"tls_key": "tls_cert"}
 
 
@@ -98,8 +98,8 @@ def validate(
     """Validate every alias of a resolution.
 
     Returns:
-        The settings of the aliases that are right, and every problem of the others. One bad
-        alias never costs another.
+        The settings of the valid aliases, and every problem of the others. An invalid alias does
+        not affect the others.
     """
     settings: dict[str, ConnectionSettings] = {}
     problems: list[Problem] = []
@@ -116,7 +116,7 @@ def validate(
 
 
 def _validated(values: Mapping[str, Hidden]) -> ConnectionSettings | list[ErrorDetails]:
-    """Return the settings, or pydantic's complaints; the input does not leave this function."""
+    """Return the settings, or pydantic's errors without the input."""
     try:
         return ConnectionSettings.model_validate(values, context=FROM_SOURCES)
     except ValidationError as error:
@@ -129,7 +129,7 @@ def _problems(
     for detail in details:
         field = str(detail["loc"][0])
         if (alias, field) in resolution.broken:
-            continue  # it is missing because it could not be had, which was said already
+            continue  # it is missing because it is unusable, which is already reported
         if detail["type"] == "missing":
             yield _missing_uri(alias, first)
             continue
@@ -147,19 +147,19 @@ def _problems(
 
 
 def _name_of(provenance: Mapping[FieldKey, Setting], alias: str, field: str) -> str:
-    """Return the variable or parameter of a field, whether it is set or not."""
+    """Return the variable or parameter of a field, set or not."""
     if found := provenance.get((alias, field)):
         return found.origin.name
     uri, *others = (
         provenance.get((alias, each)) for each in ("uri", *ConnectionSettings.model_fields)
     )
-    # Where anything was passed in code it is passed there, to a URI from elsewhere too.
+    # If code passes any field, name a parameter, even if the URI comes from another source.
     passed = (each.origin for each in others if each and each.origin.source == "code")
     return unset_name(alias, field, next(passed, uri.origin if uri else None))
 
 
 def _missing_uri(alias: str, first: Setting) -> Problem:
-    """Name what is set for the alias; whether it was meant for it is judged elsewhere."""
+    """Return the problem of an alias without a URI; `soften_orphans` refines it."""
     wanted = variable_name(alias, "uri")
     what = f"is set, but {wanted} is not"
     return Problem("missing_uri", what, f"set {wanted}", alias, "uri", first.origin)
