@@ -192,6 +192,24 @@ def test_a_narrow_terminal_cuts_long_uris_and_wraps_nothing(held: FakeServer) ->
     assert not COLOUR.search(shown.output)
 
 
+def test_on_80_columns_a_row_is_a_line_and_a_message_wraps_between_words() -> None:
+    with refused() as port:
+        environ = {
+            "ZILLIZ_URI": f"http://127.0.0.1:{port}/{'a' * 60}",
+            "ZILLIZ_ANALYTICS_URI": f"http://127.0.0.1:{port}",
+            "ZILLIZ_ANALYTICS_REQUIRED": "false",
+            "NO_COLOR": "1",
+        }
+        with terminal("check", environ=environ, columns=80) as shown:
+            assert shown.wait() == 4
+    lines = re.split(r"[\r\n]+", shown.text)
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line for line in lines if re.search(r" failed.*: refused$", line)}
+    assert rows.keys() == {"default", "analytics"}
+    words = " ".join(lines).split()
+    assert "ZILLIZ_ANALYTICS_URI" in words, "the message has the origin, the table does not"
+
+
 def test_a_path_with_blanks_is_cut_too() -> None:
     console = Console(width=40, record=True, file=StringIO())
     console.print(

@@ -22,7 +22,7 @@ from uuid import UUID
 from zconfig._redaction import Masker
 
 Mask = Callable[[str], str]
-"""Returns a masked text; the same object if there is nothing to mask."""
+"""Returns a masked text; the same object if it contains no secret."""
 
 Show = Callable[[Any, Mask], Any]
 """Returns the masked form of an object."""

@@ -29,6 +29,8 @@ R = TypeVar("R", bound=Report)
 
 # Wide enough for one line a row, since logs are searched by line.
 _LOG_WIDTH = 1000
+# Narrower terminals have no room for the database, nor for the origin of a dialed alias.
+_WIDE = 100
 
 
 def new_table(*headers: str, wraps: Collection[str]) -> Table:
@@ -64,14 +66,20 @@ def draw(parts: Iterable[Part]) -> str:
         file=stream,
         force_terminal=terminal.is_terminal,
         no_color=terminal.no_color,
-        width=terminal.width if terminal.is_terminal else _LOG_WIDTH,
+        width=_width(),
         highlight=False,
     )
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text))
+        console.print(part, soft_wrap=isinstance(part, Text) and not terminal.is_terminal)
     drawn = click.unstyle(stream.getvalue()) if terminal.no_color else stream.getvalue()
     drawn = without_commands(drawn)
     return "\n".join(line.rstrip() for line in drawn.splitlines()).strip("\n")
+
+
+def _width() -> int:
+    """Return the columns of the terminal, or of a log."""
+    terminal = Console()
+    return terminal.width if terminal.is_terminal else _LOG_WIDTH
 
 
 def in_workspace(file: str) -> str:
@@ -188,16 +196,19 @@ _STYLES = {"connected": "green", "failed": "red", "configured": "", "given up": 
 
 def table_parts(report: Report) -> Iterator[Part]:
     """Yield a table, and the failures and problems in full below it."""
+    is_wide = _width() >= _WIDE
     columns: Columns = {
         "alias": lambda row: Text(row.alias, style="bold"),
         "endpoint": _endpoint,
-        "database": lambda row: Text(row.db_name or ""),
-        "state": _state,
     }
+    if is_wide:
+        columns["database"] = lambda row: Text(row.db_name or "")
+    columns["state"] = _state
     if any(row.state == "connected" for row in report.aliases):
         columns["server"] = lambda row: Text(row.server_version or "")
         columns["round trip"] = lambda row: _milliseconds(row.round_trip_ms)
-    columns["configured by"] = lambda row: Text(row.origin or "")
+    if is_wide or all(row.state == "configured" for row in report.aliases):
+        columns["configured by"] = lambda row: Text(row.origin or "")
     yield from _with_messages(report, columns)
 
 

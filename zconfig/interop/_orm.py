@@ -60,7 +60,7 @@ def uri_of(connection: Connection | AsyncConnection) -> str:
 
 
 def with_cached_connect(connection: Connection) -> ChannelView:
-    """Return a channel that answers a client's Connect call with the reply of our own."""
+    """Return a channel that answers a client's Connect call with the reply of our own connect."""
     known = weakref.ref(connection)  # pymilvus' registry may keep the channel for longer
 
     def reply() -> bytes:
