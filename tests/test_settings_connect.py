@@ -150,6 +150,7 @@ def test_a_test_may_override_all_connections_by_models() -> None:
 def test_what_is_configured_is_a_model_again(given: dict[str, Any]) -> None:
     connections.add_connection(prod=given)
     settings = connections.settings("prod")
+    assert settings.model_fields_set == ConnectionSettings.model_fields.keys()
     assert {type(settings.uri), type(settings.user)} <= {str, type(None)}
     assert SECRET not in f"{settings!r}{settings.model_dump_json()}"
     connections.add_connection(copy=settings)

@@ -215,6 +215,12 @@ def test_json_that_ends_early_is_not_shown() -> None:
     assert SECRET not in f"{caught.value}{caught.value.errors()}{caught.value.json()}"
 
 
+def test_a_secret_that_json_hides_is_not_taken_back_as_one() -> None:
+    settings = ConnectionSettings.model_validate({"uri": "http://db", "token": SECRET})
+    with pytest.raises(ValidationError, match="token\n  has only asterisks"):
+        ConnectionSettings.model_validate_json(settings.model_dump_json())
+
+
 def test_a_value_that_is_assigned_is_refused_and_not_shown() -> None:
     settings = ConnectionSettings(uri="http://db")
     with pytest.raises(ValidationError, match="frozen") as caught:

@@ -130,6 +130,12 @@ def _revealed(value: Any) -> Hidden:
 def to_printable(value: Any) -> Any:
     """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
     text = _revealed(value)
+    if text and not text.strip("*"):
+        raise reject(
+            "masked_value",
+            "has only asterisks, which stand for a hidden value",
+            "write the value itself",
+        )
     if text.isascii() and text.isprintable():
         return value
     if re.search(r"[\r\n]", text):
