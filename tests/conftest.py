@@ -90,6 +90,29 @@ def seed() -> int:
     return seed
 
 
+# Others need forks, signals, owners of files, a shell, Milvus Lite or a server's wheel, for some of
+# their tests.
+ON_WINDOWS = {
+    *("test_arguments", "test_explain", "test_names", "test_precedence", "test_settings_model"),
+    *("test_sources_environment", "test_sources_expansion", "test_spec", "test_unsupported"),
+    *(
+        "test_event_records",
+        "test_fake_server",
+        "test_log",
+        "test_masking",
+        "test_stats",
+        "test_wire",
+    ),
+}
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    is_module = collection_path.suffix == ".py" and collection_path.stem.startswith("test_")
+    return (
+        True if os.name == "nt" and is_module and collection_path.stem not in ON_WINDOWS else None
+    )
+
+
 @contextmanager
 def fenced() -> Iterator[None]:
     """Hide the developer's settings, and forget afterwards what was set meanwhile."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from check_release import problems
 
+from tests.conftest import ON_WINDOWS
 from tests.support.example_files import compose
 from tests.support.processes import REPOSITORY, run
 from zconfig import __version__
@@ -58,6 +59,16 @@ def test_each_version_of_python_is_tested_on_each_system() -> None:
     classifiers = "\n".join(PROJECT["classifiers"])
     assert matrix["python"] == re.findall(numbered, classifiers)
     assert [name.partition("-")[0] for name in matrix["os"]] == ["ubuntu", "macos", "windows"]
+
+
+def test_what_is_tested_on_windows_is_there_and_needs_nothing_of_posix() -> None:
+    needs = re.compile(
+        r"\b(fcntl|pty|termios|resource|os\.fork|milvus_lite|lite_uri|milvus)\b(?!-)"
+    )
+    for name in ON_WINDOWS:
+        source = (REPOSITORY / "tests" / f"{name}.py").read_text(encoding="utf-8")
+        imports = "\n".join(re.findall(r"^(?:import|from) .*", source, re.MULTILINE))
+        assert not needs.search(imports), name
 
 
 def test_the_server_is_that_of_the_examples() -> None:
