@@ -1,10 +1,10 @@
 """The fields of a connection, each declared once: name, synonyms, type, default, meaning.
 
-The name parser, the messages, `.env.example` and the reference are made from these
-declarations, so that they cannot drift apart.
+The name parser, the messages, `.env.example` and the reference are generated from these
+declarations, so that they agree.
 """
 
-# Not with annotations as text: pydantic would compile each again whenever this is imported.
+# Without `from __future__ import annotations`: pydantic would compile each text on import.
 
 import re
 from collections.abc import Mapping
@@ -44,19 +44,19 @@ from zconfig._redaction import MASK, Hidden, Secret, redact_uri
 from zconfig.errors import with_names
 
 CREDENTIALS = ("token", "user", "password")
-"""The fields that are one value: the highest layer that has any supplies all of them."""
+"""The fields that form one value: the highest layer with any of them sets all of them."""
 
 
 class Variable(NamedTuple):
-    """How one field is written outside, declared beside its type.
+    """The external form of a field, declared with its type.
 
     Args:
-        meaning: What the field is for, for the reference.
-        expected: What a valid value is, to complete "is not ...".
+        meaning: The description of the field, for the reference.
+        expected: The description of a valid value, to complete "is not ...".
         example: A valid value.
         synonyms: Other names of the field, in lower case.
-        secret: Whether the value may be shown.
-        file_form: Whether a `_FILE` variable may name a file that holds the value.
+        secret: Whether the value is never shown.
+        file_form: Whether a `_FILE` variable may name a file that contains the value.
     """
 
     meaning: str
@@ -73,7 +73,7 @@ class Variable(NamedTuple):
 
 
 class Sealed(SecretStr):
-    """A `SecretStr` that hides its value from what walks the attributes of objects, too.
+    """A `SecretStr` that also hides its value from tools that walk the attributes of objects.
 
     Args:
         value: The secret.
@@ -103,16 +103,16 @@ class Sealed(SecretStr):
         return f"SecretStr({str(self)!r})"
 
 
-# --- the checks of single values, beyond what their types say; none repeats the value ---------
+# --- checks of single values, beyond their types; no message quotes the value -----------------
 
 
 def reject(code: str, message: str, remedy: str) -> PydanticCustomError:
-    """Return the error that a validator raises: it carries no input."""
+    """Return an error for a validator to raise, without the input."""
     return PydanticCustomError(code, "{message}; {remedy}", {"message": message, "remedy": remedy})
 
 
 def to_uri(value: Any) -> str:
-    """Return a URI in its normal form, without the credentials that may be in it."""
+    """Return a URI in its normal form, without credentials."""
     if value is None or isinstance(value, (bytes, int, float)):
         raise PydanticKnownError("string_type")
     try:
@@ -123,12 +123,12 @@ def to_uri(value: Any) -> str:
 
 
 def _revealed(value: Any) -> Hidden:
-    """Return the text of a value: pydantic keeps some in objects of its own."""
+    """Return the text of a value, which may be a `SecretStr`."""
     return Hidden(value.get_secret_value() if isinstance(value, SecretStr) else value)
 
 
 def to_printable(value: Any) -> Any:
-    """Refuse what gRPC metadata cannot carry; it would only say `Invalid metadata` later."""
+    """Reject characters that gRPC metadata cannot contain; gRPC reports only `Invalid metadata`."""
     text = _revealed(value)
     if text and not text.strip("*"):
         raise reject(
@@ -139,42 +139,42 @@ def to_printable(value: Any) -> Any:
     if text.isascii() and text.isprintable():
         return value
     if re.search(r"[\r\n]", text):
-        raise reject("line_end", "holds a line end", "write it on one line, without a line end")
+        raise reject("line_end", "contains a line end", "write it on one line, without a line end")
     raise reject(
         "not_printable",
-        "holds characters other than printable ASCII",
-        "write it again without them; a byte order mark or a smart quote is a likely one",
+        "contains characters other than printable ASCII",
+        "remove them; likely ones are a byte order mark and a smart quote",
     )
 
 
 def to_user(value: str) -> str:
-    """Refuse a name that the server would take for a shorter one and a part of the password."""
+    """Reject a name with a colon, after which the server would read the password."""
     if ":" in value:
         raise reject(
             "colon_in_user",
-            "holds a colon, which is where Milvus takes the name to end",
-            "use a user without one, or a token if this is user:password",
+            "contains a colon, at which Milvus ends the user name",
+            "use a user name without a colon, or set a token if this is user:password",
         )
     return value
 
 
 def to_path(value: str) -> str:
-    """Refuse the contents of a file in place of its path: a key would be shown as one."""
+    """Reject the content of a file in place of its path, since a path is shown and a key is not."""
     if "\n" in value or "-----" in value:
         raise reject(
             "not_a_path",
             "is not the path of a file",
-            "write the PEM text to a file, and give its path",
+            "write the PEM text to a file, and set the path of the file",
         )
     return value
 
 
 def to_keepalive(value: float) -> float:
-    """Refuse what servers would punish as too many pings."""
-    lowest_s = 10  # Milvus accepts a ping every 5 s, gRPC itself none more often than every 10 s
+    """Reject an interval that servers would penalise as too many pings."""
+    lowest_s = 10  # Milvus accepts a ping every 5 s; gRPC's own minimum is 10 s
     if value != 0 and value < lowest_s:
         message = f"{value:g} is neither 0 nor at least 10 seconds"
-        raise reject("bad_keepalive", message, "use 0 or 10 or more")
+        raise reject("bad_keepalive", message, "use 0, or 10 or more")
     return value
 
 
@@ -188,7 +188,7 @@ def to_proxy(value: SecretStr) -> SecretStr:
     raise reject(
         "bad_proxy",
         "is neither `off` nor a proxy that gRPC can use, http://host:port",
-        "write off or http://host:port, a user and password in it percent-encoded",
+        "write off or http://host:port, with user and password percent-encoded",
     )
 
 
@@ -199,13 +199,13 @@ Credential = Annotated[SealedText, AfterValidator(to_printable)]
 Printable = Annotated[str, AfterValidator(to_printable)]
 FilePath = Annotated[str, AfterValidator(to_path)]
 LONGEST_S = 86_400
-"""A day: no connect is worth more, and gRPC does not take every number."""
+"""One day in seconds: the longest timeout, since gRPC does not accept every number."""
 
 DEFAULT_DATABASE = "default"
-"""Milvus' database where none is named."""
+"""The database that Milvus uses if none is named."""
 
-# Milvus takes a ping every 5 s. Managed endpoints behind a gateway are only sure to take what
-# gRPC servers take by default, one in five minutes (grpc/proposal A8, A9).
+# Milvus accepts a ping every 5 s. Managed endpoints behind a gateway are guaranteed to accept only
+# the default of gRPC servers, one ping in five minutes (grpc/proposal A8, A9).
 _KEEPALIVE_S = {
     Family.MILVUS: 30.0,
     Family.DEDICATED: 30.0,
@@ -215,12 +215,12 @@ _CAUTIOUS_KEEPALIVE_S = 300.0
 
 
 def endpoint_of(settings: "ConnectionSettings") -> Endpoint:
-    """Return where a connection leads."""
+    """Return the endpoint of a connection."""
     return parse_uri(settings.uri)
 
 
 def default_keepalive_s(endpoint: Endpoint) -> float:
-    """Return the seconds between HTTP/2 pings that an endpoint's family is sure to take."""
+    """Return the seconds between HTTP/2 pings that an endpoint's family is known to accept."""
     return _KEEPALIVE_S.get(endpoint.family, _CAUTIOUS_KEEPALIVE_S)
 
 
@@ -229,23 +229,23 @@ PEM = "the path of a PEM file"
 
 
 FROM_SOURCES = object()
-"""The context of a validation that comes after `resolve_layers`, and before `problem_of`.
+"""The context of a validation after `resolve_layers`, and before `problem_of`.
 
-The credentials are one value then, and what is wrong is told with the variables' names.
+Credentials are already one value then, and problems are reported with the names of variables.
 """
 
 
 def _without_userinfo(values: Any) -> Any:
     """Return values with the credentials of the URI in their own fields, if these are empty.
 
-    As in `resolve_layers`, `key@` is a token, unless a password stands beside it.
+    As in `resolve_layers`, `key@` is a token, unless a password is set.
     """
     if not isinstance(values, Mapping) or "@" not in (text := _revealed(values.get("uri"))):
         return values
     given = {name for name in CREDENTIALS if values.get(name)}
     try:
         userinfo = split_userinfo(text)
-    except EndpointError:  # which the field says
+    except EndpointError:  # which the validator of the field reports
         return values
     alone = userinfo.password is None and "password" not in given
     named = {"token" if alone else "user": userinfo.user, "password": userinfo.password}
@@ -256,7 +256,7 @@ def _without_userinfo(values: Any) -> Any:
 
 
 def _masked(error: ValidationError) -> ValidationError:
-    """Return an error with masks for its input: an outer model's configuration would show it."""
+    """Return an error with its input masked, since an outer model may show the input."""
     told = [_told(each) for each in error.errors(include_url=False)]
     return ValidationError.from_exception_data(error.title, told, hide_input=True)
 
@@ -273,12 +273,13 @@ def _told(detail: ErrorDetails) -> InitErrorDetails:
 
 
 class ConnectionSettings(BaseModel):
-    """One connection, as a model: for a field of your own settings, or as their base class.
+    """The settings of one connection, as a pydantic model.
 
-    `connections.connect("prod", settings=...)` and `connections.add_connection(prod=...)` take one,
-    and `connections.settings("prod")` returns one. `uri` is text in its normal form, without
-    credentials: those that are written into it are in their own fields. Secrets are hidden in the
-    `repr`, in `model_dump` and in JSON; errors show no input, in a model of yours neither.
+    Use it as a field of your own settings, or as their base class. Pass it to
+    `connections.connect("prod", settings=...)` or `connections.add_connection(prod=...)`;
+    `connections.settings("prod")` returns one. `uri` is text in its normal form, without
+    credentials, which are moved to their own fields. Secrets are hidden in the `repr`, in
+    `model_dump` and in JSON. Validation errors do not show the input, even in your own model.
 
     Example:
         >>> from zconfig import ConnectionSettings
@@ -287,8 +288,8 @@ class ConnectionSettings(BaseModel):
         ('https://db.example:443/sales', 'root', SecretStr('**********'))
     """
 
-    # Checks across fields stand in the validator of the later field, so that pydantic reports
-    # them together with all others.
+    # A check across fields is in the validator of the later field, so that pydantic reports it
+    # together with all other errors.
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
@@ -298,7 +299,7 @@ class ConnectionSettings(BaseModel):
         str,
         BeforeValidator(to_uri),
         Variable(
-            meaning="where the server is: https://, http://, unix:/path, or a path ending in .db "
+            meaning="URI of the server: https://, http://, unix:/path, or a path ending in .db "
             "for Milvus Lite",
             expected="a URI",
             example="http://localhost:19530",
@@ -320,7 +321,7 @@ class ConnectionSettings(BaseModel):
     user: Annotated[
         Annotated[Printable, AfterValidator(to_user)] | None,
         Variable(
-            meaning="user name, with PASSWORD in place of TOKEN",
+            meaning="user name, with PASSWORD instead of TOKEN",
             expected="a user name",
             example="root",
             synonyms=("username",),
@@ -331,7 +332,7 @@ class ConnectionSettings(BaseModel):
         Credential | None,
         Field(validate_default=True),
         Variable(
-            meaning="password, with USER in place of TOKEN",
+            meaning="password, with USER instead of TOKEN",
             expected="a password",
             example="Milvus",
             secret=True,
@@ -341,7 +342,7 @@ class ConnectionSettings(BaseModel):
     db_name: Annotated[
         Printable | None,
         Variable(
-            meaning="database; the URI's path by default, else `default`",
+            meaning="database; by default the path of the URI, or else `default`",
             expected="a database name",
             example="default",
             synonyms=("database",),
@@ -350,7 +351,7 @@ class ConnectionSettings(BaseModel):
     timeout: Annotated[
         Seconds,
         Variable(
-            meaning="seconds for one connect: DNS, TCP, TLS, handshake and retries",
+            meaning="timeout of one connect in seconds: DNS, TCP, TLS, handshake and retries",
             expected=f"a number of seconds greater than 0 and at most {LONGEST_S}",
             example="10",
         ),
@@ -358,7 +359,7 @@ class ConnectionSettings(BaseModel):
     required: Annotated[
         bool,
         Variable(
-            meaning="whether autoconnect() fails when this alias does",
+            meaning="whether autoconnect() fails if this alias fails",
             expected="true or false",
             example="true",
         ),
@@ -366,7 +367,7 @@ class ConnectionSettings(BaseModel):
     tls_ca: Annotated[
         FilePath | None,
         Variable(
-            meaning="PEM file of the authorities to trust; the system's by default",
+            meaning="PEM file of the authorities to trust; by default the system's authorities",
             expected=PEM,
             example="/etc/ssl/milvus/ca.pem",
         ),
@@ -383,7 +384,7 @@ class ConnectionSettings(BaseModel):
         FilePath | None,
         Field(validate_default=True),
         Variable(
-            meaning="PEM file of the client certificate's key",
+            meaning="PEM file of the private key of the client certificate, with TLS_CERT",
             expected=PEM,
             example="/etc/ssl/milvus/client.key",
         ),
@@ -391,7 +392,7 @@ class ConnectionSettings(BaseModel):
     tls_server_name: Annotated[
         Printable | None,
         Variable(
-            meaning="name that the server's certificate must have; the URI's host by default",
+            meaning="name to verify in the server's certificate; by default the host of the URI",
             expected="a host name",
             example="milvus.internal",
         ),
@@ -402,7 +403,7 @@ class ConnectionSettings(BaseModel):
             lambda url: url and redact_uri(url.get_secret_value()), str | None, when_used="json"
         ),
         Variable(
-            meaning="HTTP CONNECT proxy, reached by http://, or `off`; by default gRPC's "
+            meaning="URL of an HTTP CONNECT proxy, http:// only, or `off`; by default gRPC reads "
             "`https_proxy`, `http_proxy` and `no_proxy`",
             expected="`off` or a proxy's URL",
             example="http://proxy.internal:3128",
@@ -412,8 +413,8 @@ class ConnectionSettings(BaseModel):
         Annotated[float, Field(le=LONGEST_S, allow_inf_nan=False), AfterValidator(to_keepalive)]
         | None,
         Variable(
-            meaning="seconds between HTTP/2 pings, 0 for none; "
-            "by default what the kind of endpoint tolerates",
+            meaning="seconds between HTTP/2 pings, or 0 to disable them; "
+            "the default depends on the kind of endpoint",
             expected=f"0 or a number of seconds from 10 to {LONGEST_S}",
             example="30",
         ),
@@ -422,7 +423,7 @@ class ConnectionSettings(BaseModel):
         int,
         Field(ge=1, le=64),
         Variable(
-            meaning="HTTP/2 connections behind the alias",
+            meaning="number of HTTP/2 connections of the alias",
             expected="a whole number from 1 to 64",
             example="1",
         ),
@@ -447,7 +448,7 @@ class ConnectionSettings(BaseModel):
         raise masked
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("settings are not pickled: load the configuration in each process")
+        raise TypeError("settings cannot be pickled: load the configuration in each process")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -472,9 +473,11 @@ class ConnectionSettings(BaseModel):
         else:
             if userinfo.user is None and userinfo.password is None:
                 return value
-            # Others are set: `_without_userinfo` left it there.
+            # `_without_userinfo` left the userinfo there, since other credentials are set.
             refusal = reject(
-                "two_credentials", "has credentials in it beside others", "keep one of the two"
+                "two_credentials",
+                "contains credentials, and others are set",
+                "keep one of the two",
             )
         raise refusal
 
@@ -488,7 +491,7 @@ class ConnectionSettings(BaseModel):
             other = "user" if user else "password"
             raise reject(
                 "two_credentials",
-                f"{{{other}}} is set beside {{token}}",
+                f"{{{other}}} and {{token}} are both set",
                 "remove {token}, or {user} and {password}",
             )
         if bool(user) != bool(value):
@@ -496,7 +499,7 @@ class ConnectionSettings(BaseModel):
             raise reject(
                 "half_credentials",
                 f"{{{present}}} is set without {{{absent}}}",
-                f"set {{{absent}}} too, or {{token}} in place of both",
+                f"set {{{absent}}} too, or {{token}} instead of both",
             )
         return value
 
@@ -507,7 +510,7 @@ class ConnectionSettings(BaseModel):
         if value and in_uri and value != in_uri:
             raise reject(
                 "database_conflict",
-                "names another database than the path of {uri}",
+                "names a different database from the path of {uri}",
                 "keep one of the two",
             )
         return value
@@ -518,7 +521,7 @@ class ConnectionSettings(BaseModel):
         if value and "uri" in info.data and not parse_uri(info.data["uri"]).secure:
             raise reject(
                 "tls_on_plaintext",
-                "is set, and {uri} is not https://",
+                "is set, but {uri} is not https://",
                 f"use https:// in {{uri}}, or remove {{{info.field_name}}}",
             )
         return value

@@ -1,6 +1,6 @@
-"""The configuration as a settings model, for applications that keep theirs in one."""
+"""The configuration as a pydantic settings model."""
 
-# Not with annotations as text: pydantic would compile each again.
+# Without `from __future__ import annotations`: pydantic would compile each text.
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from zconfig.errors import ConfigurationError
 
 
 class _Configured(PydanticBaseSettingsSource):
-    """Reads every source of zconfig; each alias comes validated."""
+    """Read every source of zconfig, and return the validated aliases."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return nothing: all fields are read together, by calling it."""
+        """Return no value: `__call__` reads all fields together."""
         del field
         return None, field_name, False
 
@@ -26,9 +26,9 @@ class _Configured(PydanticBaseSettingsSource):
         """Return the settings of every alias.
 
         Raises:
-            ConfigurationError: With every error that keeps a required alias from connecting.
+            ConfigurationError: With every error that prevents a required alias from connecting.
         """
-        if "connections" in self.current_state:  # given in code
+        if "connections" in self.current_state:  # set in code
             return {}
         configuration = load(process_environment(), working_directory())
         if errors := configuration.errors_required:
@@ -37,16 +37,16 @@ class _Configured(PydanticBaseSettingsSource):
 
 
 class ZillizSettings(BaseSettings):
-    """Every connection that is configured, as a settings model.
+    """All configured connections, as a pydantic settings model.
 
-    Making it reads the environment, dotenv files, directories of secrets and secret managers, in
-    the order in which `zconfig.connections` does. Its `repr` and its JSON hide secrets.
+    The constructor reads the environment, dotenv files, directories of secrets and secret managers,
+    with the same precedence as `zconfig.connections`. Its `repr` and its JSON hide secrets.
 
     Attributes:
-        connections: By alias its settings, in place of those that are read.
+        connections: The settings by alias. If passed to the constructor, no source is read.
 
     Raises:
-        ConfigurationError: With every error that keeps a required alias from connecting.
+        ConfigurationError: With every error that prevents a required alias from connecting.
 
     Example:
         >>> from zconfig import ZillizSettings
@@ -67,6 +67,6 @@ class ZillizSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read zconfig's sources in place of pydantic-settings' own."""
+        """Read the sources of zconfig instead of those of pydantic-settings."""
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, _Configured(settings_cls)

@@ -296,7 +296,7 @@ def failed_at(origin: Origin, kind: str) -> SourceResult:
     problem = Problem(
         "source_failed",
         f"could not be read ({kind})",
-        "report it as a bug in zconfig, and describe what is written there",
+        "report it as a bug in zconfig, with a description of the content",
         origin=origin,
     )
     return refused(origin.key, problem)

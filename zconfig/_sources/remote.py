@@ -294,7 +294,7 @@ class Source(Protocol):
     """
 
     def __call__(self, environ: Mapping[str, str], /) -> Mapping[str, str]:
-        """Return variables by name, e.g. `ZILLIZ_PROD_TOKEN`; other names are passed over.
+        """Return variables by name, e.g. `ZILLIZ_PROD_TOKEN`; other names are ignored.
 
         Args:
             environ: The environment, read-only.

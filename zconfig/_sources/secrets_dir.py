@@ -65,7 +65,7 @@ def read_generation(directory: Path, read: Callable[[Path], SourceResult]) -> So
 def _current(directory: Path) -> Path:
     try:
         return directory / (directory / "..data").readlink()
-    except (OSError, ValueError):  # mostly there is no such link
+    except (OSError, ValueError):  # usually there is no link
         return directory
 
 
