@@ -291,7 +291,7 @@ FACTS: dict[type[errors.ConnectError], Facts] = {
         Stage.CREDENTIALS,
         True,
         6,
-        "correct ZILLIZ_PROD_TOKEN (zconfig explain shows what else is set)",
+        "correct ZILLIZ_PROD_TOKEN (zconfig explain lists the values that are set)",
     ),
     errors.NotPermittedError: Facts(
         "not_permitted",

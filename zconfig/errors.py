@@ -579,7 +579,7 @@ class RejectedCredentialsError(AuthenticationError):
 
     cause = "rejected_credentials"
     problem = "the credentials were rejected"
-    remedy = "correct {credentials} (zconfig explain shows what else is set)"
+    remedy = "correct {credentials} (zconfig explain lists the values that are set)"
 
 
 class NotPermittedError(AuthenticationError):
