@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -39,11 +39,13 @@ def uvicorn(*options: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     try:
         yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):  # with its workers, which hold the pipe
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 

@@ -101,8 +101,11 @@ def nothing_leaks() -> Iterator[None]:
     before = held()
     yield
     deadline = time.monotonic() + PATIENCE_S
-    while leaked := {what: count for what, count in held().items() if count > before[what]}:
-        assert time.monotonic() < deadline, f"{before} became {leaked}"
+    # A thread of gRPC's own may come late; what leaves one each time leaves many.
+    allowed = {**before, "threads": before["threads"] + 1}
+    while leaked := {what: count for what, count in held().items() if count > allowed[what]}:
+        names = [thread.name for thread in threading.enumerate()]
+        assert time.monotonic() < deadline, f"{before} became {leaked} with {names}"
         time.sleep(0.05)
 
 
