@@ -4,7 +4,7 @@
 
     zconfig.autoconnect()                       # every alias, in parallel
     zconfig.connections["analytics"].ping()     # milliseconds
-    zconfig.client().list_collections()         # a pymilvus MilvusClient of the default alias
+    zconfig.client().list_collections()         # a pymilvus MilvusClient
 
 The import reads the configuration and creates `connections`, which lists the aliases but does not
 connect them. It opens no socket, imports neither grpc nor pymilvus, does not change the environment
@@ -142,6 +142,7 @@ def _has_changed() -> bool:
 
 
 connections = Connections(_load, partial(_load, remote=False), _has_changed, load_beside=_load)
+"""The connections of this process: a `Connections` registry, by alias."""
 _masker = Masker(connections.secrets)
 connections.subscribe(log_as_configured(lambda: connections.configuration.options))
 
