@@ -33,12 +33,12 @@ class Note:
     Args:
         origin: The origin of the entry.
         message: The reason that it is not used.
-        field_key: The alias and field that it concerns, if any.
+        slot: The alias and field that it concerns, if any.
     """
 
     origin: Origin
     message: str
-    field_key: FieldKey | None = None
+    slot: FieldKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
         alias: The alias that the application wants.
     """
     has_pair = any(
-        is_milvus(note.origin.key) and not note.field_key for note in configuration.notes
+        is_milvus(note.origin.key) and not note.slot for note in configuration.notes
     )
     is_pair = has_pair and alias == DEFAULT_ALIAS  # such credentials are for no other endpoint
     variable = "MILVUS_URI" if is_pair else variable_name(alias, "uri")
@@ -141,7 +141,7 @@ def _empty(configuration: Configuration) -> str:
     """Name a URI that is set but empty, and its origin."""
     notes = configuration.notes
     empty = [
-        n.origin for n in notes if n.message == EMPTY and n.field_key and n.field_key[1] == "uri"
+        n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"
     ]
     return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
 

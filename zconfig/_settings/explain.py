@@ -140,14 +140,14 @@ def explanation_of(configuration: Configuration, alias: str | None = None) -> Ex
             no setting names is left out.
     """
     wrong = (problem.alias for problem in configuration.problems if problem.alias)
-    empty = (note.field_key[0] for note in configuration.notes if note.field_key)
+    empty = (note.slot[0] for note in configuration.notes if note.slot)
     known = dict.fromkeys((*configuration.aliases, *wrong, *empty))
     wanted = [each for each in known if alias in {None, each}]
     nothing = () if known else (nothing_configured(configuration),)
     return Explanation(
         aliases=tuple(_alias(configuration, each) for each in wanted),
         files=(*configuration.files, *_named_files(configuration)),
-        notes=tuple(note for note in configuration.notes if note.field_key is None),
+        notes=tuple(note for note in configuration.notes if note.slot is None),
         problems=(*(each for each in configuration.problems if each.alias is None), *nothing),
     )
 
@@ -213,8 +213,8 @@ def _empty(configuration: Configuration, alias: str) -> Mapping[str, list[Origin
     """Return the origins of empty values, by field of an alias."""
     origins: dict[str, list[Origin]] = defaultdict(list)
     for note in configuration.notes:
-        if note.field_key and note.field_key[0] == alias:
-            origins[note.field_key[1]].append(note.origin)
+        if note.slot and note.slot[0] == alias:
+            origins[note.slot[1]].append(note.origin)
     return origins
 
 

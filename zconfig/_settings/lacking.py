@@ -233,7 +233,7 @@ def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]
     unpaired = (
         e
         for e in configuration.notes
-        if normalize_alias(e.origin.key) in PAIRED and not e.field_key
+        if normalize_alias(e.origin.key) in PAIRED and not e.slot
     )
     for note in unpaired if alias == DEFAULT_ALIAS else ():
         yield "token", f"{note.origin} {note.message}"
