@@ -116,9 +116,7 @@ def nothing_configured(configuration: Configuration, alias: str = DEFAULT_ALIAS)
         configuration: The configuration.
         alias: The alias that the application wants.
     """
-    has_pair = any(
-        is_milvus(note.origin.key) and not note.slot for note in configuration.notes
-    )
+    has_pair = any(is_milvus(note.origin.key) and not note.slot for note in configuration.notes)
     is_pair = has_pair and alias == DEFAULT_ALIAS  # such credentials are for no other endpoint
     variable = "MILVUS_URI" if is_pair else variable_name(alias, "uri")
     return Problem(
@@ -140,9 +138,7 @@ def _passed_over(configuration: Configuration) -> str:
 def _empty(configuration: Configuration) -> str:
     """Name a URI that is set but empty, and its origin."""
     notes = configuration.notes
-    empty = [
-        n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"
-    ]
+    empty = [n.origin for n in notes if n.message == EMPTY and n.slot and n.slot[1] == "uri"]
     return "".join(f": {origin} {EMPTY}" for origin in empty[:1])
 
 

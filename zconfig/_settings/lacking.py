@@ -231,9 +231,7 @@ def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]
         elif is_lacking and is_of_place(each):
             yield "token", text
     unpaired = (
-        e
-        for e in configuration.notes
-        if normalize_alias(e.origin.key) in PAIRED and not e.slot
+        e for e in configuration.notes if normalize_alias(e.origin.key) in PAIRED and not e.slot
     )
     for note in unpaired if alias == DEFAULT_ALIAS else ():
         yield "token", f"{note.origin} {note.message}"
