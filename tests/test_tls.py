@@ -274,7 +274,7 @@ def test_where_they_did_not_sign_their_variable_is_at_fault(
 ) -> None:
     code, shown = check(prod(milvus_tls) | {ROOTS: str(certificates.other_ca)})
     assert code == ExitCode.TLS
-    assert "untrusted_certificate" in shown
+    assert "untrusted certificate" in shown
     assert f"set by {ROOTS} (environment)" in shown
 
 
