@@ -133,7 +133,7 @@ def to_printable(value: Any) -> Any:
     if text and not text.strip("*"):
         raise reject(
             "masked_value",
-            "has only asterisks, which stand for a hidden value",
+            "contains only asterisks, like a masked secret",
             "write the value itself",
         )
     if text.isascii() and text.isprintable():
