@@ -112,13 +112,14 @@ def _remedy(error: type[errors.ConnectError]) -> str:
 def exit_code_reference() -> str:
     """Return the reference of the command's exit codes."""
     title = (
-        f"{NOTICE}# Exit codes\n\nThe command's exit code says what failed. A program ends with "
-        "the same one by `sys.exit(error.exit_code)`, which every `ZConfigError` has. The codes do "
-        "not change.\n"
+        f"{NOTICE}# Exit codes\n\nOn this page you find the exit codes of the command, by the "
+        "cause of the failure. Every `ZConfigError` has an `exit_code`, so that a program can exit "
+        "with the same code: `sys.exit(error.exit_code)`. The codes do not change between "
+        "releases.\n"
     )
     rows = [
         title,
-        "| code | when | errors |",
+        "| code | meaning | causes |",
         "| --- | --- | --- |",
     ]
     for code, meaning in EXIT_CODES.items():
@@ -126,7 +127,7 @@ def exit_code_reference() -> str:
         causes = ", ".join(f"`{each.cause}`" for each in raised if "problem" in vars(each))
         rows.append(f"| {int(code)} | {meaning} | {causes} |")
     order = ", ".join(str(int(code)) for code in errors.EXIT_ORDER)
-    rows.append(f"\nWhere several aliases fail for different reasons, the first of {order} counts.")
+    rows.append(f"\nIf several aliases fail, the first of {order} takes precedence.")
     rows.append("[Connection errors](errors.md) has the remedy of each cause.")
     return "\n".join(rows) + "\n"
 
