@@ -20,7 +20,7 @@ help:
 	@echo "make test         every test, against Milvus Lite and real Milvus servers"
 	@echo "make test-server  those that need one Milvus server, with that at ZILLIZ_TEST_URI"
 	@echo "make stress       forks, interrupts and outages at moments that are drawn from a seed"
-	@echo "make lint         ruff, mypy for Linux, Windows and macOS, and schemas of workflows"
+	@echo "make lint         ruff, mypy for Linux, Windows and macOS, schemas of workflows, the words of pages"
 	@echo "make matrix       other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
 	@echo "make bench        what zconfig costs, against pymilvus and against the least that there is to do"
 	@echo "make soak         load under troubles drawn from a seed, for MINUTES=10"
@@ -56,6 +56,7 @@ lint: $(VENV)/test/.made
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 	$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/idea.yml
 	$(SCHEMA) vendor.citation-file-format CITATION.cff
+	$(VENV)/test/$(BIN)/python scripts/prose.py
 
 # All of it, and longer tests, by .venv/test/bin/nox; see noxfile.py.
 matrix: matrix-interop matrix-frameworks
