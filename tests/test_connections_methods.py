@@ -381,7 +381,7 @@ def test_keep_alive_is_taken_as_pymilvus_takes_it(empty: Connections, server: Fa
 
 def test_what_is_wrong_without_a_place_names_where_the_place_was_set(prod: Connections) -> None:
     told = (
-        r"^prod: server_pem_path \(connections.connect\): is set, and ZILLIZ_PROD_URI is not "
+        r"^prod: server_pem_path \(connections.connect\): is set, but ZILLIZ_PROD_URI is not "
         r"https://; use https:// in ZILLIZ_PROD_URI, or remove the parameter server_pem_path$"
     )
     with pytest.raises(ConfigurationError, match=told):

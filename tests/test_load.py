@@ -109,7 +109,9 @@ BAD = {
     "endless": Bad({"TIMEOUT": "inf"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
     "not_a_number": Bad({"TIMEOUT": "nan"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
     "unit": Bad({"TIMEOUT": "10s"}, "bad_timeout", "TIMEOUT", "seconds", "TIMEOUT=10"),
-    "pings": Bad({"KEEPALIVE": "9.9"}, "bad_keepalive", "KEEPALIVE", "at least 10", "0, or 10"),
+    "pings": Bad(
+        {"KEEPALIVE": "9.9"}, "bad_keepalive", "KEEPALIVE", "at least 10", "0, or at least 10"
+    ),
     "less_pings": Bad({"KEEPALIVE": "-30"}, "bad_keepalive", "KEEPALIVE", "at least 10", "0"),
     "pings_word": Bad({"KEEPALIVE": "on"}, "bad_keepalive", "KEEPALIVE", "seconds", "KEEPALIVE=30"),
     "no_pool": Bad({"POOL_SIZE": "0"}, "bad_pool_size", "POOL_SIZE", "1 to 64", "POOL_SIZE=1"),

@@ -200,7 +200,7 @@ def check_seconds(alias: str | None, **durations: float) -> None:
         Problem(
             f"bad_{name}",
             f"{name} is not a number of seconds from 0 to {LONGEST_S}",
-            f"pass for example {name}=10",
+            f"pass e.g. {name}=10",
             alias=alias,
         )
         for name, value in durations.items()

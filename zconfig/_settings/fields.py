@@ -174,7 +174,7 @@ def to_keepalive(value: float) -> float:
     lowest_s = 10  # Milvus accepts a ping every 5 s; gRPC's own minimum is 10 s
     if value != 0 and value < lowest_s:
         message = f"{value:g} is neither 0 nor at least 10 seconds"
-        raise reject("bad_keepalive", message, "use 0, or 10 or more")
+        raise reject("bad_keepalive", message, "use 0, or at least 10")
     return value
 
 
@@ -187,7 +187,7 @@ def to_proxy(value: SecretStr) -> SecretStr:
         return value
     raise reject(
         "bad_proxy",
-        "is neither `off` nor a proxy that gRPC can use, http://host:port",
+        "is neither `off` nor a proxy URL of the form http://host:port",
         "write off or http://host:port, with user and password percent-encoded",
     )
 

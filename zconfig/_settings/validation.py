@@ -57,7 +57,7 @@ def problem_of(  # noqa: PLR0913 - one parameter per field of a problem
     return Problem(
         f"bad_{str(detail['loc'][-1] if field is None else field).lower()}",
         f"{shown} is not {variable.expected}" if shown else f"is not {variable.expected}",
-        f"write for example {origin.key if origin else name}={variable.example}",
+        f"write e.g. {origin.key if origin else name}={variable.example}",
         alias,
         field,
         origin,
