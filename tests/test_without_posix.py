@@ -25,7 +25,7 @@ socket.socketpair = lambda *given, family=socket.AF_UNIX: pair(*(given or (famil
 GONE = {
     os: "O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK O_PATH chown fchmod fchown fork"
         " forkpty getegid geteuid getgid getgroups getloadavg getpgid getsid getuid killpg lchown"
-        " mkfifo openpty posix_spawn register_at_fork sched_getaffinity setsid setuid statvfs"
+        " mkfifo openpty register_at_fork sched_getaffinity setsid setuid statvfs"
         " uname",
     signal: "ITIMER_REAL SIGALRM SIGCHLD SIGHUP SIGKILL SIGPIPE SIGQUIT SIGUSR1 SIGUSR2 SIGXFSZ"
         " alarm pause pthread_kill pthread_sigmask setitimer siginterrupt sigwait",
