@@ -31,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[1]
 _PORT = "19530"
 # As long wherever it is, since it decides about the widths of columns.
 _BASE = "/tmp"  # noqa: S108 - a directory of our own is made in it
+# A hint for containers is shown in none: pictures are the same wherever they are drawn.
+_NO_CONTAINER = "import zconfig._diagnosis.hints as hints; hints._CONTAINER_MARKS = ()\n"
 
 # Without the font that it would fetch: a viewer's own monospaced one does as well. And with what
 # is written, for those who do not look; braces are the template's own.
@@ -65,6 +67,9 @@ class Screen:
                 path = Path(directory, name)
                 path.write_text(content, encoding="utf-8")
                 path.chmod(0o600)
+            start = Path(directory, "start", "sitecustomize.py")
+            start.parent.mkdir()
+            start.write_text(_NO_CONTAINER, encoding="utf-8")
             authority = Path(directory, "authority.pem")
             trustme.CA().cert_pem.write_to_path(str(authority))
             printed = on_terminal(self, Path(directory), authority)
@@ -93,7 +98,7 @@ def on_terminal(screen: Screen, directory: Path, authority: Path) -> str:
         cwd=directory,
         env={
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{directory / 'start'}:{ROOT}",
             "TERM": "xterm-256color",
             "SSL_CERT_FILE": str(authority),
             **screen.environ,
