@@ -32,7 +32,11 @@ _PORT = "19530"
 # As long wherever it is, since it decides about the widths of columns.
 _BASE = "/tmp"  # noqa: S108 - a directory of our own is made in it
 # A hint for containers is shown in none: pictures are the same wherever they are drawn.
-_NO_CONTAINER = "import zconfig._diagnosis.hints as hints; hints._CONTAINER_MARKS = ()\n"
+_NO_CONTAINER = """\
+from pathlib import Path
+exists = Path.exists
+Path.exists = lambda path: str(path) not in {"/.dockerenv", "/run/.containerenv"} and exists(path)
+"""
 
 # Without the font that it would fetch: a viewer's own monospaced one does as well. And with what
 # is written, for those who do not look; braces are the template's own.
