@@ -60,7 +60,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def page_of(name: str) -> str:
     """Return where the site has a file of the repository.
 
-    Example:
+    Examples:
         >>> page_of("docs/variables.md"), page_of("README.md"), page_of("examples/app.py")
         ('variables.md', 'index.md', 'files/examples/app.py.md')
     """

@@ -166,7 +166,7 @@ def autoconnect(
             all problems.
         AutoconnectError: Some aliases failed; the others stay connected.
 
-    Example:
+    Examples:
         >>> import zconfig
         >>> zconfig.autoconnect()  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -190,7 +190,7 @@ def reload() -> Changes:
     Returns:
         The changes, by the names of aliases and fields, and the problems.
 
-    Example:
+    Examples:
         >>> import zconfig
         >>> bool(zconfig.reload())
         False
@@ -210,7 +210,7 @@ def explain(alias: str | None = None) -> Explanation:
     Raises:
         UnknownAliasError: The alias is not configured.
 
-    Example:
+    Examples:
         >>> import zconfig
         >>> zconfig.explain().aliases
         ()
@@ -226,7 +226,7 @@ def masking_processor() -> MaskingProcessor:
     replaces objects of unknown types with their text. The documentation lists the encodings in
     which a secret is recognised.
 
-    Example:
+    Examples:
         >>> import structlog, zconfig
         >>> processors = [zconfig.masking_processor(), structlog.processors.JSONRenderer()]
     """
@@ -240,7 +240,7 @@ def masking_filter() -> MaskingFilter:
     show local variables in tracebacks and do not read the attributes of objects passed as `extra`:
     the filter does not mask these.
 
-    Example:
+    Examples:
         >>> import logging, zconfig
         >>> logging.StreamHandler().addFilter(zconfig.masking_filter())
     """
@@ -323,7 +323,7 @@ def connection_args(
             a parameter of TLS that the alias requires.
         ValueError: pymilvus has no parameter with a name in `names`.
 
-    Example:
+    Examples:
         >>> import zconfig
         >>> one = {"docs": {"uri": "http://localhost", "token": "root:Milvus"}}
         >>> with zconfig.connections.override(one):

@@ -23,7 +23,7 @@ class Dispatcher:
     that delivers them. A hook runs in a copy of the context in which its event was enqueued, so
     that a log record has the context variables of the request.
 
-    Example:
+    Examples:
         >>> from zconfig.events import ConnectionClosed
         >>> seen = []
         >>> dispatcher = Dispatcher()

@@ -107,7 +107,7 @@ def configure_logging(format: Format = "console", level: str = "info") -> None: 
     Raises:
         ValueError: The format or the level is unknown.
 
-    Example:
+    Examples:
         >>> configure_logging("json", level="warning")
         >>> configure_logging("none")
     """

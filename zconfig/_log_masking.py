@@ -41,7 +41,7 @@ class MaskingProcessor:
     Args:
         masker: Masks the configured secrets.
 
-    Example:
+    Examples:
         >>> mask_secrets = MaskingProcessor(Masker(lambda: ["s3cr&t-key"]))
         >>> mask_secrets(None, "info", {"event": "call", "headers": {"token": "s3cr&t-key"}})
         {'event': 'call', 'headers': {'token': '********'}}
@@ -82,7 +82,7 @@ class MaskingFilter(logging.Filter):
     Args:
         masker: Masks the configured secrets.
 
-    Example:
+    Examples:
         >>> handler = logging.StreamHandler()
         >>> handler.addFilter(MaskingFilter(Masker(lambda: ["s3cr&t-key"])))
     """

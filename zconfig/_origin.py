@@ -31,7 +31,7 @@ class Origin:
     Attributes:
         text: The whole origin in one line.
 
-    Example:
+    Examples:
         >>> str(Origin("dotenv", "ZILLIZ_PROD_URI", ".env", 3))
         'ZILLIZ_PROD_URI (.env:3)'
         >>> str(Origin("environment", "ZILLIZ_PROD_URI"))
@@ -55,7 +55,7 @@ class Origin:
     def name(self) -> str:
         """The variable or parameter to change; with its place, if the name is not enough.
 
-        Example:
+        Examples:
             >>> Origin("dotenv", "ZILLIZ_URI", ".env", 3).name
             'ZILLIZ_URI'
             >>> Origin("code", "uri", "connections.connect").name
@@ -83,7 +83,7 @@ def printable(name: str) -> str:
 
     A CI runner does not interpret any part of it as a command.
 
-    Example:
+    Examples:
         >>> printable("ZILLIZ_URI"), printable("two\nlines")
         ('ZILLIZ_URI', 'two\\nlines')
     """
@@ -105,7 +105,7 @@ def anchored(path: str, directory: Path) -> str:
         path: The path as the user wrote it; a leading `~` is a home directory.
         directory: The directory that a relative path starts from.
 
-    Example:
+    Examples:
         >>> anchored("./tls/ca.pem", Path("/srv/app"))
         '/srv/app/tls/ca.pem'
     """

@@ -23,7 +23,7 @@ class PerProcess(Generic[T]):
     Args:
         make: The function that creates the value, e.g. `threading.Lock`.
 
-    Example:
+    Examples:
         >>> import threading
         >>> class Pool:
         ...     lock = PerProcess(threading.Lock)

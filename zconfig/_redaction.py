@@ -49,7 +49,7 @@ class Hidden(str):
     Tracebacks with locals, debug output and pickles use the `repr` or the state of a value, where
     a plain `str` would reveal the secret. The methods of `str` use the value.
 
-    Example:
+    Examples:
         >>> Hidden("s3cret")
         <hidden>
         >>> Hidden("s3cret") == "s3cret"
@@ -82,7 +82,7 @@ class Secret:
     Attributes:
         reveal: Returns the value.
 
-    Example:
+    Examples:
         >>> secret = Secret("s3cret")
         >>> secret, secret == "s3cret", secret.reveal().upper()
         (<hidden>, True, 'S3CRET')
@@ -135,7 +135,7 @@ def redact_uri(text: str) -> str:
         The same text, with anything before the last `@` of the authority and anything after
         the first `?` or `#` replaced by a mask.
 
-    Example:
+    Examples:
         >>> redact_uri("https://root:Milvus@db.example:19530/sales")
         'https://********@db.example:19530/sales'
     """
@@ -150,7 +150,7 @@ def secrets_in(fields: Mapping[str, object]) -> Iterator[Secret]:
     Args:
         fields: Values by the names of fields, or of the parameters of a call.
 
-    Example:
+    Examples:
         >>> fields = {"uri": "http://root:p%40ss@db", "token": "s3cret", "db_name": "sales"}
         >>> [str(secret.reveal()) for secret in secrets_in(fields)]
         ['root:p@ss', 's3cret']
@@ -190,7 +190,7 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
         text: The message of a server, a proxy or the operating system.
         secrets: Secrets that the message may repeat.
 
-    Example:
+    Examples:
         >>> evidence("no route via http://user:pass@proxy:3128\n  at all")
         'no route via http://********@proxy:3128 at all'
         >>> evidence("bad key s3cret-key\n::error::forged", ["s3cret-key"])
@@ -207,7 +207,7 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
 def without_commands(text: str) -> str:
     """Return a text in which a CI runner finds no command.
 
-    Example:
+    Examples:
         >>> without_commands("::error::forged ##[error]forged [::1]:19530")
         ': :error: :forged # #[error]forged [::1]:19530'
     """
@@ -222,7 +222,7 @@ class RecentSecrets:
     Args:
         most: The maximum number of secrets to keep.
 
-    Example:
+    Examples:
         >>> recent = RecentSecrets(most=2)
         >>> recent.add(["first", "second", "second", "third"])
         >>> [str(secret.reveal()) for secret in recent]
@@ -258,7 +258,7 @@ class Masker:
         secrets: Returns the secrets; called for each text, since they change. If it raises, the
             secrets of the last call are used.
 
-    Example:
+    Examples:
         >>> masker = Masker(lambda: ["root:s3cr&t"])
         >>> masker.mask("GET http://db:9091/?password=s3cr%26t failed")
         'GET http://db:9091/?password=******** failed'

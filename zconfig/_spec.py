@@ -40,7 +40,7 @@ class Credentials:
         secret: The key, or `user:password`.
         user: The user's name, which is not a secret; `None` for an API key.
 
-    Example:
+    Examples:
         >>> Credentials(Secret("root:Milvus"), "root")
         Credentials(secret=<hidden>, user='root')
     """
@@ -147,7 +147,7 @@ class ConnectionSpec:
             setting: A field of the settings, e.g. `tls_ca`; or `credentials` for all credentials
                 that are set.
 
-        Example:
+        Examples:
             >>> from zconfig._endpoint import parse_uri
             >>> ConnectionSpec("prod", parse_uri("http://db")).name_of("tls_ca")
             'ZILLIZ_PROD_TLS_CA'
@@ -185,7 +185,7 @@ def to_spec(
         origins: The origin of each field.
         directory: The directory of relative paths; the working directory by default.
 
-    Example:
+    Examples:
         >>> from zconfig._settings.fields import ConnectionSettings
         >>> to_spec("prod", ConnectionSettings(uri="https://db.example/sales"), {}).db_name
         'sales'
@@ -214,7 +214,7 @@ def to_spec(
 def to_settings(spec: ConnectionSpec) -> ConnectionSettings:
     """Convert a specification back, so that `to_spec` returns an equal one.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> to_settings(ConnectionSpec("prod", parse_uri("http://db"))).uri
         'http://db:19530'
@@ -247,7 +247,7 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
         spec: The configured specification.
         other: The specification that takes precedence; only the fields in its `origins` are used.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> spec = ConnectionSpec("prod", parse_uri("http://db:19530"), timeout_s=3)
         >>> other = ConnectionSpec("prod", parse_uri("http://x"), db_name="sales",
@@ -273,7 +273,7 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
 def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:
     """Return the names, and not the values, of the fields in which two specifications differ.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> spec = ConnectionSpec("prod", parse_uri("http://db:19530"))
         >>> differences(spec, replace(spec, db_name="sales"))

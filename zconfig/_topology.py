@@ -78,7 +78,7 @@ def parse_topology(body: bytes) -> Topology:
         StageError: The response reports a failure, is not a topology, or does not have exactly one
             primary. Its detail quotes the response: mask it before it is shown.
 
-    Example:
+    Examples:
         >>> body = b'''{"code": 0, "data": {"version": "7", "clusters": [
         ...     {"clusterId": "in01-a", "endpoint": "https://a.example", "capability": 3},
         ...     {"clusterId": "in01-b", "endpoint": "b.example:19530", "capability": 1}]}}'''

@@ -162,7 +162,7 @@ def install_command(extra: str) -> str:
 
     The command names the packages, so it works however zconfig itself was installed.
 
-    Example:
+    Examples:
         >>> install_command("lite")
         "pip install 'milvus-lite>=3.0' 'pymilvus>=2.6.1'"
     """
@@ -280,7 +280,7 @@ class ConnectError(ZConfigError):
 def with_names(text: str, name_of: Callable[[str], str]) -> str:
     """Return a text with each `{field}` replaced by the name of that setting.
 
-    Example:
+    Examples:
         >>> with_names("raise {timeout}", lambda field: f"ZILLIZ_{field.upper()}")
         'raise ZILLIZ_TIMEOUT'
     """
@@ -684,7 +684,7 @@ class AutoconnectError(ZConfigError):
 def worst(codes: Iterable[ExitCode]) -> ExitCode:
     """Return the exit code that takes precedence among several, or `OK` for none.
 
-    Example:
+    Examples:
         >>> worst([ExitCode.UNREACHABLE, ExitCode.AUTHENTICATION])
         <ExitCode.AUTHENTICATION: 6>
     """

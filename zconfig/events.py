@@ -28,7 +28,7 @@ class Event:
     def fields(self) -> dict[str, Any]:
         """Return the fields that are set, in declaration order.
 
-        Example:
+        Examples:
             >>> ConnectionClosed(alias="prod", endpoint="http://db:19530").fields()
             {'alias': 'prod', 'endpoint': 'http://db:19530'}
         """

@@ -77,7 +77,7 @@ class Status:
         Args:
             details: Whether to include the reason why an alias is not connected.
 
-        Example:
+        Examples:
             >>> from zconfig.health import AliasStatus, Status
             >>> Status({"docs": AliasStatus("lost", required=True)}).as_dict()
             {'ready': False, 'aliases': {'docs': {'state': 'lost', 'required': True}}}
@@ -103,7 +103,7 @@ class Readiness:
         asgi: An ASGI application that answers GET and HEAD.
         wsgi: A WSGI application that does the same.
 
-    Example:
+    Examples:
         >>> from zconfig import health
         >>> internal = health.Readiness(details=True)
         >>> app.add_route("/internal/ready", internal.asgi)  # doctest: +SKIP
@@ -119,7 +119,7 @@ class Readiness:
     def status(self) -> Status:
         """Return the known status at once, and open required idle aliases in the background.
 
-        Example:
+        Examples:
             >>> from zconfig import health
             >>> health.Readiness().status()
             Status(aliases={})

@@ -71,7 +71,7 @@ def instrument(
     Returns:
         A function that stops the instrumentation.
 
-    Example:
+    Examples:
         >>> from zconfig import otel
         >>> end = otel.instrument()
         >>> end()

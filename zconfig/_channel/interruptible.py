@@ -35,7 +35,7 @@ def run_interruptibly(work: Callable[[], T], cancel: Callable[[], object]) -> T:
     Raises:
         KeyboardInterrupt: Immediately after Ctrl-C.
 
-    Example:
+    Examples:
         >>> run_interruptibly(lambda: 7, cancel=lambda: None)
         7
     """
@@ -71,7 +71,7 @@ def run_concurrently(
     Raises:
         KeyboardInterrupt: Immediately after Ctrl-C; no more work starts.
 
-    Example:
+    Examples:
         >>> run_concurrently(len, ["a", "bc"], cancel=print)
         {'a': 1, 'bc': 2}
     """

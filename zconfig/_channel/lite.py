@@ -78,7 +78,7 @@ def acquire(path: Path) -> Lease:
         LiteError: The server does not start.
         MissingExtraError: milvus-lite, or the pymilvus that it needs, is not installed.
 
-    Example:
+    Examples:
         >>> lease = acquire(Path("app.db"))  # doctest: +SKIP
         >>> grpc.insecure_channel(lease.address)  # doctest: +SKIP
         >>> lease.release()  # doctest: +SKIP

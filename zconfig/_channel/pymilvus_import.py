@@ -38,7 +38,7 @@ def import_without_side_effects() -> Iterator[None]:
     An import that fails raises its own error. The loggers of pymilvus stay unconfigured, so that
     their records reach the application's handlers.
 
-    Example:
+    Examples:
         >>> with import_without_side_effects():
         ...     import pymilvus  # doctest: +SKIP
     """

@@ -41,7 +41,7 @@ def dotenv_line(variable: str, value: str) -> str:
 
     Inside single quotes `$` and `#` are ordinary characters; only `\` and `'` are escaped.
 
-    Example:
+    Examples:
         >>> dotenv_line("ZILLIZ_URI", "./x.db")
         'ZILLIZ_URI=./x.db'
         >>> print(dotenv_line("ZILLIZ_TOKEN", "a b$c"))

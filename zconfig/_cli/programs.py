@@ -94,7 +94,7 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
     Args:
         spec: The specification of the connection.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> reason_to_omit_uri(ConnectionSpec("prod", parse_uri("./app.db")))
         'a path of Milvus Lite'

@@ -51,7 +51,7 @@ def render_json(value: Any, indent: int | None = 2) -> str:
 
     The keys of an object are documented. Keys are added, but never removed.
 
-    Example:
+    Examples:
         >>> print(render_json("##[error]forged"))
         "\u0023\u0023[error]forged"
     """
@@ -275,7 +275,7 @@ def annotation(
         file: The file at fault, if there is one.
         line: The line in that file.
 
-    Example:
+    Examples:
         >>> annotation("error", "50% is no port", "a,b.env", 2)
         '::error file=a%2Cb.env,line=2::50%25 is no port'
     """

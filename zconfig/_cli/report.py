@@ -43,7 +43,7 @@ _FILES = frozenset({"dotenv", "secrets directory", "service binding"})
 def place(origin: Origin | None) -> dict[str, Any]:
     """Return the file and the line in which a value is set; `None` if it is not set in a file.
 
-    Example:
+    Examples:
         >>> place(Origin("dotenv", "ZILLIZ_URI", ".env", 3))
         {'file': '.env', 'line': 3}
         >>> place(Origin("AWS Secrets Manager", "ZILLIZ_URI", "prod/zilliz"))

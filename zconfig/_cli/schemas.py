@@ -50,7 +50,7 @@ def json_schema_of(kind: Any) -> Schema:
     Args:
         kind: A dataclass, or the type of one of its fields.
 
-    Example:
+    Examples:
         >>> json_schema_of(str | None)
         {'type': ['string', 'null']}
     """

@@ -34,7 +34,7 @@ class Connection:
     Args:
         managed: The state of the connection.
 
-    Example:
+    Examples:
         >>> from zconfig import connections
         >>> from zconfig.testing import fake_server
         >>> with fake_server() as server, connections.override({"docs": {"uri": server.uri}}):

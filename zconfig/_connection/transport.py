@@ -131,7 +131,7 @@ def metadata_of(spec: ConnectionSpec, identifier: int | None = None) -> Metadata
         spec: The connection's specification.
         identifier: The number of the session, from the response to Connect.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> metadata_of(ConnectionSpec("prod", parse_uri("http://db"), db_name="sales"), 7)
         (('dbname', 'sales'), ('identifier', '7'))

@@ -62,7 +62,7 @@ class HostEnvironment:
 def environment_hints(target: ProbeTarget, host_environment: HostEnvironment) -> tuple[str, ...]:
     """Return hints about the environment for a connection that works.
 
-    Example:
+    Examples:
         >>> host_environment = HostEnvironment({"GRPC_DNS_RESOLVER": "ares"})
         >>> environment_hints(ProbeTarget("db", 19530), host_environment)
         ('GRPC_DNS_RESOLVER=ares makes gRPC bypass the resolver of this machine',)

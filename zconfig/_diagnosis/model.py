@@ -28,7 +28,7 @@ class ProbeTarget:
         proxy: The `PROXY` of the alias: a URL, which may contain a password, `off`, or `None`.
         via_proxy: URL of the HTTP CONNECT proxy that is used; may contain a password.
 
-    Example:
+    Examples:
         >>> ProbeTarget("::1", 19530).authority
         '[::1]:19530'
     """

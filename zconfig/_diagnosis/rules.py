@@ -189,7 +189,7 @@ def status_verdict(
         target: The target of the call.
         host_environment: The environment that the process runs in, for the hint.
 
-    Example:
+    Examples:
         >>> from zconfig._diagnosis.model import ProbeTarget
         >>> verdict = status_verdict(800, "database not found", ProbeTarget("db", 19530))
         >>> verdict.error.__name__, verdict.detail

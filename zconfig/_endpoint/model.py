@@ -140,7 +140,7 @@ class Endpoint:
         path: The path of the Unix socket or the Milvus Lite file; `None` for hosts.
         db_name: The database that the URI names; `None` if it names none.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> endpoint = parse_uri("HTTPS://in01-ab.aws-us-west-2.vectordb.zillizcloud.com/sales/")
         >>> endpoint.family, endpoint.port, endpoint.db_name
@@ -223,7 +223,7 @@ class Userinfo:
 def is_loopback(host: str) -> bool:
     """Return whether a host is the machine or container that this process runs in.
 
-    Example:
+    Examples:
         >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("db.example")
         (True, True, False)
     """

@@ -82,7 +82,7 @@ def split_userinfo(text: str) -> Userinfo:
         EndpointError: The credentials are not percent-encoded, are not printable ASCII, or are a
             password without a user.
 
-    Example:
+    Examples:
         >>> found = split_userinfo("https://root:p%40ss@db.example")
         >>> found.uri, found.password == "p@ss"
         ('https://db.example', True)
@@ -114,7 +114,7 @@ def parse_uri(text: str) -> Endpoint:
     Raises:
         EndpointError: The URI cannot be used.
 
-    Example:
+    Examples:
         >>> parse_uri("tcp://[::1]").target
         'dns:///[::1]:19530'
         >>> parse_uri("./analytics.db").transport
@@ -279,7 +279,7 @@ def control_plane(endpoint: Endpoint) -> str | None:
     Args:
         endpoint: Where the service is.
 
-    Example:
+    Examples:
         >>> control_plane(parse_uri("https://in01-ab.ali-cn-hangzhou.vectordb.zilliz.com.cn"))
         'https://api.cloud.zilliz.com.cn'
         >>> control_plane(parse_uri("http://localhost"))
@@ -339,7 +339,7 @@ def proxy_in_force(
         environ: The process environment.
         configured: The `PROXY` of the alias: a URL, `off`, or `None` for the environment's.
 
-    Example:
+    Examples:
         >>> proxy_in_force("db.example", {"https_proxy": "http://proxy:3128"})
         'http://proxy:3128'
         >>> proxy_in_force("db.example", {"http_proxy": "http://p:1", "no_proxy": ".example"})
@@ -358,7 +358,7 @@ def unused_proxy(host: str, environ: Mapping[str, str]) -> str | None:
         host: The host to connect to, for which no `PROXY` is configured.
         environ: The process environment.
 
-    Example:
+    Examples:
         >>> unused_proxy("db.example", {"HTTPS_PROXY": "http://proxy:3128"})
         'HTTPS_PROXY'
         >>> unused_proxy("db.example", {"https_proxy": "proxy:3128"})
@@ -380,7 +380,7 @@ def exempting(host: str, environ: Mapping[str, str]) -> str | None:
         host: The host to connect to.
         environ: The process environment.
 
-    Example:
+    Examples:
         >>> exempting("db.example", {"no_proxy": "localhost,.example"})
         'no_proxy'
     """
@@ -393,7 +393,7 @@ def is_proxy_url(url: str) -> bool:
 
     A port above 65535 is also rejected, since gRPC would truncate it.
 
-    Example:
+    Examples:
         >>> is_proxy_url("http://user:password@proxy:3128"), is_proxy_url("https://proxy:3128")
         (True, False)
     """
@@ -410,7 +410,7 @@ def proxy_address(url: str) -> tuple[str, int]:
     Raises:
         ValueError: If the text is not a URL, or its port is not a number.
 
-    Example:
+    Examples:
         >>> proxy_address("http://user:pass@proxy:3128")
         ('proxy', 3128)
     """
@@ -421,7 +421,7 @@ def proxy_address(url: str) -> tuple[str, int]:
 def proxy_name(url: str) -> str:
     """Return host and port of a proxy as one text for display.
 
-    Example:
+    Examples:
         >>> proxy_name("http://user:pass@proxy")
         'proxy:443'
     """

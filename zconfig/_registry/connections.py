@@ -85,7 +85,7 @@ class Connections:
             ConfigurationError: A parameter is invalid; lists all problems, and adds no alias.
             ConflictError: An alias is connected with another configuration.
 
-        Example:
+        Examples:
             >>> from zconfig import connections
             >>> connections.add_connection(docs={"host": "localhost", "port": 19530})
             >>> connections.get_connection_addr("docs")["address"]
@@ -135,7 +135,7 @@ class Connections:
             ConflictError: The alias is connected with another configuration.
             ConnectError: The server cannot be reached, or rejects the connection.
 
-        Example:
+        Examples:
             >>> from zconfig import connections
             >>> from zconfig.testing import fake_server
             >>> with fake_server() as server, connections.override({}):
@@ -315,7 +315,7 @@ class Connections:
         Raises:
             ConfigurationError: The alias is not configured, or its configuration is invalid.
 
-        Example:
+        Examples:
             >>> from zconfig import connections
             >>> with connections.override({"docs": {"uri": "http://localhost", "timeout": 3}}):
             ...     connections.settings("docs").model_dump(exclude_defaults=True)
@@ -391,7 +391,7 @@ class Connections:
         Raises:
             ConfigurationError: The configuration is invalid; lists all problems.
 
-        Example:
+        Examples:
             >>> from zconfig import connections
             >>> with connections.override({"docs": {"uri": "http://127.0.0.1:9"}}):
             ...     connections.keep_trying("docs")
@@ -406,7 +406,7 @@ class Connections:
     def stats(self) -> dict[str, AliasStats]:
         """Return the statistics of every configured alias, without contacting a server.
 
-        Example:
+        Examples:
             >>> from zconfig import connections
             >>> with connections.override({"docs": {"uri": "http://localhost:19530"}}):
             ...     connections.stats()["docs"].state
@@ -461,7 +461,7 @@ class Connections:
         Raises:
             TypeError: `events` has something other than event classes.
 
-        Example:
+        Examples:
             >>> from zconfig import connections, events
             >>> lost = []
             >>> unsubscribe = connections.subscribe(lost.append, events.ConnectionLost)

@@ -93,7 +93,7 @@ def hide_alias(alias: Any) -> Any:
     Args:
         alias: The alias; `None`, for the default one, is returned unchanged.
 
-    Example:
+    Examples:
         >>> hide_alias("eu-Prod"), hide_alias("https://root:Milvus@db"), hide_alias(b"prod")
         ('eu-Prod', <hidden>, Unusable(type_name='bytes'))
     """
@@ -110,7 +110,7 @@ def hide_aliases(aliases: Iterable[Any]) -> tuple[Any, ...]:
 def hide_seconds(seconds: Any) -> Any:
     """Hide a number of seconds from tracebacks if it is not a number.
 
-    Example:
+    Examples:
         >>> hide_seconds(2.5), hide_seconds(None), hide_seconds("https://root:Milvus@db")
         (2.5, None, Unusable(type_name='str'))
     """
@@ -130,7 +130,7 @@ def as_alias(alias: object) -> str:
     Raises:
         ConfigurationError: The alias is not a string.
 
-    Example:
+    Examples:
         >>> as_alias("eu-Prod")
         'eu_prod'
     """
@@ -193,7 +193,7 @@ def check_seconds(alias: str | None, **durations: float) -> None:
     Raises:
         ConfigurationError: With every problem of the durations.
 
-    Example:
+    Examples:
         >>> check_seconds("prod", timeout=3, wait=0)
     """
     problems = [
@@ -216,7 +216,7 @@ def hide(arguments: Any) -> dict[str, Any]:
     A number as a password, and pydantic's secrets and URLs, are converted to text. A value of an
     unsupported type is replaced with the name of its type, for `check_arguments` to report.
 
-    Example:
+    Examples:
         >>> hide({"password": 1234, "port": 19530, "token": b"key"})
         {'password': <hidden>, 'port': 19530, 'token': Unusable(type_name='bytes')}
     """
@@ -261,7 +261,7 @@ def has_endpoint(arguments: Mapping[str, Any]) -> bool:
 def has_overrides(arguments: Mapping[str, Any]) -> bool:
     """Return whether any argument differs from its default.
 
-    Example:
+    Examples:
         >>> has_overrides({"user": "", "db_name": None}), has_overrides({"timeout": 3})
         (False, True)
     """

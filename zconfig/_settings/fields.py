@@ -78,7 +78,7 @@ class Sealed(SecretStr):
     Args:
         value: The secret.
 
-    Example:
+    Examples:
         >>> secret = Sealed(SecretStr("s3cret"))
         >>> secret, vars(secret), secret == SecretStr("s3cret"), len(secret)
         (SecretStr('**********'), {'_secret_value': <hidden>}, True, 6)
@@ -281,7 +281,7 @@ class ConnectionSettings(BaseModel):
     credentials, which are moved to their own fields. Secrets are hidden in the `repr`, in
     `model_dump` and in JSON. Validation errors do not show the input, even in your own model.
 
-    Example:
+    Examples:
         >>> from zconfig import ConnectionSettings
         >>> settings = ConnectionSettings(uri="https://root:Milvus@db.example/sales")
         >>> settings.uri, settings.user, settings.password

@@ -86,7 +86,7 @@ def load(  # noqa: PLR0913 - one parameter per input
     Returns:
         The configuration with all of its problems; none of them is raised.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> config = load({"ZILLIZ_URI": "http://localhost:19530"}, Path("nowhere"))
         >>> config.aliases["default"].uri

@@ -21,7 +21,7 @@ def nearest(text: str, words: Iterable[str]) -> str | None:
         text: The text as written.
         words: The candidates: a word matches with one slip, or two if it is long.
 
-    Example:
+    Examples:
         >>> nearest("pasword", ["uri", "token", "password"])
         'password'
         >>> nearest("cluster_name", ["db_name", "username"]) is None
@@ -132,7 +132,7 @@ _LONGEST = max(word.count("_") for word in VOCABULARY) + 1
 def normalize_alias(text: str) -> str:
     """Return a key or an alias in its folded form, for comparison.
 
-    Example:
+    Examples:
         >>> normalize_alias("EU-Prod.x")
         'eu_prod_x'
     """
@@ -154,7 +154,7 @@ def parse_name(key: str) -> Name | InvalidName | None:
         The valid or invalid name; `None` if it does not begin with `ZILLIZ_` in any case, or is a
         Kubernetes service link.
 
-    Example:
+    Examples:
         >>> parse_name("ZILLIZ_EU_PROD_DB_NAME")
         Name(alias='eu_prod', word=Spelling(field='db_name', is_file=False))
         >>> parse_name("ZILLIZ_URI").alias
@@ -208,7 +208,7 @@ def _with_alias(alias: str, word: Spelling, *, bare: bool) -> Name | InvalidName
 def check_alias(alias: str) -> InvalidName | None:
     """Return the problem of an alias in its folded form, or `None`.
 
-    Example:
+    Examples:
         >>> check_alias("token").code
         'reserved_alias'
         >>> check_alias("eu_prod") is None
@@ -229,7 +229,7 @@ def check_alias(alias: str) -> InvalidName | None:
 def is_generic(alias: str) -> bool:
     """Return whether an alias may be a word before the field of another connection.
 
-    Example:
+    Examples:
         >>> is_generic("api"), is_generic("default"), is_generic("prod")
         (True, True, False)
     """
@@ -239,7 +239,7 @@ def is_generic(alias: str) -> bool:
 def variable_name(alias: str, field: str) -> str:
     """Return the variable that declares a field of an alias.
 
-    Example:
+    Examples:
         >>> variable_name("default", "uri"), variable_name("eu_prod", "token")
         ('ZILLIZ_URI', 'ZILLIZ_EU_PROD_TOKEN')
     """
@@ -255,7 +255,7 @@ def unset_name(alias: str, field: str, beside: Origin | None) -> str:
         field: The field.
         beside: The origin of another field of the connection.
 
-    Example:
+    Examples:
         >>> unset_name("prod", "password", Origin("dotenv", "ZILLIZ_PROD_USER", ".env", 1))
         'ZILLIZ_PROD_PASSWORD'
         >>> unset_name("prod", "password", Origin("code", "user", "connections.connect"))
@@ -273,7 +273,7 @@ def prefix_meant(key: str) -> str | None:
 
     Only a name that is valid after the right prefix counts: others belong to other programs.
 
-    Example:
+    Examples:
         >>> prefix_meant("ZILIZ_PROD_URI")
         'ZILLIZ_PROD_URI'
         >>> prefix_meant("ZILLIZ_URI"), prefix_meant("SILLY_URI"), prefix_meant("ZILIZ_HOME")
@@ -293,7 +293,7 @@ def behind_misspelt(prefix: str, key: str) -> str | None:
 def milvus_meant(key: str) -> Spelling | None:
     """Return the field that an unread `MILVUS_*` variable means, or `None`.
 
-    Example:
+    Examples:
         >>> milvus_meant("MILVUS_API_KEY"), milvus_meant("MILVUS_TOKEN")
         (Spelling(field='token', is_file=False), None)
     """

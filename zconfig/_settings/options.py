@@ -221,7 +221,7 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
 def option_meant(key: str) -> str | None:
     """Return the option that a name with a misspelt prefix means, or `None`.
 
-    Example:
+    Examples:
         >>> option_meant("ZCONFG_STRICT"), option_meant("CONFIG_HOME")
         ('ZCONFIG_STRICT', None)
     """

@@ -48,7 +48,7 @@ class ZillizSettings(BaseSettings):
     Raises:
         ConfigurationError: With every error that prevents a required alias from connecting.
 
-    Example:
+    Examples:
         >>> from zconfig import ZillizSettings
         >>> ZillizSettings().connections
         {}

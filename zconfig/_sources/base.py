@@ -52,7 +52,7 @@ _SPACES_AND_CONTROLS = r"[\x00-\x20\x7f]"
 def plain(name: str) -> str:
     r"""Return a name without marks and invisible characters, and with look-alikes as ASCII.
 
-    Example:
+    Examples:
         >>> plain("ZILLIZ_\u200bURI\r"), plain("\uff35\uff32\uff29"), plain("T\u041eKE\u0301N")
         ('ZILLIZ_URI', 'URI', 'TOKEN')
     """
@@ -86,7 +86,7 @@ def _alike(char: str) -> str:
 def oddities(name: str) -> str:
     r"""Return the code points of the characters that a name of zconfig cannot have.
 
-    Example:
+    Examples:
         >>> oddities("ZILLIZ_\u200bURI"), oddities("ZILLIZ_URI"), oddities("ZILLIZ_URI\t")
         ('U+200B (ZERO WIDTH SPACE)', '', 'U+0009 (CONTROL CHARACTER)')
     """
@@ -105,7 +105,7 @@ def _code_point(char: str) -> str:
 def not_read(name: str) -> str:
     """Return the message about a name that is not read.
 
-    Example:
+    Examples:
         >>> not_read("MILVUS_HOST"), not_read("ZILLIZ_\u200bURI")
         ('is not read', 'is not read: its name contains U+200B (ZERO WIDTH SPACE)')
     """
@@ -116,7 +116,7 @@ def not_read(name: str) -> str:
 def is_variable(name: str) -> bool:
     """Return whether an environment variable is one of zconfig.
 
-    Example:
+    Examples:
         >>> is_variable("zilliz_uri"), is_variable("ZILLIZ"), is_variable("PATH")
         (True, False, False)
     """
@@ -126,7 +126,7 @@ def is_variable(name: str) -> bool:
 def is_setting(name: str) -> bool:
     """Return whether an environment variable may configure a connection.
 
-    Example:
+    Examples:
         >>> is_setting("MILVUS_URI"), is_setting("SERVICE_BINDING_ROOT"), is_setting("PATH")
         (True, True, False)
     """
@@ -136,7 +136,7 @@ def is_setting(name: str) -> bool:
 def is_key(name: str) -> bool:
     """Return whether a key in a dotenv file is one of zconfig; `-` and `.` count as `_`.
 
-    Example:
+    Examples:
         >>> is_key("zilliz-prod.token"), is_key("DATABASE_URL")
         (True, False)
     """
@@ -146,7 +146,7 @@ def is_key(name: str) -> bool:
 def is_read(name: str) -> bool:
     """Return whether a key in a dotenv file is read: one of zconfig, or one of `MILVUS`.
 
-    Example:
+    Examples:
         >>> is_read("zilliz-uri"), is_read("MILVUS_USER"), is_read("MILVUS_HOST")
         (True, True, False)
     """
@@ -156,7 +156,7 @@ def is_read(name: str) -> bool:
 def normalize_key(name: str) -> str:
     """Return the name of a file or directory in the form of a variable.
 
-    Example:
+    Examples:
         >>> normalize_key("eu-prod.token")
         'EU_PROD_TOKEN'
     """
@@ -166,7 +166,7 @@ def normalize_key(name: str) -> str:
 def spellings(name: str) -> tuple[str, ...]:
     """Return the accepted file names for a name in lower case.
 
-    Example:
+    Examples:
         >>> spellings("zilliz_token")
         ('zilliz_token', 'ZILLIZ_TOKEN', 'zilliz-token')
     """
@@ -332,7 +332,7 @@ def is_text(value: str) -> bool:
 def questionable(value: Hidden, origin: Origin) -> tuple[Problem, ...]:
     """Return warnings about parts of a value that were probably not meant to be part of it.
 
-    Example:
+    Examples:
         >>> origin = Origin("environment", "ZILLIZ_TOKEN")
         >>> [problem.code for problem in questionable(Hidden(" ${{ secrets.TOKEN }}"), origin)]
         ['surrounding_space', 'placeholder']

@@ -31,7 +31,7 @@ class EnvironmentView(Mapping[str, str]):
     Args:
         variables: The environment; later changes to it are visible.
 
-    Example:
+    Examples:
         >>> environ = EnvironmentView({"ZILLIZ_TOKEN": "s3cret"})
         >>> environ, dict(environ), environ["ZILLIZ_TOKEN"] == "s3cret"
         (<environment>, {'ZILLIZ_TOKEN': <hidden>}, True)
@@ -69,7 +69,7 @@ def read_environment(environ: Mapping[str, str]) -> SourceResult:
     Returns:
         Unmodified values: a shell removes quotes, `docker --env-file` does not.
 
-    Example:
+    Examples:
         >>> read_environment({"ZILLIZ_URI": "./x.db", "HOME": "/root"}).entries[0].key
         'ZILLIZ_URI'
     """
@@ -90,7 +90,7 @@ def fingerprint(environ: Mapping[str, str]) -> int:
     Args:
         environ: The environment; its values are not kept.
 
-    Example:
+    Examples:
         >>> before = fingerprint({"ZILLIZ_URI": "./x.db", "HOME": "/root"})
         >>> before == fingerprint({"ZILLIZ_URI": "./x.db"})
         True
@@ -109,7 +109,7 @@ _PLACE = (
 def is_milvus(key: str) -> bool:
     """Return whether a key is a `MILVUS_*` variable.
 
-    Example:
+    Examples:
         >>> is_milvus("MILVUS_TOKEN"), is_milvus("ZILLIZ_MILVUS_TOKEN")
         (True, False)
     """
@@ -123,7 +123,7 @@ def split_milvus(result: SourceResult) -> tuple[SourceResult, SourceResult]:
         The rest, and a layer with the keys of the alias `default`, whose origins name the
         `MILVUS_*` variables.
 
-    Example:
+    Examples:
         >>> from zconfig._sources.environment import read_environment
         >>> rest, milvus = split_milvus(read_environment({"MILVUS_USER": "root"}))
         >>> [(entry.key, str(entry.origin)) for entry in milvus.entries]
@@ -161,7 +161,7 @@ def is_unread_place(key: str, value: str = "") -> bool:
         key: The variable.
         value: Its value. A value that Kubernetes sets for a service called `milvus` does not count.
 
-    Example:
+    Examples:
         >>> is_unread_place("MILVUS_HOST"), is_unread_place("MILVUS_PORT", "tcp://10.0.0.1:19530")
         (True, False)
         >>> is_unread_place("milvus_uri"), is_unread_place("MILVUS_URI")

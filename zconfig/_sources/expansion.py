@@ -75,7 +75,7 @@ def expand(text: Hidden, lookup: Lookup, origin: Origin) -> Expanded:
         lookup: Returns the value of a variable, or `None` if it is unset.
         origin: The place the value is set.
 
-    Example:
+    Examples:
         >>> origin = Origin("dotenv", "ZILLIZ_URI", ".env", 1)
         >>> expanded = expand(Hidden("https://${HOST:-localhost}"), lambda name: None, origin)
         >>> str(expanded.text)

@@ -161,7 +161,7 @@ def is_mounted_secret(real_path: str) -> bool:
     Args:
         real_path: The file's path, free of symlinks.
 
-    Example:
+    Examples:
         >>> is_mounted_secret("/etc/zilliz/..2024_05_01_10_00_00.1/token")
         True
     """

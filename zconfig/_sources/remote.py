@@ -72,7 +72,7 @@ def read_mapping(
         Entries with keys in the form of variables. A value that cannot be read is one problem, and
         the others are read.
 
-    Example:
+    Examples:
         >>> [entry] = read_mapping({"zilliz-uri": "./x.db\n", "HOME": "/"}, source="x").entries
         >>> entry.key, str(entry.value.reveal()), str(entry.origin)
         ('ZILLIZ_URI', './x.db', 'zilliz-uri (x)')
@@ -241,7 +241,7 @@ def manager_readings(
         One result per manager, highest precedence first. A manager that fails, or does not answer
         in time, is one problem, and the others are read.
 
-    Example:
+    Examples:
         >>> manager_readings({})
         ()
     """
@@ -286,7 +286,7 @@ class Source(Protocol):
     The package declares it as an entry point of the group `zconfig.sources`; see the page on a
     source of your own.
 
-    Example:
+    Examples:
         >>> from zconfig import Source
         >>> def read(environ):
         ...     return {"ZILLIZ_PROD_URI": environ["ACME_MILVUS"]}

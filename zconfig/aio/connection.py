@@ -207,7 +207,7 @@ class AsyncConnection:
     Args:
         borrower: The event loop's use of the connection.
 
-    Example:
+    Examples:
         >>> import asyncio
         >>> from zconfig import aio, connections
         >>> from zconfig.testing import fake_server

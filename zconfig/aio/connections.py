@@ -86,7 +86,7 @@ class AsyncConnections:
                 with all problems.
             AutoconnectError: Required aliases failed; the others stay connected.
 
-        Example:
+        Examples:
             >>> import asyncio
             >>> from zconfig import aio
             >>> asyncio.run(aio.autoconnect())  # doctest: +ELLIPSIS
@@ -252,7 +252,7 @@ set ZILLIZ_URI in the environment or in a .env file in ...
                 with all problems.
             AutoconnectError: Required aliases failed.
 
-        Example:
+        Examples:
             >>> from fastapi import FastAPI  # doctest: +SKIP
             >>> app = FastAPI(lifespan=zconfig.aio.lifespan)  # doctest: +SKIP
         """

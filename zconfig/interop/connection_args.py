@@ -26,7 +26,7 @@ class UsableToken(Hidden):
 
     Frameworks copy their arguments, and a copy of a `Hidden` would contain only the mask.
 
-    Example:
+    Examples:
         >>> import copy
         >>> args = copy.deepcopy({"token": UsableToken("root:Milvus")})
         >>> args, str(args["token"])
@@ -58,7 +58,7 @@ def connection_args_of(
         ConfigurationError: pymilvus, or the store, has no parameter for one of the settings.
         ValueError: pymilvus has no parameter of a given name.
 
-    Example:
+    Examples:
         >>> from zconfig._endpoint import parse_uri
         >>> endpoint = parse_uri("http://db/sales")
         >>> connection_args_of(ConnectionSpec("prod", endpoint, db_name="sales"))

@@ -77,7 +77,7 @@ def install(*aliases: str) -> dict[str, Connection]:
             configured or has errors.
         AutoconnectError: Some aliases failed.
 
-    Example:
+    Examples:
         >>> from zconfig.interop.pymilvus import install
         >>> install("prod")  # doctest: +SKIP
         >>> Collection("docs", using="prod").num_entities  # doctest: +SKIP

@@ -136,7 +136,7 @@ def call_of(method: str, metadata: Any, request: bytes, peer: str) -> Call:
         request: The encoded request.
         peer: The client's address of the connection.
 
-    Example:
+    Examples:
         >>> call = call_of(SERVICE + "Search", [("authorization", "cm9vdDpNaWx2dXM=")], b"", "")
         >>> call.method, call.metadata["authorization"], call.token, call.token == "root:Milvus"
         ('Search', '********', <hidden>, True)
@@ -239,7 +239,7 @@ class FakeServer:
             takes: The class of the request. With it, a function receives a message, otherwise
                 bytes.
 
-        Example:
+        Examples:
             >>> with fake_server() as server:
             ...     server.answer("HasCollection", milvus_pb2.BoolResponse(value=True))
             ...     server.answer("Insert", insert, takes=milvus_pb2.InsertRequest)
@@ -282,7 +282,7 @@ class FakeServer:
         Returns:
             The fault. Its `end()`, or the end of a `with` block, ends it.
 
-        Example:
+        Examples:
             >>> from zconfig.testing import fake_server
             >>> with fake_server() as server:
             ...     with server.fail(grpc.StatusCode.UNAVAILABLE, method="Search") as fault:
@@ -312,7 +312,7 @@ class FakeServer:
     def hold(self, *, times: int | None = None, method: str | None = None) -> Fault:
         """Answer no calls until the fault ends, or `recover`; the arguments are those of `fail`.
 
-        Example:
+        Examples:
             >>> with fake_server() as server, server.hold(method="Search"):
             ...     searching = pool.submit(search)
             ...     server.wait_for("Search")  # it has arrived, and waits for its answer
@@ -470,7 +470,7 @@ def fake_server(
         credentials: Credentials for TLS, from `grpc.ssl_server_credentials`. With them, the URI
             has the host `localhost`.
 
-    Example:
+    Examples:
         >>> import zconfig
         >>> with fake_server() as server, zconfig.connections.override({"x": {"uri": server.uri}}):
         ...     zconfig.connections["x"].server.version

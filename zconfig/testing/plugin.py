@@ -50,7 +50,7 @@ class Environment:
         Returns:
             The changes, and the problems of the configuration.
 
-        Example:
+        Examples:
             >>> zconfig_env.set(ZILLIZ_URI=server.uri, ZILLIZ_TOKEN=None)  # doctest: +SKIP
         """
         for name, value in variables.items():
@@ -106,7 +106,7 @@ def isolated(directory: Path) -> Iterator[Environment]:
     Args:
         directory: An empty directory for dotenv files.
 
-    Example:
+    Examples:
         >>> with isolated(tmp_path_factory.mktemp("zconfig")) as environment:  # doctest: +SKIP
         ...     environment.set(ZILLIZ_URI=server.uri)
     """

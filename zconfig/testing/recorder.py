@@ -19,7 +19,7 @@ class Recorder:
 
     Iteration yields the events so far, in order.
 
-    Example:
+    Examples:
         >>> from zconfig.events import ConnectionClosed
         >>> events = Recorder()
         >>> events.take(ConnectionClosed(alias="prod", endpoint="http://db:19530"))
