@@ -2,11 +2,13 @@
 
 On a repository's page a link to `../examples/app.py` leads to the file. The site has no such file,
 so it gets a page that shows it; a directory becomes a page of links to what is in it. The plots of
-the benchmarks come along as they are.
+the benchmarks come along as they are. The cells of tables are labelled, because a narrow screen
+shows them one below the other.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -26,6 +28,9 @@ SHOWN = (
     "benchmarks/RESULTS.md",
 )
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#|/)([^)#\s]+)(?=[)#])")
+_TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+_HEAD = re.compile(r"<th[^>]*>(.*?)</th>", re.DOTALL)
+_TAG = re.compile(r"<[^>]+>")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".service": "ini", ".toml": "toml"}
 _LEFT_OUT = {"__pycache__", ".pytest_cache", "secrets"}
 
@@ -55,6 +60,24 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return os.path.relpath(page_of(target), here)
 
     return _LINK.sub(lead, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Label the cells of the tables; see extra.css."""
+    del page, config, files
+    return _TABLE.sub(lambda table: labelled(table[0]), html)
+
+
+def labelled(table: str) -> str:
+    """Return a table whose cells name their column, except for the first of a row.
+
+    Examples:
+        >>> labelled("<th>key</th><th>use</th><td>a</td><td>b</td>")
+        '<th>key</th><th>use</th><td>a</td><td data-label="use">b</td>'
+    """
+    _, *others = (_TAG.sub("", head) for head in _HEAD.findall(table))
+    cells = itertools.cycle(["<td", *(f'<td data-label="{name}"' for name in others)])
+    return re.sub("<td(?=[ >])", lambda _: next(cells), table)
 
 
 def page_of(name: str) -> str:
