@@ -124,9 +124,9 @@ def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
     ("arguments", "told"),
     [
         pytest.param(("--map", "NOPE=X"), "use one of URI, URI_DB_NAME", id="unknown field"),
-        pytest.param(("--map", "URI"), "the name of a variable is missing", id="no variable"),
-        pytest.param(("--map", "URI=A=B"), "the name of a variable is missing", id="not a name"),
-        pytest.param(("--map", "URI=1A"), "the name of a variable is missing", id="a digit"),
+        pytest.param(("--map", "URI"), "URI requires the name of a variable", id="no variable"),
+        pytest.param(("--map", "URI=A=B"), "URI requires the name of a variable", id="not a name"),
+        pytest.param(("--map", "URI=1A"), "URI requires the name of a variable", id="a digit"),
     ],
 )
 def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -> None:
@@ -143,14 +143,14 @@ def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -
 def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
     done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
     assert done.exit_code == 2
-    assert "put -- before the command to run" in done.stderr
+    assert "-- must precede the command to run" in done.stderr
 
 
 def test_a_missing_command_is_a_wrong_use() -> None:
     for arguments in (["prod", "--"], ["--"]):
         done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
         assert done.exit_code == 2
-        assert "put the command to run after --" in done.stderr
+        assert "the command to run is missing; put it after --" in done.stderr
 
 
 def test_without_an_alias_the_default_one_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -442,7 +442,7 @@ def test_a_file_of_a_stranger_is_refused_where_it_was_found_and_told_of_where_na
     path = write(tmp_path / "file", SECRET)
     os.chown(path, STRANGER, STRANGER)
 
-    with pytest.raises(FileError, match="another user owns the file") as caught:
+    with pytest.raises(FileError, match="another user owns it") as caught:
         read_file(path, named=False)
 
     assert caught.value.reason.code == "foreign_owner"

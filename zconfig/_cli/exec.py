@@ -41,9 +41,11 @@ def _pair(value: str) -> tuple[str, str]:
     """
     field, _, variable = value.partition("=")
     if field.upper() not in FIELDS:
-        raise click.BadParameter(f"`{field}` is not a field; use one of {', '.join(FIELDS)}")
+        raise click.BadParameter(f"{field!r} is not a field; use one of {', '.join(FIELDS)}")
     if not _VARIABLE.fullmatch(variable):
-        raise click.BadParameter(f"the name of a variable is missing after {field}=")
+        raise click.BadParameter(
+            f"{field} requires the name of a variable; write e.g. {field}=DB_{field.upper()}"
+        )
     return field.upper(), variable
 
 
@@ -83,7 +85,7 @@ def _run_child(command: Sequence[str], environ: Mapping[str, str]) -> int:
     return subprocess.run([program, *command[1:]], env=environ, check=False).returncode  # noqa: S603 - no shell, and the user's command
 
 
-_NO_DASHES = "put -- before the command to run"
+_NO_DASHES = "-- must precede the command to run; write e.g. zconfig exec prod -- python app.py"
 
 
 class _AfterDashes(click.Command):
@@ -102,7 +104,7 @@ class _AfterDashes(click.Command):
             raise click.UsageError(_NO_DASHES, ctx)
         ctx.params["command"] = tuple(args[at + 1 :])
         if not ctx.params["command"]:
-            raise click.UsageError("put the command to run after --", ctx)
+            raise click.UsageError("the command to run is missing; put it after --", ctx)
         return rest
 
 

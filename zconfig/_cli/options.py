@@ -108,17 +108,17 @@ def global_options() -> list[click.Option]:
             **path,
             **common,
         ),
-        click.Option(["--profile"], metavar="NAME", help="Read also .env.NAME.", **common),
+        click.Option(["--profile"], metavar="NAME", help="Also read .env.NAME.", **common),
         click.Option(
             ["--secrets-dir"],
-            help="Read also the secret files in this directory; repeatable.",
+            help="Also read the secret files in this directory; repeatable.",
             **path,
             **common,
         ),
         click.Option(
             ["--strict"],
             is_flag=True,
-            help="Report unknown ZILLIZ_* names that resemble known ones as errors.",
+            help="Fail on misspelt ZILLIZ_* names and unknown ZCONFIG_* names.",
             **common,
         ),
         click.Option(

@@ -19,10 +19,14 @@ from zconfig.errors import Problem
 FileKind = Literal["secret", "dotenv", "certificates", "key"]
 
 _WRITABLE_BY_OTHERS = Problem(
-    "world_writable", "users other than the owner can write to the file", "run chmod go-w on it"
+    "world_writable",
+    "the file is not read, because users other than the owner can write to it",
+    "run chmod go-w on it",
 )
 _WRITABLE_BY_ALL = Problem(
-    "world_writable", "every user can write to the file", "run chmod go-w on it"
+    "world_writable",
+    "the file is not read, because every user can write to it",
+    "run chmod go-w on it",
 )
 _WRITABLE_BY_GROUP = Problem(
     "group_writable",
@@ -42,7 +46,7 @@ _OWNED_BY_OTHERS = Problem(
     "change its owner to this user or root",
     severity="warning",
 )
-_PLANTED = "another user owns the file, and may have placed it there"
+_PLANTED = "the file is not read, because another user owns it and may have placed it there"
 _PLANTED_BY_KIND = {
     "dotenv": Problem("foreign_owner", _PLANTED, "name it in ZCONFIG_ENV_FILE if you trust it"),
     "secret": Problem(
