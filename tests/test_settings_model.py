@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 import pytest
 import structlog
-from pydantic import AnyUrl, Field, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AnyUrl,
+    ConfigDict,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -258,6 +267,102 @@ def test_a_check_of_a_subclass_is_told_as_pydantic_tells_it() -> None:
         ("value_error", "Value error, has no TLS", "********"),
         ("not_ours", "sales is not ours", "********"),
     ]
+
+
+class Quick(ConnectionSettings):
+    """A model with a check of all fields."""
+
+    others: tuple[Quick, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_quick(self) -> Quick:
+        if self.timeout > 5:
+            raise ValueError("is too slow")
+        return self
+
+
+def test_a_check_of_a_whole_subclass_shows_no_input() -> None:
+    class Application(Shop):
+        milvus: Quick
+        more: list[Quick] = []
+
+    slow = {"uri": "http://db", "token": SECRET, "timeout": 9}
+    quick = {**slow, "timeout": 3}
+    for given in ({"milvus": slow}, {"more": [slow]}, {"milvus": {**quick, "others": [slow]}}):
+        with pytest.raises(ValidationError, match="is too slow") as caught:
+            Application(**{"milvus": quick, **given})
+        assert SECRET not in f"{caught.value}{caught.value.errors()}{caught.value.json()}"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token": SECRET},
+        {"connections": SECRET},
+        {"connections": [("eu", SECRET)]},
+        {"connections": {"eu": {"uri": "http://db"}}, "extra": SECRET},
+    ],
+)
+def test_an_error_of_all_connections_shows_no_input(given: dict[str, Any]) -> None:
+    class Application(BaseSettings):
+        zilliz: ZillizSettings
+
+    for call in (
+        lambda: ZillizSettings(**given),
+        lambda: ZillizSettings.model_validate_json(json.dumps(given)),
+        lambda: ZillizSettings.model_validate_json(json.dumps(given)[:-1]),
+        lambda: Application(zilliz=given),
+        lambda: setattr(ZillizSettings(connections={}), "connections", given),
+    ):
+        with pytest.raises(ValidationError) as caught:
+            call()
+        error = caught.value
+        assert SECRET not in f"{error}{error.errors()}{error.json()}"
+
+
+class Open(ConnectionSettings):
+    """A model that can be changed."""
+
+    model_config = ConfigDict(frozen=False)
+
+
+def assigned(**values: Any) -> Open:
+    model = Open(uri="http://db")
+    for name, each in values.items():
+        setattr(model, name, each)
+    return model
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **each: ConnectionSettings.model_construct(**{"uri": "http://db", **each}),
+        lambda **each: ConnectionSettings(uri="http://x").model_copy(update=each),
+        assigned,
+    ],
+)
+@pytest.mark.parametrize("kind", [str, SecretStr])
+def test_a_secret_that_was_not_validated_is_hidden(make: Any, kind: Any) -> None:
+    proxy = kind(f"http://x:{SECRET}@proxy:1")
+    for model in (make(token=kind(SECRET)), make(user="a", password=kind(SECRET), proxy=proxy)):
+        dumped = [model.model_dump_json(), str(model.model_dump()), str(vars(model))]
+        dumped += [json.dumps(vars(model), default=lambda each: getattr(each, "__dict__", "?"))]
+        assert SECRET not in f"{model!r}{dumped}"
+        connection = ConnectionSettings.model_validate(model.model_dump())
+        assert SECRET in {
+            each and each.get_secret_value() for each in (connection.token, connection.password)
+        }
+
+
+def test_credentials_of_a_uri_that_was_not_validated_are_hidden() -> None:
+    uri = f"http://root:{SECRET}@db"
+    old = ConnectionSettings(uri="http://x", token="old")  # type: ignore[arg-type]
+    for model in (ConnectionSettings.model_construct(uri=uri), old.model_copy(update={"uri": uri})):
+        assert SECRET not in f"{model!r}{model.model_dump_json()}{vars(model)}"
+        assert model.password is not None
+        assert (model.user, model.password.get_secret_value()) == ("root", SECRET)
+        assert model.token is None
+    assert SECRET not in repr(old.model_copy(update={"uri": f"http://root:{SECRET}/@db"}))
 
 
 # --- one connection -------------------------------------------------------------------------

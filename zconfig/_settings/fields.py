@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     SecretStr,
     ValidationError,
@@ -272,7 +273,70 @@ def _told(detail: ErrorDetails) -> InitErrorDetails:
     return InitErrorDetails(**told, ctx=context) if context else told
 
 
-class ConnectionSettings(BaseModel):
+def _hide_input(values: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    if info.context is FROM_SOURCES:
+        return handler(values)
+    try:
+        return handler(values)
+    except ValidationError as error:
+        masked = _masked(error)
+    raise masked
+
+
+class HidesInput(BaseModel):
+    """A model whose validation errors show a mask in place of the input, in any other model."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        # Not a validator of the model: those of a subclass would be outside of it. Other fields of
+        # the same type use the schema by its reference.
+        schema: Any = dict(handler(source))
+        ref = schema.pop("ref", None)
+        return core_schema.with_info_wrap_validator_function(_hide_input, schema, ref=ref)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Validate JSON, as pydantic does; an error shows none of it."""
+        try:
+            return super().model_validate_json(json_data, **options)
+        except ValidationError as error:
+            masked = _masked(error)
+        del json_data  # or a traceback that shows locals would show it
+        raise masked
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            return super().__setattr__(name, value)
+        except ValidationError as error:  # it is frozen
+            masked = _masked(error)
+        del value
+        raise masked
+
+
+_SEALED = frozenset({"token", "password", "proxy"})
+
+
+def _sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values that pydantic does not validate, with the secrets hidden."""
+    moved = _without_userinfo(values)
+    if moved is not values:
+        moved = {**dict.fromkeys(CREDENTIALS), **moved}
+    return {name: _seal(name, each) for name, each in moved.items()}
+
+
+def _seal(name: str, value: Any) -> Any:
+    if name in _SEALED and isinstance(value, (str, SecretStr)):
+        return Sealed(value if isinstance(value, SecretStr) else SecretStr(value))
+    if name == "uri" and isinstance(value, str) and "@" in value:
+        return Hidden(value)  # which is reported when it is used
+    return value
+
+
+class ConnectionSettings(HidesInput):
     """The settings of one connection, as a pydantic model.
 
     Use it as a field of your own settings, or as their base class. Pass it to
@@ -291,9 +355,7 @@ class ConnectionSettings(BaseModel):
     # A check across fields is in the validator of the later field, so that pydantic reports it
     # together with all other errors.
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid")
 
     uri: Annotated[
         str,
@@ -430,38 +492,24 @@ class ConnectionSettings(BaseModel):
     ] = 1
 
     @classmethod
-    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """Validate JSON, as pydantic does; an error shows none of it."""
-        try:
-            return super().model_validate_json(json_data, **options)
-        except ValidationError as error:
-            masked = _masked(error)
-        del json_data  # or a traceback that shows locals would show it
-        raise masked
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """Create a model without validation, as pydantic does; its secrets are hidden."""
+        return super().model_construct(_fields_set, **_sealed(values))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model, as pydantic does; the secrets of the update are hidden."""
+        return super().model_copy(update=_sealed(update or {}), deep=deep)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        try:
-            return super().__setattr__(name, value)
-        except ValidationError as error:  # it is frozen
-            masked = _masked(error)
-        del value
-        raise masked
+        return super().__setattr__(name, _seal(name, value))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("settings cannot be pickled: load the configuration in each process")
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _hide_input(
-        cls, values: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> Self:
-        if info.context is FROM_SOURCES:
-            return handler(values)  # type: ignore[no-any-return]
-        try:
-            return handler(_without_userinfo(values))  # type: ignore[no-any-return]
-        except ValidationError as error:
-            masked = _masked(error)
-        raise masked
+    def _move_userinfo(cls, values: Any, info: ValidationInfo) -> Any:
+        return values if info.context is FROM_SOURCES else _without_userinfo(values)
 
     @field_validator("uri", mode="before")
     @classmethod

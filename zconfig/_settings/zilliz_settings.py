@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from zconfig._origin import working_directory
-from zconfig._settings.fields import ConnectionSettings
+from zconfig._settings.fields import ConnectionSettings, HidesInput
 from zconfig._settings.load import load
 from zconfig._sources.environment import process_environment
 from zconfig.errors import ConfigurationError
@@ -36,7 +36,7 @@ class _Configured(PydanticBaseSettingsSource):
         return {"connections": configuration.aliases}
 
 
-class ZillizSettings(BaseSettings):
+class ZillizSettings(HidesInput, BaseSettings):
     """All configured connections, as a pydantic settings model.
 
     The constructor reads the environment, dotenv files, directories of secrets and secret managers,
@@ -54,7 +54,7 @@ class ZillizSettings(BaseSettings):
         {}
     """
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(extra="forbid")
 
     connections: dict[str, ConnectionSettings] = {}
 
