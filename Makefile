@@ -16,18 +16,18 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo         the main job on Milvus Lite: two connections, a collection, a search"
+	@echo "make demo         a demonstration on Milvus Lite: two connections, a collection, a search"
 	@echo "make test         every test, against Milvus Lite and real Milvus servers"
-	@echo "make test-server  those that need one Milvus server, with that at ZILLIZ_TEST_URI"
-	@echo "make stress       forks, interrupts and outages at moments that are drawn from a seed"
-	@echo "make lint         ruff, mypy for Linux, Windows and macOS, schemas of workflows, the words of pages"
-	@echo "make matrix       other people's versions: old and new pymilvus, LangChain, LlamaIndex, Haystack"
-	@echo "make bench        what zconfig costs, against pymilvus and against the least that there is to do"
-	@echo "make soak         load under troubles drawn from a seed, for MINUTES=10"
+	@echo "make test-server  the tests that need one Milvus server, on the server at ZILLIZ_TEST_URI"
+	@echo "make stress       forks, interrupts and outages at random times; a failure prints the seed"
+	@echo "make lint         ruff, mypy for Linux, Windows and macOS, schemas of workflows, phrases in pages"
+	@echo "make matrix       the tests with old and new pymilvus, LangChain, LlamaIndex, Haystack"
+	@echo "make bench        benchmarks against pymilvus and against the minimum of work"
+	@echo "make soak         load with random faults, for MINUTES=10"
 	@echo "make docs         the documentation site, in build/site"
 	@echo "make dist         the wheel and the source distribution, in build/dist"
 	@echo "make release      the same for a release, if everything is ready for TAG=v1.2.3"
-	@echo "make clean        remove what these made"
+	@echo "make clean        remove the files that these targets made"
 
 demo: $(VENV)/demo/.made
 	@cd examples/quickstart && ../../$(VENV)/demo/$(BIN)/python quickstart.py

@@ -195,7 +195,7 @@ def test_no_problem_names_a_field_where_it_means_a_variable(read: Read) -> None:
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"user": "a"}, "set the parameter password in the same place, or the parameter token"),
+        ({"user": "a"}, "set the parameter password there, or use only the parameter token"),
         ({"client_pem_path": "c"}, "set the parameter tls_key too, or remove the parameter client"),
         ({"ca_pem_path": "c", "secure": False}, "remove the parameter ca_pem_path"),
         ({"timeout": "5s"}, "timeout (connections.connect): '5s' is not a number of seconds"),

@@ -100,7 +100,7 @@ def configure_logging(format: Format = "console", level: str = "info") -> None: 
     `zconfig` and changes no other logger. Another call replaces the handler.
 
     Args:
-        format: `json` for one object a line, `console` for readable lines, `none` to remove the
+        format: `json` for one object per line, `console` for readable lines, `none` to remove the
             handler.
         level: `debug`, `info`, `warning` or `error`.
 

@@ -1,4 +1,4 @@
-"""The main job: connections from the environment, and a search over one of them.
+"""The main use: connections from the environment, and a search over one of them.
 
 Run it in this directory, whose `.env` declares the connections. It shows the lifecycle events
 on standard error and the results on standard output.

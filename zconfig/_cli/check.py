@@ -152,7 +152,7 @@ def check(  # noqa: PLR0913, PLR0917 - one parameter an option
     Connects ALIASES, by default all. Use it as a container's HEALTHCHECK or before a deployment.
 
     With --watch the connections stay open, and each check pings them: a live table on a terminal,
-    otherwise one table for each check, or with --format json one object a line. The exit code is
+    otherwise one table for each check, or with --format json one object per line. The exit code is
     that of the last check.
     """
     _check_watch(watch, iterations, format_)

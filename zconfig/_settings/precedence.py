@@ -363,7 +363,7 @@ class _Resolver:
                     origin,
                     "half_credentials",
                     f"is set without {missing} in the same place",
-                    f"set {missing} in the same place, or {token} instead of both",
+                    f"set {missing} there, or use only {token}",
                 )
                 return True
         return False
