@@ -21,6 +21,7 @@ from tests.support.registries import registry
 from zconfig._cli.app import zconfig
 from zconfig._cli.exec import execute
 from zconfig._cli.programs import BY_DEFAULT, FIELDS, environment_with
+from zconfig._sources.base import MILVUS
 from zconfig._spec import ConnectionSpec
 from zconfig.testing import fake_server
 
@@ -98,6 +99,7 @@ def test_what_another_server_left_behind_does_not_go_with_this_one() -> None:
         "MILVUS_URI": "http://db.example:19530",
         "MILVUS_DB_NAME": "default",
         "MILVUS_DB": "default",
+        "MILVUS_DATABASE": "default",
     }
     assert before["MILVUS_TOKEN"] == "another"
 
@@ -110,7 +112,8 @@ def test_the_help_names_every_field() -> None:
 
 def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
     given = spec(PROD)
-    with registry(**environment_with({}, given, BY_DEFAULT)) as connections:
+    inherited = dict.fromkeys(MILVUS, "of-another-server")
+    with registry(**environment_with(inherited, given, BY_DEFAULT)) as connections:
         same = connections.spec()
         assert connections.configuration.errors == ()
     assert (same.endpoint.address, same.db_name) == (given.endpoint.address, given.db_name)
@@ -147,7 +150,7 @@ def test_the_dashes_are_asked_for(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_missing_command_is_a_wrong_use() -> None:
-    for arguments in (["prod", "--"], ["--"]):
+    for arguments in (["prod", "--"], ["--"], ["prod", "--", ""], ["--", "", "x"]):
         done = CliRunner(env=PROD).invoke(zconfig, ["exec", *arguments])
         assert done.exit_code == 2
         assert "the command to run is missing; put it after --" in done.stderr
@@ -217,6 +220,7 @@ def test_the_command_gets_its_variables_arguments_and_exit_code() -> None:
         "MILVUS_PASSWORD": SECRET,
         "MILVUS_DB_NAME": "sales",
         "MILVUS_DB": "sales",
+        "MILVUS_DATABASE": "sales",
     }
     assert environ["OTHER"] == "kept"
     assert "GRPC_VERBOSITY" not in environ

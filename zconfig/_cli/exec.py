@@ -103,7 +103,7 @@ class _AfterDashes(click.Command):
         if ctx.params["command"]:
             raise click.UsageError(_NO_DASHES, ctx)
         ctx.params["command"] = tuple(args[at + 1 :])
-        if not ctx.params["command"]:
+        if not any(ctx.params["command"][:1]):  # a variable of the shell may be empty
             raise click.UsageError("the command to run is missing; put it after --", ctx)
         return rest
 
@@ -150,9 +150,9 @@ def exec_(  # noqa: PLR0913 - one parameter an option
 
     Runs COMMAND with the values of ALIAS, by default of the default alias, in environment
     variables. Without --for and --map these are MILVUS_URI, MILVUS_TOKEN, MILVUS_USER,
-    MILVUS_PASSWORD, MILVUS_DB_NAME and MILVUS_DB, which zconfig and, by convention, other Milvus
-    programs read. Of these, pymilvus.connections reads only MILVUS_URI, and MilvusClient() reads
-    none.
+    MILVUS_PASSWORD, MILVUS_DB_NAME, MILVUS_DB and MILVUS_DATABASE, which zconfig and, by
+    convention, other Milvus programs read. Of these, pymilvus.connections reads only MILVUS_URI,
+    and MilvusClient() reads none.
 
     With --for they are the variables of a known program. The command fails if these variables
     cannot describe the alias, for example if it has a TLS_CA and the program has no variable for

@@ -18,6 +18,7 @@ BY_DEFAULT = (
     ("PASSWORD", "MILVUS_PASSWORD"),
     ("DB_NAME", "MILVUS_DB_NAME"),
     ("DB_NAME", "MILVUS_DB"),
+    ("DB_NAME", "MILVUS_DATABASE"),
 )
 """Pairs of a field and a variable that zconfig and, by convention, other Milvus programs read."""
 
