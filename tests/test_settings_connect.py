@@ -116,6 +116,21 @@ def test_other_arguments_replace_its_fields_and_the_credentials_as_one() -> None
             ),
         ),
         (
+            {"settings": SETTINGS.model_copy(update={"token": [SECRET]})},
+            "settings.token (connections.add_connection): must be text or a number, not list; ",
+        ),
+        (
+            {"settings": ConnectionSettings.model_construct(timeout=3)},
+            "settings.uri (connections.add_connection): is missing; create the model with a uri",
+        ),
+        (
+            {"uri": Milvus(uri="http://db")},
+            (
+                "uri (connections.add_connection): must be text or a number, "
+                "not ConnectionSettings; pass it as settings"
+            ),
+        ),
+        (
             {"setting": SETTINGS},
             "setting (connections.add_connection): is not a parameter; did you mean settings?",
         ),

@@ -144,6 +144,14 @@ def test_names_of_others_are_passed_over_and_their_values_not_asked_for(install)
         (f"def read(environ): raise ValueError({SECRET!r})", "ValueError"),
         (f"raise RuntimeError({SECRET!r})", "RuntimeError"),
         (f"def read(environ): raise SystemExit({SECRET!r})", "SystemExit"),
+        (
+            """
+            class E(Exception):
+                response = {"Error": {"Code": "a b\\n::error::c"}}
+            def read(environ): raise E
+            """,
+            "E",
+        ),
         ("import no_such_module_of_acme", "ModuleNotFoundError"),
         ("other = 1", "AttributeError"),
         ("read = 1", "TypeError"),

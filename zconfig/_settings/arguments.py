@@ -238,6 +238,8 @@ def _hidden(name: str, value: Any) -> Any:
     if name == SETTINGS and isinstance(value, ConnectionSettings):
         # A subclass may have more fields; and `model_copy` does not validate.
         return hide({each: getattr(value, each, None) for each in ConnectionSettings.model_fields})
+    if isinstance(value, ConnectionSettings):
+        return Unusable(ConnectionSettings.__name__)
     if hasattr(value, "get_secret_value"):  # pydantic's SecretStr and Secret[str]
         value = value.get_secret_value()
     elif hasattr(value, "unicode_string"):  # pydantic's URL types, of every version
@@ -293,12 +295,14 @@ def from_arguments(
     Raises:
         ConfigurationError: With every problem of the arguments.
     """
-    check_arguments(alias, arguments, call)
+    check_arguments(alias, arguments, call, within)
     given = {name: each for name, each in arguments.items() if name in _OF_ONE_FIELD}
     given = {name: each for name, each in given.items() if each is not None and each != ""}
     if not has_endpoint(given):
         origin = Origin("code", f"{within}uri", path=call)
         remedy = "pass uri, address, or host and port"
+        if within:
+            remedy = "create the model with a uri"
         raise ConfigurationError(
             [Problem("missing_uri", "is missing", remedy, alias, "uri", origin)]
         )
@@ -315,20 +319,21 @@ def from_arguments(
     return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
 
 
-def check_arguments(alias: str, arguments: Mapping[str, Any], call: str) -> None:
+def check_arguments(alias: str, arguments: Mapping[str, Any], call: str, within: str = "") -> None:
     """Check the names and the types of arguments.
 
     Args:
         alias: The alias, folded.
         arguments: The result of `hide`.
         call: The call that they are passed to.
+        within: The prefix of each name in messages.
 
     Raises:
         ConfigurationError: With every problem of the arguments.
     """
     concerned = None if _ALL in arguments else alias
     problems = [
-        replace(fault, alias=concerned, origin=Origin("code", _shown(name), path=call))
+        replace(fault, alias=concerned, origin=Origin("code", f"{within}{_shown(name)}", path=call))
         for name, value in arguments.items()
         if (
             fault := _fault(name, value)
@@ -370,7 +375,8 @@ def _bad_type(name: str, value: Any) -> Problem | None:
     """Return the problem of an argument that is neither text nor a number, or `None`."""
     if name != SETTINGS:
         what = f"must be text or a number, not {value.type_name}"
-        return Problem("bad_argument", what, "pass a str")
+        is_model = value.type_name == ConnectionSettings.__name__
+        return Problem("bad_argument", what, "pass it as settings" if is_model else "pass a str")
     if value is None or isinstance(value, Mapping):
         return None
     remedy = "pass a ConnectionSettings, or its fields as parameters"

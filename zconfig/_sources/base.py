@@ -286,8 +286,10 @@ def guarded(
 def _kind(error: BaseException) -> str:
     response, status = getattr(error, "response", None), getattr(error, "status_code", None)
     # boto3 and the Azure SDK use one class for many causes.
-    if isinstance(response, dict) and isinstance(details := response.get("Error"), dict):
-        return str(details.get("Code"))
+    details = response.get("Error") if isinstance(response, dict) else None
+    code = str(details.get("Code")) if isinstance(details, dict) else ""
+    if re.fullmatch(r"[\w.-]{1,99}", code):
+        return code
     return f"HTTP {status}" if isinstance(status, int) else type(error).__name__
 
 
