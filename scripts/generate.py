@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 INSTALLED_FROM = "./zconfig"
 _INSTALLED = re.compile(r"(?<![\w/])(?:\./zconfig|zilliz-zconfig)(?=['\[ ]|$)")
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
+_CODE = re.compile(r"ZCONFIG_\w+|no_proxy|https?://[\w:@]*|zconfig explain|\boff\b")
 NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
 
 
@@ -105,7 +106,8 @@ def _error_section(error: type[errors.ConnectError]) -> str:
 
 def _remedy(error: type[errors.ConnectError]) -> str:
     """Return the remedy of an error of any alias."""
-    remedy = error.remedy.replace("{credentials}", "{token}, or {user} and {password}")
+    remedy = _CODE.sub(r"`\g<0>`", error.remedy)
+    remedy = remedy.replace("{credentials}", "{token}, or {user} and {password}")
     return errors.with_names(remedy, lambda field: f"`ZILLIZ_<ALIAS>_{field.upper()}`")
 
 

@@ -92,8 +92,7 @@ class AsyncConnections:
             >>> asyncio.run(aio.autoconnect())  # doctest: +ELLIPSIS
             Traceback (most recent call last):
             ...
-            zconfig.errors.ConfigurationError: no connection is configured; \
-set ZILLIZ_URI in the environment or in a .env file in ...
+            zconfig.errors.ConfigurationError: no connection is configured; set ZILLIZ_URI ...
         """
         aliases = hide_aliases(aliases)
         wait, timeout = hide_seconds(wait), hide_seconds(timeout)
