@@ -8,7 +8,7 @@ The fixtures are `zconfig_isolated`, `zconfig_env`, `zconfig_events`, `zconfig_l
 `zconfig_lite_session` and `zconfig_fake_server`; `isolated` and `fake_server` are context managers
 for fixtures of your own.
 
-PYTEST_DONT_REWRITE: a `conftest.py` may import this module first, which has no assertions.
+pytest does not rewrite this module (PYTEST_DONT_REWRITE), so a `conftest.py` can import it first.
 """
 
 from __future__ import annotations
