@@ -91,7 +91,7 @@ BAD = {
         {"TOKEN": "t", "USER": "a"},
         "two_credentials",
         "USER",
-        "as {}_TOKEN",
+        "so does {}_TOKEN",
         "remove {}_TOKEN",
     ),
     "spellings": Bad({"TOKEN": "t", "API_KEY": "u"}, "conflict", "API_KEY", "differs", "keep one"),

@@ -327,7 +327,7 @@ def require_same(spec: ConnectionSpec, wanted: ConnectionSpec) -> None:
             [
                 Problem(
                     "live_with_another_configuration",
-                    f"is connected with a configuration that differs in {' and '.join(names)}",
+                    f"the open connection differs in {' and '.join(names)}",
                     f"call connections.disconnect({spec.alias!r}) first",
                     alias=spec.alias,
                     origin=wanted.origin(*names),

@@ -93,7 +93,7 @@ def _proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str:
     environ = host_environment.environ
     named = (name for name in PROXY_VARIABLES if environ.get(name) == target.via_proxy)
     via = redact_uri(target.via_proxy)
-    return f"{next(named, 'PROXY')} routes this connection through {via}"
+    return f"{next(named, 'the field PROXY')} routes this connection through {via}"
 
 
 def _exempt_proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str:

@@ -413,7 +413,7 @@ class ConnectionSettings(HidesInput):
     timeout: Annotated[
         Seconds,
         Variable(
-            meaning="timeout of one connect in seconds: DNS, TCP, TLS, handshake and retries",
+            meaning="timeout of a connection attempt in seconds: DNS, TCP, TLS and handshake",
             expected=f"a number of seconds greater than 0 and at most {LONGEST_S}",
             example="10",
         ),

@@ -350,7 +350,7 @@ class _Resolver:
                 (alias, "token"),
                 other.origin,
                 "two_credentials",
-                f"is set in the same place as {token}",
+                f"sets credentials, and so does {token} in the same place",
                 f"remove {token}, or the user and password",
             )
             return True
