@@ -213,6 +213,26 @@ def test_a_value_that_is_no_string_is_a_problem_and_the_others_are_read(install)
     assert SECRET not in str(problem)
 
 
+def test_names_and_values_of_an_enumeration_are_texts(install):
+    install(
+        "acme",
+        """
+        from enum import Enum
+
+        class Names(str, Enum):
+            URI = "ZILLIZ_URI"
+            SERVER = "http://db"
+
+        def read(environ):
+            return {Names.URI: Names.SERVER}
+        """,
+    )
+
+    [reading] = plugin_readings({})
+    assert keys(reading) == {"ZILLIZ_URI": "http://db"}
+    assert str(reading.entries[0].origin) == "ZILLIZ_URI (plugin acme)"
+
+
 @pytest.mark.parametrize("value", [None, 1, True, b"x", ["x"], "a\0b", "\ud800"])
 def test_what_is_no_text_is_no_value(value):
     reading = read_mapping({"ZILLIZ_TOKEN": value}, source="x")

@@ -87,7 +87,8 @@ def printable(name: str) -> str:
         >>> printable("ZILLIZ_URI"), printable("two\nlines")
         ('ZILLIZ_URI', 'two\\nlines')
     """
-    return without_commands(str(name) if name.isprintable() else repr(str(name))[1:-1])
+    text = str.__str__(name)  # the value of a member of an enumeration
+    return without_commands(text if text.isprintable() else repr(text)[1:-1])
 
 
 def working_directory() -> Path:
