@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -335,15 +335,17 @@ def test_only_the_source_that_the_refused_credentials_came_from_is_read_again(
     read, token = [], {"a": "key-1", "b": "key-1"}
 
     def plugin(alias: str) -> SimpleNamespace:
-        def variables(_: object) -> dict[str, str]:
-            read.append(alias)
+        def variables(environ: Mapping[str, str]) -> dict[str, str]:
+            if environ.get("READ_FOR") == "this test":  # and for no other registry of the process
+                read.append(alias)
             name = f"ZILLIZ_{alias.upper()}"
             return {f"{name}_URI": server.uri, f"{name}_TOKEN": token[alias]}
 
         return SimpleNamespace(name=alias, value=f"{alias}:read", load=lambda: variables)
 
     def everything(known: Sequence[SourceResult] = ()) -> Configuration:
-        return load({}, tmp_path, system_secrets=str(tmp_path / "none"), known=known)
+        nowhere = str(tmp_path / "none")
+        return load({"READ_FOR": "this test"}, tmp_path, system_secrets=nowhere, known=known)
 
     plugins = [plugin("a"), plugin("b")]
     monkeypatch.setattr("zconfig._sources.remote.entry_points", lambda **_: plugins)
