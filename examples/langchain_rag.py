@@ -2,7 +2,7 @@
 
     pip install './zconfig[langchain,lite]'
     ZILLIZ_URI=./docs.db python zconfig/examples/langchain_rag.py \
-        "How are idle connections kept alive?"
+        "How do I set the interval of the HTTP/2 pings?"
 
 `ZILLIZ_URI` is all that says where the passages are kept: a path is Milvus Lite in this process,
 `https://….zillizcloud.com` with a `ZILLIZ_TOKEN` is Zilliz Cloud. The embedding needs no model and
@@ -28,7 +28,7 @@ import zconfig
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 DIMENSION = 2048
-QUESTION = "How are idle connections kept alive?"
+QUESTION = "How do I set the interval of the HTTP/2 pings?"
 
 
 def main() -> None:
