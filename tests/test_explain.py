@@ -195,6 +195,16 @@ def test_an_unknown_alias_lists_the_known_ones(tmp_path: Path) -> None:
         connections_of(tmp_path, ZILLIZ_PROD_URI=URI).explain("other")
 
 
+def test_an_alias_that_code_added_leads_to_its_settings(tmp_path: Path) -> None:
+    connections = connections_of(tmp_path, ZILLIZ_PROD_URI=URI)
+    connections.add_connection(scratch={"uri": URI})
+    with pytest.raises(zconfig.UnknownAliasError) as caught:
+        connections.explain("scratch")
+    assert "the alias was added in code" in str(caught.value)
+    assert "settings('scratch')" in str(caught.value)
+    assert connections.settings("scratch").uri
+
+
 ANSWER = """\
 prod
   uri        http://127.0.0.1:2

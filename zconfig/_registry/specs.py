@@ -107,6 +107,8 @@ class SpecTable:
             return ConfigurationError(map(self._or_reload, told))
         if problem := bad_alias(alias):
             return UnknownAliasError([problem])
+        if alias in self:
+            return UnknownAliasError([_only_in_code(alias)])
         known = self._configured()
         if not known:
             return UnknownAliasError(self._nothing(alias))
@@ -184,6 +186,15 @@ class SpecTable:
             return problem
         remedy = "variables have changed since they were read; call zconfig.reload()"
         return replace(problem, remedy=remedy)
+
+
+def _only_in_code(alias: str) -> Problem:
+    return Problem(
+        "unknown_alias",
+        "the alias was added in code, and no source configures it",
+        f"call zconfig.connections.settings({alias!r}) for its values",
+        alias,
+    )
 
 
 def _unknown(alias: str, known: Iterable[str]) -> Problem:
