@@ -470,3 +470,14 @@ def test_without_what_it_needs_the_error_says_what_to_install(missing, message):
     done = run(FAILS_TO_IMPORT, missing)
     assert done.stdout.startswith(message)
     assert "run: pip install 'milvus-lite>=3.0' 'pymilvus>=2.6.1'" in done.stdout
+
+
+def test_a_server_whose_channels_cannot_be_made_is_released(
+    lite_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Mock(address="unix:/embedded")
+    monkeypatch.setattr(transport, "acquire", lambda _: lease)
+    monkeypatch.setattr(transport.CHANNELS, "acquire", Mock(side_effect=MemoryError))
+    with registry(ZILLIZ_URI=lite_uri) as connections, pytest.raises(MemoryError):
+        connections.connect()
+    lease.release.assert_called_once_with()

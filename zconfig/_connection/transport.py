@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,12 +116,11 @@ def acquire_transport(
         topology_cache = topology_cache or _topology_cache(spec)
     primary = attempt.primary(topology_cache) if topology_cache else None
     target = lease.address if lease else (primary or spec.endpoint).target
-    try:
-        channel_ref = CHANNELS.acquire(target, spec, material)
-    except BaseException:
+    with ExitStack() as on_failure:
         if lease:
-            lease.release()
-        raise
+            on_failure.callback(lease.release)
+        channel_ref = CHANNELS.acquire(target, spec, material)
+        on_failure.pop_all()
     return Transport(target, channel_ref, lease, primary, topology_cache)
 
 
