@@ -35,13 +35,15 @@ INSTALLED_FROM = "./zconfig"
 _INSTALLED = re.compile(r"(?<![\w/])(?:\./zconfig|zilliz-zconfig)(?=['\[ ]|$)")
 _ATTRIBUTE = re.compile(r"^    (\w+): ((?:.+\n?)(?:^ {8}.+\n?)*)", re.MULTILINE)
 _CODE = re.compile(r"ZCONFIG_\w+|no_proxy|https?://[\w:@]*|zconfig explain|\boff\b")
+_EVENTS = "On this page you find every event, with its level and its fields."
 NOTICE = "<!-- Made by scripts/generate.py from the code's declarations. -->\n\n"
 
 
 def variables() -> str:
     """Return the reference of the variables."""
     return (
-        f"{NOTICE}# Environment variables\n\n## Connections\n\n"
+        f"{NOTICE}# Environment variables\n\nOn this page you find every variable of "
+        "zconfig, with its default, its other names and an example.\n\n## Connections\n\n"
         "`ZILLIZ_<FIELD>` configures the alias `default`; `ZILLIZ_<ALIAS>_<FIELD>` configures the "
         "same field of another alias.\n\n"
         f"{markdown_sections(connection_entries())}\n## Options of the loader\n\n"
@@ -63,7 +65,7 @@ def variables() -> str:
 
 def event_reference() -> str:
     """Return the reference of the lifecycle events."""
-    parts = [f"{NOTICE}# Lifecycle events\n\n{first_paragraph(events)}\n"]
+    parts = [f"{NOTICE}# Lifecycle events\n\n{_EVENTS} {first_paragraph(events)}\n"]
     for event in released():
         rows = [f"## `{event.name}`\n\nLevel `{event.level}`. {first_paragraph(event)}\n"]
         rows += ["| field | type | meaning |", "| --- | --- | --- |"]
