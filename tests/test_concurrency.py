@@ -22,7 +22,8 @@ from tests.support.registries import registry
 from zconfig import events
 from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._connection import CHANNELS, Connection, ManagedConnection, State
-from zconfig._connection.connector import Connector, ConnectResult
+from zconfig._connection.connector import Connector, ConnectResult, PendingConnect
+from zconfig._deadline import ConnectBudget
 from zconfig.aio import AsyncConnections
 from zconfig.errors import (
     AutoconnectError,
@@ -38,7 +39,6 @@ from zconfig.testing import FakeServer, fake_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from zconfig._connection.managed import PendingConnect
     from zconfig._registry import Connections
 
 THREADS = 64
@@ -486,7 +486,7 @@ def test_no_connect_waits_for_another_thread_that_imports_pymilvus(server: FakeS
 
 
 @contextmanager
-def interrupted_when(ready: Callable[[], None]) -> Iterator[None]:
+def interrupted_when(ready: Callable[[], object]) -> Iterator[None]:
     """Send this process an interrupt, as Ctrl-C does, once something is ready."""
 
     def interrupt() -> None:
@@ -519,6 +519,32 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert not has_channels(server)
         server.recover()
         assert len(connections.autoconnect()) == count
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interrupted_autoconnect_leaves_the_connects_of_other_threads_alone(
+    server: FakeServer, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def join(pending: PendingConnect, budget: ConnectBudget) -> None:
+        joined.release()
+        joins(pending, budget)
+
+    joined, joins = threading.Semaphore(0), PendingConnect.join
+    monkeypatch.setattr(PendingConnect, "join", join)
+    server.hold()
+    names = [f"s{n}" for n in range(count)]
+    environ = {f"ZILLIZ_{name.upper()}_URI": server.uri for name in names}
+    with registry(**environ) as connections, threads(count) as pool:
+        others = [pool.submit(connections.__getitem__, name) for name in names]
+        server.wait_for("Connect", count)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            interrupted_when(lambda: [joined.acquire(timeout=PATIENCE_S) for _ in names]),
+        ):
+            connections.autoconnect()
+        server.recover()
+        assert all(other.result(PATIENCE_S).is_open for other in others)
+        assert len(server.calls("Connect")) == count
 
 
 @pytest.mark.stress

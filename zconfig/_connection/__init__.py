@@ -1,7 +1,7 @@
 """The connection of one alias: connect, monitor, refresh credentials, close."""
 
 from zconfig._connection.connection import Connection
-from zconfig._connection.connector import ConnectIntent, Waiter
+from zconfig._connection.connector import ConnectIntent
 from zconfig._connection.credentials import ConnectionServices, Refreshable
 from zconfig._connection.managed import ManagedConnection, State
 from zconfig._connection.transport import CHANNELS
@@ -14,5 +14,4 @@ __all__ = [
     "ManagedConnection",
     "Refreshable",
     "State",
-    "Waiter",
 ]

@@ -187,25 +187,19 @@ class ConnectIntent(NamedTuple):
     in_background: bool = False
 
 
-class Waiter:
-    """A caller of `ManagedConnection.open`, which makes a connect or waits for one.
-
-    Attributes:
-        pending: The connect that this caller makes itself.
-        has_left: Whether the caller has given up.
-    """
-
-    def __init__(self) -> None:
-        self.pending: PendingConnect | None = None
-        self.has_left = False
-
-
 @dataclass(frozen=True, slots=True)
 class PendingConnect:
-    """A connect in progress: one thread makes it, other threads wait for its outcome."""
+    """A connect in progress: one thread makes it, other threads wait for its outcome.
+
+    Args:
+        connector: The connect.
+        in_background: Whether it is retried later, so that its failure is not final.
+        has_left: Set when the caller that makes it has given up.
+    """
 
     connector: Connector
     in_background: bool
+    has_left: threading.Event
     outcome: Future[None] = field(default_factory=Future)
 
     def end(self, error: ZConfigError | None = None) -> None:

@@ -23,7 +23,6 @@ from zconfig._connection.connector import (
     Connector,
     ConnectResult,
     PendingConnect,
-    Waiter,
 )
 from zconfig._connection.credentials import ConnectionServices, CredentialRefresher
 from zconfig._connection.monitor import Monitor, verify
@@ -164,12 +163,12 @@ class ManagedConnection:
 
     # --- opening ----------------------------------------------------------------------------
 
-    def open(self, intent: ConnectIntent, waiter: Waiter | None = None) -> None:
+    def open(self, intent: ConnectIntent, has_left: threading.Event | None = None) -> None:
         """Connect, or wait for the thread that is connecting.
 
         Args:
             intent: The arguments of the connect.
-            waiter: The handle that the caller passes to `leave` to give up.
+            has_left: The event that the caller passes to `leave` to give up.
 
         Raises:
             ConflictError: The specification was passed in code, and the connection is open, or
@@ -180,14 +179,14 @@ class ManagedConnection:
         """
         if self.is_open and not intent.in_code:
             return
-        waiter = waiter or Waiter()
-        connect = partial(self._open, intent, waiter)
-        run_interruptibly(connect, partial(self.leave, waiter))
+        has_left = has_left or threading.Event()
+        connect = partial(self._open, intent, has_left)
+        run_interruptibly(connect, partial(self.leave, has_left))
 
-    def _open(self, intent: ConnectIntent, waiter: Waiter) -> None:
+    def _open(self, intent: ConnectIntent, has_left: threading.Event) -> None:
         newest: ConnectionSpec | None = None
         while True:
-            pending, is_ours = self._join_or_start(intent, waiter)
+            pending, is_ours = self._join_or_start(intent, has_left)
             if pending is None:
                 return
             try:
@@ -237,13 +236,13 @@ class ManagedConnection:
             require_same(self.spec, spec)
 
     def _join_or_start(
-        self, intent: ConnectIntent, waiter: Waiter
+        self, intent: ConnectIntent, has_left: threading.Event
     ) -> tuple[PendingConnect | None, bool]:
         """Return the connect in progress, if any, and whether the caller has to make it."""
         with self._lock:
-            # A waiter that has left still gets an open connection, so that code that connected
+            # A caller that has left still gets an open connection, so that code that connected
             # it also configures its alias.
-            if self.state is State.CLOSED or (waiter.has_left and not self.is_open):
+            if self.state is State.CLOSED or (has_left.is_set() and not self.is_open):
                 raise ClosedError(self.alias)
             if self._pending or self.is_open:
                 if intent.spec and intent.in_code:
@@ -251,7 +250,7 @@ class ManagedConnection:
                 return self._pending, False
             self.spec, self.state = self._wanted(intent), State.CONNECTING
             connector = Connector(self.spec, intent.budget, self._dial_borrowers)
-            self._pending = waiter.pending = PendingConnect(connector, intent.in_background)
+            self._pending = PendingConnect(connector, intent.in_background, has_left)
             self._publisher.enqueue(event_factories.connecting(self.spec))
             return self._pending, True
 
@@ -260,11 +259,12 @@ class ManagedConnection:
         configured = None if intent.in_code else self._services.configured(self.alias)
         return configured or intent.spec or self.spec
 
-    def leave(self, waiter: Waiter) -> None:
-        """Cancel the connect that a waiter makes, if it is in progress, and start no other."""
+    def leave(self, has_left: threading.Event) -> None:
+        """Cancel the connect that a caller makes, if it is in progress, and start no other."""
         with self._lock:
-            waiter.has_left = True
-        if pending := waiter.pending:
+            has_left.set()
+            pending = self._pending
+        if pending and pending.has_left is has_left:
             self._fail(pending, ClosedError(self.alias))
 
     def _lead(self, pending: PendingConnect) -> None:

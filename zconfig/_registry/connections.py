@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
@@ -366,11 +367,15 @@ class Connections:
         """
 
         def open_one(alias: str) -> Connection:
-            return self._open(wanted_alias(alias), wait, timeout)
+            return self._open(wanted_alias(alias), wait, timeout, has_left)
+
+        def give_up(alias: object) -> None:
+            self._pool.leave(normalize_alias(str(alias)), has_left)
 
         aliases = hide_aliases(aliases)
         wait, timeout = hide_seconds(wait), hide_seconds(timeout)
-        return open_all(aliases, open_one, self._pool.cancel)
+        has_left = threading.Event()
+        return open_all(aliases, open_one, give_up)
 
     def keep_trying(self, *aliases: str) -> None:
         """Connect aliases in the background, with retries, and return immediately.
@@ -484,10 +489,14 @@ class Connections:
             yield self
 
     def _open(
-        self, alias: str, wait: float | None = None, timeout: float | None = None
+        self,
+        alias: str,
+        wait: float | None = None,
+        timeout: float | None = None,
+        has_left: threading.Event | None = None,
     ) -> Connection:
         spec = self._table.spec(alias)
-        return self._registry.open(spec, self._registry.intent(spec, wait, timeout))
+        return self._registry.open(spec, self._registry.intent(spec, wait, timeout), has_left)
 
     def _add(self, hidden: Mapping[str, Mapping[str, Any]]) -> None:
         for each in hidden.values():

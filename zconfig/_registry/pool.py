@@ -60,6 +60,12 @@ class Pool:
         if slot := self._slots.get(spec.alias):
             slot.managed.check(spec)
 
+    def leave(self, alias: str, has_left: threading.Event) -> None:
+        """Give up the connect of a caller, before or after it has started."""
+        has_left.set()
+        if slot := self._slots.get(alias):
+            slot.managed.leave(has_left)
+
     def managed(self, alias: str) -> ManagedConnection | None:
         """Return the managed connection of an alias, if there is one."""
         slot = self._slots.get(alias)

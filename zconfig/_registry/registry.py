@@ -47,7 +47,6 @@ if TYPE_CHECKING:
         Connection,
         ManagedConnection,
         Refreshable,
-        Waiter,
     )
     from zconfig._registry.stats import AliasState, AliasStats
 
@@ -135,12 +134,18 @@ class Registry:
         """Record secrets to mask that are not, or soon no longer, part of the configuration."""
         self._recent.add(secrets)
 
-    def open(self, spec: ConnectionSpec, intent: ConnectIntent) -> Connection:
+    def open(
+        self,
+        spec: ConnectionSpec,
+        intent: ConnectIntent,
+        has_left: threading.Event | None = None,
+    ) -> Connection:
         """Return the open connection of an alias; connect first if necessary.
 
         Args:
             spec: The specification of the alias.
             intent: The arguments of the connect.
+            has_left: The event that the caller passes to `leave` to give up.
 
         Raises:
             ConflictError: The specification was passed in code, and the alias is open with
@@ -149,7 +154,7 @@ class Registry:
             ClosedError: It was closed while it was being opened.
         """
         slot = self.pool.slot(spec)
-        slot.managed.open(intent)
+        slot.managed.open(intent, has_left)
         return slot.connection
 
     def connect(self, spec: ConnectionSpec) -> Connection:
@@ -161,11 +166,9 @@ class Registry:
             ClosedError: It was closed while it was being opened.
         """
         intent = self.intent(spec, in_code=True)
-        from zconfig._connection import Waiter
-
-        slot, waiter = self.pool.slot(spec), Waiter()
-        connect = partial(self.open_and_add, slot.managed, spec, intent, waiter)
-        run_interruptibly(connect, partial(slot.managed.leave, waiter))
+        slot, has_left = self.pool.slot(spec), threading.Event()
+        connect = partial(self.open_and_add, slot.managed, spec, intent, has_left)
+        run_interruptibly(connect, partial(slot.managed.leave, has_left))
         return slot.connection
 
     def open_and_add(
@@ -173,10 +176,10 @@ class Registry:
         managed: ManagedConnection,
         spec: ConnectionSpec,
         intent: ConnectIntent,
-        waiter: Waiter,
+        has_left: threading.Event,
     ) -> None:
         """Connect with a specification passed in code, and then add it; see `connect`."""
-        managed.open(intent, waiter)
+        managed.open(intent, has_left)
         if managed.spec == spec or not intent.may_reread:  # not after a refresh of the credentials
             self.add(spec)
 

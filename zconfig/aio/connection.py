@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -14,7 +15,7 @@ from zconfig._channel import milvus
 from zconfig._channel.bound_channel import BoundChannel
 from zconfig._channel.channels import SharedChannel
 from zconfig._channel.milvus import Exchange, Health, Server, run_exchange_async
-from zconfig._connection import ConnectIntent, ManagedConnection, State, Waiter
+from zconfig._connection import ConnectIntent, ManagedConnection, State
 from zconfig._connection.attempt import FAILURES, Attempt
 from zconfig._deadline import ConnectBudget
 from zconfig._endpoint import Endpoint
@@ -123,7 +124,7 @@ class BorrowedConnection:
         """Connect in a thread; cancel the connect when no task of the loop waits for it.
 
         Args:
-            connect: The function that connects; its argument `waiter` cancels it by leaving.
+            connect: The function that connects; its argument `has_left` cancels it by leaving.
             budget: The time limits.
             key: The key of the thread, which tasks with the same key share; by default unique.
 
@@ -131,12 +132,12 @@ class BorrowedConnection:
             ConnectError: Connecting failed, or the budget is used up.
             ClosedError: The connection was closed.
         """
-        started, waiter = time.monotonic(), Waiter()
-        work = partial(connect, waiter=waiter)
-        leave = partial(self.managed.leave, waiter)
+        started, has_left = time.monotonic(), threading.Event()
+        work = partial(connect, has_left=has_left)
+        leave = partial(self.managed.leave, has_left)
         while True:
             task, deadline = await self._pool.share(
-                key or waiter, work, budget.left_s, leave, _GRACE_S
+                key or has_left, work, budget.left_s, leave, _GRACE_S
             )
             if task is None:
                 attempt = Attempt(self.managed.spec, started, budget.deadline)
