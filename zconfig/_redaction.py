@@ -266,7 +266,6 @@ class Masker:
 
     def __init__(self, secrets: Callable[[], Iterable[str | Secret]]) -> None:
         self._secrets = secrets
-        self._compile = lru_cache(maxsize=1)(_compile)
         self._last = _compile(frozenset())
 
     def mask(self, text: str) -> str:
@@ -276,7 +275,7 @@ class Masker:
     def current(self) -> Callable[[str], str]:
         """Return a `mask` function for the current secrets, to mask many texts."""
         with suppress(Exception):  # the provider may be third-party, and no text may be lost
-            self._last = self._compile(frozenset(self._secrets()))
+            self._last = _compile(frozenset(self._secrets()))
         return self._last
 
     def __reduce__(self) -> NoReturn:
@@ -306,6 +305,7 @@ _UNQUOTED = str.maketrans("+", " ", _QUOTES)
 _Encodings = tuple[re.Pattern[str], ...]
 
 
+@lru_cache(maxsize=64)
 def _compile(secrets: frozenset[str | Secret]) -> Callable[[str], str]:
     """Return a function that masks secrets; not a pattern, whose `repr` would show them."""
     forms = {form for secret in secrets for form in _forms(Secret(secret).reveal())}
