@@ -14,8 +14,14 @@ import pytest
 from tests.support import PATIENCE_S
 from tests.support.registries import registry
 from zconfig import events
+from zconfig._channel import interruptible
 from zconfig._channel.bound_channel import Cancellation
-from zconfig._channel.interruptible import run_concurrently, run_interruptibly
+from zconfig._channel.interruptible import (
+    _Worker,
+    _Workers,
+    run_concurrently,
+    run_interruptibly,
+)
 from zconfig.testing import FakeServer, fake_server
 
 _REQUEST: ContextVar[str] = ContextVar("_REQUEST", default="none")
@@ -159,16 +165,32 @@ def test_an_interrupt_cancels_the_work_for_each_key() -> None:
     assert cancelled == ["a", "b"]
 
 
-def test_no_work_begins_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, started = list[str](), list[threading.Thread]()
-    cancelled = threading.Event()
-    start = threading.Thread.start
+class OwnWorkers(_Workers):
+    """The worker threads of one test: only the main thread gets any."""
 
-    def start_from_the_main_thread(thread: threading.Thread) -> None:
+    def __init__(self) -> None:
+        self.kept = threading.Semaphore(0)
+
+    def take(self) -> _Worker:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError  # another thread does the work for one key after the other
-        started.append(thread)
-        start(thread)
+        return super().take()
+
+    def keep(self, worker: _Worker) -> None:
+        super().keep(worker)
+        self.kept.release()
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> OwnWorkers:
+    workers = OwnWorkers()
+    monkeypatch.setattr(interruptible, "_WORKERS", workers)
+    return workers
+
+
+def test_no_work_begins_after_an_interrupt(workers: OwnWorkers) -> None:
+    begun = list[str]()
+    cancelled = threading.Event()
 
     def work(key: str) -> None:
         begun.append(key)
@@ -179,19 +201,49 @@ def test_no_work_begins_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> N
         if key == "b":
             cancelled.set()
 
-    monkeypatch.setattr(threading.Thread, "start", start_from_the_main_thread)
     with pytest.raises(KeyboardInterrupt):
         run_concurrently(work, ["a", "b"], cancel)
-    for thread in started:
-        thread.join(PATIENCE_S)
+    for _ in ("the work", "the cancelling"):
+        assert workers.kept.acquire(timeout=PATIENCE_S)
     assert begun == ["a"]
 
 
+def test_one_thread_does_one_task_after_another(workers: OwnWorkers) -> None:
+    first = run_interruptibly(threading.current_thread, nothing)
+    assert run_interruptibly(threading.current_thread, nothing) is first
+    assert first.daemon
+
+
+def test_of_the_threads_that_did_tasks_at_once_one_is_kept(workers: OwnWorkers) -> None:
+    threads = list[threading.Thread]()
+    all_began = threading.Barrier(2, timeout=PATIENCE_S)
+
+    def cancel() -> None:
+        threads.append(threading.current_thread())
+        all_began.wait()
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        interrupt()
+        all_began.wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_interruptibly(work, cancel)
+    for _ in threads:
+        assert workers.kept.acquire(timeout=PATIENCE_S)
+    kept = run_interruptibly(threading.current_thread, nothing)
+    (other,) = set(threads) - {kept}
+    other.join(PATIENCE_S)
+    assert not other.is_alive()
+    assert kept.is_alive()
+
+
 def test_where_no_thread_can_be_started_the_main_thread_does_the_work_itself(
-    monkeypatch: pytest.MonkeyPatch,
+    workers: OwnWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError))
     assert run_interruptibly(threading.current_thread, nothing) is threading.main_thread()
+    assert not workers.kept.acquire(blocking=False)
 
 
 def test_no_handler_of_a_signal_is_looked_at_or_replaced(

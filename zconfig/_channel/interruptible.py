@@ -15,6 +15,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Generic, TypeVar
 
+from zconfig._per_process import PerProcess
+
 _POLL_S = 0.1
 
 K = TypeVar("K")
@@ -132,11 +134,10 @@ class _Task(Generic[T]):
 
     def start(self) -> None:
         run = copy_context().run
-        thread = threading.Thread(target=run, args=(self._do,), name="zconfig", daemon=True)
         try:
-            thread.start()
+            _WORKERS.take().give(lambda worker: run(self._do, worker))
         except RuntimeError:  # no thread can start, e.g. during interpreter shutdown
-            self._do()
+            run(self._do, None)
 
     def wait(self) -> None:
         # With a timeout: a signal just before the wait does not wake it.
@@ -151,9 +152,57 @@ class _Task(Generic[T]):
         finally:
             self._error = None  # its traceback refers to this frame
 
-    def _do(self) -> None:
+    def _do(self, worker: _Worker | None) -> None:
         try:
             self._result.append(self._work())
         except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             self._error = error
+        if worker:
+            _WORKERS.keep(worker)  # first: the waiting thread may start another task at once
         self._under_way.release()
+
+
+class _Worker:
+    """A thread that runs one function after another, until it is no longer needed."""
+
+    def __init__(self) -> None:
+        self.is_needed = True
+        self._has_work = threading.Lock()
+        self._has_work.acquire()
+        self._run: Callable[[_Worker], object] | None = None
+        threading.Thread(target=self._serve, name="zconfig", daemon=True).start()
+
+    def give(self, run: Callable[[_Worker], object]) -> None:
+        """Have the thread run a function, which is passed the worker."""
+        self._run = run
+        self._has_work.release()
+
+    def _serve(self) -> None:
+        while self.is_needed:
+            self._has_work.acquire()
+            run, self._run = self._run, None
+            if run:
+                run(self)
+            del run  # it refers to the caller's objects
+
+
+class _Workers:
+    """The idle worker, since starting a thread takes longer than a call on a local network."""
+
+    _idle: PerProcess[list[_Worker]] = PerProcess(list)
+
+    def take(self) -> _Worker:
+        """Return an idle worker, or a new one."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Worker()
+
+    def keep(self, worker: _Worker) -> None:
+        """Keep a worker for the next task; a single one is enough."""
+        worker.is_needed = not self._idle
+        if worker.is_needed:
+            self._idle.append(worker)
+
+
+_WORKERS = _Workers()
