@@ -507,7 +507,7 @@ def test_options_are_read_from_the_environment_and_from_files(read: Read, tmp_pa
     assert list(configuration.aliases) == ["default"]
 
 
-def test_options_given_in_code_stand_above_all(read: Read, tmp_path: Path) -> None:
+def test_options_of_the_command_line_stand_above_all(read: Read, tmp_path: Path) -> None:
     write(tmp_path / ".env.ci", "ZILLIZ_URI=http://db\n")
     configuration = read({"ZCONFIG_PROFILE": "prod", "ZCONFIG_WAIT": "3"}, profile="ci", wait=9)
     assert list(configuration.aliases) == ["default"]
@@ -582,9 +582,21 @@ def test_a_file_or_directory_that_was_named_must_exist(
     assert str(problem.origin) == origin
 
 
-def test_a_file_that_was_named_in_code_must_exist(read: Read) -> None:
-    [problem] = read(env_file=("no.env",)).problems
-    assert str(problem.origin) == "env_file (code, file no.env)"
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"env_file": ("no.env",)}, "--env-file (command line, file no.env): names a path that"),
+        ({"secrets_dir": ("no",)}, "--secrets-dir (command line, file no): names a path that"),
+        ({"profile": "no"}, "--profile (command line): names a profile without files"),
+        ({"profile": "a/b"}, "--profile (command line): 'a/b' is not a name of letters, "),
+    ],
+)
+def test_a_problem_of_an_option_of_the_command_line_names_the_option(
+    given: dict[str, object], told: str, read: Read
+) -> None:
+    [problem] = read(**given).problems
+    assert str(problem).startswith(told)
+    assert problem.code != "bad_profile" or problem.remedy == "write e.g. --profile=production"
 
 
 def test_the_default_alias_is_folded(read: Read) -> None:

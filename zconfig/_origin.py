@@ -21,7 +21,7 @@ class Origin:
 
     Args:
         source: Kind of source: `environment`, `dotenv`, `secrets directory`,
-            `service binding`, `code`; or the name of a secret manager or a plugin.
+            `service binding`, `code`, `command line`; or the name of a secret manager or a plugin.
         key: The name as written there, e.g. `ZILLIZ_PROD_TOKEN`.
         path: The file, as the user named it, or the secret, vault or project of a secret manager;
             `None` for the environment.

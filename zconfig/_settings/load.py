@@ -78,7 +78,7 @@ def load(  # noqa: PLR0913 - one parameter per input
         environ: The process environment.
         directory: The directory of `.env` files, whose parents are not searched, and of relative
             paths.
-        given: Loader options set in code, above all sources, e.g. `{"profile": "ci"}`.
+        given: Options of the command line, above all sources, e.g. `{"profile": "ci"}`.
         system_secrets: The default directory of secrets, which is read if it exists.
         remote: Whether to read secret managers and plugins, too, which may use the network.
         known: Results of secret managers and plugins to reuse instead of reading them.

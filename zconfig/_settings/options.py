@@ -200,10 +200,10 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
 
     Args:
         entries: `ZCONFIG_*` entries, highest precedence first; others are skipped.
-        given: Options set in code or on the command line; they take precedence over all entries.
+        given: Options of the command line; they take precedence over all entries.
     """
     values: dict[str, Any] = dict(given)
-    origins = {option: Origin("code", option) for option in given}
+    origins = {each: Origin("command line", f"--{each.replace('_', '-')}") for each in given}
     complaints: list[Problem] = []
     for option, entry in _options_in(entries):
         if option not in LoaderOptions.model_fields:
