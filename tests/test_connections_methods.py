@@ -7,6 +7,7 @@ import os
 import pickle
 import traceback
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -495,21 +496,21 @@ def test_the_remedy_of_a_wrong_server_name_is_the_parameter_that_gave_it(
     assert caught.value.detail == "the certificate is for localhost, 127.0.0.1, 0:0:0:0:0:0:0:1"
 
 
+@pytest.mark.parametrize(("place", "told"), [(None, "None"), ("", "empty")])
 @pytest.mark.parametrize("more", [{}, {"timeout": 3}])
-def test_a_place_that_is_none_is_told_where_nothing_configures_the_alias(
-    prod: Connections, more: dict[str, Any]
+def test_a_place_that_is_none_or_empty_is_told_where_nothing_configures_the_alias(
+    prod: Connections, more: dict[str, Any], place: str | None, told: str
 ) -> None:
     prod.disconnect("prod")
-    for name in ("uri", "address", "host"):
-        with pytest.raises(UnknownAliasError) as caught:
-            prod.connect("x", **{name: None}, **more)
-        assert str(caught.value.problems[0]) == (
-            f"x: {name} (connections.connect): is None, and the alias is not configured; "
-            f"pass the server's {name}"
-        )
-    with pytest.raises(UnknownAliasError, match="ZILLIZ_X_URI"):
-        prod.connect("x", uri="", **more)
-    assert prod.connect("prod", uri=None).alias == "prod"
+    with registry() as unconfigured:
+        for connections, name in product((prod, unconfigured), ("uri", "address", "host")):
+            with pytest.raises(UnknownAliasError) as caught:
+                connections.connect("x", **{name: place}, **more)
+            assert str(caught.value.problems[0]) == (
+                f"x: {name} (connections.connect): is {told}, and the alias is not configured; "
+                f"pass the server's {name}"
+            )
+    assert prod.connect("prod", uri=place).alias == "prod"
 
 
 PLAIN, TLS, FILE = "http://db:19531/sales", "https://db/sales", "./x.db"

@@ -264,17 +264,18 @@ def _overridden(
 
 
 def check_place(table: SpecTable, alias: str, arguments: Mapping[str, Any], call: str) -> None:
-    """Reject an endpoint argument that is `None`, if the alias is not configured.
+    """Reject an endpoint argument that is `None` or empty, if the alias is not configured.
 
     Raises:
-        UnknownAliasError: An endpoint argument is `None`.
+        UnknownAliasError: An endpoint argument is `None` or empty.
     """
-    none = [name for name in ("uri", "address", "host") if arguments.get(name, "") is None]
+    passed = next((each for each in ("uri", "address", "host") if each in arguments), None)
     is_known = alias in table or table.configuration.why_not(alias)
-    if not none or is_known or has_endpoint(arguments):
+    if passed is None or is_known or has_endpoint(arguments):
         return
-    what, remedy = "is None, and the alias is not configured", f"pass the server's {none[0]}"
-    origin = Origin("code", none[0], path=call)
+    state = "None" if arguments[passed] is None else "empty"
+    what, remedy = f"is {state}, and the alias is not configured", f"pass the server's {passed}"
+    origin = Origin("code", passed, path=call)
     raise UnknownAliasError([Problem("missing_uri", what, remedy, alias, "uri", origin)])
 
 
