@@ -130,6 +130,7 @@ def test_a_program_that_uses_zconfig_gets_the_same_connection() -> None:
         pytest.param(("--map", "URI"), "URI requires the name of a variable", id="no variable"),
         pytest.param(("--map", "URI=A=B"), "URI requires the name of a variable", id="not a name"),
         pytest.param(("--map", "URI=1A"), "URI requires the name of a variable", id="a digit"),
+        pytest.param(("--map", "URI=A", "--map", "TOKEN=A"), "--map sets A twice", id="twice"),
     ],
 )
 def test_a_wrong_mapping_is_a_wrong_use(arguments: tuple[str, ...], told: str) -> None:

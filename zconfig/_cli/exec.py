@@ -169,6 +169,9 @@ def exec_(  # noqa: PLR0913 - one parameter an option
     """
     if program and mapping:
         raise click.UsageError("--for and --map cannot be combined")
+    variables = [variable for _, variable in mapping]
+    if repeated := next((each for each in variables if variables.count(each) > 1), None):
+        raise click.UsageError(f"--map sets {repeated} twice; remove one of the two")
     spec = session.connections.spec(alias)
     environ = _environment(session, spec, program, mapping)
     if check:
