@@ -174,9 +174,13 @@ def test_the_good_go_on_beside_those_that_are_configured_wrongly(fake: FakeServe
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--watch", "0"), "--watch takes 0.1 to 86400 seconds"),
-        (("--watch", "nan"), "--watch takes 0.1 to 86400 seconds"),
-        (("--watch", "1e300"), "--watch takes 0.1 to 86400 seconds"),
+        (("--watch", "0"), "'0' is not a number of seconds, at least 0.1 and at most 86400"),
+        (("--watch", "x"), "'x' is not a number of seconds, at least 0.1 and at most 86400"),
+        (("--watch", "nan"), "'nan' is not a number of seconds"),
+        (("--watch", "1e300"), "'1e300' is not a number of seconds"),
+        (("--timeout", "0"), "'0' is not a number of seconds, more than 0 and at most 86400"),
+        (("--timeout", "inf"), "'inf' is not a number of seconds"),
+        (("--wait", "-1"), "'-1' is not a number of seconds, at least 0 and at most 86400"),
         (("--iterations", "2"), "--iterations requires --watch"),
         (
             ("--watch", "1", "--format", "junit"),
@@ -184,7 +188,9 @@ def test_the_good_go_on_beside_those_that_are_configured_wrongly(fake: FakeServe
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(arguments: tuple[str, ...], told: str) -> None:
+def test_options_that_are_wrong_or_do_not_go_together_are_refused(
+    arguments: tuple[str, ...], told: str
+) -> None:
     done = CliRunner().invoke(zconfig, ("check", *arguments))
     assert done.exit_code == 2
     assert told in done.stderr

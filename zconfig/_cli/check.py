@@ -32,7 +32,6 @@ from zconfig._cli.progress import is_wanted, show_progress
 from zconfig._cli.render import draw, render, render_json, watch_parts
 from zconfig._cli.report import Outcome, Outcomes, Report, check_aliases, report_on
 from zconfig._registry import Connections, registry_of
-from zconfig._settings.fields import LONGEST_S
 from zconfig.errors import ConnectError, ZConfigError
 
 _USUAL_S = 60.0
@@ -127,7 +126,10 @@ def _is_final(outcome: Outcome) -> bool:
     help="Time to retry transient failures; by default ZCONFIG_WAIT.",
 )
 @click.option(
-    "--watch", type=float, metavar="SECONDS", help="Repeat the check at this interval until Ctrl-C."
+    "--watch",
+    type=Seconds(min=_SHORTEST_S),
+    metavar="SECONDS",
+    help="Repeat the check at this interval until Ctrl-C.",
 )
 @click.option(
     "--iterations",
@@ -171,8 +173,6 @@ def _check_watch(watch: float | None, iterations: int | None, format_: Format) -
         if iterations is not None:
             raise click.UsageError("--iterations requires --watch")
         return
-    if not _SHORTEST_S <= watch <= LONGEST_S:
-        raise click.UsageError(f"--watch takes {_SHORTEST_S} to {LONGEST_S} seconds")
     if format_ not in {"table", "json"}:
         raise click.UsageError(f"`check --watch` does not support {format_}; use table or json")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property, wraps
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -13,6 +14,7 @@ from zconfig._log import configure_logging, log_as_configured
 from zconfig._origin import working_directory
 from zconfig._registry import Connections
 from zconfig._settings.configuration import Configuration
+from zconfig._settings.fields import LONGEST_S
 from zconfig._settings.load import load
 from zconfig._sources.environment import process_environment
 from zconfig.errors import ExitCode
@@ -176,9 +178,19 @@ def which_aliases(command: F) -> F:
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds."""
+    """A number of seconds, with a minimum."""
 
-    name = "number of seconds"
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or fail with a message without the notation of a range."""
+        with suppress(click.BadParameter):
+            seconds: float = super().convert(value, param, ctx)
+            if seconds <= LONGEST_S:  # not if it is NaN
+                return seconds
+        least = f"{'more than' if self.min_open else 'at least'} {self.min:g}"
+        what = f"{value!r} is not a number of seconds, {least} and at most {LONGEST_S}"
+        return self.fail(what, param, ctx)
 
 
 with_timeout = click.option(
