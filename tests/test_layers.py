@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TypeGuard
 
 from zconfig._registry.forks import LATE, LATE_WITH_GRPC
 
@@ -17,7 +18,7 @@ PACKAGE = ROOT / "zconfig"
 
 # Top to bottom: a room imports only from rooms above it, or from itself.
 ROOMS = (
-    {"_redaction", "_deadline", "_per_process", "_version"},
+    {"_redaction", "_deadline", "_per_process", "_value", "_version"},
     {"_origin"},
     {"errors", "events", "_log_masking"},
     {"_event_bus"},
@@ -156,3 +157,17 @@ def test_what_is_imported_late_is_imported_before_a_fork() -> None:
     assert late - by_another_way == {
         name for name in (*LATE, *LATE_WITH_GRPC) if name.startswith("zconfig.")
     }
+
+
+def test_no_method_of_a_frozen_dataclass_is_compiled_that_its_base_has() -> None:
+    classes = [node for tree in TREES.values() for node in ast.walk(tree) if is_frozen(node)]
+    decorators = {ast.unparse(node.decorator_list[0]) for node in classes}
+    assert len(classes) > 50
+    assert all("eq=False" in decorator and "repr=False" in decorator for decorator in decorators)
+
+
+def is_frozen(node: ast.AST) -> TypeGuard[ast.ClassDef]:
+    """Return whether a node is a frozen dataclass."""
+    return isinstance(node, ast.ClassDef) and any(
+        "frozen=True" in ast.unparse(decorator) for decorator in node.decorator_list
+    )

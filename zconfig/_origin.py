@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig._redaction import without_commands
+from zconfig._value import Value
 
 # Sources whose path is shown without the name of the source.
 _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
@@ -15,8 +16,8 @@ _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service bindi
 _VARIABLES = frozenset({"environment", "dotenv"})
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Origin(Value):
     """The place where a value is set, precise enough to find and change it.
 
     Args:

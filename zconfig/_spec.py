@@ -18,6 +18,7 @@ from zconfig._settings.fields import (
     endpoint_of,
 )
 from zconfig._settings.names import unset_name
+from zconfig._value import Value
 from zconfig.errors import ConflictError, Problem
 
 # The settings that make up a field of a specification, if their names differ.
@@ -32,8 +33,8 @@ _MOST_HINTS = 3
 _SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting in settings}
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Credentials(Value):
     """An API key, or a user and password. Never shown, never pickled.
 
     Args:
@@ -72,8 +73,8 @@ class TLSFiles(NamedTuple):
 _NO_TLS_FILES = TLSFiles()
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionSpec:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ConnectionSpec(Value):
     """The configuration of one connection, without its state.
 
     Args:

@@ -36,6 +36,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, Literal
 
 from zconfig._origin import Origin
+from zconfig._value import Value
 
 Severity = Literal["error", "warning"]
 
@@ -82,8 +83,8 @@ class Stage(StrEnum):
     DATABASE = "database"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Problem(Value):
     """One problem of the configuration, with its remedy.
 
     Args:

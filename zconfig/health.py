@@ -28,6 +28,7 @@ from zconfig._registry.pool import slot_status
 from zconfig._registry.registry import Registry
 from zconfig._registry.stats import AliasState
 from zconfig._settings.load import has_remote
+from zconfig._value import Value
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["AliasStatus", "Readiness", "Status", "asgi", "status", "wsgi"]
 
 
-@dataclass(frozen=True, slots=True)
-class AliasStatus:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AliasStatus(Value):
     """The status of one alias in this process.
 
     Args:
@@ -56,8 +57,8 @@ class AliasStatus:
         return self.required and self.state != "connected"
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Status(Value):
     """The status of every configured alias.
 
     Args:

@@ -76,7 +76,7 @@ AUTHORIZATION = "authorization"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class BoundChannel:
     """Channels to a server, with the metadata of one alias.
 

@@ -22,6 +22,7 @@ from zconfig._per_process import PerProcess
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities, read_pem
 from zconfig._spec import ConnectionSpec, TLSFiles
+from zconfig._value import Value
 
 Options = tuple[tuple[str, Any], ...]
 T = TypeVar("T")
@@ -41,8 +42,8 @@ _CONNECTIVITIES: dict[int | None, grpc.ChannelConnectivity] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TLSMaterial:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class TLSMaterial(Value):
     """The contents of the TLS files; hidden in `repr`."""
 
     ca: bytes | None = field(default=None, repr=False)

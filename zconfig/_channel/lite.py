@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zconfig._channel.pymilvus_import import import_without_side_effects
+from zconfig._value import Value
 from zconfig.errors import MissingExtraError, install_command
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class LiteLockedError(LiteError):
         super().__init__("it is open in another process", f"close it there, or {_ELSEWHERE}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Lease:
     """A lease on an embedded server, which runs until its last lease is released.
 
@@ -120,8 +121,8 @@ class _Server:
 _servers: dict[tuple[int, str], _Server] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class _Running:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Running(Value):
     """A running server.
 
     Args:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self
 
+from zconfig._value import Value
+
 CONNECT = "/milvus.proto.milvus.MilvusService/Connect"
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 CHECK_HEALTH = "/milvus.proto.milvus.MilvusService/CheckHealth"
@@ -110,8 +112,8 @@ class _Field(NamedTuple):
         return dataclasses.field(default=default, metadata={"field": self})
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Message(Value):
     """A message, with the fields that its class declares."""
 
     def encode(self) -> bytes:
@@ -202,7 +204,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 # --- the messages --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ClientInfo(Message):
     """`common.ClientInfo`: the client, as the server lists it.
 
@@ -221,14 +223,14 @@ class ClientInfo(Message):
     host: str = _single(5, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConnectRequest(Message):
     """`ConnectRequest`."""
 
     client_info: ClientInfo = _message(2, ClientInfo())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ResponseStatus(Message):
     """`common.Status`: the outcome of a call, inside the response.
 
@@ -248,7 +250,7 @@ class ResponseStatus(Message):
         return self.code == 0 and self.error_code == 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ServerInfo(Message):
     """`common.ServerInfo`: the server's description of itself.
 
@@ -261,7 +263,7 @@ class ServerInfo(Message):
     deploy_mode: str = _single(5, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ConnectReply(Message):
     """`ConnectResponse`: `identifier` is the number of the session; 0 if there is none."""
 
@@ -270,7 +272,7 @@ class ConnectReply(Message):
     identifier: int = _single(3, _INT64, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VersionReply(Message):
     """`GetVersionResponse`: the server release, e.g. `v2.3.5` or `milvus_lite-3.2.2`."""
 
@@ -278,7 +280,7 @@ class VersionReply(Message):
     version: str = _single(2, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class HealthReply(Message):
     """`CheckHealthResponse`: whether the server is healthy, or the reasons why not."""
 
@@ -287,7 +289,7 @@ class HealthReply(Message):
     reasons: tuple[str, ...] = _repeated(3, _TEXT)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class DatabasesReply(Message):
     """`ListDatabasesResponse`: the databases that the user may see."""
 

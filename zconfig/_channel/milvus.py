@@ -30,6 +30,7 @@ from zconfig._endpoint import TransportType
 from zconfig._redaction import Masker, evidence
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._spec import ConnectionSpec
+from zconfig._value import Value
 from zconfig._version import __version__
 
 DATABASE_NOT_FOUND = 800
@@ -74,8 +75,8 @@ Exchange = Generator[Request, bytes, T]
 """A generator that yields requests, receives responses or `grpc.RpcError`, and returns a result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Server(Value):
     """A server's description of itself.
 
     Args:
@@ -92,8 +93,8 @@ class Server:
     reply: bytes = field(default=b"", repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Health(Value):
     """The health of a server.
 
     Args:

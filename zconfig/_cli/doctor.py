@@ -43,6 +43,7 @@ from zconfig._settings.arguments import check_seconds, wanted_alias
 from zconfig._sources.environment import process_environment
 from zconfig._spec import ConnectionSpec
 from zconfig._topology import fetch_topology
+from zconfig._value import Value
 from zconfig.errors import ConfigurationError, Stage, with_names
 
 State = Literal["ok", "failed", "skipped"]
@@ -58,8 +59,8 @@ def _name(stage: Stage) -> str:
     return "configuration" if stage is Stage.PARSE else str(stage)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Step(Value):
     """One stage of one connection.
 
     Args:
@@ -75,7 +76,7 @@ class Step:
     elapsed_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Examination(Row):
     """The findings for one alias.
 
@@ -88,7 +89,7 @@ class Examination(Row):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Findings(Report):
     """The findings for all aliases, with the exit code of `check`.
 

@@ -35,12 +35,13 @@ from zconfig._settings.explain import (
     FieldExplanation,
     Shadowed,
 )
+from zconfig._value import Value
 from zconfig._version import __version__
 from zconfig.errors import ExitCode
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Versions(Value):
     """The installed versions, read without importing the packages.
 
     Args:

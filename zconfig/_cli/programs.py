@@ -9,6 +9,7 @@ from zconfig._endpoint import INTERNATIONAL, TransportType, control_plane
 from zconfig._redaction import Hidden
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._spec import ConnectionSpec
+from zconfig._value import Value
 
 _IPV6 = "an IPv6 address"
 BY_DEFAULT = (
@@ -109,8 +110,8 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
     return _IPV6 if ":" in (endpoint.host or "") else None
 
 
-@dataclass(frozen=True)
-class Program:
+@dataclass(frozen=True, eq=False, repr=False)
+class Program(Value):
     """A third-party program, and the variables that it reads.
 
     Args:

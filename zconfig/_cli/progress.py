@@ -16,14 +16,15 @@ from rich.text import Text
 
 from zconfig import events
 from zconfig._cli.options import Session
+from zconfig._value import Value
 
 _REFRESHES_PER_SECOND = 8
 _MARKS = {"connected": "+", "failed": "x"}
 _STYLES = {"connected": "green", "failed": "red", "retrying": "yellow"}
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectProgress:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ConnectProgress(Value):
     """The progress of the connect of one alias.
 
     Args:

@@ -18,6 +18,7 @@ from zconfig._registry.stats import AliasStats
 from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._spec import ConnectionSpec
+from zconfig._value import Value
 from zconfig.errors import (
     ClosedError,
     ConfigurationError,
@@ -54,8 +55,8 @@ def place(origin: Origin | None) -> dict[str, Any]:
     return {"file": origin.path and printable(origin.path), "line": origin.line}
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Failure(Value):
     """The reason why an alias is not connected.
 
     Args:
@@ -89,8 +90,8 @@ class Failure:
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Row(Value):
     """The result for one alias.
 
     Args:
@@ -119,8 +120,8 @@ class Row:
     stats: AliasStats | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ReportedProblem:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ReportedProblem(Value):
     """A problem of the configuration, as it is written to JSON.
 
     Args:
@@ -159,8 +160,8 @@ def _reported_problems(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Report(Value):
     """The result of a command.
 
     Attributes:

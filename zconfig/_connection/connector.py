@@ -20,6 +20,7 @@ from zconfig._connection.transport import Transport, acquire_transport
 from zconfig._deadline import ConnectBudget, backoff_s
 from zconfig._endpoint import TransportType
 from zconfig._spec import ConnectionSpec
+from zconfig._value import Value
 from zconfig.errors import ClosedError, ConnectError, ZConfigError
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ class ConnectIntent(NamedTuple):
     in_background: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PendingConnect:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class PendingConnect(Value):
     """A connect in progress: one thread makes it, other threads wait for its outcome.
 
     Args:

@@ -18,6 +18,7 @@ from zconfig._endpoint import Endpoint, Family, TransportType
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._sources.files import FileError
 from zconfig._spec import ConnectionSpec
+from zconfig._value import Value
 
 if TYPE_CHECKING:
     from zconfig._topology import TopologyCache
@@ -26,8 +27,8 @@ CHANNELS = ChannelPool()
 """The shared channels of this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Transport(Value):
     """The resources of one open connection, released together.
 
     Args:

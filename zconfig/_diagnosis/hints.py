@@ -13,6 +13,7 @@ from zconfig._diagnosis.tls import validities
 from zconfig._endpoint import PROXY_VARIABLES, exempting, unused_proxy
 from zconfig._redaction import redact_uri
 from zconfig._sources.pem import passed_over
+from zconfig._value import Value
 from zconfig.errors import (
     ClosedByPeerError,
     ConnectError,
@@ -40,8 +41,8 @@ _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _FALSE = frozenset({"0", "false", "no"})
 
 
-@dataclass(frozen=True, slots=True)
-class HostEnvironment:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class HostEnvironment(Value):
     """The environment that the process runs in.
 
     Args:

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zconfig._endpoint.model import is_loopback
+from zconfig._value import Value
 
 if TYPE_CHECKING:
     from zconfig.errors import ConnectError
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeTarget:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ProbeTarget(Value):
     """The address, transport and proxy of a connection.
 
     Args:
@@ -64,8 +65,8 @@ class ProbeTarget:
         return self.unix_path is None and is_loopback(self.host)
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Diagnosis(Value):
     """The cause of a failure.
 
     Args:

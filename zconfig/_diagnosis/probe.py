@@ -24,6 +24,7 @@ from zconfig._diagnosis.tls_files import client_context, unverified_context
 from zconfig._redaction import evidence
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
+from zconfig._value import Value
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -243,8 +244,8 @@ class Probe:
         return start_tls(stream, context, self._target.certified_name)
 
 
-@dataclass(frozen=True, slots=True)
-class StageResult:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class StageResult(Value):
     """The result of one stage of the probe.
 
     Args:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zconfig._diagnosis.model import StageError
 from zconfig._sources.files import FileError
 from zconfig._sources.pem import certificates_in, read_pem
+from zconfig._value import Value
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -40,8 +41,8 @@ _BEFORE_VALIDITY = 3  # serial number, algorithm, issuer: RFC 5280, 4.1
 _MD5_WITH_RSA = bytes.fromhex("2a864886f70d010104")  # 1.2.840.113549.1.1.4
 
 
-@dataclass(frozen=True, slots=True)
-class Validity:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Validity(Value):
     """The period in which a certificate is valid.
 
     Args:

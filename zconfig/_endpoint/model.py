@@ -8,6 +8,7 @@ from enum import StrEnum, auto
 from urllib.parse import quote
 
 from zconfig._redaction import Secret
+from zconfig._value import Value
 
 _CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
 FAULTS = {
@@ -128,8 +129,8 @@ class Family(StrEnum):
     LITE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Endpoint(Value):
     """The address that a URI names.
 
     Args:
@@ -204,8 +205,8 @@ class Endpoint:
         return self.uri
 
 
-@dataclass(frozen=True, slots=True)
-class Userinfo:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Userinfo(Value):
     """A URI, and the credentials that it contained.
 
     Args:

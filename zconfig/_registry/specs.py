@@ -28,6 +28,7 @@ from zconfig._settings.lacking import (
 )
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._spec import ConnectionSpec, differences, override, to_spec
+from zconfig._value import Value
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 
 
@@ -330,8 +331,8 @@ def _spec(
 _AT_ONCE = frozenset({"credentials", "required", "timeout_s"})
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Changes(Value):
     """The changes of a reload; true if there are any.
 
     Args:

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from zconfig._per_process import PerProcess
+from zconfig._value import Value
 
 AliasState = Literal["idle", "connecting", "connected", "lost", "retrying"]
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrips:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class RoundTrips(Value):
     """The round trips of the latest 1,000 pings of an alias.
 
     Args:
@@ -33,8 +34,8 @@ class RoundTrips:
     p99_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class AliasStats:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AliasStats(Value):
     """The status and counts of one alias in this process.
 
     Args:

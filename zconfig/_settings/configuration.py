@@ -18,6 +18,7 @@ from zconfig._settings.options import LoaderOptions
 from zconfig._settings.precedence import FieldKey, Setting
 from zconfig._sources.base import Entry, FileStatus, SourceResult, oddities, plain
 from zconfig._sources.environment import is_milvus
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
@@ -26,8 +27,8 @@ UNLESS_OTHERS = ", unless another tool reads it"
 """The end of the remedy of a warning about variables that may belong to another program."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Note(Value):
     """An explanation of an entry that is not used, although it is valid.
 
     Args:
@@ -41,8 +42,8 @@ class Note:
     slot: FieldKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Configuration(Value):
     """The whole configuration.
 
     Args:

@@ -28,14 +28,15 @@ from zconfig._settings.precedence import Setting
 from zconfig._sources.base import FileState, FileStatus
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 _ROUNDS = 100_000
 _DIGITS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Fingerprint(Value):
     """A fingerprint to compare secrets without showing them.
 
     Args:
@@ -50,8 +51,8 @@ class Fingerprint:
     had_line_end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Shadowed:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Shadowed(Value):
     """A value that is set and not used.
 
     Args:
@@ -67,8 +68,8 @@ class Shadowed:
     fingerprint: Fingerprint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FieldExplanation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FieldExplanation(Value):
     """One field of one alias.
 
     Args:
@@ -99,8 +100,8 @@ class FieldExplanation:
         return self.origin is not None
 
 
-@dataclass(frozen=True, slots=True)
-class AliasExplanation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class AliasExplanation(Value):
     """One alias.
 
     Args:
@@ -114,8 +115,8 @@ class AliasExplanation:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Explanation(Value):
     """The origins of a configuration.
 
     Args:

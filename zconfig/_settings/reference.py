@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from zconfig._settings.fields import ConnectionSettings, Variable
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._settings.options import PREFIX, LoaderOptions
+from zconfig._value import Value
 
 _HEADER = """\
 # Connections to Zilliz Cloud and Milvus, and options of zconfig. Copy this file to .env, which
@@ -25,8 +26,8 @@ _OPTIONS_HEADER = """\
 """
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceEntry:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ReferenceEntry(Value):
     """One variable of the reference.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden, Secret
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 PREFIX = "ZILLIZ_"
@@ -208,8 +209,8 @@ DOUBTFUL = frozenset({"surrounding_space", "quoted_value", "comment_in_value", "
 _NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when the first value is read
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Entry(Value):
     """One key and its value as written, not validated.
 
     Args:
@@ -225,8 +226,8 @@ class Entry:
     had_line_end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FileStatus:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FileStatus(Value):
     """The state of a file or directory that a source looked for.
 
     Args:

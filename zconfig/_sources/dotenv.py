@@ -35,6 +35,7 @@ from zconfig._sources.expansion import (
     too_long,
 )
 from zconfig._sources.files import MAX_DOTENV_BYTES, FileError, located, read_text, unread
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 _SOURCE = "dotenv"
@@ -224,8 +225,8 @@ BAD_LINE = Problem(
 NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write {key}=…")
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Assignment(Value):
     """One statement of a dotenv file.
 
     Args:

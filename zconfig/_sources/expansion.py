@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 MAX_EXPANDED = 64 * 1024
@@ -22,8 +23,8 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Expanded:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Expanded(Value):
     """A value after expansion.
 
     Args:

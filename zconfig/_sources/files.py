@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden
 from zconfig._sources.base import SourceResult, absent, is_text, refused
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 FileKind = Literal["secret", "dotenv", "certificates", "key"]
@@ -228,8 +229,8 @@ def unread(error: FileError, origin: Origin) -> SourceResult:
     return absent(origin.key) if is_absent else refused(origin.key, error.problem(origin))
 
 
-@dataclass(frozen=True, slots=True)
-class FileText:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class FileText(Value):
     """The text of a file.
 
     Args:
@@ -301,8 +302,8 @@ def read_text(
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Request(Value):
     """One file to read; errors are returned, so that no traceback contains the content."""
 
     path: Path | str

@@ -29,6 +29,7 @@ from zconfig._sources.base import (
     spellings,
 )
 from zconfig._sources.files import FileError, file_error, located, read_secret, unread
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 _CHANGING = Problem("changing", "the directory changed each time it was read", "try again later")
@@ -202,8 +203,8 @@ def read_secrets_dir(
     return read_directory(tree.root, tree.read, shown=tree.shown, source=_SOURCE, named=named)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Tree(Value):
     root: Path
     shown: str
     field_names: frozenset[str]

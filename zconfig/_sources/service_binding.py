@@ -28,6 +28,7 @@ from zconfig._sources.secrets_dir import (
     read_generation,
     read_secret_file,
 )
+from zconfig._value import Value
 from zconfig.errors import Problem
 
 _SOURCE = "service binding"
@@ -80,8 +81,8 @@ def read_service_bindings(
     return read_directory(directory, read, shown=name, source=_SOURCE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Binding:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Binding(Value):
     """One binding.
 
     Args:

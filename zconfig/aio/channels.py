@@ -130,7 +130,7 @@ class LoopChannel(SharedChannel):
             self._channels = self.recipe.dial(grpc.aio, generation)
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
 class LoopBoundChannel(BoundChannel):
     """The channels of an event loop with the metadata of a connection.
 

@@ -11,6 +11,7 @@ import grpc
 
 from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
 from zconfig._channel.multicallables import BoundChannelOwner, report_failure, reporting_demotion
+from zconfig._value import Value
 from zconfig.aio.calls import Reply, UnaryUnaryCall, await_call, run_interceptors, with_reason
 from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
@@ -126,8 +127,8 @@ class AsyncChannelView(grpc.aio.Channel):
         return f"<AsyncChannelView of {self._owner.alias!r}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class _Asked(Value):
     """The arguments of a call.
 
     Args:

@@ -28,6 +28,7 @@ from zconfig._channel.messages import (
 from zconfig._channel.milvus import DATABASE_NOT_FOUND
 from zconfig._redaction import MASK, Secret
 from zconfig._settings.fields import DEFAULT_DATABASE
+from zconfig._value import Value
 from zconfig.testing.recorder import PATIENCE_S, wait_until
 from zconfig.testing.tcp_proxy import HOST, Relay, relay
 
@@ -106,8 +107,8 @@ SERVICE = "/milvus.proto.milvus.MilvusService/"
 """The prefix of the full names of Milvus' methods."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Call(Value):
     """One call that the server received.
 
     Args:
