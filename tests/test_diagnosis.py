@@ -970,6 +970,18 @@ def test_a_proxy_of_an_alias_that_no_proxy_exempts_is_pointed_out() -> None:
     assert environment_hints(target, surroundings) == ()  # the configuration's own warning says it
 
 
+@pytest.mark.parametrize(
+    ("exempt", "seen"),
+    [(".test", "; NO_PROXY exempts db.test, but gRPC reads only no_proxy"), ("other.test", "")],
+)
+def test_an_exemption_that_grpc_does_not_read_is_pointed_out(exempt: str, seen: str) -> None:
+    surroundings = HostEnvironment({"https_proxy": "http://a:1", "NO_PROXY": exempt})
+    target = ProbeTarget("db.test", 19530, via_proxy="http://a:1")
+    routed = f"https_proxy routes this connection through http://a:1{seen}"
+    assert hint(errors.ProxyUnreachableError, target, surroundings) == routed
+    assert environment_hints(target, surroundings) == (routed,)
+
+
 def test_a_hint_names_the_variable_of_the_alias(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     error = failure_of({"ZILLIZ_PROD_URI": "http://db.invalid:19530"})
