@@ -144,11 +144,15 @@ def unread_milvus(
             yield _unread(origin, word.field, name, "error" if strict else "warning")
 
 
-# Other words for a field that are not misspellings of its name.
+# Other words for a field that are not misspellings of its name, such as pymilvus' parameters.
 _OTHER_WORDS = {
     **dict.fromkeys(("database_name", "db"), "db_name"),
     **dict.fromkeys(("key", "secret"), "token"),
     **dict.fromkeys(("pass", "pwd"), "password"),
+    **dict.fromkeys(("ca", "ca_cert", "ca_file", "ca_pem_path", "server_pem_path"), "tls_ca"),
+    **dict.fromkeys(("client_cert", "client_pem_path"), "tls_cert"),
+    **dict.fromkeys(("client_key", "client_key_path"), "tls_key"),
+    "server_name": "tls_server_name",
 }
 
 

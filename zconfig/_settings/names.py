@@ -76,7 +76,7 @@ _SERVICE_LINK = (
 _NAMED_PORT = "_service_port_"
 
 # ZILLIZ_TLS_CA_FILE: suffixes that users append to the name of a field with a file or its path.
-_TAILS = frozenset({"bundle", "cert", "file", "path", "pem"})
+_TAILS = frozenset({"bundle", "cert", "certs", "crt", "file", "path", "pem"})
 
 # ZILLIZ_API_TOKEN, ZILLIZ_DB_PASSWORD: words that users and other tools put before credentials.
 _SAYING_LITTLE = frozenset(
