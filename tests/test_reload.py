@@ -320,6 +320,28 @@ def test_a_problem_of_the_import_that_is_corrected_before_the_first_use_is_gone(
     assert imported.connections.configuration.problems == ()
 
 
+@pytest.mark.parametrize(
+    ("environ", "made"),
+    [
+        ({}, ".env"),
+        ({"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_TOKEN_FILE": "tok"}, "tok"),
+        ({"ZCONFIG_ENV_FILE": "late.env"}, "late.env"),
+        ({"ZILLIZ_URI": "http://127.0.0.1:1", "ZCONFIG_SECRETS_DIR": "made"}, "made/zilliz_token"),
+    ],
+)
+def test_a_file_that_was_missing_at_the_import_is_read_by_the_first_use(
+    environ: dict[str, str], made: str, tmp_path: Path
+) -> None:
+    imported = Imported(tmp_path, **environ)
+    path = tmp_path / made
+    path.parent.mkdir(exist_ok=True)
+    path.touch(0o600)
+    path.write_text("key" if "tok" in made else "ZILLIZ_URI=http://127.0.0.1:1\nZILLIZ_TOKEN=key\n")
+    spec = imported.connections.spec("default")
+    assert (spec.endpoint.uri, bool(spec.credentials)) == ("http://127.0.0.1:1", True)
+    assert imported.connections.configuration.errors == ()
+
+
 def test_an_override_before_the_first_use_leaves_that_to_come(tmp_path: Path) -> None:
     imported = Imported(tmp_path)
     imported.environ["ZILLIZ_LATE_URI"] = "http://127.0.0.1:1"

@@ -9,9 +9,9 @@
 The import reads the configuration and creates `connections`, which lists the aliases but does not
 connect them. It opens no socket, imports neither grpc nor pymilvus, does not change the environment
 and does not configure logging. Problems of the configuration are raised on the first use, not on
-import. The first use reads the configuration again if its variables have changed since the import,
-so `load_dotenv()` and `os.environ["ZILLIZ_URI"] = ...` work also after `import zconfig`. For later
-changes call `reload()`.
+import. The first use reads the configuration again if it had errors or was empty, or if its
+variables have changed since the import, so `load_dotenv()` and `os.environ["ZILLIZ_URI"] = ...`
+work also after `import zconfig`. For later changes call `reload()`.
 """
 
 from __future__ import annotations

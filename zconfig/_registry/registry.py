@@ -445,12 +445,17 @@ class Reloader:
             self.is_first = False
 
     def read_changes(self) -> None:
-        """Read the local sources again, once, if they changed since the import."""
+        """Read the local sources again, once, if they may have changed since the import.
+
+        A file that was missing or invalid then may have been written meanwhile.
+        """
         has_changed = self._has_changed
         if has_changed is None:
             return  # without the lock, which a thread may hold while it reads remote sources
         with self.lock:
-            if self._at_first and self.is_first and has_changed():
+            configuration = self._registry.known.configuration
+            is_faulty = bool(configuration.errors) or not configuration.aliases
+            if self._at_first and self.is_first and (is_faulty or has_changed()):
                 self._replace(self._at_first())
             self._has_changed = None
 
