@@ -197,8 +197,6 @@ class ManagedConnection:
             except ClosedError:
                 if self.state is State.CLOSED:
                     raise
-                if not intent.in_code and self.spec is not pending.connector.spec:
-                    intent = intent._replace(spec=None)  # a reload replaced it
             except RejectedCredentialsError:
                 refused = pending.connector.spec
                 if not intent.may_reread or refused == newest:
