@@ -119,6 +119,12 @@ def test_a_bad_place_is_told_by_the_parameter_that_was_passed(
     assert problem.origin == Origin("code", named, CALL)
 
 
+@pytest.mark.parametrize("name", ["host", "address"])
+def test_a_uri_in_another_parameter_is_to_be_passed_as_uri(name: str) -> None:
+    [problem] = problems_of(**{name: "https://in03.zillizcloud.com"}, port=443)
+    assert str(problem) == f"prod: {name} (connections.connect): is a URI; pass it as uri"
+
+
 def test_a_host_that_is_none_is_told_as_a_variable_that_is_not_set() -> None:
     [problem] = problems_of(host=None, port="19530")
     assert str(problem) == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import tomllib
 from typing import Any
 
@@ -11,11 +12,13 @@ from celery.app.base import Celery
 from celery.backends.base import Backend
 
 from tests.support.processes import REPOSITORY
+from zconfig import errors
 from zconfig.errors import (
     _EXTRAS,
     AutoconnectError,
     ClosedError,
     ConfigurationError,
+    ConnectError,
     MissingExtraError,
     Problem,
     RefusedError,
@@ -33,6 +36,26 @@ ERRORS = [
     ClosedError("prod"),
     MissingExtraError("pymilvus", "pymilvus"),
 ]
+
+
+def below(base: type[ZConfigError]) -> set[type[ZConfigError]]:
+    """Return the classes of the package below an error."""
+    own = [each for each in base.__subclasses__() if each.__module__ == errors.__name__]
+    return set(own).union(*map(below, own))
+
+
+def test_the_tree_at_the_top_has_every_error_below_its_base() -> None:
+    tree, _, _ = (errors.__doc__ or "").partition("\n\nEach")
+    every, _, causes = tree.partition("ConnectError ")
+    assert {f"{each.__name__} " for each in below(ZConfigError) - below(ConnectError)} == set(
+        re.findall(r"── (\w+ )", f"{every}ConnectError ")
+    )
+    listed = dict(re.findall(r"── (\w+)(.*?)(?=──|$)", causes, re.DOTALL))
+    direct = {each for each in below(ConnectError) if each.__base__ is ConnectError}
+    assert {each.__name__ for each in direct} == set(listed)
+    for each in direct:
+        names = {f"{name}Error" for name in re.findall(r"[A-Z]\w+", listed[each.__name__])}
+        assert names == {cause.__name__ for cause in below(each)}
 
 
 @pytest.mark.parametrize("extra", _EXTRAS)

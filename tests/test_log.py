@@ -142,6 +142,7 @@ def test_a_log_that_is_asked_for_works_though_the_logger_was_disabled(
     disabled: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("json")
+    assert not disabled.disabled
     log_event(EVENT)
     disabled.disabled = True  # as Alembic does, run in a process that is connected
     log_event(EVENT)
