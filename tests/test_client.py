@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pymilvus
 import pytest
@@ -90,6 +91,18 @@ def test_an_option_that_says_where_or_how_to_connect_is_refused(
         asyncio.run(ask())
     [problem] = caught.value.problems
     assert (problem.code, str(problem.origin)) == ("unknown_argument", f"{option} (zconfig.{face})")
+    shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert "S3cret" not in "".join(shown.format())
+
+
+@pytest.mark.parametrize("make", [client_of, async_client_of])
+@pytest.mark.parametrize("option", ["uri", "token", "channel", "server_pem_path"])
+def test_such_an_option_is_refused_beside_a_connection_too(make: Any, option: str) -> None:
+    no_connection: Any = None  # the options are checked first
+    with pytest.raises(
+        ConfigurationError, match=rf"^{option} \({make.__name__}\): is not"
+    ) as caught:
+        make(no_connection, timeout=3.0, **{option: value()})
     shown = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "S3cret" not in "".join(shown.format())
 

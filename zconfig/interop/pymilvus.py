@@ -17,7 +17,7 @@ from zconfig._connection import Connection
 from zconfig._per_process import PerProcess
 from zconfig._redaction import sealed
 from zconfig._registry.forks import guard_forks
-from zconfig._settings.arguments import as_alias, hide_aliases
+from zconfig._settings.arguments import as_alias, check_client_options, hide, hide_aliases
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig.errors import MissingExtraError
 from zconfig.interop._orm import (
@@ -49,10 +49,12 @@ def client_of(connection: Connection, **options: Any) -> MilvusClient:
 
     Raises:
         MissingExtraError: pymilvus is not installed.
+        ConfigurationError: An option is not accepted; see `zconfig.client`.
         ClosedError: The connection is not open.
     """
     given = sealed(options)
     del options  # or a traceback that shows locals would show them
+    check_client_options(hide(given()), "client_of")
     return _make(connection, given) if given() else _CLIENTS.of(connection)
 
 
@@ -102,10 +104,12 @@ def async_client_of(connection: AsyncConnection, **options: Any) -> AsyncMilvusC
 
     Raises:
         MissingExtraError: pymilvus is not installed, or has no asyncio client.
+        ConfigurationError: An option is not accepted; see `zconfig.client`.
         ClosedError: The connection is not open.
     """
     given = sealed(options)
     del options  # as in `client_of`
+    check_client_options(hide(given()), "async_client_of")
     return _make_async(connection, given) if given() else _ASYNC_CLIENTS.of(connection)
 
 
