@@ -35,6 +35,7 @@ from tests.support.matrix import CELLS, FAILS_S, HANGS_S, Cell
 from tests.support.registries import registry
 from zconfig import errors
 from zconfig._channel.messages import CHECK_HEALTH
+from zconfig._connection.error_mapping import probe_target
 from zconfig._diagnosis import (
     Diagnosis,
     HostEnvironment,
@@ -55,7 +56,7 @@ from zconfig._diagnosis.tls_files import unverified_context
 from zconfig._endpoint import parse_uri, proxy_in_force
 from zconfig._redaction import MASK, Secret, evidence
 from zconfig._settings.fields import ConnectionSettings
-from zconfig._spec import ConnectionSpec
+from zconfig._spec import ConnectionSpec, Credentials
 from zconfig._topology import fetch_topology
 from zconfig.errors import Stage
 from zconfig.testing import fake_server
@@ -828,6 +829,21 @@ def test_the_stages_do_not_repeat_the_credentials_that_a_proxy_does() -> None:
         *_, last = stages(local(1, via_proxy=f"http://user:s3cr%26t@{proxy}"), soon())
     said = "not ********= ******** : :error: :x"
     assert last.detail == f"proxy {proxy}: answered HTTP/1.1 407 {said}"
+
+
+def test_the_stages_do_not_repeat_the_alias_secrets_that_a_proxy_does() -> None:
+    def repeat(conn: socket.socket) -> None:
+        conn.recv(faults.CHUNK)
+        conn.sendall(b"HTTP/1.1 502 no root:s3cret-token here\r\n\r\n")
+
+    spec = ConnectionSpec(
+        "prod", parse_uri("http://db:1"), Credentials(Secret("root:s3cret-token"))
+    )
+    with faults.listening(repeat) as port:
+        proxy = f"{faults.LOOPBACK}:{port}"
+        target = probe_target(replace(spec, proxy=Secret(f"http://{proxy}")))
+        *_, last = stages(target, soon())
+    assert last.detail == f"proxy {proxy}: answered HTTP/1.1 502 no ******** here"
 
 
 def test_a_proxy_whose_name_does_not_exist() -> None:

@@ -226,6 +226,7 @@ def probe_target(spec: ConnectionSpec, embedded: str | None = None) -> ProbeTarg
         server_name=tls.server_name,
         unix_path=endpoint.path if endpoint.transport is TransportType.UNIX else None,
         has_credentials=spec.credentials is not None,
+        secrets=spec.secrets,
         proxy=configured,
         via_proxy=None if embedded else proxy_in_force(host, process_environment(), configured),
     )

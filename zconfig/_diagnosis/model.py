@@ -9,6 +9,7 @@ from zconfig._endpoint.model import is_loopback
 from zconfig._value import Value
 
 if TYPE_CHECKING:
+    from zconfig._redaction import Secret
     from zconfig.errors import ConnectError
 
 
@@ -26,6 +27,7 @@ class ProbeTarget(Value):
         server_name: The name to verify, if it is not the host.
         unix_path: Path of a Unix domain socket, instead of host and port.
         has_credentials: Whether a token, or a user and password, are sent.
+        secrets: The secrets that a server or a proxy may repeat.
         proxy: The `PROXY` of the alias: a URL, which may contain a password, `off`, or `None`.
         via_proxy: URL of the HTTP CONNECT proxy that is used; may contain a password.
 
@@ -43,6 +45,7 @@ class ProbeTarget(Value):
     server_name: str | None = None
     unix_path: str | None = None
     has_credentials: bool = False
+    secrets: tuple[Secret, ...] = ()
     proxy: str | None = field(default=None, repr=False)
     via_proxy: str | None = field(default=None, repr=False)
 

@@ -216,7 +216,7 @@ def open_stream(
     stream = Stream(opened.enter_context(sock), end)
     if url is not None:
         with _naming_the_proxy(url):
-            _open_tunnel(stream, target.authority, url)
+            _open_tunnel(stream, target, url)
     return address, stream
 
 
@@ -232,9 +232,9 @@ def _naming_the_proxy(url: str | None, cause: type[ConnectError] | None = None) 
         raise StageError(cause or failed.error, seen) from None
 
 
-def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
+def _open_tunnel(stream: Stream, target: ProbeTarget, url: str) -> None:
     try:
-        stream.send(_connect_request(authority, url))
+        stream.send(_connect_request(target.authority, url))
         answer = _read_head(stream)
     except TimeoutError:
         raise StageError(ProxyError, "no complete answer to CONNECT") from None
@@ -245,7 +245,8 @@ def _open_tunnel(stream: Stream, authority: str, url: str) -> None:
         raise StageError(ProxyError, "the answer to CONNECT is not HTTP")
     if not status[1].startswith(b"2"):
         cause = ProxyAuthenticationError if status[1] == _AUTHENTICATION_REQUIRED else ProxyError
-        said = evidence(status[0].decode("ascii", "replace"), secrets_in({"proxy": url}))
+        secrets = (*target.secrets, *secrets_in({"proxy": url}))
+        said = evidence(status[0].decode("ascii", "replace"), secrets)
         raise StageError(cause, f"answered {said}")
 
 

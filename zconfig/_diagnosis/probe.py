@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +21,7 @@ from zconfig._diagnosis.tls import (
     validity,
 )
 from zconfig._diagnosis.tls_files import client_context, unverified_context
-from zconfig._redaction import evidence
+from zconfig._redaction import Secret, evidence
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
 from zconfig._value import Value
@@ -281,13 +281,13 @@ def stages(target: ProbeTarget, deadline: float) -> tuple[StageResult, ...]:
     results: list[StageResult] = []
     with contextlib.closing(Probe(target, deadline)) as probe:
         for stage, step in probe.steps():
-            results.append(_take(stage, step))
+            results.append(_take(stage, step, target.secrets))
             if not results[-1].ok:
                 break
     return _with_late_alert(*results)
 
 
-def _take(stage: Stage, step: Step) -> StageResult:
+def _take(stage: Stage, step: Step, secrets: Iterable[Secret]) -> StageResult:
     began = time.monotonic()
     error = None
     try:
@@ -295,7 +295,7 @@ def _take(stage: Stage, step: Step) -> StageResult:
     except StageError as failed:
         error, seen = failed.error, Seen(failed.detail)
     elapsed_ms = (time.monotonic() - began) * 1e3
-    return StageResult(stage, elapsed_ms, evidence(seen.detail), error, seen.certificate)
+    return StageResult(stage, elapsed_ms, evidence(seen.detail, secrets), error, seen.certificate)
 
 
 def _with_late_alert(*results: StageResult) -> tuple[StageResult, ...]:
