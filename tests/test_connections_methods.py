@@ -391,6 +391,23 @@ def test_what_is_wrong_without_a_place_names_where_the_place_was_set(prod: Conne
         prod.connect("prod", client_pem_path="/client.pem", secure=True)
 
 
+@pytest.mark.parametrize("place", [{"host": "db"}, {"host": "db", "port": 1}, {"address": "db:1"}])
+def test_a_place_without_a_scheme_is_to_be_told_secure(
+    empty: Connections, place: dict[str, Any]
+) -> None:
+    told: list[events.ConfigProblem] = []
+    empty.subscribe(told.append, events.ConfigProblem)
+    empty.add_connection(dev={**place, "token": SECRET})
+    assert [each.remedy for each in told] == ["pass secure=True if the server has TLS"]
+    with pytest.raises(ConfigurationError) as caught:
+        empty.add_connection(new={**place, "server_pem_path": "/ca.pem"})
+    with pytest.raises(ConfigurationError) as also_caught:
+        empty.connect("dev", server_pem_path="/ca.pem")
+    for error in (caught.value, also_caught.value):
+        [problem] = error.problems
+        assert problem.remedy == "pass secure=True, or remove the parameter server_pem_path"
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_secure_without_a_place_is_tls_at_the_configured_place(
     certificates: Certificates, server: FakeServer, *, live: bool

@@ -24,8 +24,8 @@ from zconfig._settings.fields import (
     endpoint_of,
 )
 from zconfig._settings.names import DEFAULT_ALIAS, Spelling, check_alias, nearest, normalize_alias
-from zconfig._settings.precedence import Layer, Setting, resolve_layers
-from zconfig._settings.validation import validate
+from zconfig._settings.precedence import Layer, Resolution, Setting, resolve_layers
+from zconfig._settings.validation import tls_remedy, validate
 from zconfig._sources.base import Entry
 from zconfig.errors import ConfigurationError, Problem
 
@@ -309,14 +309,22 @@ def from_arguments(
     layer = Layer(call, {alias: tuple(_declared(given, call, place, within))})
     resolution = resolve_layers([layer], lambda *_: (None, ()))
     settings, invalid = validate(resolution)
-    problems = (*resolution.problems, *invalid)
-    if problems:
-        raise ConfigurationError(problems)
+    if problems := (*resolution.problems, *invalid):
+        raise ConfigurationError(_by_secure(each, resolution) for each in problems)
     if given.get("secure") and not endpoint_of(settings[alias]).secure:
         origin, what = Origin("code", "secure", path=call), "is True, but a path does not use TLS"
         problem = Problem("tls_on_plaintext", what, "remove it", alias, None, origin)
         raise ConfigurationError([problem])
     return settings[alias], {f: p.origin for (_, f), p in resolution.provenance.items()}
+
+
+def _by_secure(problem: Problem, resolution: Resolution) -> Problem:
+    """Return a problem with the remedy `secure`, if no URI is passed that could have https://."""
+    uri = resolution.provenance.get((problem.alias or "", "uri"))
+    if uri is None:
+        return problem
+    remedy = problem.remedy.replace(f"use https:// in {uri.origin.name}", tls_remedy(uri.origin))
+    return replace(problem, remedy=remedy)
 
 
 def check_arguments(alias: str, arguments: Mapping[str, Any], call: str, within: str = "") -> None:

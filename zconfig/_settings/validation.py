@@ -69,6 +69,20 @@ def _harmless(text: str) -> str | None:
     return repr(str(text)) if len(text) < SHORTEST and text.isprintable() else None
 
 
+def tls_remedy(origin: Origin) -> str:
+    """Return how to use TLS at an endpoint; in code, a host or an address has no scheme.
+
+    Examples:
+        >>> from zconfig._origin import Origin
+        >>> tls_remedy(Origin("environment", "ZILLIZ_URI"))
+        'use https:// in ZILLIZ_URI'
+        >>> tls_remedy(Origin("code", "address", "connections.connect"))
+        'pass secure=True'
+    """
+    is_uri = origin.source != "code" or origin.key in {"uri", "settings.uri"}
+    return f"use https:// in {origin.name}" if is_uri else "pass secure=True"
+
+
 def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
     """Return the warning about credentials that can be read in transit.
 
@@ -80,7 +94,7 @@ def sent_in_the_clear(alias: str, host: str | None, origin: Origin) -> Problem:
     return Problem(
         "credentials_in_the_clear",
         f"the credentials are sent to {host} without TLS",
-        f"use https:// in {origin.key} if the server has TLS",
+        f"{tls_remedy(origin)} if the server has TLS",
         alias,
         "uri",
         origin,
