@@ -47,6 +47,7 @@ from tests.support import faults
 from tests.support.certificates import Certificates
 from tests.support.matrix import CELLS, Cell
 from tests.support.processes import run_python
+from tests.support.registries import registry
 from tests.support.servers import RealMilvus
 from zconfig import errors
 from zconfig._channel import messages
@@ -1376,6 +1377,7 @@ WRONG_ARGUMENTS: dict[str, Callable[[], Any]] = {
             "an odd parameter": {"cAn4ry$S3cret": True},
             "bytes": {"token": CANARY.encode()},
             "a mapping": {"headers": {"authorization": CANARY}},
+            "a token as the database": {"db_name": CANARY},
         }.items()
     },
     **{
@@ -1407,6 +1409,15 @@ def test_what_is_no_mapping_of_connections_is_told_with_what_to_pass(no_mapping:
 @pytest.mark.parametrize("what", WRONG_ARGUMENTS)
 def test_no_frame_shows_an_argument_that_is_wrong(what: str) -> None:
     assert_tells_nothing(raised_by(WRONG_ARGUMENTS[what]))
+
+
+def test_no_frame_shows_a_secret_while_its_fingerprint_is_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hashlib.pbkdf2_hmac", object)  # raises, without a frame of its own
+    environ = {"ZILLIZ_URI": "http://127.0.0.1:1", "ZILLIZ_TOKEN": f"root:{CANARY}"}
+    with registry(**environ) as connections:
+        assert_tells_nothing(raised_by(connections.explain))
 
 
 def test_no_frame_shows_a_number_as_a_misspelt_password() -> None:

@@ -147,7 +147,7 @@ class Connections:
         named = {"user": user, "password": password, "db_name": db_name, "token": token}
         given = hide({**named, "settings": settings, **kwargs})
         # Otherwise a traceback with local variables would show them.
-        del named, user, password, token, settings, kwargs
+        del named, user, password, db_name, token, settings, kwargs
         name, call = fold_alias(alias), "connections.connect"
         if not has_overrides(given):  # as configured, so that reloads apply to the alias
             check_place(self._table, name, given, call)

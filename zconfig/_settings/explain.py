@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from zconfig._origin import Origin, printable
-from zconfig._redaction import MASK, redact_uri
+from zconfig._redaction import MASK, Hidden, redact_uri
 from zconfig._settings.configuration import Configuration, Note, nothing_configured
 from zconfig._settings.fields import (
     CREDENTIALS,
@@ -292,7 +292,7 @@ def _fingerprint(
 ) -> Fingerprint | None:
     if settings is None or value is None or not Variable.of(ConnectionSettings, field).secret:
         return None
-    secret = value.get_secret_value()
+    secret = Hidden(value.get_secret_value())
     salt = f"zconfig fingerprint {field} {settings.uri}".encode()
     digest = hashlib.pbkdf2_hmac("sha256", secret.encode(), salt, _ROUNDS).hex()[:_DIGITS]
     return Fingerprint(digest, len(secret), had_line_end)

@@ -144,7 +144,7 @@ class AsyncConnections:
         named = {"user": user, "password": password, "db_name": db_name, "token": token}
         given = hide({**named, "settings": settings, **kwargs})
         # Otherwise a traceback with local variables would show them.
-        del named, user, password, token, settings, kwargs
+        del named, user, password, db_name, token, settings, kwargs
         name = fold_alias(alias)
         if not has_overrides(given):  # as configured, so that reloads apply to the alias
             check_place(await self._read(), name, given, "aio.connect")
