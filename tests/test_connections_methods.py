@@ -38,6 +38,7 @@ from zconfig.errors import (
     DatabaseMissingError,
     HostnameMismatchError,
     RefusedError,
+    RejectedCredentialsError,
     ServerSilentError,
     TLSError,
     UnknownAliasError,
@@ -954,6 +955,29 @@ def test_missing_credentials_that_are_set_for_another_endpoint_are_pointed_out(
     with registry(**{variable: ELSEWHERE}, **elsewhere) as connections:
         [told] = connections.spec(alias).hints_about("credentials")
         assert hint in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"token": "key "}, "token (connections.connect): the value begins or ends with white"),
+        ({"user": "root", "password": "'pw'"}, "password (connections.connect): the value is encl"),
+        ({"token": "key"}, ""),
+    ],
+)
+@pytest.mark.parametrize("way", ["over the configuration", "with a uri", "settings"])
+def test_a_doubtful_value_from_code_is_pointed_out_in_place_of_the_configured_one(
+    way: str, arguments: dict[str, Any], told: str
+) -> None:
+    with fake_server() as fake, registry(ZILLIZ_URI=fake.uri, ZILLIZ_TOKEN="<key>") as connections:
+        fake.accept("root:Milvus")
+        given = arguments if way == "over the configuration" else {"uri": fake.uri, **arguments}
+        if way == "settings":
+            given = {"settings": zconfig.ConnectionSettings(**given)}
+        with pytest.raises(RejectedCredentialsError) as caught:
+            connections.connect("default", **given)
+    assert caught.value.hint.removeprefix("settings.").startswith(told)
+    assert bool(caught.value.hint) is bool(told)
 
 
 def test_an_alias_that_is_wrongly_configured_is_configured() -> None:

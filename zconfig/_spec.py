@@ -268,7 +268,8 @@ def override(spec: ConnectionSpec, other: ConnectionSpec) -> ConnectionSpec:
     # Credentials are one value: replace all of their origins.
     gone = _SETTINGS["credentials"] if "credentials" in changes else ()
     kept = {name: origin for name, origin in spec.origins.items() if name not in gone}
-    return replace(spec, **values, origins={**kept, **given})
+    hints = (each for each in spec.hints if each[0] not in {*gone, *given})
+    return replace(spec, **values, origins={**kept, **given}, hints=(*hints, *other.hints))
 
 
 def differences(one: ConnectionSpec, other: ConnectionSpec) -> tuple[str, ...]:

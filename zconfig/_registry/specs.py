@@ -22,6 +22,7 @@ from zconfig._settings.fields import ConnectionSettings
 from zconfig._settings.lacking import (
     doubtful_values,
     hints,
+    hints_in_code,
     is_of_place,
     meant_for,
     unread_places,
@@ -243,7 +244,7 @@ def _spec_in_code(alias: str, arguments: Mapping[str, Any], call: str) -> Connec
     settings = arguments.get(SETTINGS)
     if not settings:
         return _spec(alias, arguments, call)
-    given = to_spec(alias, *from_arguments(alias, settings, call, within=f"{SETTINGS}."))
+    given = _with_hints(alias, *from_arguments(alias, settings, call, within=f"{SETTINGS}."))
     others = {name: each for name, each in arguments.items() if name != SETTINGS}
     return _overridden(given, others, call)
 
@@ -324,7 +325,13 @@ def _once(spec: ConnectionSpec, others: list[ConnectionSpec]) -> ConnectionSpec:
 def _spec(
     alias: str, arguments: Mapping[str, Any], call: str, place: Origin | None = None
 ) -> ConnectionSpec:
-    return to_spec(alias, *from_arguments(alias, arguments, call, place))
+    return _with_hints(alias, *from_arguments(alias, arguments, call, place))
+
+
+def _with_hints(
+    alias: str, settings: ConnectionSettings, origins: Mapping[str, Origin]
+) -> ConnectionSpec:
+    return replace(to_spec(alias, settings, origins), hints=tuple(hints_in_code(settings, origins)))
 
 
 # The fields that an open connection applies without reconnecting.

@@ -7,7 +7,10 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from pydantic import SecretStr
+
 from zconfig._origin import Origin, printable
+from zconfig._redaction import Hidden
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.fields import CREDENTIALS, ConnectionSettings, endpoint_of
 from zconfig._settings.names import (
@@ -21,7 +24,7 @@ from zconfig._settings.names import (
 )
 from zconfig._settings.options import OFF, LoaderOptions
 from zconfig._settings.precedence import PAIRED, Resolution
-from zconfig._sources.base import DOUBTFUL, not_read
+from zconfig._sources.base import DOUBTFUL, not_read, questionable
 from zconfig.errors import Problem, Severity
 
 # The last word of an unknown file name, and the field that it probably means.
@@ -239,6 +242,16 @@ def hints(alias: str, configuration: Configuration) -> Iterator[tuple[str, str]]
     )
     for note in unpaired if alias == DEFAULT_ALIAS else ():
         yield "token", f"{note.origin} {note.message}"
+
+
+def hints_in_code(
+    settings: ConnectionSettings, origins: Mapping[str, Origin]
+) -> Iterator[tuple[str, str]]:
+    """Yield the doubtful values of settings from code, each with its field."""
+    for field, origin in origins.items():
+        value = getattr(settings, field)
+        text = Hidden(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
+        yield from ((field, str(each)) for each in questionable(text, origin))
 
 
 def _meant(problem: Problem) -> Name | None:
