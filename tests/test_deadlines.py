@@ -253,12 +253,27 @@ def test_patience_never_reaches_beyond_the_longer_of_timeout_and_wait(
         slow.now += passed_s
         assert patience.deadline == began + max(timeout_s, wait_s)
         assert patience.left_s == max(patience.deadline - slow.now, 0.0)
-        if patience.allows_retry_after(pause_s):
-            assert slow.now + pause_s < began + wait_s
+        limited_s = patience.pause_s(pause_s)
+        if limited_s is not None:
+            assert 0 <= limited_s <= pause_s
+            assert slow.now + limited_s < began + wait_s
+        else:
+            assert slow.now + pause_s >= began + wait_s
+            assert slow.now > began + wait_s - 0.501
 
 
 def test_without_a_wait_nothing_is_tried_again() -> None:
-    assert not ConnectBudget.from_now(10.0).allows_retry_after(0.0)
+    assert ConnectBudget.from_now(10.0).pause_s(0.0) is None
+
+
+def test_a_pause_beyond_the_wait_is_shortened_for_a_last_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 60.0)
+    with faults.refused() as port:
+        error = attempted(environ_of(f"http://127.0.0.1:{port}"), wait=1.5)
+    assert isinstance(error, ConnectError)
+    assert error.attempts == 2
 
 
 @given(number=st.integers(1, 10_000))

@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 _FIRST_BACKOFF_S = 0.4
 _LONGEST_BACKOFF_S = 3.0
+_LAST_ATTEMPT_S = 0.5
 
 
 class ConnectBudget(NamedTuple):
@@ -49,9 +50,18 @@ class ConnectBudget(NamedTuple):
         """Seconds until the deadline."""
         return max(self.deadline - time.monotonic(), 0.0)
 
-    def allows_retry_after(self, pause_s: float) -> bool:
-        """Return whether there is time to retry a transient failure after a pause."""
-        return time.monotonic() + pause_s < min(self.retry_until, self.deadline)
+    @property
+    def _retry_left_s(self) -> float:
+        return min(self.retry_until, self.deadline) - time.monotonic()
+
+    def pause_s(self, backoff_s: float) -> float | None:
+        """Return the pause before the retry of a transient failure; `None` without time for one.
+
+        A pause that would outlast the wait is shortened, so that a last attempt has half a second.
+        """
+        left_s = self._retry_left_s
+        pause_s = backoff_s if backoff_s < left_s else left_s - _LAST_ATTEMPT_S
+        return pause_s if pause_s >= 0 else None
 
     def outlives(self, deadline: float) -> bool:
         """Return whether to retry after a connect with another deadline failed.
@@ -62,7 +72,7 @@ class ConnectBudget(NamedTuple):
             deadline: The deadline of the failed connect.
         """
         had_less_time = deadline <= time.monotonic() < self.deadline
-        return had_less_time or self.allows_retry_after(0.0)
+        return had_less_time or self._retry_left_s > 0
 
 
 def backoff_s(number: int, longest_s: float = _LONGEST_BACKOFF_S) -> float:

@@ -97,8 +97,8 @@ class Connector:
             outcome = self._try_once(budget, number)
             if isinstance(outcome, ConnectResult):
                 return outcome
-            delay_s = backoff_s(number)
-            if outcome.permanent or not budget.allows_retry_after(delay_s):
+            delay_s = budget.pause_s(backoff_s(number))
+            if outcome.permanent or delay_s is None:
                 raise outcome
             tell(event_factories.retrying(outcome, delay_s))
             if self._cancellation.wait(delay_s):
