@@ -35,6 +35,7 @@ from zconfig.errors import (
     ClosedError,
     ConfigurationError,
     ConflictError,
+    ConnectError,
     DatabaseMissingError,
     HostnameMismatchError,
     RefusedError,
@@ -109,6 +110,17 @@ def test_credentials_in_the_clear_are_warned_about_once_though_code_gave_them(
         "warning",
     )
     assert event.origin == "uri (connections.add_connection)"
+
+
+def test_the_warning_does_not_wait_for_the_server_to_accept_the_credentials(
+    empty: Connections, server: FakeServer
+) -> None:
+    told: list[str] = []
+    empty.subscribe(lambda event: told.append(event.name))
+    server.accept("another")
+    with pytest.raises(ConnectError):
+        empty.connect("dev", uri=f"http://0.0.0.0:{server.port}", token=SECRET)
+    assert told.index("zconfig.config.problem") < told.index("zconfig.connection.failed")
 
 
 @pytest.mark.parametrize(

@@ -179,9 +179,10 @@ class Registry:
         has_left: threading.Event,
     ) -> None:
         """Connect with a specification passed in code, and then add it; see `connect`."""
+        self._warn(spec)
         managed.open(intent, has_left)
         if managed.spec == spec or not intent.may_reread:  # not after a refresh of the credentials
-            self.add(spec)
+            self._add(spec)
 
     def intent(
         self,
@@ -221,11 +222,18 @@ class Registry:
 
     def add(self, spec: ConnectionSpec) -> None:
         """Add a specification passed in code; it replaces the configured one of its alias."""
+        self._warn(spec)
+        self._add(spec)
+
+    def _warn(self, spec: ConnectionSpec) -> None:
+        """Publish the warnings about a specification, unless it is already added."""
         is_new = self.registry_state.added.get(spec.alias) != spec
-        self.registry_state.added[spec.alias] = spec
-        self.table.add(spec)
         for event in warnings_of(spec) if is_new else ():
             self.publish(event)
+
+    def _add(self, spec: ConnectionSpec) -> None:
+        self.registry_state.added[spec.alias] = spec
+        self.table.add(spec)
 
     def close(self, alias: str) -> None:
         """Close an alias, and stop retrying it."""
