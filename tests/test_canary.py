@@ -133,10 +133,11 @@ def test_the_canary_would_be_found(secret: str, form: Callable[[str], str]) -> N
 
 def shown_of(error: BaseException) -> Iterator[str]:
     """Yield all that loggers, debuggers and error trackers take from an error and its relatives."""
+    seen: dict[int, object] = {}
     for each in family(error):
         yield f"{each!s} {each!r} {each.args!r} {vars(each)!r}"
         yield from serialised(each)
-        yield from rendered(each.with_traceback(our_part(each.__traceback__)))
+        yield from rendered(each.with_traceback(our_part(each.__traceback__)), seen)
     yield from reachable_texts(error)
 
 
@@ -217,7 +218,7 @@ def attributes_of(value: Any) -> Any:
     return {name: each for name, each in found.items() if not callable(each)}
 
 
-def rendered(error: BaseException) -> Iterator[str]:
+def rendered(error: BaseException, seen: dict[int, object]) -> Iterator[str]:
     """Yield an error with its traceback, as those render it who show local variables."""
     exc_info = (type(error), error, error.__traceback__)
     whole = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -229,7 +230,7 @@ def rendered(error: BaseException) -> Iterator[str]:
             yield node.render(max_width=400)
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if is_ours(frame):
-            yield from everything_inside(frame.f_locals)
+            yield from everything_inside(frame.f_locals, seen)
 
 
 def reachable_texts(error: BaseException) -> Iterator[str]:
@@ -253,12 +254,14 @@ def reachable_texts(error: BaseException) -> Iterator[str]:
 def everything_inside(value: Any, seen: dict[int, object] | None = None) -> Iterator[str]:
     """Yield the `repr` of an object and, of ours and of collections, all that they consist of."""
     seen = {} if seen is None else seen
-    if id(value) in seen or isinstance(value, type | types.ModuleType):
-        return
-    seen[id(value)] = value
-    yield repr(value)
-    for part in parts_of(value):
-        yield from everything_inside(part, seen)
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | types.ModuleType):
+            continue
+        seen[id(each)] = each
+        yield repr(each)
+        waiting += parts_of(each)
 
 
 def parts_of(value: Any) -> Iterable[Any]:
