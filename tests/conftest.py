@@ -179,11 +179,12 @@ def server_wheel() -> None:
         pytest.skip("the Milvus server has no wheel for this platform")
 
 
-@pytest.fixture(scope="session")
+# A server costs more while it waits than to start: each ends with the module that needs it.
+@pytest.fixture(scope="module")
 def milvus(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RealMilvus | RunningMilvus]:
-    """Serve plaintext, with authorization; shared by all tests, which leave it running."""
+    """Serve plaintext, with authorization; shared by a module's tests, which leave it running."""
     if running := request.config.stash[RUNNING]:
         given = RunningMilvus(running)
         given.wait_ready()
@@ -195,7 +196,6 @@ def milvus(
         yield server
 
 
-# A server costs more while it waits than to start: few modules need these, which end with them.
 @pytest.fixture(scope="module")
 def milvus_b(server_wheel: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMilvus]:
     """Serve as `milvus` does, on another port and other data."""
