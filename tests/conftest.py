@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import sys
 from contextlib import ExitStack, chdir, contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -20,6 +21,7 @@ from tests.support.servers import HAS_WHEEL, RealMilvus, RunningMilvus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from importlib.metadata import EntryPoints
     from pathlib import Path
 
 # A test of behaviour has no deadline: machines that run it may be slow and shared.
@@ -80,6 +82,23 @@ def pytest_collection_finish() -> None:
     # not of all that the tests have imported.
     gc.collect()
     gc.freeze()
+    look_up_installed_sources_once()
+
+
+def look_up_installed_sources_once() -> None:
+    """Spare each load of a configuration the search of all packages that the tests need.
+
+    A test that puts a package on `sys.path` has them searched.
+    """
+    from zconfig._sources import remote
+
+    search, path = remote.entry_points, list(sys.path)
+    installed = search(group=remote.GROUP)
+
+    def find(*, group: str) -> EntryPoints:
+        return installed if (sys.path, group) == (path, remote.GROUP) else search(group=group)
+
+    remote.entry_points = find
 
 
 @pytest.fixture
