@@ -21,7 +21,7 @@ from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.environment import fingerprint
 from zconfig.aio.connections import AsyncConnections
-from zconfig.errors import EmbeddedServerError, RefusedError
+from zconfig.errors import ClosedError, EmbeddedServerError, RefusedError
 from zconfig.health import Readiness
 from zconfig.testing import fake_server
 
@@ -120,6 +120,31 @@ def test_a_lookup_that_a_reload_overtakes_connects_to_the_new_endpoint(
         connections.reload()
         assert str(registry.open(looked_up, intent).endpoint) == new.uri
         assert len(old.calls("Connect")) == 0
+
+
+def remove_by_call(connections: Connections, write: Write) -> None:
+    connections.remove_connection("prod")
+
+
+def remove_by_reload(connections: Connections, write: Write) -> None:
+    write()
+    connections.reload()
+
+
+@pytest.mark.parametrize("remove", [remove_by_call, remove_by_reload])
+def test_a_lookup_that_a_removal_overtakes_connects_nowhere(
+    connections: Connections, write: Write, remove: Callable[[Connections, Write], None]
+) -> None:
+    with fake_server() as server:
+        write(PROD_URI=server.uri)
+        connections.reload()
+        registry, looked_up = connections._registry, connections.spec("prod")
+        intent = registry.intent(looked_up)
+        remove(connections, write)
+        with pytest.raises(ClosedError):
+            registry.open(looked_up, intent)
+        assert not connections.has_connection("prod")
+        assert len(server.calls("Connect")) == 0
 
 
 def test_a_field_that_concerns_no_channel_is_taken_up_at_once(

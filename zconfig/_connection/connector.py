@@ -173,9 +173,9 @@ class ConnectIntent(NamedTuple):
 
     Args:
         budget: The time limits.
-        spec: The specification to connect with; by default the connection's current one.
-        in_code: Whether the specification was passed in code. Otherwise the one that is
-            configured by then takes precedence.
+        spec: The specification to connect with, if `in_code`.
+        in_code: Whether the specification was passed in code. Otherwise the one that is configured
+            when the connect starts is used.
         may_reread: Whether rejected credentials may be read again from their source; not for
             credentials that were passed in code.
         in_background: Whether the connect is retried later, so that its failure is not final.

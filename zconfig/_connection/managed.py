@@ -253,9 +253,15 @@ class ManagedConnection:
             return self._pending, True
 
     def _wanted(self, intent: ConnectIntent) -> ConnectionSpec:
-        """Return the specification to connect with; a reload may have changed it meanwhile."""
-        configured = None if intent.in_code else self._services.configured(self.alias)
-        return configured or intent.spec or self.spec
+        """Return the specification to connect with: the one in code, or else the configured one.
+
+        Raises:
+            ClosedError: The alias was removed from the configuration meanwhile.
+        """
+        spec = intent.spec if intent.in_code else self._services.configured(self.alias)
+        if spec is None:
+            raise ClosedError(self.alias)
+        return spec
 
     def leave(self, has_left: threading.Event) -> None:
         """Cancel the connect that a caller makes, if it is in progress, and start no other."""
