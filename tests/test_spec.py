@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zconfig._endpoint import Family, parse_uri
-from zconfig._origin import Origin
+from zconfig._origin import Origin, anchored
 from zconfig._redaction import Secret
 from zconfig._settings.arguments import from_arguments
 from zconfig._settings.load import load
@@ -134,6 +134,11 @@ def test_a_tilde_is_the_home_directory(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("HOME", str(tmp_path))
     assert spec_of(uri="~/x.db").endpoint.path == str(tmp_path / "x.db")
     assert spec_of(tls_ca="~/ca.pem").tls.ca == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize("path", ["~\0/ca.pem", "~\ud800/ca.pem"])
+def test_a_home_that_no_user_can_have_is_a_directory_of_that_name(path: str) -> None:
+    assert anchored(path, Path("/srv")) == f"/srv/{path}"
 
 
 # --- credentials --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,4 +113,6 @@ def anchored(path: str, directory: Path) -> str:
         '/srv/app/tls/ca.pem'
     """
     # `Path.expanduser` raises for an unknown user, but `~name` may also be a directory.
-    return str(Path(directory, os.path.expanduser(path)))  # noqa: PTH111 - see above
+    with suppress(ValueError):  # a NUL byte, or a character that no user's name can have
+        path = os.path.expanduser(path)  # noqa: PTH111 - see above
+    return str(Path(directory, path))
