@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.environment import fingerprint
 from zconfig.aio.connections import AsyncConnections
-from zconfig.errors import ClosedError, EmbeddedServerError, RefusedError
+from zconfig.errors import ClosedError, EmbeddedServerError, RefusedError, UnknownAliasError
 from zconfig.health import Readiness
 from zconfig.testing import fake_server
 
@@ -145,6 +145,25 @@ def test_a_lookup_that_a_removal_overtakes_connects_nowhere(
             registry.open(looked_up, intent)
         assert not connections.has_connection("prod")
         assert len(server.calls("Connect")) == 0
+
+
+def test_an_alias_that_is_used_while_it_is_removed_is_not_opened_again(
+    connections: Connections, write: Write
+) -> None:
+    def use(_: events.Event) -> None:
+        with suppress(UnknownAliasError):
+            connections["prod"].ping()
+        used.append("prod")
+
+    used: list[str] = []
+    with fake_server() as server:
+        write(PROD_URI=server.uri)
+        connections.reload()
+        connections["prod"].ping()
+        connections.subscribe(use, events.ConnectionClosed)
+        connections.remove_connection("prod")
+        assert used == ["prod"]
+        assert not connections.has_connection("prod")
 
 
 def test_a_field_that_concerns_no_channel_is_taken_up_at_once(

@@ -247,10 +247,11 @@ class Registry:
         self.pool.close_all()
 
     def remove(self, alias: str) -> None:
-        """Close an alias, and remove its configuration."""
-        self.close(alias)
+        """Remove the configuration of an alias, and then close it, so that no use reopens it."""
         self.registry_state.added.pop(alias, None)
-        if spec := self.table.remove(alias):
+        spec = self.table.remove(alias)
+        self.close(alias)
+        if spec:
             self.publish(removed(spec))
 
     @contextmanager
