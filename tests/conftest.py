@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.certificates import Certificates, write_certificates
 from tests.support.servers import HAS_WHEEL, RealMilvus, RunningMilvus
+from tests.support.warm import warm_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,6 +178,13 @@ def lite_uri(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return write_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a `python` and a `zconfig` are that start fast."""
+    with warm_programs(tmp_path_factory.mktemp("programs")) as directory:
+        yield directory
 
 
 @contextmanager

@@ -93,12 +93,12 @@ def test_every_fence_is_one_that_is_read_as_a_block() -> None:
 
 @pytest.mark.parametrize("block", of("python"))
 def test_a_python_block_runs_with_the_first_dotenv_file_of_the_readme(
-    block: Block, tmp_path: Path
+    block: Block, programs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text(README_DOTENV, encoding="utf-8")
     # pymilvus warns of its own ORM, each time.
     warnings = "default" if "from pymilvus import utility" in block.code else "error"
-    done = run([sys.executable, "-W", warnings, "-c", block.code], directory=tmp_path)
+    done = run([str(programs / "python"), "-W", warnings, "-c", block.code], directory=tmp_path)
     assert done.returncode == 0, done.stderr
     if block.output is not None:
         assert done.stdout.replace(str(tmp_path), "/app") == block.output

@@ -67,7 +67,9 @@ def test_a_page_can_be_followed_from_its_top(page: Path, follower: TopologyCache
 
 
 @pytest.fixture
-def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> TopologyCache:
+def follower(
+    page: Path, programs: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> TopologyCache:
     text = "".join([c.code for c in commands(page)] + [b.code for b in blocks_of(page) if b.title])
     stand_ins = {}
     if "localhost:19530" in text:
@@ -78,7 +80,7 @@ def follower(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Topo
         shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     if name_of(page) not in FROM_NOTHING:
         (tmp_path / ".env").write_text(README_DOTENV, encoding="utf-8")
-    return TopologyCache(tmp_path, stand_ins)
+    return TopologyCache(tmp_path, stand_ins, programs)
 
 
 @pytest.mark.parametrize("page", FOLLOWED)

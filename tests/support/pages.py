@@ -126,12 +126,15 @@ class TopologyCache:
     Args:
         directory: Where it starts.
         stand_ins: What stands here for what the page says, e.g. a port that is free.
+        programs: Where programs are that come before those of the environment.
     """
 
-    def __init__(self, directory: Path, stand_ins: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, stand_ins: Mapping[str, str], programs: Path | None = None
+    ) -> None:
         self._directory = directory
         self._stand_ins = stand_ins
-        programs = Path(sys.executable).parent
+        environment = Path(sys.executable).parent
         self._bash = subprocess.Popen(
             ["/bin/bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE,
@@ -140,7 +143,7 @@ class TopologyCache:
             text=True,
             cwd=directory,
             env={
-                "PATH": f"{programs}:{os.environ['PATH']}",
+                "PATH": f"{programs or environment}:{environment}:{os.environ['PATH']}",
                 "HOME": str(directory),
                 "PYTHONPATH": str(REPOSITORY),
             },

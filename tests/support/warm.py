@@ -1,0 +1,143 @@
+"""A `python` and a `zconfig` that start in half the time: as forks of a process that waits.
+
+It has imported packages that pymilvus and Milvus Lite need. None of them reads what configures an
+application: its environment, its working directory. pymilvus, gRPC and zconfig do: each program
+imports these itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import marshal
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import types
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PACKAGES = ("faiss", "google.protobuf.json_format", "pandas", "pyarrow.compute", "requests")
+
+# It hands over its arguments and descriptors, and ends as the fork does.
+_PROGRAM = """#!{python} -SEs
+import _socket, marshal, os, sys
+server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+server.connect({address!r})
+start = marshal.dumps((os.path.basename(sys.argv[0]), sys.argv[1:], dict(os.environ), os.getcwd()))
+descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
+server.sendmsg([start], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
+code = int(server.recv(16))
+if code < 0:
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+@contextmanager
+def warm_programs(directory: Path) -> Iterator[Path]:
+    """Yield a directory with `python` and `zconfig`; elsewhere than on Linux the usual one."""
+    if sys.platform != "linux":
+        yield Path(sys.executable).parent
+        return
+    address = f"\0zconfig-tests-{os.getpid()}"
+    for name in ("python", "zconfig"):
+        program = directory / name
+        program.write_text(_PROGRAM.format(python=sys.executable, address=address))
+        program.chmod(0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        # It ends when its standard input does.
+        with subprocess.Popen(
+            [sys.executable, __file__, str(listener.fileno())],
+            stdin=subprocess.PIPE,
+            pass_fds=[listener.fileno()],
+            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        ):
+            yield directory
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork for each program that connects, until the standard input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while sys.stdin not in select.select([sys.stdin, listener], [], [])[0]:
+        client, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            attend(client)
+            return
+        client.close()
+
+
+def attend(client: socket.socket) -> None:
+    """Run a program in one more fork, and tell how it ended; kill it when its client is."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    start, descriptors, _, _ = socket.recv_fds(client, 1 << 20, 3)
+    pid = os.fork()
+    if pid == 0:
+        client.close()
+        become(*marshal.loads(start), descriptors)  # noqa: S302 - our own
+        return
+    for each in descriptors:
+        os.close(each)
+    if client in select.select([client, os.pidfd_open(pid)], [], [])[0]:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    with suppress(BrokenPipeError):
+        client.send(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def become(
+    name: str,
+    arguments: list[str],
+    environ: Mapping[str, str],
+    directory: str,
+    descriptors: list[int],
+) -> None:
+    """Run, in a fork, what the command line says: an option `-W`, and `-c`, `-m` or a script."""
+    for number, each in enumerate(descriptors):
+        os.dup2(each, number)
+        os.close(each)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environ)
+    if name == "zconfig":
+        arguments = [str(Path(sys.executable).with_name(name)), *arguments]
+    if arguments[0] == "-W":
+        warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
+        arguments = arguments[2:]
+    if arguments[0] == "-m":
+        import runpy
+
+        sys.argv, sys.path[0] = arguments[1:], directory
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    if arguments[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *arguments[2:]], ""
+        source = arguments[1]
+    else:
+        sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).resolve().parent)
+        source = Path(arguments[0]).read_text(encoding="utf-8")
+        main.__file__ = arguments[0]
+    exec(compile(source, main.__dict__.get("__file__", "<string>"), "exec"), main.__dict__)  # noqa: S102
+
+
+if __name__ == "__main__":
+    for package in PACKAGES:
+        importlib.import_module(package)
+    gc.freeze()
+    serve(socket.socket(fileno=int(sys.argv[1])))
