@@ -21,7 +21,9 @@ from tests.support.servers import CREDENTIALS, RealMilvus
 from zconfig._channel.pymilvus_import import import_without_side_effects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Copy = Callable[..., subprocess.CompletedProcess[str]]
 
 with import_without_side_effects():
     from pymilvus import DataType, MilvusClient
@@ -44,14 +46,16 @@ def _no_notes(milvus: RealMilvus) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_notes")
 @pytest.mark.parametrize("version", ["before", "after"])
-def test_both_versions_do_the_same(version: str, milvus: RealMilvus, milvus_b: RealMilvus) -> None:
+def test_both_versions_do_the_same(
+    version: str, programs: Path, milvus: RealMilvus, milvus_b: RealMilvus
+) -> None:
     environ = {
         "ZILLIZ_URI": milvus.uri,
         "ZILLIZ_TOKEN": CREDENTIALS,
         "ZILLIZ_REPORTS_URI": milvus_b.uri,
         "ZILLIZ_REPORTS_TOKEN": CREDENTIALS,
     }
-    done = run([sys.executable, str(MIGRATION / f"{version}.py")], environ=environ)
+    done = run([str(programs / "python"), str(MIGRATION / f"{version}.py")], environ=environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "3 notes",
@@ -140,8 +144,15 @@ def between(source: RealMilvus, target: RealMilvus) -> dict[str, str]:
     }
 
 
-def copy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, str(COPY), *arguments], environ=environ, timeout_s=PATIENCE_S)
+@pytest.fixture
+def copy(programs: Path) -> Copy:
+    """Return what copies, and waits for the end."""
+
+    def copy(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        command = [str(programs / "python"), str(COPY), *arguments]
+        return run(command, environ=environ, timeout_s=PATIENCE_S)
+
+    return copy
 
 
 @contextmanager
@@ -184,7 +195,7 @@ def schema_of(client: MilvusClient) -> object:
 
 
 def test_a_copy_has_the_rows_the_schema_and_the_indexes_once_even_if_made_twice(
-    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient
+    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient, copy: Copy
 ) -> None:
     environ = between(milvus, milvus_b)
     for weight in (0.0, 100.0):
@@ -201,7 +212,7 @@ def test_a_copy_has_the_rows_the_schema_and_the_indexes_once_even_if_made_twice(
 
 
 def test_a_copy_that_was_killed_goes_on_where_it_was(
-    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient
+    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient, copy: Copy
 ) -> None:
     environ = between(milvus, milvus_b)
     with copying("--batch-size", "5", **environ) as process:
@@ -216,7 +227,7 @@ def test_a_copy_that_was_killed_goes_on_where_it_was(
     assert documents(target) == [marked, *(document(n) for n in range(1, ROWS))]
 
 
-def test_a_copy_can_be_interrupted_and_run_again_on_milvus_lite() -> None:
+def test_a_copy_can_be_interrupted_and_run_again_on_milvus_lite(copy: Copy) -> None:
     with copying("--demo", "1000", "--batch-size", "10") as process:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
@@ -230,7 +241,7 @@ def test_a_copy_can_be_interrupted_and_run_again_on_milvus_lite() -> None:
 
 
 def test_rows_that_are_in_the_target_alone_are_told(
-    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient
+    milvus: RealMilvus, milvus_b: RealMilvus, source: MilvusClient, target: MilvusClient, copy: Copy
 ) -> None:
     make_documents(target)
     target.insert("documents", [document(ROWS)])
@@ -240,7 +251,7 @@ def test_rows_that_are_in_the_target_alone_are_told(
 
 
 def test_a_copy_survives_an_outage_of_the_target(
-    milvus: RealMilvus, own_milvus: RealMilvus, source: MilvusClient
+    milvus: RealMilvus, own_milvus: RealMilvus, source: MilvusClient, copy: Copy
 ) -> None:
     environ = between(milvus, own_milvus)
     with copying("--batch-size", "5", "--timeout", "5", **environ) as process:
@@ -258,7 +269,7 @@ def test_a_copy_survives_an_outage_of_the_target(
         assert documents(client) == documents(source)
 
 
-def test_an_error_names_the_cluster_and_the_cause(milvus: RealMilvus) -> None:
+def test_an_error_names_the_cluster_and_the_cause(milvus: RealMilvus, copy: Copy) -> None:
     environ = {**between(milvus, milvus), "ZILLIZ_TARGET_TOKEN": "root:wrong"}
     done = copy(**environ)
     assert done.returncode == 6
@@ -266,7 +277,9 @@ def test_an_error_names_the_cluster_and_the_cause(milvus: RealMilvus) -> None:
     assert "ZILLIZ_TARGET_TOKEN" in done.stderr
 
 
-def test_a_collection_that_is_missing_is_told(milvus: RealMilvus, milvus_b: RealMilvus) -> None:
+def test_a_collection_that_is_missing_is_told(
+    milvus: RealMilvus, milvus_b: RealMilvus, copy: Copy
+) -> None:
     done = copy("nothing", **between(milvus, milvus_b))
     assert done.returncode == 1
     assert "nothing" in done.stderr
