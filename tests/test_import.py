@@ -33,6 +33,22 @@ def test_a_dotenv_file_in_a_parent_directory_is_not_read(tmp_path: Path) -> None
     assert printed(source) == 0
 
 
+def test_a_reload_after_a_change_of_directory_reads_the_files_of_the_import(tmp_path: Path) -> None:
+    for name, key in (("", "ours"), ("other", "theirs")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        uri = "http://127.0.0.1:1"
+        (tmp_path / name / ".env").write_text(f"ZILLIZ_URI={uri}\nZILLIZ_TOKEN_FILE=token\n")
+        (tmp_path / name / "token").write_text(key)
+    source = """
+import os, zconfig
+os.chdir("other")
+changes = zconfig.reload()
+token = zconfig.connections.settings("default").token.get_secret_value()
+print(json.dumps([bool(changes), token]))
+"""
+    assert printed(source) == [False, "ours"]
+
+
 def test_what_only_a_use_needs_is_not_imported() -> None:
     source = """
 import sys, zconfig
