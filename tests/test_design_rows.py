@@ -102,6 +102,11 @@ def test_a_proxy_that_no_proxy_exempts_the_host_from_is_a_warning(
         ({"ZCONFIG_STIRCT": "1"}, "unknown_option", "did you mean ZCONFIG_STRICT?"),
         ({"ZCONFG_STRICT": "1"}, "misspelt_prefix", "did you mean ZCONFIG_STRICT?"),
         ({"ZCONFIG_PROFILE": "prodution"}, "unknown_profile", "correct the profile"),
+        (
+            {"ZCONFIG_PROFILE": "ci", "ZCONFIG_ENV_FILE": "off"},
+            "unused_profile",
+            "name .env.ci in ZCONFIG_ENV_FILE, or remove ZCONFIG_PROFILE",
+        ),
         ({"SERVICE_BINDING_ROOT": "/no/such/place"}, "missing_file", "correct the path"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",

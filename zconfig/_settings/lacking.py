@@ -266,7 +266,7 @@ def is_of_place(problem: Problem) -> bool:
     if problem.origin is None or problem.code in {"is_directory", *_HARMLESS}:
         return False
     is_place = problem.origin.source in _PLACES and problem.origin.path is None
-    return is_place or problem.code in {"missing_file", "unknown_profile"}
+    return is_place or problem.code in {"missing_file", "unknown_profile", "unused_profile"}
 
 
 def _misnamed(origin: Origin, alias: str, field: str) -> Problem:

@@ -70,7 +70,7 @@ class LoaderOptions(BaseModel):
         Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None,
         Variable(
             meaning="profile whose files `.env.<profile>.local` and `.env.<profile>` are read, "
-            "too; only in the environment",
+            "too; not with ZCONFIG_ENV_FILE; only in the environment",
             expected="a name of letters, digits, - and _",
             example="production",
         ),
@@ -215,7 +215,16 @@ def read_options(entries: Iterable[Entry], given: Mapping[str, Any]) -> OptionsR
             origins[option] = entry.origin
     options, invalid = _validated(values, origins)
     strictly = (_strictly(each) if options.strict else each for each in complaints)
-    return OptionsRead(options, origins, (*strictly, *invalid))
+    return OptionsRead(options, origins, (*strictly, *invalid, *_unused(options, origins)))
+
+
+def _unused(options: LoaderOptions, origins: Mapping[str, Origin]) -> Iterator[Problem]:
+    """Warn of a profile whose files are not read, since others are named instead."""
+    if options.profile and options.env_file is not None:
+        profile, files = origins["profile"], origins["env_file"]
+        message = f"is not used: {files} replaces the files of the profile"
+        remedy = f"name .env.{options.profile} in {files.key}, or remove {profile.key}"
+        yield Problem("unused_profile", message, remedy, origin=profile, severity="warning")
 
 
 def option_meant(key: str) -> str | None:
