@@ -1417,7 +1417,7 @@ def test_a_proxy_in_force_is_named_with_its_variable_and_without_its_password() 
     assert hint(errors.ConnectTimeoutError, target, surroundings) == expected
     assert hint(errors.UntrustedCertificateError, target, surroundings) == expected
     assert hint(errors.DatabaseMissingError, target, surroundings) == ""
-    assert hint(errors.ProxyError, target, HostEnvironment()).startswith("the field PROXY routes")
+    assert hint(errors.ProxyError, target, HostEnvironment()).startswith("{proxy} routes")
     assert "s3cret" not in repr(surroundings)
 
 

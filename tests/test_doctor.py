@@ -472,7 +472,7 @@ def test_a_hint_is_not_repeated_as_a_warning() -> None:
     with faults.refused() as port:
         proxy = f"http://127.0.0.1:{port}"
         found = examine({"ZILLIZ_URI": "http://db.test:1", "ZILLIZ_PROXY": proxy})
-    assert found["failure"]["hint"] == f"the field PROXY routes this connection through {proxy}"
+    assert found["failure"]["hint"] == f"ZILLIZ_PROXY routes this connection through {proxy}"
     assert found["warnings"] == []
 
 

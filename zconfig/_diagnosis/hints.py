@@ -94,7 +94,7 @@ def _proxy(target: ProbeTarget, host_environment: HostEnvironment) -> str:
     environ = host_environment.environ
     named = (name for name in PROXY_VARIABLES if environ.get(name) == target.via_proxy)
     via = redact_uri(target.via_proxy)
-    routed = f"{next(named, 'the field PROXY')} routes this connection through {via}"
+    routed = f"{next(named, '{proxy}')} routes this connection through {via}"
     if not exempting(target.host, {"no_proxy": environ.get("NO_PROXY", "")}):
         return routed
     return f"{routed}; NO_PROXY exempts {target.host}, but gRPC reads only no_proxy"
