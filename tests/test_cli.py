@@ -284,9 +284,10 @@ def test_brackets_in_values_are_shown_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("timeout", ["nan", "inf", "1e300"])
-def test_a_timeout_that_cannot_be_waited_for_is_refused(timeout: str) -> None:
+@pytest.mark.parametrize("command", ["check", "doctor", "wait"])
+def test_a_timeout_that_cannot_be_waited_for_is_refused(command: str, timeout: str) -> None:
     environ = {"ZILLIZ_URI": "http://127.0.0.1:1"}
-    done = call_zconfig("check", "--timeout", timeout, environ=environ)
+    done = call_zconfig(command, "--timeout", timeout, environ=environ)
     assert done.returncode == 2
     assert "Invalid value for '--timeout'" in done.stderr
 
