@@ -155,6 +155,8 @@ _OTHER_WORDS = {
     **dict.fromkeys(("ca", "ca_cert", "ca_file", "ca_pem_path", "server_pem_path"), "tls_ca"),
     **dict.fromkeys(("client_cert", "client_pem_path"), "tls_cert"),
     **dict.fromkeys(("client_key", "client_key_path"), "tls_key"),
+    **dict.fromkeys(("timeout_s", "timeout_sec", "timeout_seconds"), "timeout"),
+    "proxy_url": "proxy",
     "server_name": "tls_server_name",
 }
 
