@@ -488,6 +488,8 @@ def test_a_secret_whose_name_is_no_variables_is_named_where_credentials_are_miss
 
     found = read(environ, secrets, secrets=secrets)
     complete = read(environ | tokens, secrets, secrets=secrets)
+    broken = {f"{stem}_TOKEN_FILE": "/nowhere" for stem in stems}
+    unusable = read(environ | broken, secrets, secrets=secrets)
 
     [problem] = found.problems
     assert (problem.code, problem.severity) == ("misnamed_secret", "warning")
@@ -497,6 +499,7 @@ def test_a_secret_whose_name_is_no_variables_is_named_where_credentials_are_miss
         == f"rename it to {variable.lower()}, or set {variable}_FILE={secrets / name}"
     )
     assert (len(found.aliases), complete.problems) == (len(stems), ())
+    assert {each.code for each in unusable.problems} == {"missing"}
 
 
 REFUSES = grpc.StatusCode.UNAUTHENTICATED

@@ -135,7 +135,8 @@ def _only(aliases: list[str]) -> str | None:
 
 def lacking_credentials(resolution: Resolution) -> list[str]:
     """Return the aliases that have a URI but no credentials; Milvus Lite needs none."""
-    having = {alias for alias, field in resolution.provenance if field in CREDENTIALS}
+    field_keys = (*resolution.provenance, *resolution.broken)
+    having = {alias for alias, field in field_keys if field in CREDENTIALS}
     return [
         alias
         for (alias, field), each in resolution.provenance.items()
