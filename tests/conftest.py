@@ -54,6 +54,8 @@ LONG = (
     "test_doctor",
     "test_servers_gunicorn",
     "test_recovery",
+    "test_rotation",
+    "test_background",
     "test_resources",
     "test_endpoint_properties",
     "test_contributing",
