@@ -490,10 +490,14 @@ def test_what_is_configured(zconfig_env):
 def test_the_secrets(zconfig_env):
     connections.add_connection(a={"uri": "http://db", "token": "root:s3cret-key"})
     assert list(connections.secrets()) == ["root:other"]
+
+def test_the_arguments_of_a_store(zconfig_env):
+    connections.add_connection(a={"uri": "http://db", "token": "root:s3cret-key"})
+    assert zconfig.connection_args("a")["token"] == "root:other"
 """
     )
     done = pytester.runpytest_inprocess(*STRICT, "-vv")
-    done.assert_outcomes(failed=3)
+    done.assert_outcomes(failed=4)
     shown = [line for line in done.outlines if line.startswith("E ")]
     assert "<hidden>" in str(shown)
     assert "s3cret" not in str(shown)

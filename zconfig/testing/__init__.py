@@ -27,6 +27,9 @@ try:
         zconfig_lite,
         zconfig_lite_session,
     )
+    from zconfig.testing.plugin import (
+        pytest_assertrepr_compare as pytest_assertrepr_compare,  # called by pytest
+    )
 except ModuleNotFoundError as error:
     if error.name != "pytest":
         raise

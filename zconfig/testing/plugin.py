@@ -11,6 +11,7 @@ import pytest
 
 import zconfig
 from zconfig._connection import Connection
+from zconfig._redaction import Hidden
 from zconfig._registry import Connections, registry_of
 from zconfig._registry.registry import Registry
 from zconfig._registry.specs import Changes
@@ -24,6 +25,12 @@ from zconfig.testing.recorder import Recorder
 # The proxy of the environment is not used for servers on this machine. Only gRPC reads this.
 _NO_PROXY = "no_grpc_proxy"
 _LOOPBACK = "localhost,127.0.0.1,::1"
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Explain a failed comparison of a token by its `repr`; pytest would print its text."""
+    is_hidden = isinstance(left, Hidden) or isinstance(right, Hidden)
+    return [f"{left!r} {op} {right!r}"] if is_hidden else None
 
 
 class Environment:
