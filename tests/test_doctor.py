@@ -293,6 +293,17 @@ def test_a_probe_that_fails_alone_does_not_decide(
     ]
 
 
+def test_a_server_that_goes_after_the_probe_fails_the_stage_of_milvus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed = tuple(StageResult(stage, 0.1, "") for stage in (Stage.DNS, Stage.TCP, Stage.HTTP2))
+    monkeypatch.setattr("zconfig._cli.doctor.stages", lambda *_: passed)
+    with faults.refused() as port:
+        found = examine({"ZILLIZ_URI": f"http://127.0.0.1:{port}"})
+    assert (found["failure"]["cause"], found["failure"]["stage"]) == ("refused", "TCP")
+    assert (states(found)["TCP"], states(found)["Milvus"]) == ("ok", "failed")
+
+
 # --- several aliases, options, formats -----------------------------------------------------
 
 

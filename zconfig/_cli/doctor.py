@@ -39,12 +39,12 @@ from zconfig._diagnosis import HostEnvironment, StageResult, advisories, stages
 from zconfig._diagnosis.model import StageError
 from zconfig._endpoint import Family, TransportType
 from zconfig._registry import Connections
-from zconfig._settings.arguments import check_seconds, wanted_alias
+from zconfig._settings.arguments import wanted_alias
 from zconfig._sources.environment import process_environment
 from zconfig._spec import ConnectionSpec
 from zconfig._topology import fetch_topology
 from zconfig._value import Value
-from zconfig.errors import ConfigurationError, Stage, with_names
+from zconfig.errors import Stage, with_names
 
 State = Literal["ok", "failed", "skipped"]
 
@@ -128,15 +128,10 @@ def examine(connections: Connections, aliases: Iterable[str], *, timeout: float 
 
 
 def _probe(spec: ConnectionSpec, timeout: float | None) -> tuple[StageResult, ...]:
-    """Probe the stages, unless there is no address to dial, or no time."""
-    timeout_s = spec.timeout_s if timeout is None else timeout
-    try:
-        check_seconds(spec.alias, timeout=timeout_s)
-    except ConfigurationError:  # the connect reports it
-        return ()
+    """Probe the stages, unless there is no address to dial."""
     if spec.endpoint.transport is TransportType.LITE:
         return ()
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + (spec.timeout_s if timeout is None else timeout)
     try:
         return stages(probe_target(_dialed_spec(spec, deadline)), deadline)
     except StageError:  # the connect fetches the topology too, and reports the cause
