@@ -61,7 +61,8 @@ def warm_programs(directory: Path) -> Iterator[Path]:
             [sys.executable, __file__, str(listener.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[listener.fileno()],
-            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+            # No threads of NumPy and Faiss, which a fork would be without.
+            env={"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"},
         ):
             yield directory
 
