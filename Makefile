@@ -1,5 +1,6 @@
 # Needs Python 3.11 or newer and make; each target makes the virtual environment that it uses.
-# Most of what the tests' environment holds is never imported, so it is not compiled beforehand.
+# Most of what the tests' environment holds is never imported, so it is not compiled as it is
+# installed; what the tests import is, once, as they are collected.
 PYTHON ?= python3
 VENV := .venv
 ifeq ($(OS),Windows_NT)
@@ -103,6 +104,7 @@ $(VENV)/test/.made: pyproject.toml
 	$(call make_venv,test)
 	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --editable '.[all]' --group dev
 	$(VENV)/test/$(BIN)/python -m pip install --quiet --no-compile --no-deps --group no-deps
+	-@$(VENV)/test/$(BIN)/python -m pytest --collect-only --quiet >/dev/null
 	@touch $@
 
 $(VENV)/bench/.made: pyproject.toml
