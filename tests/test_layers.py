@@ -7,6 +7,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TypeGuard
@@ -55,13 +56,16 @@ OUTSIDE = {
     "otel": {"opentelemetry"},
 }
 
-TREES = {
-    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
-        path.read_text(encoding="utf-8")
-    )
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-"""The code of each module, by the module's name."""
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the code of each module, by the module's name."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
 
 
 def room_of(module: str) -> str:
@@ -77,21 +81,28 @@ def imports_in(tree: ast.AST) -> Iterator[str]:
             assert node.level == 0, "a relative import"
             source = node.module or ""
             names = {f"{source}.{alias.name}" for alias in node.names}
-            yield from (name if name in TREES else source for name in names)
+            yield from (name if name in MODULES else source for name in names)
 
 
-IMPORTS = {module: set(imports_in(tree)) - {module} for module, tree in TREES.items()}
-OWN = {module: names & TREES.keys() for module, names in IMPORTS.items()}
+@cache
+def imports() -> dict[str, set[str]]:
+    """Return what each module imports but itself."""
+    return {module: set(imports_in(tree)) - {module} for module, tree in trees().items()}
+
+
+def own_imports() -> dict[str, set[str]]:
+    """Return which modules of ours each module imports."""
+    return {module: names & MODULES.keys() for module, names in imports().items()}
 
 
 def test_every_module_stands_in_a_room() -> None:
-    assert set(map(room_of, TREES)) == FLOOR.keys()
+    assert set(map(room_of, MODULES)) == FLOOR.keys()
 
 
 def test_a_room_imports_only_from_rooms_above_it() -> None:
     wrong = {
         (module, name)
-        for module, names in OWN.items()
+        for module, names in own_imports().items()
         for name in names - {"zconfig"}
         if room_of(name) != room_of(module) and FLOOR[room_of(name)] >= FLOOR[room_of(module)]
     }
@@ -100,12 +111,12 @@ def test_a_room_imports_only_from_rooms_above_it() -> None:
 
 def test_no_modules_import_each_other() -> None:
     # The package itself is what applications import: the fixtures for their tests do so, too.
-    TopologicalSorter({m: names - {"zconfig"} for m, names in OWN.items()}).prepare()
+    TopologicalSorter({m: names - {"zconfig"} for m, names in own_imports().items()}).prepare()
 
 
 def test_a_room_imports_no_library_but_its_own() -> None:
     outside = defaultdict(set)
-    for module, names in IMPORTS.items():
+    for module, names in imports().items():
         outside[room_of(module)] |= {name.split(".")[0] for name in names} - {"zconfig"}
     libraries = {room: names - sys.stdlib_module_names for room, names in outside.items()}
     assert {room: names for room, names in libraries.items() if names} == OUTSIDE
@@ -113,7 +124,7 @@ def test_a_room_imports_no_library_but_its_own() -> None:
 
 def test_no_public_name_is_defined_twice() -> None:
     places = defaultdict(list)
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         for node in tree.body:
             if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 places[node.name].append(module)
@@ -129,7 +140,9 @@ def test_the_reference_names_no_internal_path() -> None:
 
 
 def test_the_environment_of_the_process_is_read_in_one_place() -> None:
-    readers = [m for m, tree in TREES.items() if {"os.environ", "os.getenv"} & attributes_in(tree)]
+    readers = [
+        m for m, tree in trees().items() if {"os.environ", "os.getenv"} & attributes_in(tree)
+    ]
     assert readers == ["zconfig._sources.environment"]
 
 
@@ -145,13 +158,13 @@ def test_the_check_of_the_rooms_sees_imports_inside_functions() -> None:
 def imported_late(tree: ast.AST) -> set[str]:
     """Return the modules of ours that functions import."""
     functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
-    return {name for each in functions for name in imports_in(each) if name in TREES}
+    return {name for each in functions for name in imports_in(each) if name in MODULES}
 
 
 def test_what_is_imported_late_is_imported_before_a_fork() -> None:
     rooms = {"_sources", "_settings", "_connection", "_registry", "_log"}
-    trees = [tree for module, tree in TREES.items() if room_of(module) in rooms]
-    late = {name for tree in trees for name in imported_late(tree)}
+    found = [tree for module, tree in trees().items() if room_of(module) in rooms]
+    late = {name for tree in found for name in imported_late(tree)}
     # By `import_grpc`, which a fork waits for.
     by_another_way = {"zconfig._connection", "zconfig._connection.event_factories"}
     assert late - by_another_way == {
@@ -160,7 +173,7 @@ def test_what_is_imported_late_is_imported_before_a_fork() -> None:
 
 
 def test_no_method_of_a_frozen_dataclass_is_compiled_that_its_base_has() -> None:
-    classes = [node for tree in TREES.values() for node in ast.walk(tree) if is_frozen(node)]
+    classes = [node for tree in trees().values() for node in ast.walk(tree) if is_frozen(node)]
     decorators = {ast.unparse(node.decorator_list[0]) for node in classes}
     assert len(classes) > 50
     assert all("eq=False" in decorator and "repr=False" in decorator for decorator in decorators)
