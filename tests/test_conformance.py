@@ -13,6 +13,7 @@ import re
 import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
@@ -23,11 +24,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import SecretStr
 
+from tests.support.faults import refused
 from tests.support.processes import REPOSITORY
 from tests.support.registries import registry
+from zconfig import errors
 from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._registry import Connections
-from zconfig.errors import ConfigurationError, ConnectError, ZConfigError
+from zconfig.errors import ConfigurationError, ConnectError, MissingExtraError, ZConfigError
 from zconfig.testing import FakeServer, fake_server
 
 if TYPE_CHECKING:
@@ -1099,6 +1102,43 @@ def rows(page: str) -> Iterator[tuple[str, str, str]]:
 
 def test_the_tables_have_these_cases_and_no_others() -> None:
     assert list(rows(PAGE.read_text(encoding="utf-8"))) == [case.row for case in CASES]
+
+
+def classes_of_errors(page: str) -> Iterator[tuple[str, str, str]]:
+    """Yield each method with a class that it raises, and the base that is named beside it."""
+    table = page.partition("## Replace exceptions")[2].partition("\n## ")[0]
+    methods: list[str] = []
+    row = re.compile(r"^\| (.*?) ?\| `(\w+)`(?:, a `(\w+)`)? \|", re.MULTILINE)
+    for cell, name, base in row.findall(table):
+        methods = re.findall(r"`(\w+)`", cell) or ([] if cell else methods)
+        yield from ((method, name, base or "ZConfigError") for method in methods)
+
+
+def test_each_method_raises_the_classes_that_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise MissingExtraError("milvus-lite 3", "lite")
+
+    monkeypatch.setattr("zconfig._channel.lite._manager", fail)
+    named = set(classes_of_errors(PAGE.read_text(encoding="utf-8")))
+    with fake_server() as server, refused() as port, registry() as connections:
+        connections.connect("live", uri=server.uri)
+        add, connect = connections.add_connection, connections.connect
+        calls: dict[tuple[str, str], Callable[[], object]] = {
+            ("add_connection", "ConfigurationError"): lambda: add(x={"uri": "h"}),
+            ("add_connection", "ConflictError"): lambda: add(live={"uri": "http://h"}),
+            ("connect", "ConfigurationError"): lambda: connect("x", uri="h"),
+            ("connect", "ConflictError"): lambda: connect("live", uri="http://h"),
+            ("connect", "UnknownAliasError"): lambda: connect("x", token=SECRET),
+            ("connect", "ConnectError"): lambda: connect("x", uri=f"http://127.0.0.1:{port}"),
+            ("connect", "MissingExtraError"): lambda: connect("x", uri="./x.db"),
+        }
+        for method in ("disconnect", "remove_connection", "get_connection_addr", "has_connection"):
+            calls[method, "ConfigurationError"] = partial(getattr(connections, method), 5)
+        assert {(method, name) for method, name, _ in named} == calls.keys()
+        for method, name, base in named:
+            with pytest.raises(getattr(errors, name)) as caught:
+                calls[method, name]()
+            assert isinstance(caught.value, getattr(errors, base))
 
 
 def test_the_tables_have_every_method_and_parameter_of_pymilvus() -> None:
