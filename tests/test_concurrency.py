@@ -521,6 +521,20 @@ def test_an_interrupted_autoconnect_leaves_nothing_half_open(
         assert len(connections.autoconnect()) == count
 
 
+def test_an_interrupted_attempt_ends_the_connect_of_an_alias_in_another_spelling(
+    server: FakeServer,
+) -> None:
+    server.hold()
+    with registry(ZILLIZ_EU_PROD_URI=server.uri, ZILLIZ_B_URI=server.uri) as connections:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            interrupted_when(lambda: server.wait_for("Connect", 2)),
+        ):
+            connections.attempt("EU-prod", "b")
+        server.wait_until_idle()
+        assert not any(place.managed._pending for place in connections._pool._all())
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_interrupted_autoconnect_leaves_the_connects_of_other_threads_alone(
     server: FakeServer, count: int, monkeypatch: pytest.MonkeyPatch
