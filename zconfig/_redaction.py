@@ -309,10 +309,12 @@ _Encodings = tuple[re.Pattern[str], ...]
 def _compile(secrets: frozenset[str | Secret]) -> Callable[[str], str]:
     """Return a function that masks secrets; not a pattern, whose `repr` would show them."""
     forms = {form for secret in secrets for form in _forms(Secret(secret).reveal())}
+    if not forms:
+        return lambda text: text
     ordered = sorted(forms, key=lambda form: (form[0], -len(form), form))  # the longest first
     # Grouped by first character, so that few of a thousand secrets are tried at each position.
     branches = (_branch(first, each) for first, each in groupby(ordered, lambda form: form[0]))
-    pattern = re.compile("|".join(branches) or "(?!)")
+    pattern = re.compile("|".join(branches))
 
     def mask(text: str) -> str:
         found = sorted(_found(text, pattern))

@@ -206,13 +206,13 @@ def _connect(spec: ConnectionSpec) -> Exchange[Server | None]:
             return None
         raise
     reply = _checked(ConnectReply.decode(encoded))
+    said = encoded.decode("utf-8", "surrogateescape")
+    repeated = spec.secrets if Masker(lambda: spec.secrets).mask(said) != said else ()
     version, mode = (
-        evidence(each, spec.secrets)
+        evidence(each, repeated)
         for each in (reply.server_info.build_tags, reply.server_info.deploy_mode)
     )
-    said = encoded.decode("latin-1")
-    repeats = Masker(lambda: spec.secrets).mask(said) != said
-    return Server(version, reply.identifier or None, mode, b"" if repeats else encoded)
+    return Server(version, reply.identifier or None, mode, b"" if repeated else encoded)
 
 
 def _client_info(spec: ConnectionSpec) -> ClientInfo:

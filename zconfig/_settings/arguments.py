@@ -235,6 +235,8 @@ def hide_each(connections: Any) -> dict[str, dict[str, Any]]:
 
 
 def _hidden(name: str, value: Any) -> Any:
+    if value is None:
+        return None
     if name == SETTINGS and isinstance(value, ConnectionSettings):
         # A subclass may have more fields; and `model_copy` does not validate.
         return hide({each: getattr(value, each, None) for each in ConnectionSettings.model_fields})
@@ -248,7 +250,7 @@ def _hidden(name: str, value: Any) -> Any:
         value = os.fspath(value)
     if isinstance(value, str):
         return Hidden(str.__str__(value))  # the value of a member of an enumeration
-    if value is None or isinstance(value, (int, float, Unusable)):
+    if isinstance(value, (int, float, Unusable)):
         # A number under an unknown name is hidden, too: it may be a password.
         is_secret = name in CREDENTIALS or name not in PARAMETERS | _INSTEAD.keys()
         return Hidden(value) if is_secret and isinstance(value, (int, float)) else value
