@@ -34,7 +34,7 @@ demo: $(VENV)/demo/.made
 	@cd examples/quickstart && ../../$(VENV)/demo/$(BIN)/python quickstart.py
 
 test: $(VENV)/test/.made
-	$(VENV)/test/$(BIN)/python -m pytest --numprocesses 4 \
+	$(VENV)/test/$(BIN)/python -m pytest --numprocesses 6 \
 		--dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # Where it listens: ZILLIZ_TEST_URI=http://localhost:19530
