@@ -21,6 +21,7 @@ LOGGER = "zconfig"
 Format = Literal["json", "console", "none"]
 _FORMATS: tuple[Format, ...] = ("json", "console", "none")
 _LEVELS = ("debug", "info", "warning", "error")
+_NUMBERS = {level: logging.getLevelNamesMapping()[level.upper()] for level in _LEVELS}
 T = TypeVar("T")
 _DIGITS = 3
 
@@ -34,7 +35,7 @@ def log_event(event: Event) -> None:
             _logger()
         getattr(structlog.get_logger(LOGGER), event.level)(event.name, **_shown(event))
         return
-    logger, level = _logger(), logging.getLevelNamesMapping()[event.level.upper()]
+    logger, level = _logger(), _NUMBERS[event.level]
     if logger.isEnabledFor(level):
         fields = _shown(event)
         pairs = (f"{name}={value!r}" for name, value in fields.items())

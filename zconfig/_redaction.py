@@ -197,7 +197,7 @@ def evidence(text: str, secrets: Iterable[str | Secret] = ()) -> str:
         'bad key ******** : :error: :forged'
     """
     # Mask before truncating: a part of a secret would not be recognised.
-    words = Masker(lambda: secrets).mask(text).split()
+    words = _compile(frozenset(secrets))(text).split()
     line = " ".join(redact_uri(word) if "@" in word else word for word in words)
     line = "".join(char if char.isprintable() else "?" for char in line)
     line = without_commands(line)

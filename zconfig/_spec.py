@@ -112,7 +112,7 @@ class ConnectionSpec(Value):
     def secrets(self) -> tuple[Secret, ...]:
         """The secrets to mask: the credentials, and the password of a proxy."""
         own = (self.credentials.secret,) if self.credentials else ()
-        return (*own, *secrets_in({"proxy": self.proxy}))
+        return (*own, *secrets_in({"proxy": self.proxy})) if self.proxy else own
 
     def hints_about(self, *names: str) -> tuple[str, ...]:
         """Return the first three hints about fields.

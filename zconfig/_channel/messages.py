@@ -17,7 +17,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
 from zconfig._value import Value
@@ -43,6 +44,8 @@ class WireError(ValueError):
 
 
 def _varint(value: int) -> bytes:
+    if 0 <= value < _MORE:
+        return bytes((value,))
     rest = value % _WORD  # a negative number is sent as its two's complement of 64 bits
     encoded = bytearray()
     while rest >= _MORE:
@@ -99,14 +102,16 @@ class _Field(NamedTuple):
     to_values: Callable[[Any], Iterable[Any]]
     from_values: Callable[[list[Any]], Any]
 
+    @property
+    def tag(self) -> int:
+        return self.number << 3 | self.type.sent_as
+
     def encode(self, value: Any) -> bytes:
-        tag = _varint(self.number << 3 | self.type.sent_as)
-        return b"".join(tag + self.type.encode(each) for each in self.to_values(value))
+        tag = _varint(self.tag)
+        return b"".join([tag + self.type.encode(each) for each in self.to_values(value)])
 
     def decode(self, sent: list[int | bytes]) -> Any:
-        expected = int if self.type.sent_as == _VARINT else bytes
-        values = [self.type.decode(value) for value in sent if isinstance(value, expected)]
-        return self.from_values(values)
+        return self.from_values(list(map(self.type.decode, sent)))
 
     def with_default(self, default: Any) -> Any:
         return dataclasses.field(default=default, metadata={"field": self})
@@ -118,24 +123,29 @@ class Message(Value):
 
     def encode(self) -> bytes:
         """Return the message as bytes; `WireError` if a text contains lone surrogates."""
-        fields = dataclasses.fields(self)
-        return b"".join(each.metadata["field"].encode(getattr(self, each.name)) for each in fields)
+        fields = type(self)._fields().items()
+        return b"".join([each.encode(getattr(self, name)) for name, each in fields])
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Return the decoded message; `WireError` if the bytes are malformed."""
         sent = _sent_values(data)
-        fields = [each.metadata["field"] for each in dataclasses.fields(cls)]
-        return cls(*(each.decode(sent.get(each.number, [])) for each in fields))
+        fields = cls._fields().items()
+        return cls(
+            **{name: each.decode(sent[each.tag]) for name, each in fields if each.tag in sent}
+        )
+
+    @classmethod
+    @cache
+    def _fields(cls) -> Mapping[str, _Field]:
+        return {each.name: each.metadata["field"] for each in dataclasses.fields(cls)}
 
 
 def _single(number: int, kind: _Type, default: Any) -> Any:
-    """Declare a field with one value."""
-
-    def last(values: list[Any]) -> Any:
-        return values[-1] if values else default
-
-    return _Field(number, kind, lambda value: (value,) if value else (), last).with_default(default)
+    """Declare a field with one value, of which the last one that was sent counts."""
+    return _Field(
+        number, kind, lambda value: (value,) if value else (), itemgetter(-1)
+    ).with_default(default)
 
 
 def _repeated(number: int, kind: _Type) -> Any:
@@ -155,7 +165,7 @@ def _message(number: int, default: Message) -> Any:
 
 
 def _sent_values(data: bytes) -> Mapping[int, list[int | bytes]]:
-    """Return the values sent, in order, by field number, without fixed-width values."""
+    """Return the values sent, in order, by tag."""
     values: dict[int, list[int | bytes]] = {}
     at = 0
     while at < len(data):
@@ -164,8 +174,7 @@ def _sent_values(data: bytes) -> Mapping[int, list[int | bytes]]:
         if not 0 < number <= _LARGEST_NUMBER:
             raise WireError(f"{number} is not a valid field number")
         value, at = _read_value(data, at, kind)
-        if kind in (_VARINT, _LENGTH):
-            values.setdefault(number, []).append(value)
+        values.setdefault(tag, []).append(value)
     return values
 
 
