@@ -73,7 +73,8 @@ def serves(address):
     try:
         return version(address).startswith("milvus_lite-")
     except grpc.RpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        # A server that is stopping cancels a call that it accepted.
+        if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
             raise
         return False
 
