@@ -170,15 +170,19 @@ class OwnWorkers(_Workers):
 
     def __init__(self) -> None:
         self.kept = threading.Semaphore(0)
+        self._taken = set[_Worker]()
 
     def take(self) -> _Worker:
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError  # another thread does the work for one key after the other
-        return super().take()
+        worker = super().take()
+        self._taken.add(worker)
+        return worker
 
     def keep(self, worker: _Worker) -> None:
-        super().keep(worker)
-        self.kept.release()
+        if worker in self._taken:  # otherwise another test's work ends only now
+            super().keep(worker)
+            self.kept.release()
 
 
 @pytest.fixture
