@@ -173,9 +173,8 @@ class ConnectIntent(NamedTuple):
 
     Args:
         budget: The time limits.
-        spec: The specification to connect with, if `in_code`.
-        in_code: Whether the specification was passed in code. Otherwise the one that is configured
-            when the connect starts is used.
+        spec: The specification that was passed in code; by default the one that is configured
+            when the connect starts.
         may_reread: Whether rejected credentials may be read again from their source; not for
             credentials that were passed in code.
         in_background: Whether the connect is retried later, so that its failure is not final.
@@ -183,7 +182,6 @@ class ConnectIntent(NamedTuple):
 
     budget: ConnectBudget
     spec: ConnectionSpec | None = None
-    in_code: bool = False
     may_reread: bool = True
     in_background: bool = False
 

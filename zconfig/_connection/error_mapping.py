@@ -25,6 +25,7 @@ from zconfig._diagnosis.model import StageError
 from zconfig._endpoint import PROXY_VARIABLES, Endpoint, TransportType, proxy_in_force
 from zconfig._origin import Origin
 from zconfig._redaction import Masker
+from zconfig._settings.validation import tls_remedy
 from zconfig._sources.environment import process_environment
 from zconfig._sources.files import FileError
 from zconfig._sources.pem import ROOTS_VARIABLE
@@ -93,8 +94,8 @@ def _remedy_in_code(kind: type[ConnectError], spec: ConnectionSpec) -> str:
     by_uri = origin.key == "uri"
     if kind is PlaintextServerError:
         return f"{kind.remedy}, and leave out secure" if by_uri else "leave out secure"
-    if kind is TLSServerError and not by_uri:
-        return "pass secure=True"
+    if kind is TLSServerError:
+        return tls_remedy(origin)
     if kind is HostnameMismatchError and origin.key in {"host and port", "port"}:
         return kind.remedy.replace("{uri}", "the parameter host")
     return ""

@@ -177,7 +177,7 @@ class ManagedConnection:
             MissingExtraError: The alias needs Milvus Lite, which is not installed.
             ClosedError: It is closed, or was closed meanwhile.
         """
-        if self.is_open and not intent.in_code:
+        if self.is_open and intent.spec is None:
             return
         has_left = has_left or threading.Event()
         connect = partial(self._open, intent, has_left)
@@ -204,7 +204,8 @@ class ManagedConnection:
                 newest = self.refresher.reread(refused, intent.budget.left_s)
                 if newest is None:
                     raise
-                intent = intent._replace(spec=newest)
+                if intent.spec:
+                    intent = intent._replace(spec=newest)
 
     def ensure_open(self, timeout_s: float | None = None) -> BoundChannel:
         """Return the channels for calls; connect first, e.g. after a fork or a reload.
@@ -243,7 +244,7 @@ class ManagedConnection:
             if self.state is State.CLOSED or (has_left.is_set() and not self.is_open):
                 raise ClosedError(self.alias)
             if self._pending or self.is_open:
-                if intent.spec and intent.in_code:
+                if intent.spec:
                     require_same(self.spec, intent.spec)
                 return self._pending, False
             self.spec, self.state = self._wanted(intent), State.CONNECTING
@@ -258,7 +259,7 @@ class ManagedConnection:
         Raises:
             ClosedError: The alias was removed from the configuration meanwhile.
         """
-        spec = intent.spec if intent.in_code else self._services.configured(self.alias)
+        spec = intent.spec or self._services.configured(self.alias)
         if spec is None:
             raise ClosedError(self.alias)
         return spec

@@ -209,7 +209,7 @@ class Registry:
         # Credentials passed in code are not replaced by those of another source.
         may_reread = not in_code or self.known.find(spec.alias) == spec
         budget = self._budget(spec, wait, timeout)
-        return ConnectIntent(budget, spec, in_code, may_reread, in_background)
+        return ConnectIntent(budget, spec if in_code else None, may_reread, in_background)
 
     def _budget(
         self, spec: ConnectionSpec, wait: float | None, timeout: float | None
