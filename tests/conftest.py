@@ -17,8 +17,8 @@ import hypothesis
 import pytest
 
 from tests.support.certificates import Certificates, write_certificates
+from tests.support.fork_server import forked_programs
 from tests.support.servers import HAS_WHEEL, RealMilvus, RunningMilvus
-from tests.support.warm import warm_programs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,7 +195,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where a `python` and a `zconfig` are that start fast."""
-    with warm_programs(tmp_path_factory.mktemp("programs")) as directory:
+    with forked_programs(tmp_path_factory.mktemp("programs")) as directory:
         yield directory
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
-from typing import NamedTuple
 
 import pytest
 
 from tests.support.faults import refused
-from tests.support.processes import REPOSITORY
+from tests.support.processes import run
 from zconfig.testing import FakeServer, fake_server
 
 MOST_LINES = 4
@@ -380,57 +376,26 @@ EACH = pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 
 # --- a process for each, without the price of an import each ----------------------------------
 
+
 # Other people's packages are imported once. Each program runs in a child, which imports zconfig and
 # ends as any interpreter does.
-RUNNER = """
-import json, os, sys
-import fastapi, pydantic_settings, pymilvus
+@dataclass(frozen=True)
+class Runner:
+    """Runs programs with one Python."""
 
-for line in sys.stdin:
-    job = json.loads(line)
-    child = os.fork()
-    if not child:
-        break
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(code, flush=True)
-else:
-    sys.exit()
-os.chdir(job["directory"])
-os.environ.update(job["environ"])
-for stream, name in ((0, os.devnull), (1, "printed"), (2, "errors")):
-    os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), stream)
-exec(compile(job["source"], "program.py", "exec"), {"__name__": "__main__"})
-"""
-
-
-class Runner(NamedTuple):
-    """A process that runs programs, one after another."""
-
-    process: subprocess.Popen[str]
+    python: Path
 
     def run(self, program: str, environ: Mapping[str, str], directory: Path) -> str:
         """Run one, and return what it printed."""
-        job = {"source": program, "environ": dict(environ), "directory": str(directory)}
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(job) + "\n")
-        self.process.stdin.flush()
-        code = self.process.stdout.readline()
-        assert code == "0\n", (directory / "errors").read_text()
-        return (directory / "printed").read_text()
+        command = [str(self.python), "-W", "ignore", "-c", program]
+        done = run(command, environ=environ, directory=directory)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
-@pytest.fixture(scope="module")
-def runner() -> Iterator[Runner]:
-    with subprocess.Popen(
-        [sys.executable, "-c", RUNNER],
-        env={"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield Runner(process)
-        process.kill()
+@pytest.fixture
+def runner(programs: Path) -> Runner:
+    return Runner(programs / "python")
 
 
 @pytest.fixture

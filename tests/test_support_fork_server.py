@@ -13,7 +13,7 @@ import pytest
 from tests.support.processes import run
 
 
-@pytest.fixture(params=["usual", "warm"])
+@pytest.fixture(params=["usual", "forked"])
 def python(request: pytest.FixtureRequest, programs: Path) -> str:
     return sys.executable if request.param == "usual" else str(programs / "python")
 

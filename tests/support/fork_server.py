@@ -43,7 +43,7 @@ os._exit(code)
 
 
 @contextmanager
-def warm_programs(directory: Path) -> Iterator[Path]:
+def forked_programs(directory: Path) -> Iterator[Path]:
     """Yield a directory with `python` and `zconfig`; elsewhere than on Linux the usual one."""
     if sys.platform != "linux":
         yield Path(sys.executable).parent
