@@ -126,6 +126,21 @@ def swallow(conn: socket.socket) -> None:
         pass
 
 
+def read_head(conn: socket.socket) -> bytes:
+    """Read the head of an HTTP request.
+
+    Raises:
+        ConnectionError: The client closed the connection before the end of the head, as a channel
+            that is closed while it connects does.
+    """
+    head = b""
+    while b"\r\n\r\n" not in head:
+        if not (chunk := conn.recv(CHUNK)):
+            raise ConnectionResetError
+        head += chunk
+    return head
+
+
 def hang_up(conn: socket.socket) -> None:
     """Close at once, in good order."""
 
@@ -196,7 +211,7 @@ def gateway(status: int) -> Handler:
         conn.sendall(frame(SETTINGS))
         with conn.makefile("rb") as stream:
             stream.read(len(PREFACE))
-            while head := stream.read(FRAME_HEADER):
+            while len(head := stream.read(FRAME_HEADER)) == FRAME_HEADER:
                 stream.read(int.from_bytes(head[:3], "big"))
                 if head[3] == HEADERS:
                     conn.sendall(_web_answer(status, int.from_bytes(head[5:], "big")))
@@ -273,7 +288,7 @@ def never(request: bytes, context: Any) -> bytes:
 
 def connect_proxy(conn: socket.socket) -> None:
     """Open the tunnel that a CONNECT asks for, as an HTTP proxy."""
-    authority = conn.recv(CHUNK).split()[1].decode()
+    authority = read_head(conn).split()[1].decode()
     host, _, port = authority.rpartition(":")
     try:
         upstream = socket.create_connection((host.strip("[]"), int(port)))
@@ -289,7 +304,7 @@ def tunnel_to(port: int) -> Handler:
     """Open a tunnel to a port of this machine, as a proxy that finds every host there."""
 
     def handle(conn: socket.socket) -> None:
-        conn.recv(CHUNK)
+        read_head(conn)
         with socket.create_connection((LOOPBACK, port)) as upstream:
             conn.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             forward(conn, upstream)

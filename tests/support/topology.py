@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Literal
 import grpc
 
 from tests.support.certificates import Certificates, KeyPair
-from tests.support.faults import CHUNK, LOOPBACK, Listener, forward, listening, over_tls, swallow
+from tests.support.faults import (
+    CHUNK,
+    LOOPBACK,
+    Listener,
+    forward,
+    listening,
+    over_tls,
+    read_head,
+    swallow,
+)
 from zconfig._channel.messages import ResponseStatus, VersionReply
 
 if TYPE_CHECKING:
@@ -123,11 +132,7 @@ class TopologyServer:
 
     def handle(self, conn: socket.socket) -> None:
         """Serve one connection."""
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if not (chunk := conn.recv(CHUNK)):
-                return
-            head += chunk
+        head = read_head(conn)
         with self._lock:
             self.requests.append(_read_request(head))
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
@@ -177,7 +182,7 @@ def routing_proxy(routes: Mapping[str, int]) -> Iterator[str]:
     """
 
     def carry(conn: socket.socket) -> None:
-        authority = conn.recv(CHUNK).split()[1].decode()
+        authority = read_head(conn).split()[1].decode()
         if authority not in routes:
             conn.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             swallow(conn)

@@ -1,0 +1,50 @@
+"""The servers that fail on purpose fail as they are told, whatever their client does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+
+import pytest
+
+from tests.support import faults
+from tests.support.certificates import Certificates
+from tests.support.topology import routing_proxy, telling, topology_server
+
+
+@pytest.mark.parametrize("said", [b"", b"CONN"])
+@pytest.mark.parametrize(
+    "handle",
+    [faults.connect_proxy, faults.tunnel_to(1), faults.tcp_forward(1), faults.gateway(200)],
+    ids=["connect_proxy", "tunnel_to", "tcp_forward", "gateway"],
+)
+def test_a_client_may_go_before_it_has_asked(handle: faults.Handler, said: bytes) -> None:
+    with faults.listening(handle) as port:
+        say(port, said)
+
+
+@pytest.mark.parametrize("said", [b"", b"CONN"])
+def test_a_client_of_the_proxy_to_names_may_go_before_it_has_asked(said: bytes) -> None:
+    with routing_proxy({}) as url:
+        say(int(url.rpartition(":")[2]), said)
+
+
+@pytest.mark.parametrize("said", [b"", b"CONN"])
+def test_a_client_of_the_topology_may_go_before_it_has_asked(
+    certificates: Certificates, said: bytes
+) -> None:
+    with topology_server(certificates, telling({})) as server:
+        say(server.port, said)
+    assert server.requests == []
+
+
+def say(port: int, said: bytes) -> None:
+    """Send some bytes, close in good order, and wait until the server has closed as well.
+
+    pytest fails a test with an exception in another thread.
+    """
+    with socket.create_connection((faults.LOOPBACK, port), timeout=20) as conn:
+        conn.sendall(said)
+        conn.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            faults.swallow(conn)
