@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from tests.support import PATIENCE_S
-from tests.support.faults import refused
-from tests.support.processes import REPOSITORY, run, run_zconfig
+from tests.support.faults import breakable_proxy, refused
+from tests.support.processes import REPOSITORY, call_zconfig, run, run_python, run_zconfig
 from tests.support.registries import registry
+from zconfig._cli import exec as exec_command
 from zconfig._cli.app import zconfig
 from zconfig._cli.exec import execute
 from zconfig._cli.programs import BY_DEFAULT, FIELDS, environment_with
@@ -296,6 +298,44 @@ def test_with_check_the_command_runs_only_if_the_server_accepts_us() -> None:
     assert (failed.returncode, failed.stdout) == (4, "")
     assert "connection refused" in failed.stderr
     assert SECRET not in failed.stderr
+
+
+def test_the_connection_of_a_check_is_closed_before_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with fake_server() as fake, breakable_proxy(fake.port) as path:
+        monkeypatch.setattr(exec_command, "execute", lambda *_: path.wait_for_peers(0))
+        environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{path.port}"}
+        done = call_zconfig("exec", "prod", "--check", "--", "echo", environ=environ)
+        assert done.returncode == 0, done.stderr
+        assert fake.calls("Connect")
+
+
+def test_what_was_written_before_the_command_precedes_its_output() -> None:
+    source = "import os; from zconfig._cli.exec import execute; print(1); execute(%r, os.environ)"
+    done = run_python(source % (["echo", "2"],))
+    assert done.stdout == "1\n2\n"
+
+
+def test_on_windows_the_command_is_a_child_that_is_searched_in_its_own_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit $1\n")
+    program.chmod(0o755)
+    started: list[str] = []
+    run_program = subprocess.run
+
+    def spy(command: list[str], **options: Any) -> Any:
+        started.append(command[0])
+        return run_program(command, **options)
+
+    monkeypatch.delattr(os, "fork")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(subprocess, "run", spy)
+    with pytest.raises(SystemExit) as ended:
+        execute(["program", "7"], {"PATH": str(tmp_path)})
+    assert (ended.value.code, started) == (7, [str(program)])
 
 
 def test_a_value_that_cannot_be_put_into_a_variable_is_not_shown(
