@@ -211,7 +211,7 @@ def outcome(case: ET.Element) -> str:
 @pytest.mark.parametrize("command", ["check", "wait"])
 def test_junit_has_a_test_case_an_alias(command: str, mixed: dict[str, str]) -> None:
     arguments = ("default", "down") if command == "wait" else ()
-    more = ("--timeout", "0.1") if command == "wait" else ()
+    more = ("--timeout", "3") if command == "wait" else ()
     done = run(command, *arguments, *more, "--format", "junit", environ=mixed)
     suites = junit(done.stdout)
     cases = {case.get("name"): case for case in suites.iter("testcase")}
