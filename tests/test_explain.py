@@ -367,3 +367,11 @@ def test_files_that_variables_name_are_among_those_looked_for(tmp_path: Path) ->
     environ = {"ZILLIZ_PROD_URI": URI, "ZILLIZ_PROD_TOKEN_FILE": str(secret)}
     files = connections_of(tmp_path, **environ).explain().files
     assert (files[-1].path, files[-1].state) == (str(secret), "read")
+
+
+@pytest.mark.parametrize("option", ["ZCONFIG_ENV_FILE", "ZCONFIG_SECRETS_DIR"])
+def test_a_path_of_an_option_that_does_not_exist_is_listed_once(
+    tmp_path: Path, option: str
+) -> None:
+    files = connections_of(tmp_path, **{"ZILLIZ_URI": URI, option: "missing"}).explain().files
+    assert [each.state for each in files if each.path == "missing"] == ["absent"]

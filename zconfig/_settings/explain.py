@@ -155,11 +155,12 @@ def explanation_of(configuration: Configuration, alias: str | None = None) -> Ex
 
 def _named_files(configuration: Configuration) -> Iterator[FileStatus]:
     """Yield the files that `_FILE` variables name."""
+    known = {each.path for each in configuration.files}  # an error may name one of an option
     read = (each.origin.via for each in configuration.provenance.values())
     refused = (each.origin.via for each in configuration.errors if each.origin)
     states: dict[str, FileState] = {path: "refused" for path in refused if path}
     states |= {path: "read" for path in read if path}
-    yield from (FileStatus(path, state) for path, state in states.items())
+    yield from (FileStatus(path, state) for path, state in states.items() if path not in known)
 
 
 def _alias(configuration: Configuration, alias: str) -> AliasExplanation:
