@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import threading
 import time
@@ -233,9 +234,10 @@ def test_it_fails_with_any_status(code: grpc.StatusCode, shared: FakeServer) -> 
         assert caught.value.details() == "as the test wants it"
 
 
-def test_ok_is_no_failure(shared: FakeServer) -> None:
-    with pytest.raises(ValueError, match="OK"):
-        shared.fail(grpc.StatusCode.OK)
+@pytest.mark.parametrize("code", [grpc.StatusCode.OK, "UNAVAILABLE", 14])
+def test_only_an_error_status_is_a_failure(shared: FakeServer, code: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{code!r} is not an error status")):
+        shared.fail(code)
 
 
 def test_it_fails_so_many_times(server: FakeServer) -> None:

@@ -290,8 +290,8 @@ class FakeServer:
             ...         fault.hits
             0
         """
-        if code is grpc.StatusCode.OK:
-            raise ValueError("OK is not an error status; pass another one")
+        if code not in set(grpc.StatusCode) - {grpc.StatusCode.OK}:
+            raise ValueError(f"{code!r} is not an error status; pass one of grpc.StatusCode")
         return self._add(lambda _, context: context.abort(code, details), times, method)
 
     def refuse_credentials(self, *, times: int | None = None, method: str | None = None) -> Fault:
