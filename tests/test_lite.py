@@ -292,7 +292,7 @@ def test_a_file_of_milvus_lite_2_is_refused_and_left_as_it_is(acquire, tmp_path)
 
 
 def test_a_directory_that_does_not_exist_is_refused_and_not_created(acquire, tmp_path):
-    with pytest.raises(LiteError, match="missing does not exist; create it"):
+    with pytest.raises(LiteError, match="missing does not exist; create that directory"):
         acquire("missing/x.db")
     assert list(tmp_path.iterdir()) == []
 

@@ -160,7 +160,7 @@ def _check_place(path: Path) -> None:
         raise _explained(error) from error
     # milvus-lite would create missing parents, and so an empty database at a misspelt path.
     if not parent_exists:
-        raise LiteError(f"the directory {place.parent} does not exist", "create it")
+        raise LiteError(f"the directory {place.parent} does not exist", "create that directory")
     if is_file:
         raise LiteError(
             "the path is a file, the format of milvus-lite 2; milvus-lite 3 needs a directory",
