@@ -130,7 +130,7 @@ def soak_link(soak: Summary) -> str:
 def soak_row(soak: Summary) -> str:
     """Return a soak's row of the table."""
     goal = "no call lost beyond the outages, no growth of memory, threads or descriptors"
-    return row(soak_link(soak), goal, f"{len(soak.faults)} faults", met(not soak.faults))
+    return row(soak_link(soak), goal, f"{len(soak.faults)} violations", met(not soak.faults))
 
 
 def soak_section(soak: Summary) -> str:

@@ -92,13 +92,13 @@ def test_what_was_missed_is_called_so_with_a_profile(committed: Results) -> None
 def test_the_page_says_how_the_soak_went(committed: Results) -> None:
     went = Summary(10.0, 7, (("calls that went well", "12"), ("    ping", "5")))
     well = report.page(replace(committed, measured=(), soak=went))
-    assert "| 0 faults | met |" in well
+    assert "| 0 violations | met |" in well
     assert "at random from the seed 7" in well
     assert "calls that went well          12\n    ping                      5\n```" in well
     assert "All 1 goals are met." in well
     ill = replace(went, faults=("lost, odd: ping a at 3.0 s: refused\nand more", "late: b"))
     badly = report.page(replace(committed, measured=(), soak=ill))
-    assert "| 2 faults | **missed** |" in badly
+    assert "| 2 violations | **missed** |" in badly
     assert "5\n\nlost, odd: ping a at 3.0 s: refused\nlate: b\n```" in badly
 
 
