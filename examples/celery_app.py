@@ -4,7 +4,7 @@
     ZILLIZ_URI=http://localhost:19530 celery -A celery_app worker
     celery -A celery_app call celery_app.ping --args '["default"]'
 
-Celery forks its workers; each opens connections of its own, on first use. The queue consists of
+A worker forks children; each opens connections of its own, on first use. The queue consists of
 files in the working directory, so that this runs without a broker; CELERY_BROKER_URL and
 CELERY_RESULT_BACKEND name yours.
 """
@@ -32,16 +32,16 @@ app.conf.broker_connection_retry_on_startup = True
 
 
 @app.task(
-    # An outage passes: the task is tried again until it has, after at most 30 s each time.
+    # The task is retried until an outage ends, after pauses of at most 30 s.
     autoretry_for=(zconfig.UnreachableError,),
     retry_backoff=True,
     retry_backoff_max=30,
     max_retries=None,
-    # A worker that is killed leaves its task to another one.
+    # If a child is killed, another one runs its task.
     acks_late=True,
     reject_on_worker_lost=True,
 )
 def ping(alias: str, timeout: float = 2) -> dict[str, object]:
-    """Tell how fast the server of an alias answers, and which worker asked."""
+    """Return the round trip to the server of an alias, and the process ID of the child."""
     milliseconds = zconfig.connections[alias].ping(timeout=timeout)
     return {"milliseconds": round(milliseconds, 1), "worker": os.getpid()}

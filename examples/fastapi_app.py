@@ -1,10 +1,11 @@
-"""A FastAPI application whose connections open when it starts, and close when it ends.
+"""A FastAPI application that connects at startup and closes its connections at shutdown.
 
     pip install ./zconfig fastapi uvicorn
     ZILLIZ_URI=http://localhost:19530 uvicorn fastapi_app:app
 
-It does not start while a required connection cannot be made, and says which, why, and what to do.
-`/ready` is for a readiness probe: it dials nobody, and tells what is known already.
+If a required alias cannot connect, the application does not start, and the error names the alias,
+the cause and a remedy. `/ready` is for a readiness probe: it reports the known status, and contacts
+no server.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ app.router.routes.append(Route("/ready", health.asgi))
 
 @app.get("/health/{alias}")
 async def ask(alias: str) -> dict[str, str | float]:
-    """Tell whether the server of an alias answers, and how fast."""
+    """Ping the server of an alias, and return its version and the round trip."""
     connection = await aio.get(alias)
     milliseconds = await connection.ping(timeout=2)
     return {"version": connection.server.version, "milliseconds": round(milliseconds, 1)}
@@ -29,5 +30,5 @@ async def ask(alias: str) -> dict[str, str | float]:
 
 @app.exception_handler(ZConfigError)
 async def unavailable(_: Request, error: ZConfigError) -> JSONResponse:
-    """Answer with what is wrong and what to do; no secret is in it."""
+    """Respond with the cause and a remedy; the message contains no secret."""
     return JSONResponse({"error": str(error)}, status_code=503)

@@ -1,10 +1,11 @@
-"""A WSGI application whose connections are proved before gunicorn forks its workers.
+"""A WSGI application that connects before gunicorn forks its workers.
 
     pip install ./zconfig gunicorn
     ZILLIZ_URI=http://localhost:19530 gunicorn --preload --workers 4 gunicorn_app:app
 
-It does not start while a required connection cannot be made, and says which, why, and what to do.
-A worker opens connections of its own: on first use, or when it is first asked whether it is ready.
+If a required alias cannot connect, gunicorn does not start, and the error names the alias, the
+cause and a remedy. Each worker opens connections of its own, on first use or at its first readiness
+probe.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ zconfig.autoconnect()
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer `/ready`, and `/ping/<alias>`."""
+    """Respond to `/ready` and `/ping/<alias>`."""
     path = environ["PATH_INFO"]
     if path == "/ready":
         return health.wsgi(environ, start_response)
     try:
         status, answer = "200 OK", ping(path.removeprefix("/ping/"))
-    except zconfig.ZConfigError as error:  # what is wrong and what to do; no secret is in it
+    except zconfig.ZConfigError as error:  # a cause and a remedy, no secret
         status, answer = "503 Service Unavailable", {"error": str(error)}
     start_response(status, [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]
 
 
 def ping(alias: str) -> dict[str, object]:
-    """Tell how fast the server of an alias answers, and which worker asked."""
+    """Return the round trip to the server of an alias, and the process ID of the worker."""
     milliseconds = zconfig.connections[alias].ping(timeout=2)
     return {"milliseconds": round(milliseconds, 1), "worker": os.getpid()}

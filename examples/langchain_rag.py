@@ -4,9 +4,9 @@
     ZILLIZ_URI=./docs.db python zconfig/examples/langchain_rag.py \
         "How do I set the interval of the HTTP/2 pings?"
 
-`ZILLIZ_URI` is all that says where the passages are kept: a path is Milvus Lite in this process,
+`ZILLIZ_URI` selects the server that stores the passages: a path is Milvus Lite in this process, and
 `https://….zillizcloud.com` with a `ZILLIZ_TOKEN` is Zilliz Cloud. The embedding needs no model and
-no network; put one of LangChain's in its place, and a language model behind the passages.
+no network. Replace it by one of LangChain's, and pass the passages to a language model.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def main() -> None:
 
 
 def passages(page: Path) -> Iterator[Document]:
-    """Yield the paragraphs and table rows of a page, with the heading that they stand under."""
+    """Yield the paragraphs and table rows of a page, with their headings."""
     heading, text = "", page.read_text(encoding="utf-8")
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
     for block in prose.split("\n\n"):
         if block.startswith("#"):
             heading = block.strip("# \n")
         elif block.startswith("| "):
-            for row in block.splitlines()[2:]:  # after the names of the columns, and a rule
+            for row in block.splitlines()[2:]:  # after the header
                 yield passage(row.strip("| "), page, heading)
         elif block.strip():
             yield passage(" ".join(block.split()), page, heading)
 
 
 def passage(text: str, page: Path, heading: str) -> Document:
-    """Return a passage that knows where it stands."""
+    """Return a passage with its page and its heading."""
     return Document(text, metadata={"page": page.name, "heading": heading})
 
 

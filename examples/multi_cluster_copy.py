@@ -1,12 +1,12 @@
-"""Copy a collection to another cluster; run it again after a failure, and it goes on from there.
+"""Copy a collection to another cluster. After a failure, run it again to continue.
 
     ZILLIZ_SOURCE_URI=... ZILLIZ_TARGET_URI=... python multi_cluster_copy.py documents
 
-Without these variables it copies from one Milvus Lite file to another; `--demo 5000` makes a
-collection to copy first. The schema and the indexes come along, partitions do not.
+Without these variables it copies from one Milvus Lite file to another; `--demo 5000` creates a
+collection to copy first. The schema and the indexes are copied, partitions are not.
 
-Rows are read in the order of their primary keys and upserted, so that a batch that is written
-twice is there once. The last key that was written is kept in a file until everything is.
+Rows are read in the order of their primary keys and upserted, so a batch can be written twice. The
+last key that was written is kept in a file until all rows are copied.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def main() -> int:
-    """Copy, and return the exit code: that of `zconfig check`, or 130 when interrupted."""
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is said once, below
-    asked, console = arguments(), Console(stderr=True)
-    aliases = (asked.source, asked.target)
+    """Copy, and return the exit code: that of `zconfig check`, or 130 after Ctrl-C."""
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # a failure is printed below
+    args, console = arguments(), Console(stderr=True)
+    aliases = (args.source, args.target)
     try:
         for alias in LITE.keys() & set(aliases) - set(zconfig.connections):
             zconfig.connections.add_connection(**{alias: LITE[alias]})
         zconfig.autoconnect(*aliases)
-        if asked.demo:
-            fill(zconfig.client(asked.source), asked.collection, asked.demo)
-        rows = copy(asked, console)
+        if args.demo:
+            fill(zconfig.client(args.source), args.collection, args.demo)
+        rows = copy(args, console)
     except KeyboardInterrupt:
-        console.print("interrupted; run it again to go on")
+        console.print("interrupted; run it again to continue")
         return INTERRUPTED
     except (zconfig.ZConfigError, MilvusException) as error:
         cause = cause_of(error, aliases)
@@ -52,64 +52,64 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """Return what is asked for on the command line."""
+    """Return the arguments of the command line."""
     parser = argparse.ArgumentParser(description="Copy a collection from one cluster to another.")
     parser.add_argument("collection", nargs="?", default="documents")
     parser.add_argument("--source", default="source", metavar="ALIAS")
     parser.add_argument("--target", default="target", metavar="ALIAS")
     parser.add_argument("--batch-size", type=int, default=500, metavar="ROWS")
     parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS")
-    parser.add_argument("--demo", type=int, metavar="ROWS", help="make a collection to copy first")
+    parser.add_argument("--demo", type=int, metavar="ROWS", help="create a collection first")
     return parser.parse_args()
 
 
-def copy(asked: argparse.Namespace, console: Console) -> int:
-    """Copy the rows that are not yet copied, and return how many there are in the end."""
-    name, source, target = asked.collection, *map(zconfig.client, (asked.source, asked.target))
-    bookmark = Path(f"{name}.{asked.source}-{asked.target}.json")
+def copy(args: argparse.Namespace, console: Console) -> int:
+    """Copy the rows that are not copied yet, and return the number of rows in the target."""
+    name, source, target = args.collection, *map(zconfig.client, (args.source, args.target))
+    bookmark = Path(f"{name}.{args.source}-{args.target}.json")
     schema = CollectionSchema.construct_from_dict(source.describe_collection(name))
     key = schema.primary_field.name
     if not target.has_collection(name):
         bookmark.unlink(missing_ok=True)
-        make_alike(source, target, name, schema)
+        create_like(source, target, name, schema)
     for client in (source, target):
-        client.load_collection(name, timeout=asked.timeout)
+        client.load_collection(name, timeout=args.timeout)
     last = json.loads(bookmark.read_text()) if bookmark.exists() else None
     rows = source.query_iterator(
         name,
-        asked.batch_size,
+        args.batch_size,
         filter="" if last is None else f"{key} > {json.dumps(last)}",
         output_fields=["*"],
-        timeout=asked.timeout,
+        timeout=args.timeout,
     )
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=console) as bar:
         done = 0 if last is None else count(target, name)
         task = bar.add_task(name, total=count(source, name), completed=done)
         while batch := rows.next():
-            target.upsert(name, batch, timeout=asked.timeout)
-            note(bookmark, batch[-1][key])
+            target.upsert(name, batch, timeout=args.timeout)
+            save(bookmark, batch[-1][key])
             bar.advance(task, len(batch))
     rows.close()
     bookmark.unlink(missing_ok=True)
     read, written = count(source, name), count(target, name)
     if read != written:
-        raise MilvusException(message=f"{asked.source} has {read} rows, {asked.target} {written}")
+        raise MilvusException(message=f"{args.source} has {read} rows, {args.target} {written}")
     return written
 
 
-def note(bookmark: Path, key: int | str) -> None:
-    """Keep a key in a file, or after a crash in here still the one before."""
+def save(bookmark: Path, key: int | str) -> None:
+    """Write a key to a file atomically."""
     draft = bookmark.with_suffix(".draft")
     draft.write_text(json.dumps(key))
     draft.replace(bookmark)
 
 
-def make_alike(
+def create_like(
     source: MilvusClient, target: MilvusClient, name: str, schema: CollectionSchema
 ) -> None:
-    """Make a collection with the schema and the indexes of the other one."""
+    """Create a collection with the schema and the indexes of the source."""
     for keyed in (schema, schema.primary_field):
-        keyed.auto_id = False  # or the target would give keys of its own
+        keyed.auto_id = False  # otherwise the target generates new keys
     indexes = target.prepare_index_params()
     for index in source.list_indexes(name):
         found = source.describe_index(name, index)
@@ -118,13 +118,13 @@ def make_alike(
 
 
 def count(client: MilvusClient, name: str) -> int:
-    """Return how many rows there are, those just written included."""
+    """Return the number of rows, including those just written."""
     (counted,) = client.query(name, output_fields=["count(*)"], consistency_level="Strong")
     return int(counted["count(*)"])
 
 
 def cause_of(error: Exception, aliases: tuple[str, ...]) -> Exception:
-    """Return what a ping of either cluster finds wrong, or else the error itself."""
+    """Return the error of a ping of either cluster, or else the error itself."""
     try:
         for alias in () if isinstance(error, zconfig.ZConfigError) else aliases:
             zconfig.connections[alias].ping()
@@ -134,7 +134,7 @@ def cause_of(error: Exception, aliases: tuple[str, ...]) -> Exception:
 
 
 def fill(client: MilvusClient, name: str, rows: int) -> None:
-    """Make a collection to copy."""
+    """Create a collection to copy."""
     client.create_collection(name, dimension=4)
     client.insert(name, [{"id": i, "vector": [i % 7, i % 11, 1, 0]} for i in range(rows)])
 

@@ -1,4 +1,4 @@
-"""Check that the package and the pages use the project's terms: `python scripts/prose.py`.
+"""Check that the package, pages and examples use the project's terms: `python scripts/prose.py`.
 
 The phrases that are not used are the last column of the table "Words" in CONTRIBUTING.md. Of
 "what", "whoever" and "whatever" at most two in a thousand words are accepted: a sentence that
@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")
+PAGES = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "docs/**/*.md")
+EXAMPLES = ("**/*.y*ml", "**/*.txt", "**/*.service", "**/Dockerfile", "**/.env", "**/.dockerignore")
 MOST_RELATIVE = 2  # in a thousand words
 RELATIVE = re.compile(r"\b(?:what|whoever|whatever)\b", re.IGNORECASE)
 
 
 def main() -> int:
     """Print every finding, and return the exit code."""
-    pages = sorted({path for pattern in PAGES for path in ROOT.glob(pattern)})
-    modules = sorted(ROOT.glob("zconfig/**/*.py"))
+    patterns = (*PAGES, *(f"examples/{pattern}" for pattern in EXAMPLES))
+    pages = sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
+    modules = sorted((*ROOT.glob("zconfig/**/*.py"), *ROOT.glob("examples/**/*.py")))
     unwanted = phrases((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
     texts = [(path, line, text) for path in pages for line, text in lines_of(path)]
     texts += [(path, line, text) for path in modules for line, text in strings_of(path)]

@@ -232,7 +232,7 @@ def test_a_copy_can_be_interrupted_and_run_again_on_milvus_lite(copy: Copy) -> N
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert "interrupted; run it again to go on" in said
+    assert "interrupted; run it again to continue" in said
     assert "Traceback" not in said
     assert 0 < json.loads(BOOKMARK.read_text()) < 999
     done = copy()

@@ -1,6 +1,6 @@
-"""The application in the examples of containers.
+"""The application of the container examples.
 
-`/live` is for what restarts it, `/ready` for what sends it requests.
+`/live` is for a liveness probe, `/ready` for a readiness probe.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ app = FastAPI(lifespan=aio.lifespan, routes=[Route("/ready", health.asgi)])
 
 @app.get("/live")
 async def live() -> dict[str, bool]:
-    """Tell that the process answers; whether its database does is another question."""
+    """Report that the process responds; this does not depend on a server."""
     return {"live": True}
 
 
 @app.get("/")
 async def server() -> dict[str, str]:
-    """Tell what the database calls itself."""
+    """Return the version that the server reports."""
     connection = await aio.get()
     return {"version": connection.server.version}

@@ -1,4 +1,4 @@
-"""Writes notes to one cluster and reads from another: as it is done with zconfig."""
+"""Write notes to one cluster and read from another, with zconfig."""
 
 import sys
 
@@ -7,11 +7,11 @@ from pymilvus import MilvusClient
 import zconfig
 from zconfig import connections
 
-NOTES = ("declare it", "prove it", "watch it")
+NOTES = ("declare it", "check it", "watch it")
 
 
 def main() -> None:
-    """Write, read, and say what is where."""
+    """Write and read notes, and print the address of each alias."""
     try:
         zconfig.autoconnect(wait=15)  # servers may still be starting
     except zconfig.ZConfigError as error:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def write(client: MilvusClient) -> None:
-    """Write the notes, in place of those of the last time."""
+    """Write the notes, and replace those of an earlier run."""
     if not client.has_collection("notes"):
         client.create_collection("notes", dimension=2)
     rows = [{"id": i, "vector": [i, 1], "text": text} for i, text in enumerate(NOTES)]

@@ -1,4 +1,4 @@
-"""Writes notes to one cluster and reads from another: as it is done on pymilvus."""
+"""Write notes to one cluster and read from another, with pymilvus."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import time
 
 from pymilvus import MilvusClient, MilvusException, connections, utility
 
-NOTES = ("declare it", "prove it", "watch it")
+NOTES = ("declare it", "check it", "watch it")
 
 
 def connect(alias: str, uri: str, token: str) -> None:
@@ -23,7 +23,7 @@ def connect(alias: str, uri: str, token: str) -> None:
 
 
 def main() -> None:
-    """Write, read, and say what is where."""
+    """Write and read notes, and print the address of each alias."""
     uri, token = os.environ["ZILLIZ_URI"], os.getenv("ZILLIZ_TOKEN", "")
     connect("default", uri, token)
     connect("reports", os.environ["ZILLIZ_REPORTS_URI"], os.getenv("ZILLIZ_REPORTS_TOKEN", ""))
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def write(client: MilvusClient) -> None:
-    """Write the notes, in place of those of the last time."""
+    """Write the notes, and replace those of an earlier run."""
     if not client.has_collection("notes"):
         client.create_collection("notes", dimension=2)
     rows = [{"id": i, "vector": [i, 1], "text": text} for i, text in enumerate(NOTES)]

@@ -1,4 +1,4 @@
-"""The main use: connections from the environment, and a search over one of them.
+"""Connect from environment variables, and search in one of the databases.
 
 Run it in this directory, whose `.env` declares the connections. It shows the lifecycle events
 on standard error and the results on standard output.
@@ -36,12 +36,12 @@ QUESTIONS = (
 
 
 def main() -> None:
-    """Connect everything that is declared, show it, and search."""
+    """Connect every declared alias, print the connections, and search."""
     zconfig.configure_logging("console")
     connections = zconfig.autoconnect()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200)  # in a log a row is a line
+        console = Console(width=200)  # one line for each row, in a log
     console.print(overview(connections.values()))
     client = zconfig.client()
     passages = read_passages(Path(__file__).with_name("passages.txt"))
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def overview(connections: Iterable[zconfig.Connection]) -> Table:
-    """Return a table of live connections, each pinged once."""
+    """Return a table of open connections; each is pinged once."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in ("alias", "endpoint", "server", "round trip", "configured by"):
         table.add_column(header, overflow="fold", min_width=len(header))
@@ -72,18 +72,18 @@ def overview(connections: Iterable[zconfig.Connection]) -> Table:
 
 
 def shown(uri: str) -> str:
-    """Return an embedded database's path as seen from here; any other URI as it is."""
+    """Return the path of an embedded database, relative to this directory, or any other URI."""
     path = Path(uri)
     return f"./{path.relative_to(Path.cwd())}" if path.is_relative_to(Path.cwd()) else uri
 
 
 def read_passages(path: Path) -> list[str]:
-    """Return the passages of a text file: a line each."""
+    """Return the passages of a text file, one for each line."""
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def fill(client: MilvusClient, passages: list[str]) -> None:
-    """Make the collection anew and insert every passage with its vector."""
+    """Create the collection again, and insert every passage with its vector."""
     if client.has_collection(COLLECTION):
         client.drop_collection(COLLECTION)
     client.create_collection(
