@@ -193,17 +193,17 @@ class FakeServer:
 
     Args:
         uri: As above.
-        door: The port for clients.
+        proxy: The TCP proxy that clients connect to.
         version: The release that the server reports.
         databases: As above.
     """
 
     def __init__(
-        self, uri: str, door: Relay, version: str, databases: Collection[str] | None
+        self, uri: str, proxy: Relay, version: str, databases: Collection[str] | None
     ) -> None:
         self.uri = uri
         self.databases = databases
-        self._door = door
+        self._proxy = proxy
         self._version = version
         self._sessions = itertools.count(1)
         self._answers: dict[str, Callable[[Call], bytes]] = {
@@ -221,10 +221,10 @@ class FakeServer:
     @property
     def port(self) -> int:
         """The port of the server; it stays the same while the server is stopped."""
-        return self._door.port
+        return self._proxy.port
 
     def __repr__(self) -> str:
-        state = "up" if self._door.is_up else "stopped"
+        state = "up" if self._proxy.is_up else "stopped"
         return f"<FakeServer {self.uri}, {state}, {len(self._calls)} calls>"
 
     # --- replies ----------------------------------------------------------------------------
@@ -337,11 +337,11 @@ class FakeServer:
 
     def stop(self) -> None:
         """Close every connection and refuse new ones, as in an outage. The port stays reserved."""
-        self._door.stop()
+        self._proxy.stop()
 
     def start(self) -> None:
         """Accept connections again, on the same port."""
-        self._door.start()
+        self._proxy.start()
 
     def restart(self) -> None:
         """Close every connection, and accept new ones."""
@@ -397,7 +397,7 @@ class FakeServer:
 
     def take(self, method: str, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Answer a call from gRPC's server; a fault ends it with an exception."""
-        peer = self._door.client(context.peer())
+        peer = self._proxy.client(context.peer())
         call = call_of(method, context.invocation_metadata(), request, peer)
         with self._changed:
             self._calls.append(call)
@@ -438,7 +438,7 @@ class FakeServer:
         return fault
 
     def _cut(self, _: Fault, context: grpc.ServicerContext) -> None:
-        self._door.cut(context.peer())
+        self._proxy.cut(context.peer())
         context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was closed")
 
 
@@ -477,10 +477,10 @@ def fake_server(
         ...     zconfig.connections["x"].server.version
         '2.6.0'
     """
-    with relay() as door:
-        uri = f"https://localhost:{door.port}" if credentials else f"http://{HOST}:{door.port}"
-        server = FakeServer(uri, door, version, databases)
-        with _listening(_EveryMethod(server), credentials) as door.upstream:
+    with relay() as proxy:
+        uri = f"https://localhost:{proxy.port}" if credentials else f"http://{HOST}:{proxy.port}"
+        server = FakeServer(uri, proxy, version, databases)
+        with _listening(_EveryMethod(server), credentials) as proxy.upstream:
             try:
                 server.start()
                 yield server

@@ -123,8 +123,8 @@ def relay() -> Iterator[Relay]:
     thread = threading.Thread(target=loop.run_forever, name="zconfig-fake-server", daemon=True)
     thread.start()
     try:
-        with closing(Relay(loop)) as door:
-            yield door
+        with closing(Relay(loop)) as proxy:
+            yield proxy
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
