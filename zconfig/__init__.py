@@ -162,9 +162,9 @@ def autoconnect(
         The connections by alias.
 
     Raises:
-        ConfigurationError: The configuration is wrong; raised before any alias is dialed, with
+        ConfigurationError: The configuration is invalid; raised before any alias is dialed, with
             all problems.
-        AutoconnectError: Some aliases failed; the others stay connected.
+        AutoconnectError: Required aliases failed; the others stay connected.
 
     Examples:
         >>> import zconfig

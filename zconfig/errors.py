@@ -1,7 +1,7 @@
 """Every error zconfig raises, by cause.
 
     ZConfigError
-    ├── ConfigurationError            the configuration is wrong; holds every `Problem`
+    ├── ConfigurationError            the configuration is invalid; holds every `Problem`
     │   ├── UnknownAliasError         also a `KeyError`
     │   └── ConflictError             an open alias was requested with another configuration
     ├── MissingExtraError             also an `ImportError`
@@ -117,7 +117,7 @@ class ZConfigError(Exception):
 
 
 class ConfigurationError(ZConfigError):
-    """The configuration is wrong. Holds all problems of all aliases concerned.
+    """The configuration is invalid. Holds all problems of all aliases concerned.
 
     Args:
         problems: The problems, at least one of them of severity `error`.

@@ -39,7 +39,12 @@ from zconfig.errors import (
 
 
 class State(StrEnum):
-    """The state of a connection."""
+    """The state of a connection.
+
+    `idle`: not connected, connects on its next use. `connecting`: a connect is in progress.
+    `ready`: open; `connections.stats()` and the command call it `connected`. `lost`: open, but the
+    server does not respond. `closed`: closed permanently.
+    """
 
     IDLE = "idle"
     CONNECTING = "connecting"
