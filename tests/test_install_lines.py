@@ -18,6 +18,7 @@ OF_A_CLONE = {
     "README.md": "git clone ",
     "docs/start.md": "git clone ",
     "docs/production.md": "COPY zconfig zconfig\n",
+    "docs/how-to/testing.md": "pytest also collects the tests of the clone",
     "examples/docker/Dockerfile": "COPY --from=zconfig ",
     "examples/docker/compose.yaml": "additional_contexts:",
     "examples/ci/github-actions.yml": "submodules: true",
