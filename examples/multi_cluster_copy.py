@@ -2,7 +2,7 @@
 
     ZILLIZ_SOURCE_URI=... ZILLIZ_TARGET_URI=... python multi_cluster_copy.py documents
 
-Without these variables it copies from one Milvus Lite file to another; `--demo 5000` creates a
+Without these variables it copies from one Milvus Lite database to another; `--demo 5000` creates a
 collection to copy first. The schema and the indexes are copied, partitions are not.
 
 Rows are read in the order of their primary keys and upserted, so a batch can be written twice. The

@@ -406,21 +406,21 @@ class ClusterStoppedError(UnreachableError):
 
 
 class EmbeddedServerError(UnreachableError):
-    """Milvus Lite did not start on the file."""
+    """Milvus Lite cannot open the database."""
 
     cause = "embedded_server"
     stage = Stage.MATERIAL
     permanent = True
-    problem = "Milvus Lite cannot open the file"
+    problem = "Milvus Lite cannot open the database"
     remedy = "set another path in {uri}"
 
 
 class EmbeddedServerLockedError(EmbeddedServerError):
-    """Another process has the Milvus Lite file open. Only one process at a time can open it."""
+    """Another process has the Milvus Lite database open. Only one process at a time can open it."""
 
     cause = "embedded_server_locked"
     permanent = False
-    problem = "another process has the Milvus Lite file open"
+    problem = "another process has the Milvus Lite database open"
     remedy = "close it there (set ZCONFIG_WAIT to wait for that), or set another path in {uri}"
 
 

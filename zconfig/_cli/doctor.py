@@ -310,9 +310,9 @@ def doctor(
     """Connect aliases and report each stage.
 
     Connects ALIASES, by default all. The stages are configuration, file material (certificates,
-    keys or the Milvus Lite file), DNS, TCP, TLS, HTTP/2, Milvus, credentials and database. Reports
-    the result and the duration of each stage, up to the first that fails, and the remedy. Warns
-    about certificates that expire within 30 days, and about risks in the environment.
+    keys or the Milvus Lite database), DNS, TCP, TLS, HTTP/2, Milvus, credentials and database.
+    Reports the result and the duration of each stage, up to the first that fails, and the remedy.
+    Warns about certificates that expire within 30 days, and about risks in the environment.
     """
     with show_progress(session, aliases):
         findings = examine(session.connections, aliases, timeout=timeout)

@@ -138,7 +138,7 @@ class Endpoint(Value):
         family: The kind of service.
         host: Lower case; an IPv6 address without brackets; `None` for paths.
         port: 1 to 65535; `None` for paths.
-        path: The path of the Unix socket or the Milvus Lite file; `None` for hosts.
+        path: The path of the Unix socket or the Milvus Lite database; `None` for hosts.
         db_name: The database that the URI names; `None` if it names none.
 
     Examples:
