@@ -1034,6 +1034,21 @@ def test_where_nothing_is_configured_the_variable_of_that_alias_is_named(
             " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://db:19530)",
         ),
         (
+            {"ZILLIZ_EU_HOST": "db", "ZILLIZ_EU_PORT": "1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (ZILLIZ_EU_HOST and ZILLIZ_EU_PORT are not read: write ZILLIZ_EU_URI=http://db:1)",
+        ),
+        (
+            {"ZILLIZ_EU_HOST": "eu", "ZILLIZ_HOST": "db", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            " (ZILLIZ_HOST is not read: write ZILLIZ_URI=http://db:19530)",
+        ),
+        (
+            {"ZILLIZ_EU_SERVICE_HOST": "10.0.0.1", "ZCONFIG_ENV_FILE": "off"},
+            "",
+            "",
+        ),
+        (
             {"ZCONFIG_ENV_FILE": ".env"},
             "MILVUS_ADDRESS=db:1\n",
             " or in .env (MILVUS_ADDRESS is not read: write ZILLIZ_URI=http://db:1)",

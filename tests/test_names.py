@@ -422,6 +422,34 @@ def test_another_word_for_a_field_that_its_alias_lacks_gets_the_name_to_use(
     assert told(ZCONFIG_STRICT="1") == ([(f"did you mean {meant}?", "error")] if meant else [])
 
 
+@pytest.mark.parametrize(
+    ("uri", "switch", "is_told"),
+    [
+        ("http://db", "SECURE=true", True),
+        ("http://db", "TLS=1", True),
+        ("http://db", "SSL=on", True),
+        ("http://db", "SECURE=false", False),
+        ("https://db", "SECURE=true", False),
+        ("unix:/run/milvus.sock", "SECURE=true", False),
+        ("./x.db", "SECURE=true", False),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["ZILLIZ_", "ZILLIZ_EU_PROD_"])
+def test_a_switch_for_tls_beside_a_uri_without_it_gets_the_scheme_to_use(
+    uri: str, switch: str, prefix: str, tmp_path: Path, *, is_told: bool
+) -> None:
+    name, _, value = switch.partition("=")
+
+    def told(**more: str) -> list[tuple[str, str]]:
+        environ = {f"{prefix}URI": uri, f"{prefix}{name}": value} | more
+        found = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
+        return [(e.remedy, e.severity) for e in found]
+
+    remedy = f"write https:// in {prefix}URI, or remove {prefix}{name}"
+    assert told() == ([(remedy, "warning")] if is_told else [])
+    assert told(ZCONFIG_STRICT="1") == ([(remedy, "error")] if is_told else [])
+
+
 # --- what applications really use ---------------------------------------------------------------
 
 # Names of applications' own settings, most of them from public repositories.

@@ -168,9 +168,14 @@ class Endpoint(Value):
         return self.family not in {Family.MILVUS, Family.LITE}
 
     @property
+    def is_plaintext(self) -> bool:
+        """Whether the connection uses TCP without TLS."""
+        return self.transport is TransportType.PLAINTEXT
+
+    @property
     def is_exposed(self) -> bool:
         """Whether requests can be read in transit: no TLS, and the host is not this one."""
-        return self.transport is TransportType.PLAINTEXT and not is_loopback(self.host or "")
+        return self.is_plaintext and not is_loopback(self.host or "")
 
     @property
     def uri(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from zconfig._value import Value
 from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
+
+_OF_NO_ALIAS = "ZILLIZ"
 
 UNLESS_OTHERS = ", unless another tool reads it"
 """The end of the remedy of a warning about variables that may belong to another program."""
@@ -145,10 +147,25 @@ def _empty(configuration: Configuration) -> str:
 
 def _unread(configuration: Configuration, variable: str) -> str:
     """Name variables that are set and not read, and the URI that they make up."""
-    values = {e.key: e.value.reveal().strip() for e in reversed(configuration.unread)}
+    variable, unread = _concerning(variable, configuration.unread)
+    values = {e.key: e.value.reveal().strip() for e in reversed(unread)}
     are = "is" if len(values) == 1 else "are"
-    keys = " and ".join(map(_named, dict.fromkeys(entry.key for entry in configuration.unread)))
+    keys = " and ".join(map(_named, dict.fromkeys(entry.key for entry in unread)))
     return f" ({keys} {are} not read{_instead(values, variable)})" if keys else ""
+
+
+def _concerning(variable: str, unread: Iterable[Entry]) -> tuple[str, Sequence[Entry]]:
+    """Return the variables of one alias, preferably of the one wanted, and its URI's variable."""
+    by_alias: dict[str, list[Entry]] = {}
+    for each in unread:
+        key = plain(each.key).upper()
+        before = _OF_NO_ALIAS if is_milvus(key) else key.rpartition("_")[0]
+        by_alias.setdefault(before, []).append(each)
+    for before in (variable.removesuffix("_URI"), _OF_NO_ALIAS):
+        if before in by_alias:
+            return variable, by_alias[before]
+    before = next(iter(by_alias), "")
+    return f"{before}_URI", by_alias.get(before, ())
 
 
 def _named(key: str) -> str:

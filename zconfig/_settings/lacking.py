@@ -24,7 +24,7 @@ from zconfig._settings.names import (
 )
 from zconfig._settings.options import OFF, LoaderOptions
 from zconfig._settings.precedence import PAIRED, Resolution
-from zconfig._sources.base import DOUBTFUL, not_read, questionable
+from zconfig._sources.base import DOUBTFUL, Entry, not_read, questionable
 from zconfig.errors import Problem, Severity
 
 # The last word of an unknown file name, and the field that it probably means.
@@ -144,7 +144,8 @@ def unread_milvus(
         if word and word.field in rivals and has.isdisjoint(rivals):
             beside = None if word.is_file else uri.origin
             name = unset_name(DEFAULT_ALIAS, word.field, beside) + "_FILE" * word.is_file
-            yield _unread(origin, word.field, name, "error" if strict else "warning")
+            remedy = f"did you mean {name}?"
+            yield _unread(origin, word.field, remedy, "error" if strict else "warning")
 
 
 # Other words for a field that are not misspellings of its name, such as pymilvus' parameters.
@@ -185,8 +186,36 @@ def other_words(
             if alias in remote and field_keys.isdisjoint(
                 {*resolution.provenance, *resolution.broken}
             ):
-                meant = variable_name(alias, field)
-                yield _unread(origin, field, meant, "error" if strict else "warning", alias)
+                remedy = f"did you mean {variable_name(alias, field)}?"
+                yield _unread(origin, field, remedy, "error" if strict else "warning", alias)
+
+
+_TLS_SWITCHES = frozenset({"secure", "ssl", "tls"})
+_ON = frozenset({"1", "on", "true", "yes"})
+
+
+def unread_tls(
+    entries: Iterable[Entry], settings: Mapping[str, ConnectionSettings], *, strict: bool
+) -> Iterator[Problem]:
+    """Report variables that switch on TLS, such as `ZILLIZ_SECURE`, for an alias without it.
+
+    Args:
+        entries: The entries of all sources.
+        settings: The valid aliases.
+        strict: Whether the problem is an error instead of a warning.
+    """
+    for entry in entries:
+        before, _, word = normalize_alias(entry.key).rpartition("_")
+        if word in _TLS_SWITCHES and entry.value.reveal().strip().lower() in _ON:
+            alias = _alias_before(before)
+            if alias in settings and endpoint_of(settings[alias]).is_plaintext:
+                remedy = f"write https:// in {variable_name(alias, 'uri')}, or remove {entry.key}"
+                yield _unread(entry.origin, "uri", remedy, "error" if strict else "warning", alias)
+
+
+def _alias_before(before: str) -> str:
+    """Return the alias of a name without its field."""
+    return before.removeprefix("zilliz").removeprefix("_") or DEFAULT_ALIAS
 
 
 def _worded(key: str) -> Iterator[tuple[str, str]]:
@@ -195,15 +224,14 @@ def _worded(key: str) -> Iterator[tuple[str, str]]:
     for word, field in _OTHER_WORDS.items():
         alias, is_it, _ = name.rpartition(f"_{word}")
         if is_it and name.endswith(f"_{word}"):
-            yield alias.removeprefix("zilliz").removeprefix("_") or DEFAULT_ALIAS, field
+            yield _alias_before(alias), field
 
 
 def _unread(
-    origin: Origin, field: str, meant: str, severity: Severity, alias: str = DEFAULT_ALIAS
+    origin: Origin, field: str, remedy: str, severity: Severity, alias: str = DEFAULT_ALIAS
 ) -> Problem:
     message = not_read(origin.key)
     origin = replace(origin, key=printable(origin.key))
-    remedy = f"did you mean {meant}?"
     return Problem("unknown_name", message, remedy, alias, field, origin, severity)
 
 

@@ -26,6 +26,7 @@ from zconfig._settings.lacking import (
     misnamed_secrets,
     other_words,
     unread_milvus,
+    unread_tls,
 )
 from zconfig._settings.names import (
     DEFAULT_ALIAS,
@@ -292,6 +293,7 @@ def _assemble(
     )
     found += other_words(unread, resolution, strict=strict)
     found += unread_milvus(unknown, resolution, strict=strict)
+    found += unread_tls((e for r in results for e in r.entries), settings, strict=strict)
     found += _exempt_proxies(settings, resolution, environ)
     return Configuration(
         aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),

@@ -102,7 +102,8 @@ def fingerprint(environ: Mapping[str, str]) -> int:
 
 _PAIR = ("ZILLIZ_USER", "ZILLIZ_PASSWORD")
 _PLACE = (
-    r"MILVUS_(?:URI|URI_FILE|HOST|PORT|URL|ENDPOINT|ADDRESS|SECURE)|ZILLIZ_(?:HOST|PORT|ADDRESS)"
+    r"MILVUS_(?:URI|URI_FILE|HOST|PORT|URL|ENDPOINT|ADDRESS|SECURE)|"
+    r"ZILLIZ_(?:(?!\w*SERVICE_)\w+_)?(?:HOST|PORT|ADDRESS)"
 )
 
 
@@ -165,6 +166,8 @@ def is_unread_place(key: str, value: str = "") -> bool:
         >>> is_unread_place("MILVUS_HOST"), is_unread_place("MILVUS_PORT", "tcp://10.0.0.1:19530")
         (True, False)
         >>> is_unread_place("milvus_uri"), is_unread_place("MILVUS_URI")
+        (True, False)
+        >>> is_unread_place("ZILLIZ_PROD_HOST"), is_unread_place("ZILLIZ_PROD_SERVICE_HOST")
         (True, False)
     """
     found = re.fullmatch(_PLACE, plain(key), re.IGNORECASE) if key not in MILVUS else None
