@@ -192,7 +192,7 @@ def locks_of(connections: Connections) -> dict[str, Any]:
     lifecycle = registry.pool.managed("prod")
     locks = {
         "rereading": registry._reloader.lock,
-        "configured": registry._reloader._table_lock,
+        "configured": registry._reloader.table_lock,
         "announcing": registry._publishing,
         "pool": registry.pool._lock,
         "table": registry.known._lock,

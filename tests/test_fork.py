@@ -318,7 +318,7 @@ held = [
     CHANNELS._lock,
     connections._pool._lock,
     connections._registry._reloader.lock,
-    connections._registry._reloader._table_lock,
+    connections._registry._reloader.table_lock,
     connections._registry._worker._lock,
     lifecycle._lock,
     lifecycle.rotating,

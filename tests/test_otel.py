@@ -29,6 +29,7 @@ from tests.support.registries import registry
 from zconfig import events, otel
 from zconfig._channel import bound_channel
 from zconfig._registry import Connections
+from zconfig._spec import ConnectionSpec
 from zconfig.errors import AutoconnectError, ConnectError
 from zconfig.testing import FakeServer, fake_server
 
@@ -153,6 +154,25 @@ def test_a_connect_under_way_is_pending(server: FakeServer, telemetry: Telemetry
         connections.subscribe(look, (events.ConnectionConnecting, events.ConnectionConnected))
         connections["default"]
         assert pending == [1, 0]
+        end()
+
+
+def test_an_alias_that_is_removed_while_metrics_are_collected_takes_no_other_with_it(
+    server: FakeServer, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up = Connections.spec
+
+    def removed(connections: Connections, alias: str) -> ConnectionSpec:
+        connections.remove_connection("gone")
+        return look_up(connections, alias)
+
+    with registry(ZILLIZ_GONE_URI=server.uri, ZILLIZ_KEPT_URI=server.uri) as connections:
+        end = telemetry.watch(connections)
+        connections.autoconnect()
+        monkeypatch.setattr(Connections, "spec", removed)
+        name = "db.client.connection.pool.name"
+        found = telemetry.points(db_metrics.DB_CLIENT_CONNECTION_COUNT)
+        assert [point.attributes[name] for point in found] == ["kept"]
         end()
 
 

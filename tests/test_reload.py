@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
@@ -15,11 +17,15 @@ from pymilvus.grpc_gen import milvus_pb2, milvus_pb2_grpc
 from tests.support import PATIENCE_S
 from tests.support.servers import RealMilvus
 from zconfig import events
-from zconfig._registry import Connections
+from zconfig._registry import Connections, registry_of, specs
+from zconfig._registry.autoconnect import select_aliases
 from zconfig._registry.background import BackgroundWorker
+from zconfig._registry.config_events import events_of
+from zconfig._registry.specs import SpecTable
 from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.environment import fingerprint
+from zconfig._spec import ConnectionSpec
 from zconfig.aio.connections import AsyncConnections
 from zconfig.errors import ClosedError, EmbeddedServerError, RefusedError, UnknownAliasError
 from zconfig.health import Readiness
@@ -404,3 +410,63 @@ def test_a_database_may_get_its_directory_after_it_was_configured(
         connections.connect()
     (tmp_path / "data").mkdir()
     assert connections.connect().is_open
+
+
+LISTING: dict[str, Callable[[Connections], object]] = {
+    "stats": Connections.stats,
+    "secrets": Connections.secrets,
+    "reload": Connections.reload,
+    "autoconnect": lambda connections: select_aliases(registry_of(connections).known, ()),
+    "events": lambda connections: events_of(registry_of(connections).known),
+}
+
+
+@pytest.mark.parametrize("listed", LISTING.values(), ids=LISTING.keys())
+def test_an_alias_that_is_removed_while_the_aliases_are_listed_disturbs_nobody(
+    listed: Callable[[Connections], object],
+    connections: Connections,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    convert, compare = specs.spec_of, specs.differences
+
+    def converted(alias: str, configuration: Configuration) -> ConnectionSpec:
+        if alias == "a":
+            listed_on.remove_connection("b")
+        return convert(alias, configuration)
+
+    def compared(old: ConnectionSpec, new: ConnectionSpec) -> tuple[str, ...]:
+        listed_on.remove_connection("b")
+        return compare(old, new)
+
+    write(A_URI="http://127.0.0.1:9", B_URI="http://127.0.0.1:9")
+    connections.reload()
+    with closing(Connections(lambda: connections.configuration)) as listed_on:
+        monkeypatch.setattr(specs, "spec_of", converted)
+        monkeypatch.setattr(specs, "differences", compared)
+        listed(listed_on)
+
+
+def test_what_is_added_while_a_reload_replaces_the_aliases_is_not_lost(
+    connections: Connections, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def add() -> None:
+        connections.add_connection(c={"uri": "http://127.0.0.1:9"})
+
+    class Table(SpecTable):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            tables.append(self)
+            if len(tables) == 3:  # the one that replaces that of the registry
+                thread.start()
+                thread.join(1)  # it may go on only after the reload
+
+    tables: list[SpecTable] = []
+    thread = Thread(target=add)
+    write(A_URI="http://127.0.0.1:9")
+    list(connections.stats())
+    monkeypatch.setattr("zconfig._registry.registry.SpecTable", Table)
+    connections.reload()
+    thread.join()
+
+    assert [*connections] == ["a", "c"]

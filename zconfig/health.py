@@ -211,10 +211,9 @@ def _observe(registry: Registry) -> Status:
         for problem in configuration.errors
         if problem.alias is not None
     }
-    for alias in registry.known:
-        if spec := registry.known.find(alias):
-            state, _, last_error = slot_status(registry.registry_state, alias)
-            statuses[alias] = AliasStatus(state, spec.required, last_error)
+    for alias, spec in registry.known.items():
+        state, _, last_error = slot_status(registry.registry_state, alias)
+        statuses[alias] = AliasStatus(state, spec.required, last_error)
     return Status(statuses)
 
 

@@ -26,11 +26,11 @@ from zconfig._registry import Connections
 from zconfig._spec import ConnectionSpec
 from zconfig._version import __version__
 from zconfig.errors import (
+    ConfigurationError,
     ConnectTimeoutError,
     MissingExtraError,
     NameTimeoutError,
     ServerSilentError,
-    UnknownAliasError,
 )
 
 try:
@@ -149,15 +149,15 @@ class _Metrics:
 
     def _count(self, _: CallbackOptions) -> Iterable[Observation]:
         for alias, stats in self._connections.stats().items():
-            if state := _STATES.get(stats.state):
-                spec = self._connections.spec(alias)
+            spec = _known_spec(self._connections, alias)
+            if spec and (state := _STATES.get(stats.state)):
                 attributes = {**_attributes(spec), "db.client.connection.state": state}
                 yield Observation(spec.pool_size, attributes)
 
     def _pending(self, _: CallbackOptions) -> Iterable[Observation]:
         for alias, stats in self._connections.stats().items():
             is_pending = stats.state == "connecting"
-            yield Observation(int(is_pending), _attributes(self._connections.spec(alias)))
+            yield Observation(int(is_pending), self._attributes(alias))
 
     def _attributes(self, alias: str) -> dict[str, AttributeValue]:
         return _known_attributes(self._connections, alias)
@@ -227,10 +227,17 @@ class _Spans:
 
 
 def _known_attributes(connections: Connections, alias: str) -> dict[str, AttributeValue]:
+    if spec := _known_spec(connections, alias):
+        return _attributes(spec)
+    return {"db.system.name": "milvus", "db.client.connection.pool.name": alias}
+
+
+def _known_spec(connections: Connections, alias: str) -> ConnectionSpec | None:
+    """Return the specification of an alias; `None` if it was removed, or is not configured yet."""
     try:
-        return _attributes(connections.spec(alias))
-    except UnknownAliasError:  # the alias was removed, or is not configured yet
-        return {"db.system.name": "milvus", "db.client.connection.pool.name": alias}
+        return connections.spec(alias)
+    except ConfigurationError:
+        return None
 
 
 def _attributes(spec: ConnectionSpec) -> dict[str, AttributeValue]:

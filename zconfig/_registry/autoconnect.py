@@ -56,7 +56,8 @@ def select_aliases(table: SpecTable, aliases: Iterable[str]) -> tuple[tuple[str,
         table.check(names)
         return names, set()
     table.check_all()
-    return tuple(table), {name for name in table if not table.spec(name).required}
+    specs = dict(table.items())
+    return tuple(specs), {name for name, spec in specs.items() if not spec.required}
 
 
 def raise_for_failures(

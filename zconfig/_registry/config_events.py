@@ -27,16 +27,16 @@ def events_of(table: SpecTable, only: Collection[str] | None = None) -> tuple[ev
     """
     from zconfig import events
 
-    configuration = table.configuration
+    configuration, specs = table.configuration, dict(table.items())
     loaded = events.ConfigLoaded(
-        aliases=tuple(table),
+        aliases=tuple(specs),
         files=tuple(seen.path for seen in configuration.files if seen.state == "read"),
         problems=len(configuration.errors),
         elapsed_ms=configuration.elapsed_ms,
     )
     problems = (_problem(each) for each in configuration.problems)
-    told = [alias for alias in table if only is None or alias in only]
-    return (loaded, *problems, *(configured(table.spec(alias)) for alias in told))
+    told = [spec for alias, spec in specs.items() if only is None or alias in only]
+    return (loaded, *problems, *map(configured, told))
 
 
 def warnings_of(spec: ConnectionSpec) -> Iterator[events.Event]:

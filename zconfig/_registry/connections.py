@@ -199,9 +199,9 @@ class Connections:
         """
         alias = hide_alias(alias)
         name = as_alias(alias)
-        if name not in self._table:
+        spec = self._table.find(name)
+        if spec is None:
             return {}
-        spec = self._table.spec(name)
         endpoint = spec.endpoint
         return {
             "address": endpoint.address,
@@ -411,7 +411,7 @@ class Connections:
             ...     connections.stats()["docs"].state
             'idle'
         """
-        return {alias: self._registry.stats(alias) for alias in self._registry.known}
+        return {alias: self._registry.stats(spec) for alias, spec in self._registry.known.items()}
 
     def reload(self) -> Changes:
         """Read the configuration again, and apply the changes.

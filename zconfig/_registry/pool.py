@@ -82,16 +82,16 @@ class Pool:
 
     def differing(self, new: SpecTable) -> Iterator[tuple[str, ManagedConnection]]:
         """Yield the open connections whose new specification needs no reconnect."""
-        for alias in new:
-            managed, spec = self.managed(alias), new.spec(alias)
+        for alias, spec in new.items():
+            managed = self.managed(alias)
             is_open = managed and managed.is_open and managed.spec != spec
             if managed and is_open and not reopens(managed.spec, spec):
                 yield alias, managed
 
     def reopen(self, new: SpecTable) -> None:
         """Close the connections whose specification changed; they reconnect on their next use."""
-        for alias in new:
-            managed, spec = self.managed(alias), new.spec(alias)
+        for alias, spec in new.items():
+            managed = self.managed(alias)
             if managed and managed.spec != spec:
                 managed.replace_spec(spec)
 

@@ -126,9 +126,9 @@ class Registry:
 
     def secrets(self) -> tuple[Secret, ...]:
         """Return every secret of the configuration, valid or not, and those used recently."""
-        specs = map(self.known.spec, self.known)
-        configured = (secret for spec in specs for secret in spec.secrets)
-        return (*configured, *self.known.configuration.secrets, *self._recent)
+        known = self.known
+        configured = (secret for _, spec in known.items() for secret in spec.secrets)
+        return (*configured, *known.configuration.secrets, *self._recent)
 
     def remember(self, secrets: Iterable[Secret]) -> None:
         """Record secrets to mask that are not, or soon no longer, part of the configuration."""
@@ -232,8 +232,10 @@ class Registry:
             self.publish(event)
 
     def _add(self, spec: ConnectionSpec) -> None:
-        self.registry_state.added[spec.alias] = spec
-        self.table.add(spec)
+        _ = self.table  # before the lock, which a reload that reads holds second
+        with self._reloader.table_lock:
+            self.registry_state.added[spec.alias] = spec
+            self.known.add(spec)
 
     def close(self, alias: str) -> None:
         """Close an alias, and stop retrying it."""
@@ -248,8 +250,10 @@ class Registry:
 
     def remove(self, alias: str) -> None:
         """Remove the configuration of an alias, and then close it, so that no use reopens it."""
-        self.registry_state.added.pop(alias, None)
-        spec = self.table.remove(alias)
+        _ = self.table  # as in `_add`
+        with self._reloader.table_lock:
+            self.registry_state.added.pop(alias, None)
+            spec = self.known.remove(alias)
         self.close(alias)
         if spec:
             self.publish(removed(spec))
@@ -315,11 +319,10 @@ class Registry:
         """Return the state of an alias."""
         return slot_status(self.registry_state, alias).state
 
-    def stats(self, alias: str) -> AliasStats:
+    def stats(self, spec: ConnectionSpec) -> AliasStats:
         """Return the statistics of an alias."""
-        state, since, last_error = slot_status(self.registry_state, alias)
-        required = self.known.spec(alias).required
-        return self._collector.stats(alias, state, since, last_error, required=required)
+        state, since, last_error = slot_status(self.registry_state, spec.alias)
+        return self._collector.stats(spec.alias, state, since, last_error, required=spec.required)
 
     # --- reload -----------------------------------------------------------------------------
 
@@ -427,7 +430,7 @@ class Reloader:
     """
 
     lock = PerProcess(threading.RLock)  # held while a whole configuration is read
-    _table_lock = PerProcess(threading.Lock)  # held briefly
+    table_lock = PerProcess(threading.Lock)  # held briefly, while the table is changed
 
     def __init__(
         self,
@@ -484,19 +487,19 @@ class Reloader:
             kept = wrong_but_known(old, read)
             new = SpecTable(read.configuration, {**kept, **registry_state.added})
             self._rotate(new, registry_state.pool)
-            with self._table_lock:
+            with self.table_lock:
                 # Connections whose rotation failed, or that applied newer credentials meanwhile,
                 # keep their specification.
                 kept |= {alias: each.spec for alias, each in registry_state.pool.differing(new)}
-                overrides = {**kept, **registry_state.added}
+                overrides, before = {**kept, **registry_state.added}, old.snapshot()
                 registry_state.table = SpecTable(read.configuration, overrides, self._is_outdated)
             registry_state.pool.reopen(registry_state.table)
-            changes = compare(old, registry_state.table, tuple(kept))
+            changes = compare(before, registry_state.table, tuple(kept))
         registry.flush(*new)
         for alias in changes.removed:
             registry_state.retries.end(alias)
             registry_state.pool.close(alias)
-            registry.publish(removed(old.spec(alias)))
+            registry.publish(removed(before.spec(alias)))
         for event in events_of(registry_state.table, only=(*changes.added, *changes.changed)):
             registry.publish(event)
         return changes
@@ -548,7 +551,7 @@ class Reloader:
                 if is_last:
                     self._registry.enqueue(rotation_refused(connection.alias, error))
                 return error
-        with self._table_lock:
+        with self.table_lock:
             if connection.spec is spec and spec.alias in registry_state.table:
                 registry_state.table.add(spec)
         return None
@@ -565,7 +568,7 @@ class Reloader:
         is_news = registry_state.table.find(spec.alias) == spec
         read = self._read(spec) if is_news else None
         newer = read and with_newer_credentials(spec, read)
-        with self._table_lock:
+        with self.table_lock:
             current = registry_state.table.find(spec.alias)
             if newer and current == spec:
                 registry_state.table.add(newer)

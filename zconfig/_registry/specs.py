@@ -72,16 +72,27 @@ class SpecTable:
             ConfigurationError: Its configuration is invalid.
             UnknownAliasError: It is not configured.
         """
-        specs = self._specs  # if a writer replaces it now, the conversion is repeated later
-        if alias not in specs:
+        spec = self.find(alias)
+        if spec is None:
             raise self.error_for(alias)
-        spec = specs[alias] or spec_of(alias, self.configuration)
-        specs[alias] = spec
         return spec
 
     def find(self, alias: str) -> ConnectionSpec | None:
         """Return the specification of an alias, or `None` if it is not configured."""
-        return self.spec(alias) if alias in self._specs else None
+        specs = self._specs
+        return self._converted(specs, alias) if alias in specs else None
+
+    def items(self) -> Iterator[tuple[str, ConnectionSpec]]:
+        """Yield every alias with its specification, whatever a writer removes meanwhile."""
+        specs = self._specs
+        for alias in tuple(specs):
+            yield alias, self._converted(specs, alias)
+
+    def _converted(self, specs: dict[str, ConnectionSpec | None], alias: str) -> ConnectionSpec:
+        # If a writer replaces the dictionary now, the conversion is repeated later.
+        spec = specs[alias] or spec_of(alias, self.configuration)
+        specs[alias] = spec
+        return spec
 
     def add(self, spec: ConnectionSpec) -> None:
         """Add a specification; it replaces the one of the same alias."""
@@ -91,7 +102,7 @@ class SpecTable:
     def remove(self, alias: str) -> ConnectionSpec | None:
         """Remove an alias, and return its specification."""
         with self._lock:
-            spec = self.spec(alias) if alias in self._specs else None
+            spec = self.find(alias)
             self._specs = {name: each for name, each in self._specs.items() if name != alias}
         return spec
 
@@ -369,11 +380,12 @@ def compare(old: SpecTable, new: SpecTable, kept: tuple[str, ...] = ()) -> Chang
         new: The current table.
         kept: The aliases that keep their previous configuration.
     """
-    both = [alias for alias in new if alias in old]
-    compared = {alias: differences(old.spec(alias), new.spec(alias)) for alias in both}
+    before, after = dict(old.items()), dict(new.items())
+    both = [alias for alias in after if alias in before]
+    compared = {alias: differences(before[alias], after[alias]) for alias in both}
     return Changes(
-        added=tuple(alias for alias in new if alias not in old),
-        removed=tuple(alias for alias in old if alias not in new),
+        added=tuple(alias for alias in after if alias not in before),
+        removed=tuple(alias for alias in before if alias not in after),
         changed={alias: names for alias, names in compared.items() if names},
         kept=kept,
         problems=new.configuration.problems,
@@ -383,7 +395,7 @@ def compare(old: SpecTable, new: SpecTable, kept: tuple[str, ...] = ()) -> Chang
 def wrong_but_known(old: SpecTable, new: SpecTable) -> dict[str, ConnectionSpec]:
     """Return the previous specifications of the aliases whose new configuration is invalid."""
     wrong = {problem.alias for problem in new.configuration.errors}
-    return {alias: old.spec(alias) for alias in old if alias in wrong and alias not in new}
+    return {alias: each for alias, each in old.items() if alias in wrong and alias not in new}
 
 
 def reopens(live: ConnectionSpec, new: ConnectionSpec) -> bool:
