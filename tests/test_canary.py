@@ -847,6 +847,13 @@ FAULTY: dict[str, Declare] = {
         "ZILLIZ_TLS_CERT": __file__,
         "ZILLIZ_TLS_KEY": f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----",
     },
+    **{
+        f"a URL in {name}": lambda _, name=name: {
+            "ZILLIZ_URI": "https://127.0.0.1:1",
+            name: f"https://root:{CANARY}@db",
+        }
+        for name in ("ZILLIZ_TLS_CA", "ZILLIZ_TLS_SERVER_NAME", "ZILLIZ_DB_NAME")
+    },
 }
 
 

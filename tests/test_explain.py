@@ -73,6 +73,7 @@ def test_a_shadowed_secret_is_masked_and_can_be_compared(tmp_path: Path) -> None
         ("timeout", "3", "3.0"),
         ("required", "no", "false"),
         ("tls_ca", f"-----BEGIN {SECRET}", None),
+        ("db_name", f"https://root:{SECRET}@db", None),
         ("uri_file", SECRET, None),
     ],
 )
@@ -80,7 +81,8 @@ def test_a_shadowed_value_is_shown_only_if_it_is_valid(
     field: str, shadowed: str, shown: str | None, tmp_path: Path
 ) -> None:
     name = field.removesuffix("_file")
-    right = {"uri": "https://db", "timeout": "5", "required": "yes"}.get(name, "http://proxy:1")
+    texts = {"timeout": "5", "required": "yes", "proxy": "http://proxy:1"}
+    right = {"uri": "https://db", **texts}.get(name, "other")
     (tmp_path / ".env").write_text(f"ZILLIZ_PROD_{field.upper()}='{shadowed}'\n")
     environ = {"ZILLIZ_PROD_URI": "https://db", f"ZILLIZ_PROD_{name.upper()}": right}
     found = field_of(tmp_path, name, **environ)

@@ -159,6 +159,13 @@ def to_user(value: str) -> str:
     return value
 
 
+def to_shown(value: str) -> str:
+    """Reject a URL, which may contain a password, since a name or a path is shown."""
+    if "://" in value:
+        raise reject("url_elsewhere", "is a URL", "write only the name or the path")
+    return value
+
+
 def to_path(value: str) -> str:
     """Reject the content of a file in place of its path, since a path is shown and a key is not."""
     if "\n" in value or "-----" in value:
@@ -198,7 +205,8 @@ def to_proxy(value: SecretStr) -> SecretStr:
 SealedText = Annotated[SecretStr, AfterValidator(Sealed)]
 Credential = Annotated[SealedText, AfterValidator(to_printable)]
 Printable = Annotated[str, AfterValidator(to_printable)]
-FilePath = Annotated[str, AfterValidator(to_path)]
+Name = Annotated[Printable, AfterValidator(to_shown)]
+FilePath = Annotated[str, AfterValidator(to_path), AfterValidator(to_shown)]
 LONGEST_S = 86_400
 """One day in seconds: the longest timeout, since gRPC does not accept every number."""
 
@@ -402,7 +410,7 @@ class ConnectionSettings(HidesInput):
         ),
     ] = None
     db_name: Annotated[
-        Printable | None,
+        Name | None,
         Variable(
             meaning="database; by default the path of the URI, or else `default`",
             expected="a database name",
@@ -452,7 +460,7 @@ class ConnectionSettings(HidesInput):
         ),
     ] = None
     tls_server_name: Annotated[
-        Printable | None,
+        Name | None,
         Variable(
             meaning="name to verify in the server's certificate; by default the host of the URI",
             expected="a host name",
