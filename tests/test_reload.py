@@ -412,6 +412,14 @@ def test_a_database_may_get_its_directory_after_it_was_configured(
     assert connections.connect().is_open
 
 
+def test_a_reload_keeps_an_override(connections: Connections, write: Write) -> None:
+    write(PROD_URI="http://127.0.0.1:9", PROD_TOKEN="of-production")
+    with connections.override({"docs": {"uri": "http://127.0.0.1:1"}}):
+        assert not connections.reload()
+        assert [*connections] == ["docs"]
+    assert connections.reload().added == ("prod",)
+
+
 LISTING: dict[str, Callable[[Connections], object]] = {
     "stats": Connections.stats,
     "secrets": Connections.secrets,

@@ -474,7 +474,7 @@ class Connections:
     def override(
         self, connections: Mapping[str, Mapping[str, Any] | ConnectionSettings]
     ) -> Iterator[Connections]:
-        """Replace the configuration during a `with` block, for tests.
+        """Replace the configuration during a `with` block, for tests; `reload` keeps it.
 
         Args:
             connections: The parameters of `connect`, or a `ConnectionSettings`, by alias.

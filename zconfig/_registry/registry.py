@@ -97,7 +97,7 @@ class Registry:
     @property
     def table(self) -> SpecTable:
         """The configured aliases; the first use reads remote sources and changed local ones."""
-        if self._reloader.is_first and not self._overridden:
+        if self._reloader.is_first and not self.is_overridden:
             guard_forks(self)
             self._reloader.read_on_first_use()
         return self.registry_state.table
@@ -108,13 +108,18 @@ class Registry:
         return self.registry_state.table
 
     @property
+    def is_overridden(self) -> bool:
+        """Whether an override is in effect: sources are not read then."""
+        return bool(self._overridden)
+
+    @property
     def is_config_published(self) -> bool:
         """Whether the configuration events are published, so that `publish_config` returns."""
         return self._is_published
 
     def read_changes(self) -> None:
         """Read local sources that changed since the import, before the first use only."""
-        if self._reloader.is_first and not self._overridden:
+        if self._reloader.is_first and not self.is_overridden:
             guard_forks(self)
             self._reloader.read_changes()
 
@@ -483,7 +488,8 @@ class Reloader:
         with self.lock:
             registry.remember(registry.secrets())
             old, registry_state = registry.table, registry.registry_state
-            read = SpecTable(self._load(), registry_state.added)
+            configuration = Configuration() if registry.is_overridden else self._load()
+            read = SpecTable(configuration, registry_state.added)
             kept = wrong_but_known(old, read)
             new = SpecTable(read.configuration, {**kept, **registry_state.added})
             self._rotate(new, registry_state.pool)

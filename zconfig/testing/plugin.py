@@ -134,8 +134,9 @@ def isolated(directory: Path) -> Iterator[Environment]:
 def _another_registry(environment: Environment) -> Iterator[None]:
     """Replace the registry of `zconfig.connections` and `zconfig.aio`.
 
-    An override replaces only the connections. This also isolates reloads, statistics and
-    subscriptions. Hooks of the application receive the events of the test as well.
+    An override replaces only the connections, and `reload` reads no source then. This isolates
+    statistics and subscriptions too, and `reload` reads the sources of the test. Hooks of the
+    application receive the events of the test as well.
     """
     inside = Registry(environment.load)
     inside.subscribe(registry_of(zconfig.connections).relay)
