@@ -96,6 +96,13 @@ def test_a_proxy_that_no_proxy_exempts_the_host_from_is_a_warning(
         assert each.remedy.endswith("or remove ZILLIZ_PROD_PROXY")
 
 
+@pytest.mark.parametrize("uri", ["./x.db", "unix:/run/milvus.sock"])
+def test_a_proxy_for_a_path_is_a_warning(uri: str, tmp_path: Path) -> None:
+    for proxy, told in {"http://proxy:3128": ["remove ZILLIZ_PROXY"], "off": []}.items():
+        problems = read(tmp_path, {"URI": uri, "PROXY": proxy}).problems
+        assert [each.remedy for each in problems] == told
+
+
 @pytest.mark.parametrize(
     ("environ", "code", "remedy"),
     [

@@ -324,16 +324,21 @@ def _in_the_clear(
 def _exempt_proxies(
     settings: Mapping[str, ConnectionSettings], resolution: Resolution, environ: Mapping[str, str]
 ) -> Iterable[Problem]:
-    """Warn of proxies that gRPC does not use because their host is exempt."""
+    """Warn of proxies that gRPC does not use: their host is exempt, or the server is local."""
     for alias, each in settings.items():
-        is_url = each.proxy is not None and each.proxy.get_secret_value() != "off"
-        host = endpoint_of(each).host
-        variable = exempting(host or "", environ) if is_url else None
+        if each.proxy is None or each.proxy.get_secret_value() == "off":
+            continue
+        origin, host = resolution.provenance[alias, "proxy"].origin, endpoint_of(each).host
+        variable = exempting(host, environ) if host else None
         if variable:
-            origin = resolution.provenance[alias, "proxy"].origin
             what = f"is not used: {variable} exempts {host} from proxies"
             remedy = f"remove the host from {variable}, or remove {origin.key}"
-            yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
+        elif not host:
+            uri = resolution.provenance[alias, "uri"].origin
+            what, remedy = f"is not used: {uri} is a path", f"remove {origin.key}"
+        else:
+            continue
+        yield Problem("exempt_proxy", what, remedy, alias, "proxy", origin, "warning")
 
 
 def _judge_keys(
