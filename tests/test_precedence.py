@@ -773,7 +773,15 @@ def test_credentials_beside_the_same_endpoint_or_none_are_no_problem(
 
 
 @pytest.mark.parametrize(
-    "lost", ["URI_FILE=/nowhere", "URI=nonsense", "URI=https://db.example:19530"]
+    "lost",
+    [
+        "URI_FILE=/nowhere",
+        "URI=nonsense",
+        "URI=https://db.example:19530",
+        "URI=https://${NOWHERE}",
+        "URI='https://other.example",
+        "URI https://other.example",
+    ],
 )
 def test_an_endpoint_that_is_not_read_is_bad_or_has_tls_counts_as_another(
     lost: str, read: Read, tmp_path: Path

@@ -215,11 +215,14 @@ class _Resolver:
         self.secrets: list[Secret] = []
         self.unpaired: list[Setting] = []
         self.passed_over: dict[FieldKey, Candidates] = {}
+        self._unread_uris: dict[tuple[str, str], Origin] = {}  # by alias and layer
 
     def take_uris(self, layer: Layer) -> Mapping[str, dict[str, Candidates]]:
         """Take the URIs of a layer, and return its other fields."""
         for fault in layer.faults:
             if fault.field == "uri":
+                if fault.severity == "error" and fault.origin:
+                    self._unread_uris[fault.alias or "", layer.name] = fault.origin
                 self._take_fault(fault)
         declared = {alias: _by_field(each) for alias, each in layer.aliases.items()}
         for alias, fields in declared.items():
@@ -325,11 +328,12 @@ class _Resolver:
             return False
         field, first = next(iter(found.items()))
         other = _other_endpoint(first, uri)
-        if other is None:
+        beside = other.origin if other else self._unread_uris.get((alias, first.layer))
+        if beside is None:
             return False
         problem = Problem(
             "credentials_of_another_endpoint",
-            f"is sent to the endpoint in {uri.origin}, but is set together with {other.origin}",
+            f"is sent to the endpoint in {uri.origin}, but is set together with {beside}",
             f"set the credentials together with {uri.origin}, or remove that URI",
             alias,
             field,
