@@ -1033,7 +1033,7 @@ def test_no_rejected_credentials_are_shown(
 
 def repeating_proxy(conn: socket.socket) -> None:
     """Repeat the credentials that were sent, encoded and not."""
-    sent = conn.recv(faults.CHUNK).decode().partition("Basic ")[2].split("\r\n")[0]
+    sent = faults.read_head(conn).decode().partition("Basic ")[2].split("\r\n")[0]
     conn.sendall(f"HTTP/1.1 407 {sent} {base64.b64decode(sent).decode()}\r\n\r\n".encode())
 
 

@@ -519,9 +519,11 @@ def test_a_peer_that_closes_on_tls_is_asked_in_plaintext(
     answer: bytes, error: type[errors.ConnectError], certificates: Certificates
 ) -> None:
     def close_on_tls(conn: socket.socket) -> None:
-        if conn.recv(faults.CHUNK).startswith(faults.PREFACE):
+        if conn.recv(1) == faults.PREFACE[:1]:
             conn.sendall(answer)
             faults.swallow(conn)
+        else:
+            faults.hang_up(conn)
 
     with faults.listening(close_on_tls) as port:
         target = local(port, **tls(certificates))
@@ -820,7 +822,7 @@ def test_the_stages_show_what_the_proxy_answered() -> None:
 
 def test_the_stages_do_not_repeat_the_credentials_that_a_proxy_does() -> None:
     def repeat(conn: socket.socket) -> None:
-        sent = conn.recv(faults.CHUNK).decode().partition("Basic ")[2].split("\r\n")[0]
+        sent = faults.read_head(conn).decode().partition("Basic ")[2].split("\r\n")[0]
         said = f"{sent} {base64.b64decode(sent).decode()}"
         conn.sendall(f"HTTP/1.1 407 not {said} ::error::x\r\n\r\n".encode())
 
@@ -833,7 +835,7 @@ def test_the_stages_do_not_repeat_the_credentials_that_a_proxy_does() -> None:
 
 def test_the_stages_do_not_repeat_the_alias_secrets_that_a_proxy_does() -> None:
     def repeat(conn: socket.socket) -> None:
-        conn.recv(faults.CHUNK)
+        faults.read_head(conn)
         conn.sendall(b"HTTP/1.1 502 no root:s3cret-token here\r\n\r\n")
 
     spec = ConnectionSpec(
@@ -869,13 +871,13 @@ def test_the_probe_authorizes_itself_to_the_proxy_as_grpc_does() -> None:
     seen: list[bytes] = []
 
     def record(conn: socket.socket) -> None:
-        seen.append(conn.recv(faults.CHUNK))
+        seen.append(faults.read_head(conn))
 
     with faults.listening(record) as port:
         target = ProbeTarget("::1", 19530, via_proxy=f"http://user:p%2Fw@{faults.LOOPBACK}:{port}")
         call(target)
         stages(target, soon())
-    by_grpc, by_us = seen
+    by_grpc, *_, by_us = seen
     headers = [line for line in by_grpc.splitlines() if not line.startswith(b"User-Agent")]
     assert by_us.splitlines() == headers
 

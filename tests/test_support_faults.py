@@ -38,6 +38,22 @@ def test_a_client_of_the_topology_may_go_before_it_has_asked(
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("handle", "said"), [(faults.hang_up, b"CONN"), (faults.hang_up_later, 2 * faults.CHUNK * b"x")]
+)
+def test_to_close_in_good_order_is_no_reset_whatever_the_client_says(
+    handle: faults.Handler, said: bytes
+) -> None:
+    with faults.bound() as sock, socket.socket() as client:
+        sock.listen()
+        client.settimeout(20)
+        client.connect(sock.getsockname())
+        client.sendall(said)  # before the handler begins
+        with contextlib.closing(faults.Listener(handle, sock)):
+            assert client.recv(1) == b""
+            client.close()
+
+
 def say(port: int, said: bytes) -> None:
     """Send some bytes, close in good order, and wait until the server has closed as well.
 

@@ -804,7 +804,7 @@ def test_the_debugging_of_http_client_does_not_print_the_token(
 
 def test_a_proxy_that_repeats_its_password_does_not_show_it(certificates: Certificates) -> None:
     def handle(conn: socket.socket) -> None:
-        sent = conn.recv(faults.CHUNK).decode().partition("Basic ")[2].split("\r\n")[0]
+        sent = faults.read_head(conn).decode().partition("Basic ")[2].split("\r\n")[0]
         conn.sendall(f"HTTP/1.1 407 {sent} {base64.b64decode(sent).decode()}\r\n\r\n".encode())
 
     with faults.listening(handle) as port:

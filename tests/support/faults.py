@@ -142,12 +142,18 @@ def read_head(conn: socket.socket) -> bytes:
 
 
 def hang_up(conn: socket.socket) -> None:
-    """Close at once, in good order."""
+    """Close at once, in good order.
+
+    Closing with bytes unread would be a RST, so what the client says meanwhile is read.
+    """
+    conn.shutdown(socket.SHUT_WR)
+    swallow(conn)
 
 
 def hang_up_later(conn: socket.socket) -> None:
     """Close in good order once something was said."""
     conn.recv(CHUNK)
+    hang_up(conn)
 
 
 def reset(conn: socket.socket) -> None:
