@@ -181,6 +181,17 @@ def test_the_probe_s_deadline_is_the_earlier_of_its_budget_and_the_connect_s(lef
         assert given_to_probe == [min(slow.now + BUDGET_S, slow.now + left_s + GRACE_S)]
 
 
+def test_the_time_is_spent_in_the_stage_that_is_silent() -> None:
+    with SlowWorld(accepts=True).entered() as slow:
+        results = stages(ProbeTarget("db.test", 19530), slow.now + 1.0)
+    took_ms = [(result.stage, result.elapsed_ms) for result in results]
+    assert took_ms == [
+        (Stage.DNS, 0.0),
+        (Stage.TCP, pytest.approx(500)),
+        (Stage.HTTP2, pytest.approx(500)),
+    ]
+
+
 # --- one deadline for a connect, however it hangs ------------------------------------------
 
 HANGING = [cell for cell in CELLS if cell.timeout_s == HANGS_S]

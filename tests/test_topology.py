@@ -63,8 +63,9 @@ WEST_FIRST = document("7", west=(WEST, PRIMARY), east=(EAST, READ_ONLY))
 EAST_FIRST = document("8", west=(WEST, READ_ONLY), east=(EAST, PRIMARY))
 
 PATIENCE_S, HURRY_S = 20.0, 0.5
-# What a busy machine may take on top of what is promised.
-SLACK_S = 0.75
+# What a busy machine may take on top of what is promised: less than any default, which whoever
+# forgets a deadline would wait for.
+SLACK_S = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -509,7 +510,7 @@ def test_no_pause_outlasts_the_deadline(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda *_: 60.0)
-    deadline = within(5.0)
+    deadline = within()
     with (
         topology_server(certificates, answering_http(500)) as server,
         pytest.raises(StageError) as caught,
