@@ -237,14 +237,16 @@ def test_the_only_alias_is_the_default_and_several_have_none(server: FakeServer)
 
 def test_connect_takes_what_the_blocking_one_takes(server: FakeServer) -> None:
     async def main() -> None:
-        connection = await face.aio.connect("eu-Prod", uri=server.uri, token="k", timeout=3)
+        connection = await face.aio.connect("eu-Prod", uri=server.uri, token="k", timeout=20)
         assert connection.alias == "eu_prod"
-        assert connection.spec.timeout_s == 3
+        assert connection.spec.timeout_s == 20
         assert connection.spec.origin().source == "code"
         assert face.blocking.spec("eu_prod") == connection.spec
-        assert await face.aio.connect("eu_prod", uri=server.uri, token="k", timeout=3) is connection
+        assert (
+            await face.aio.connect("eu_prod", uri=server.uri, token="k", timeout=20) is connection
+        )
         with pytest.raises(ConflictError, match="differs in credentials"):
-            await face.aio.connect("eu_prod", uri=server.uri, token="other", timeout=3)
+            await face.aio.connect("eu_prod", uri=server.uri, token="other", timeout=20)
         with pytest.raises(ConfigurationError, match=r"aio\.connect"):
             await face.aio.connect("eu_prod", uri="gopher://x")
         with pytest.raises(ConflictError, match="differs in endpoint"):
@@ -614,13 +616,14 @@ def test_silent_servers_are_given_up_at_the_deadline() -> None:
         causes = {type(each) for each in caught.value.failures.values()}
         assert causes <= {ServerSilentError, ConnectTimeoutError}
         assert time.monotonic() - begun >= 0.5
-        assert max(each.elapsed_ms for each in caught.value.failures.values()) < 5_000
+        waited_s = max(each.elapsed_ms for each in caught.value.failures.values()) / 1e3
+        assert waited_s < PATIENCE_S  # and not the TIMEOUT
 
-    with (
-        faults.listening(faults.swallow) as port,
-        faces(**{f"ZILLIZ_{n}_URI": f"http://127.0.0.1:{port}" for n in "ABC"}) as face,
-    ):
-        asyncio.run(main())
+    with faults.listening(faults.swallow) as port:
+        environ = {f"ZILLIZ_{n}_URI": f"http://127.0.0.1:{port}" for n in "ABC"}
+        environ |= {f"ZILLIZ_{n}_TIMEOUT": "60" for n in "ABC"}
+        with faces(**environ) as face:
+            asyncio.run(main())
 
 
 def test_the_event_loop_goes_on_while_a_failure_is_diagnosed(

@@ -490,7 +490,7 @@ def test_calls_work_again_soon_after_the_server_is_back() -> None:
 
 def test_a_server_that_is_silent_is_lost_after_a_call_that_got_no_answer() -> None:
     async def main() -> None:
-        connection = await face.aio.get("prod")
+        connection = (await face.aio.autoconnect("prod", timeout=PATIENCE_S))["prod"]
         server.hold()
         with pytest.raises(ServerSilentError):
             await connection.ping(timeout=0.1)

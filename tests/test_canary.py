@@ -937,18 +937,18 @@ CALLS: dict[str, Callable[[Connections, str], object]] = {
     "autoconnect": lambda c, _: c.autoconnect(),
     "lookup": lambda c, _: c["default"],
     "default": lambda c, _: c.default,
-    "token": lambda c, uri: c.connect("a", uri=uri, token=f"root:{CANARY}", timeout=0.7),
-    "pair": lambda c, uri: c.connect("a", uri=uri, user="root", password=CANARY, timeout=0.7),
+    "token": lambda c, uri: c.connect("a", uri=uri, token=f"root:{CANARY}"),
+    "pair": lambda c, uri: c.connect("a", uri=uri, user="root", password=CANARY),
     "userinfo": lambda c, uri: c.connect(
-        "a", uri=uri.replace("//", f"//root:{quote(CANARY, safe='')}@"), timeout=0.7
+        "a", uri=uri.replace("//", f"//root:{quote(CANARY, safe='')}@")
     ),
     "other credentials": lambda c, _: c.connect("default", token=f"root:{CANARY}-2"),
-    "added": lambda c, uri: add(c, {"uri": uri, "token": f"root:{CANARY}", "timeout": "0.7"}),
+    "added": lambda c, uri: add(c, {"uri": uri, "token": f"root:{CANARY}"}),
 }
 
 
 def declared(uri: str) -> Environ:
-    return {"ZILLIZ_URI": uri, "ZILLIZ_TOKEN": f"root:{CANARY}", "ZILLIZ_TIMEOUT": "0.7"}
+    return {"ZILLIZ_URI": uri, "ZILLIZ_TOKEN": f"root:{CANARY}"}
 
 
 def assert_fails_quietly(
@@ -1027,7 +1027,7 @@ def test_no_call_that_is_refused_shows_a_secret(
 def test_no_rejected_credentials_are_shown(
     call: str, milvus: RealMilvus, tmp_path: Path, log: Log
 ) -> None:
-    connections = connections_of({**declared(milvus.uri), "ZILLIZ_TIMEOUT": "10"}, tmp_path, log)
+    connections = connections_of(declared(milvus.uri), tmp_path, log)
     assert_fails_quietly(connections, log, lambda: CALLS[call](connections, milvus.uri))
 
 
@@ -1055,7 +1055,7 @@ def test_no_proxy_shows_its_password(
             patch.setenv("http_proxy", url)
         connections = connections_of(environ, tmp_path, log)
         error = assert_fails_quietly(connections, log, connections.autoconnect)
-        found = stages(probe_target(connections.spec("default")), time.monotonic() + 1)
+        found = stages(probe_target(connections.spec("default")), time.monotonic() + 10)
         assert_no_canary(repr(found))
     assert "proxy" in str(error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -53,6 +54,7 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], master: int) -> None:
         self.process = process
         self._master = master
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.output = ""
 
     def type(self, keys: bytes) -> None:
@@ -101,7 +103,7 @@ class Terminal:
                 return
             if not read:
                 return
-            self.output += read.decode()
+            self.output += self._decoder.decode(read)  # it may end within a character
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def test_such_an_option_is_refused_beside_a_connection_too(make: Any, option: st
 
 def test_a_client_takes_the_options_that_are_its_own(server: FakeServer) -> None:
     with zconfig.connections.override({"prod": {"uri": server.uri}}):
-        client = zconfig.client("prod", timeout=3.0, db_name="default", dedicated=True)
+        client = zconfig.client("prod", timeout=20.0, db_name="default", dedicated=True)
         assert client.get_server_version() == VERSION
 
 

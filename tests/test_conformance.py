@@ -1021,7 +1021,7 @@ ADDRESS = "get_connection_addr"
 
 
 def keys_of(connections: Any, world: World) -> object:
-    connections.connect("x", uri=world["server"].uri, timeout=3)
+    connections.connect("x", uri=world["server"].uri, timeout=20)
     return sorted(connections.get_connection_addr("x"))
 
 

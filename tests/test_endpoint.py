@@ -433,7 +433,7 @@ def test_not_even_the_locals_of_a_traceback_hold_the_text(read, text):
 )
 def test_a_very_long_text_is_read_in_linear_time(read, prefix, unit):
     text = prefix + unit * 200_000
-    began = time.perf_counter()
+    began = time.thread_time()
     with contextlib.suppress(EndpointError):
         read(text)
-    assert time.perf_counter() - began < 5
+    assert time.thread_time() - began < 5

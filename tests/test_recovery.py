@@ -164,7 +164,7 @@ def test_a_call_that_ran_out_of_time_is_no_loss_while_the_server_answers(
 def test_a_server_that_is_there_and_silent_is_lost(server: FakeServer) -> None:
     with registry(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="0.3") as connections:
         ears = Ears(connections)
-        connection = connections["prod"]
+        connection = connections.autoconnect("prod", timeout=PATIENCE_S)["prod"]
         server.hold()
         with pytest.raises(ConnectError):
             connection.ping()

@@ -555,6 +555,6 @@ def test_a_masker_shows_no_secret() -> None:
 @pytest.mark.parametrize("row", ["\\", '\\"', '"', "a\\", "%5C", '\\\\\\\\"', "%2F", "a\\\\"])
 def test_no_text_is_slow_to_mask(secret: str, row: str) -> None:
     text = (row * 40 + "x") * 1000
-    began = time.perf_counter()
+    began = time.thread_time()
     masker(secret + "y").mask(text)
-    assert time.perf_counter() - began < 10
+    assert time.thread_time() - began < 10

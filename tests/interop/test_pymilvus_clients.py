@@ -190,7 +190,7 @@ def test_nothing_is_left_of_the_client_of_an_alias_that_was_disconnected(
 def test_nothing_is_left_of_a_client_with_options_that_nobody_has(
     face: Face, remains: Remains
 ) -> None:
-    use(face, remains, timeout=3)
+    use(face, remains, timeout=20)
     remains.vanish()
 
 
