@@ -218,6 +218,15 @@ def server_wheel() -> None:
         pytest.skip("the Milvus server has no wheel for this platform")
 
 
+@pytest.fixture
+def patient_diagnosis() -> Iterator[None]:
+    """Let a busy machine take its time over a diagnosis; see `diagnosed_in`."""
+    from tests.support.matrix import LOOKS_S, diagnosed_in
+
+    with diagnosed_in(LOOKS_S):
+        yield
+
+
 # A server costs more while it waits than to start: each ends with the module that needs it.
 @pytest.fixture(scope="module")
 def milvus(

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from tests.support.certificates import Certificates
     from tests.support.servers import RealMilvus
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 cluster = test_global_cluster.cluster
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 VERBS = {"autoconnect", "connect", "disconnect", "close"}

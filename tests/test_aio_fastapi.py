@@ -30,30 +30,36 @@ def server() -> Iterator[FakeServer]:
 
 
 @contextmanager
-def uvicorn(*options: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the example with the log of zconfig on standard error, one JSON document a line."""
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "uvicorn", "fastapi_app:app", *options],
-        cwd=REPOSITORY / "examples",
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "ZCONFIG_LOG_FORMAT": "json", **environ},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+def uvicorn(*options: str, **environ: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run the example with the log of zconfig on standard error, one JSON document a line.
+
+    Yield the process, and the port. It inherits the socket: a free port that it is told to bind may
+    be another process' by then.
+    """
+    with socket.create_server((faults.LOOPBACK, 0)) as listener:
+        how = ["uvicorn", "fastapi_app:app", f"--fd={listener.fileno()}", *options]
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", *how],
+            cwd=REPOSITORY / "examples",
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "ZCONFIG_LOG_FORMAT": "json",
+                **environ,
+            },
+            pass_fds=[listener.fileno()],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        port: int = listener.getsockname()[1]
     try:
-        yield process
+        yield process, port
     finally:
         with suppress(ProcessLookupError):  # with its workers, which hold the pipe
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind((faults.LOOPBACK, 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def fetch(process: subprocess.Popen[str], port: int, path: str) -> tuple[int, Any]:
@@ -81,8 +87,7 @@ def events_in(log: str) -> list[str]:
 
 
 def test_it_connects_at_the_start_and_closes_at_the_end(server: FakeServer) -> None:
-    port = free_port()
-    with uvicorn(f"--port={port}", ZILLIZ_URI=server.uri) as process:
+    with uvicorn(ZILLIZ_URI=server.uri) as (process, port):
         status, answer = fetch(process, port, "/health/default")
         assert (status, answer["version"]) == (200, VERSION)
         assert answer["milliseconds"] > 0
@@ -101,7 +106,7 @@ def test_it_connects_at_the_start_and_closes_at_the_end(server: FakeServer) -> N
 def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -> None:
     with (
         faults.refused() as port,
-        uvicorn(f"--port={free_port()}", ZILLIZ_URI=f"http://127.0.0.1:{port}") as process,
+        uvicorn(ZILLIZ_URI=f"http://127.0.0.1:{port}") as (process, _),
     ):
         code, log = ended(process)
     assert code == 3  # uvicorn's, for an application that does not start
@@ -111,8 +116,7 @@ def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -
 
 
 def test_each_worker_has_connections_of_its_own(server: FakeServer) -> None:
-    port = free_port()
-    with uvicorn(f"--port={port}", "--workers=2", ZILLIZ_URI=server.uri) as process:
+    with uvicorn("--workers=2", ZILLIZ_URI=server.uri) as (process, port):
         server.wait_for("Connect", 2)
         assert fetch(process, port, "/health/default")[0] == 200
         process.send_signal(signal.SIGTERM)

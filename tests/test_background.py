@@ -29,6 +29,8 @@ from zconfig.errors import (
 )
 from zconfig.testing import FakeServer, fake_server
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:

@@ -29,6 +29,8 @@ from zconfig._registry.stats import AliasStats, RoundTrips
 from zconfig.errors import ExitCode
 from zconfig.testing import FakeServer, fake_server
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 ALTERNATE, USUAL = "\x1b[?1049h", "\x1b[?1049l"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
     from tests.support.certificates import Certificates
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 SECRET = "c0rrect-h0rse"
 PACKAGE = Path(zconfig.__file__).parent
 ELSEWHERE = "http://127.0.0.1:1"

@@ -155,12 +155,28 @@ def copy(programs: Path) -> Copy:
     return copy
 
 
+# It waits where it has copied a batch, until its standard input ends.
+COPIES_AND_WAITS = """
+import runpy, sys
+from pathlib import Path
+
+def replace_and_wait(draft, bookmark):
+    replace(draft, bookmark)
+    sys.stdin.read()
+
+replace, Path.replace = Path.replace, replace_and_wait
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @contextmanager
 def copying(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a copy, and wait until it is in the middle of it."""
+    """Start a copy, and wait until it is in the middle of it: `communicate` lets it go on."""
     process = subprocess.Popen(
-        [sys.executable, str(COPY), *arguments],
+        [sys.executable, "-c", COPIES_AND_WAITS, str(COPY), *arguments],
         env={"PYTHONPATH": str(REPOSITORY), **environ},
+        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 with import_without_side_effects():
     from pymilvus.grpc_gen import milvus_pb2
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 MILVUS = "/milvus.proto.milvus.MilvusService/"
 HEALTH = "/grpc.health.v1.Health/Check"
 FAILURES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]

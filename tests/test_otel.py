@@ -33,6 +33,8 @@ from zconfig._spec import ConnectionSpec
 from zconfig.errors import AutoconnectError, ConnectError
 from zconfig.testing import FakeServer, fake_server
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 

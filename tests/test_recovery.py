@@ -20,6 +20,8 @@ from zconfig.errors import ConnectError, RefusedError
 from zconfig.testing import FakeServer, fake_server
 from zconfig.testing.fake_server import VERSION
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 

@@ -35,6 +35,8 @@ from zconfig.errors import (
 )
 from zconfig.testing import FakeServer, fake_server
 
+pytestmark = pytest.mark.usefixtures("patient_diagnosis")
+
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
 
 
@@ -267,7 +269,7 @@ def slow(source: Source) -> Iterator[threading.Event]:
         answers.set()
 
 
-SHORT_S = 0.5
+SHORT_S = 1.5  # for an answer, and to wait in vain for what the answer leads to
 
 
 @pytest.mark.parametrize("how", ["ping", "health", "call", "with_call", "future"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from tests.support.applications import (
     under_load,
 )
 from tests.support.faults import LOOPBACK, BreakableProxy, breakable_proxy
-from tests.test_aio_fastapi import free_port
 from zconfig.testing import FakeServer, fake_server
 
 PING = "/health/default"
@@ -25,10 +25,14 @@ READY = {"ready": True, "aliases": {"default": {"state": "connected", "required"
 LOST = {"ready": False, "aliases": {"default": {"state": "lost", "required": True}}}
 
 
-def uvicorn(directory: Path, *options: str, **environ: str) -> AbstractContextManager[Application]:
-    port = free_port()
-    how = ["uvicorn", "fastapi_app:app", f"--port={port}", *options]
-    return running(*how, directory=directory, port=port, **environ)
+@contextmanager
+def uvicorn(directory: Path, *options: str, **environ: str) -> Iterator[Application]:
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        fd, port = listener.fileno(), listener.getsockname()[1]
+        how = ["uvicorn", "fastapi_app:app", f"--fd={fd}", *options]
+        with running(*how, directory=directory, port=port, fds=(fd,), **environ) as application:
+            listener.close()  # it has its own
+            yield application
 
 
 @dataclass(frozen=True)
