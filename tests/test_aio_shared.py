@@ -249,7 +249,7 @@ def test_one_that_is_cancelled_amid_the_connect_takes_it_from_nobody(
         for number in range(3):
             face.blocking.add_connection(prod={"uri": server.uri})
             server.hold()
-            arrived = len(server.calls("Connect"))
+            arrived, count = len(server.calls("Connect")), 2 * number + 1
             asking = asyncio.create_task(face.aio.get("prod")) if who == "the first" else None
             if asking:
                 await aside(partial(server.wait_for, "Connect", arrived + 1))
@@ -264,7 +264,9 @@ def test_one_that_is_cancelled_amid_the_connect_takes_it_from_nobody(
             await cancel(asking)
             server.recover()
             assert (await waiting).ping
-            assert face.ears.names().count("connected") == 2 * number + 1
+            # Another thread may have connected: it tells of that after the others have gone on.
+            await aside(partial(face.ears.wait_for, events.ConnectionConnected, count))
+            assert face.ears.names().count("connected") == count
             await nothing_is_left(face, other)
         assert "failed" not in face.ears.names()
 
@@ -348,6 +350,37 @@ def test_a_connect_to_elsewhere_succeeds_at_once_after_a_get_was_cancelled(
             await aside(lambda: face.blocking.remove_connection("prod"))
 
     with fake_server() as other, faces() as face:
+        server.hold()
+        asyncio.run(main())
+
+
+def test_a_connect_to_elsewhere_succeeds_though_the_thread_that_cancels_is_late(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, go_on, run = list[str](), threading.Event(), threading.Thread.run
+
+    def run_late(thread: threading.Thread) -> None:
+        if thread.name in late:
+            late.remove(thread.name)
+            assert go_on.wait(PATIENCE_S)
+        run(thread)
+
+    async def main() -> None:
+        asking = asyncio.create_task(face.aio.get("prod"))
+        await aside(partial(server.wait_for, "Connect"))
+        late.append("zconfig-aio")
+        await cancel(asking)
+        try:
+            assert (await face.aio.connect("prod", uri=other.uri)).state is State.READY
+        finally:
+            assert late == []
+            go_on.set()
+        await aside(server.wait_until_idle)
+        assert await face.aio.ping("prod") > 0
+
+    monkeypatch.setattr(threading.Thread, "run", run_late)
+    with fake_server() as other, faces() as face:
+        face.blocking.add_connection(prod={"uri": server.uri})
         server.hold()
         asyncio.run(main())
 

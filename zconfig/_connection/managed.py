@@ -271,11 +271,18 @@ class ManagedConnection:
 
     def leave(self, has_left: threading.Event) -> None:
         """Cancel the connect that a caller makes, if it is in progress, and start no other."""
+        if end := self.begin_leave(has_left):
+            end()
+
+    def begin_leave(self, has_left: threading.Event) -> Callable[[], None] | None:
+        """Leave as `leave` does, but return the part that may block, if any, to be called."""
         with self._lock:
             has_left.set()
             pending = self._pending
-        if pending and pending.has_left is has_left:
-            self._fail(pending, ClosedError(self.alias))
+            if pending is None or pending.has_left is not has_left:
+                return None
+            self._pending, self.state = None, State.IDLE
+        return partial(self._end_failed, pending, ClosedError(self.alias), is_under_way=True)
 
     def _lead(self, pending: PendingConnect) -> None:
         """Connect, and set the outcome for the waiting threads."""
@@ -315,6 +322,11 @@ class ManagedConnection:
                 self._pending, self.state = None, State.IDLE
                 if isinstance(error, ConnectError) and not pending.in_background:
                     self._publisher.enqueue(event_factories.failed(error))
+        self._end_failed(pending, error, is_under_way=is_under_way)
+
+    def _end_failed(
+        self, pending: PendingConnect, error: BaseException, *, is_under_way: bool
+    ) -> None:
         if is_under_way:
             pending.connector.cancel()
         try:

@@ -134,7 +134,7 @@ class BorrowedConnection:
         """
         started, has_left = time.monotonic(), threading.Event()
         work = partial(connect, has_left=has_left)
-        leave = partial(self.managed.leave, has_left)
+        leave = partial(self.managed.begin_leave, has_left)
         while True:
             task, deadline = await self._pool.share(
                 key or has_left, work, budget.left_s, leave, _GRACE_S

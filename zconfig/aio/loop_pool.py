@@ -67,7 +67,7 @@ class _SharedWork:
     """Work in a thread, with the number of tasks that wait for it."""
 
     task: asyncio.Task[Any]
-    give_up: Callable[[], object]
+    give_up: Callable[[], Callable[[], object] | None]
     deadline: float
     waiting: int = 0
 
@@ -176,7 +176,7 @@ class LoopPool:
         key: Hashable,
         work: Callable[[], T],
         timeout_s: float | None,
-        give_up: Callable[[], object] = lambda: None,
+        give_up: Callable[[], Callable[[], object] | None] = lambda: None,
         grace_s: float = 0.0,
     ) -> tuple[asyncio.Task[T] | None, float | None]:
         """Wait for work that one thread does for all tasks of this loop with the same key.
@@ -185,7 +185,8 @@ class LoopPool:
             key: The key of the work.
             work: The blocking function, which runs in a thread.
             timeout_s: Seconds to wait.
-            give_up: Cancels the work; called in a thread when no task waits any more.
+            give_up: Cancels the work; called when no task waits any more. It does not block: it
+                returns a function for the rest, if any, which is called in a thread.
             grace_s: Seconds that the task that started the work waits longer, for its outcome.
 
         Returns:
@@ -211,7 +212,8 @@ class LoopPool:
             is_under_way = not shared.task.done() or shared.task.cancelled()
             if not shared.waiting and is_under_way:
                 self._unshare(key, shared.task)
-                threading.Thread(target=shared.give_up, name="zconfig-aio", daemon=True).start()
+                if rest := shared.give_up():
+                    threading.Thread(target=rest, name="zconfig-aio", daemon=True).start()
         is_done = shared.task.done() and not shared.task.cancelled()
         return (shared.task if is_done else None), (None if is_ours else shared.deadline)
 
