@@ -117,7 +117,7 @@ def test_it_does_not_start_without_a_required_connection_and_says_what_to_do() -
 
 def test_each_worker_has_connections_of_its_own(server: FakeServer) -> None:
     with uvicorn("--workers=2", ZILLIZ_URI=server.uri) as (process, port):
-        server.wait_for("Connect", 2)
+        server.wait_for("Connect", 2, timeout=3 * PATIENCE_S)
         assert fetch(process, port, "/health/default")[0] == 200
         process.send_signal(signal.SIGTERM)
         ended(process)

@@ -746,7 +746,7 @@ def test_a_reload_amid_a_connect_takes_threads_and_event_loops_to_the_new_server
         begun = time.monotonic()
         connections.reload()
         assert {each.result(PATIENCE_S) for each in work} == {other.uri}
-        assert time.monotonic() - begun < 5.0  # the TIMEOUT is 10 s
+        assert time.monotonic() - begun < 9.0  # the TIMEOUT is 10 s
         assert len(other.calls("Connect")) == 1
         server.wait_until_idle()
     assert len(server.calls("Connect")) == 1
@@ -1094,9 +1094,9 @@ def test_the_first_hears_of_a_silent_server_at_its_deadline(server: FakeServer) 
         with pytest.raises(ServerSilentError) as caught:
             await first
         assert "still connecting" not in str(caught.value)
-        assert 0.5 <= time.monotonic() - begun < 5.0
+        assert 0.5 <= time.monotonic() - begun < PATIENCE_S
 
-    with faces(ZILLIZ_PROD_URI=server.uri) as face:
+    with faces(ZILLIZ_PROD_URI=server.uri, ZILLIZ_PROD_TIMEOUT="60") as face:
         asyncio.run(main())
 
 

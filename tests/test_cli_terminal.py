@@ -277,7 +277,7 @@ def test_ctrl_c_ends_a_connect_at_once(arguments: tuple[str, ...], held: FakeSer
     environ |= {f"ZILLIZ_{name}_TIMEOUT": "600" for name in "AB"}
     calls = len(held.calls("Connect"))
     with terminal(*arguments, environ=environ) as shown:
-        held.wait_for("Connect", calls + 1)
+        held.wait_for("Connect", calls + 1, timeout=PATIENCE_S)
         shown.type(CONTROL_C)
         assert shown.wait() == 130
         held.wait_until_idle()
@@ -293,7 +293,7 @@ def test_a_signal_ends_it_where_there_is_no_terminal(number: int, held: FakeServ
     with subprocess.Popen(
         [*COMMAND, "check"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        held.wait_for("Connect", calls + 1)
+        held.wait_for("Connect", calls + 1, timeout=PATIENCE_S)
         process.send_signal(number)
         out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + number

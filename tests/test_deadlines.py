@@ -228,14 +228,14 @@ def test_the_timeout_that_grpc_is_given_is_what_is_left(monkeypatch: pytest.Monk
         return b""
 
     # gRPC rounds a timeout up, by as much as a tenth.
-    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 0.3)
+    monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 1.0)
     with faults.grpc_server({"Connect": late}) as port:
-        environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}", "ZILLIZ_PROD_TIMEOUT": "3"}
-        error = attempted(environ, wait=3.0)
+        environ = {"ZILLIZ_PROD_URI": f"http://127.0.0.1:{port}", "ZILLIZ_PROD_TIMEOUT": "9"}
+        error = attempted(environ, wait=9.0)
     assert isinstance(error, errors.AuthenticationError)
     assert error.attempts == len(left) == 3
     assert left == sorted(left, reverse=True)
-    assert left[0] <= 3.0
+    assert left[0] <= 9.0
 
 
 def test_many_that_hang_share_one_deadline() -> None:
@@ -410,20 +410,23 @@ LATE = {
 
 
 def environ_of(uri: str, **more: str) -> dict[str, str]:
-    return {"ZILLIZ_PROD_URI": uri, "ZILLIZ_PROD_TIMEOUT": "0.5", **more}
+    return {"ZILLIZ_PROD_URI": uri, **more}
 
 
 def connected(connections: Connections, late: Late, wait: float | None) -> None:
     connections.subscribe(late)
     connection = connections.autoconnect("prod", wait=wait)["prod"]
     assert connection.server.version == VERSION
-    assert connection.ping() > 0
+    assert connection.ping(timeout=PATIENCE_S) > 0
     connections.close()
 
 
+@pytest.mark.usefixtures("patient_diagnosis")
 @pytest.mark.parametrize("cause", LATE)
 def test_a_server_that_is_late_is_waited_for(cause: str) -> None:
-    with LATE[cause]() as (uri, late), registry(**environ_of(uri)) as connections:
+    # A short timeout where that is how it fails.
+    more = {"ZILLIZ_PROD_TIMEOUT": "1"} if cause == "server_silent" else {}
+    with LATE[cause]() as (uri, late), registry(**environ_of(uri, **more)) as connections:
         connected(connections, late, PATIENCE_S)
     assert late.causes[:2] == [cause, cause]
 
@@ -481,7 +484,7 @@ def test_a_wait_ends_with_the_cause_and_the_number_of_attempts(
 ) -> None:
     monkeypatch.setattr("zconfig._connection.connector.backoff_s", lambda _: 0.05)
     with faults.refused() as port:
-        error = attempted(environ_of(f"http://127.0.0.1:{port}"), wait=0.5)
+        error = attempted(environ_of(f"http://127.0.0.1:{port}"), wait=2.0)
     assert isinstance(error, ConnectError)
     assert error.attempts > 1
     assert f"after {error.attempts} attempts" in str(error)

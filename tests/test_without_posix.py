@@ -205,7 +205,7 @@ def test_a_program_that_is_not_there_is_reported() -> None:
 def test_a_command_that_hangs_is_ended_by_a_signal(server: FakeServer) -> None:
     server.hold()
     process = start("check", "--timeout", "60")
-    server.wait_for("Connect")
+    server.wait_for("Connect", timeout=PATIENCE_S)
     process.send_signal(signal.SIGINT)
     code, _, stderr = ended(process)
     assert (code, stderr) == (130, "zconfig: interrupted\n")
