@@ -246,11 +246,12 @@ def test_only_what_is_mapped_is_set() -> None:
 
 def test_signals_are_the_command_s_own() -> None:
     source = """
-import signal, sys
+import signal, sys, time
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 print("ready", flush=True)
-signal.pause()
+while True:  # a signal just before a pause would be heard of when that has ended
+    time.sleep(0.1)
 """
     arguments = ["-m", "zconfig", "exec", "prod", "--", *child(source)]
     environ = {**PROD, "PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}

@@ -1501,14 +1501,20 @@ def test_a_proxy_that_is_cut_refuses_and_heals_on_the_same_port() -> None:
 
 
 def test_a_cut_breaks_a_call_in_flight() -> None:
+    arrived = threading.Event()
+
+    def never(request: bytes, context: Any) -> bytes:
+        arrived.set()
+        return faults.never(request, context)
+
     with (
-        faults.grpc_server({"Connect": faults.never}) as upstream,
+        faults.grpc_server({"Connect": never}) as upstream,
         faults.breakable_proxy(upstream) as proxy,
         channel(local(proxy.port)) as dialed,
     ):
         method: Any = dialed.unary_unary(f"/{faults.MILVUS}/Connect")
         in_flight = method.future(b"", timeout=FAILS_S)
-        grpc.channel_ready_future(dialed).result(FAILS_S)
+        assert arrived.wait(FAILS_S)
         proxy.cut()
         assert in_flight.exception().code() is Code.UNAVAILABLE
 
