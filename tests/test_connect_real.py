@@ -178,9 +178,9 @@ def test_a_connection_survives_a_restart_of_its_server(own_milvus: RealMilvus) -
 def patient_ping(connection: Connection) -> float:
     """Ping until gRPC has dialed again, which it does after a pause."""
     paused = threading.Event()
-    for _ in range(100):
+    for _ in range(300):
         try:
-            return connection.ping(timeout=2)
+            return connection.ping(timeout=PATIENCE_S)
         except RefusedError:
             paused.wait(0.1)
     raise AssertionError("the connection did not come back")
@@ -318,7 +318,7 @@ def test_a_started_server_becomes_healthy(milvus: RealMilvus) -> None:
     with registry(**prod(milvus)) as connections:
         connection, paused = connections["prod"], threading.Event()
         # It answers some ten seconds before it calls itself healthy.
-        for _ in range(300):
+        for _ in range(1200):
             health = connection.health()
             if health.healthy:
                 break
