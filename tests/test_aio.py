@@ -101,6 +101,11 @@ def test_the_public_names_are_these() -> None:
     }
 
 
+def test_no_module_is_found_where_one_expects_the_connections() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'connections'"):
+        from zconfig.aio import connections  # noqa: F401
+
+
 def test_the_module_is_there_as_an_attribute_and_only_imported_when_asked_for() -> None:
     source = """
 import json, sys, zconfig

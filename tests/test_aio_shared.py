@@ -839,7 +839,7 @@ def test_a_get_keeps_nothing_of_a_connection_that_is_closed_meanwhile(
             managed.close()
             super().__init__(managed, pool)
 
-    monkeypatch.setattr("zconfig.aio.connections.BorrowedConnection", ClosedMeanwhile)
+    monkeypatch.setattr("zconfig.aio.async_connections.BorrowedConnection", ClosedMeanwhile)
 
     async def main() -> None:
         with pytest.raises(ClosedError):

@@ -19,7 +19,7 @@ from tests.support.faults import breakable_proxy
 from tests.support.registries import registry
 from zconfig import events
 from zconfig._channel.pymilvus_import import import_without_side_effects
-from zconfig.aio.connections import AsyncConnections
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.errors import (
     ClosedByPeerError,
     DatabaseMissingError,

@@ -32,7 +32,7 @@ from tests.support.topology import (
 )
 from zconfig import _topology, events
 from zconfig._connection import State, managed
-from zconfig.aio.connections import AsyncConnections
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.errors import (
     ConnectError,
     MalformedTopologyError,

@@ -24,7 +24,7 @@ from tests.support.registries import registry
 from zconfig import health
 from zconfig._registry import Connections
 from zconfig._settings.load import load
-from zconfig.aio.connections import AsyncConnections
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.health import AliasStatus, Readiness, Status
 from zconfig.testing import FakeServer, fake_server
 

@@ -24,7 +24,7 @@ from zconfig._channel.lite import LiteError, LiteLockedError
 from zconfig._channel.messages import EMPTY_REQUEST, GET_VERSION, VersionReply
 from zconfig._channel.pymilvus_import import import_without_side_effects
 from zconfig._connection import transport
-from zconfig.aio.connections import AsyncConnections
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.errors import AutoconnectError, EmbeddedServerLockedError
 from zconfig.testing import fake_server
 

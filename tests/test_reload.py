@@ -26,7 +26,7 @@ from zconfig._settings.configuration import Configuration
 from zconfig._settings.load import load
 from zconfig._sources.environment import fingerprint
 from zconfig._spec import ConnectionSpec
-from zconfig.aio.connections import AsyncConnections
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.errors import ClosedError, EmbeddedServerError, RefusedError, UnknownAliasError
 from zconfig.health import Readiness
 from zconfig.testing import fake_server

@@ -13,8 +13,8 @@ its own channels to the server, which are closed when the loop ends.
 from __future__ import annotations
 
 import zconfig
+from zconfig.aio.async_connections import AsyncConnections
 from zconfig.aio.connection import AsyncConnection
-from zconfig.aio.connections import AsyncConnections
 
 __all__ = [
     "AsyncConnection",
