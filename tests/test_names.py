@@ -445,9 +445,14 @@ def test_a_switch_for_tls_beside_a_uri_without_it_gets_the_scheme_to_use(
         found = load(environ, tmp_path, system_secrets=str(tmp_path / "none")).problems
         return [(e.remedy, e.severity) for e in found]
 
-    remedy = f"write https:// in {prefix}URI, or remove {prefix}{name}"
+    remedy = f"use https:// in {prefix}URI, or remove {prefix}{name}"
     assert told() == ([(remedy, "warning")] if is_told else [])
     assert told(ZCONFIG_STRICT="1") == ([(remedy, "error")] if is_told else [])
+
+
+def test_beside_the_uri_of_milvus_a_switch_for_tls_names_that_variable(tmp_path: Path) -> None:
+    (problem,) = load({"MILVUS_URI": "http://db", "ZILLIZ_SECURE": "true"}, tmp_path).problems
+    assert problem.remedy == "use https:// in MILVUS_URI, or remove ZILLIZ_SECURE"
 
 
 # --- what applications really use ---------------------------------------------------------------

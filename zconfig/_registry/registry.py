@@ -237,7 +237,7 @@ class Registry:
             self.publish(event)
 
     def _add(self, spec: ConnectionSpec) -> None:
-        _ = self.table  # before the lock, which a reload that reads holds second
+        _ = self.table  # the first use may reload, which takes the lock itself
         with self._reloader.table_lock:
             self.registry_state.added[spec.alias] = spec
             self.known.add(spec)

@@ -23,7 +23,8 @@ from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
 
-_OF_NO_ALIAS = "ZILLIZ"
+# The part before the field in a variable of the default alias.
+_OF_DEFAULT = "ZILLIZ"
 
 UNLESS_OTHERS = ", unless another tool reads it"
 """The end of the remedy of a warning about variables that may belong to another program."""
@@ -159,9 +160,9 @@ def _concerning(variable: str, unread: Iterable[Entry]) -> tuple[str, Sequence[E
     by_alias: dict[str, list[Entry]] = {}
     for each in unread:
         key = plain(each.key).upper()
-        before = _OF_NO_ALIAS if is_milvus(key) else key.rpartition("_")[0]
+        before = _OF_DEFAULT if is_milvus(key) else key.rpartition("_")[0]
         by_alias.setdefault(before, []).append(each)
-    for before in (variable.removesuffix("_URI"), _OF_NO_ALIAS):
+    for before in (variable.removesuffix("_URI"), _OF_DEFAULT):
         if before in by_alias:
             return variable, by_alias[before]
     before = next(iter(by_alias), "")

@@ -24,6 +24,7 @@ from zconfig._settings.names import (
 )
 from zconfig._settings.options import OFF, LoaderOptions
 from zconfig._settings.precedence import PAIRED, Resolution
+from zconfig._settings.validation import tls_remedy
 from zconfig._sources.base import DOUBTFUL, Entry, not_read, questionable
 from zconfig.errors import Problem, Severity
 
@@ -195,13 +196,18 @@ _ON = frozenset({"1", "on", "true", "yes"})
 
 
 def unread_tls(
-    entries: Iterable[Entry], settings: Mapping[str, ConnectionSettings], *, strict: bool
+    entries: Iterable[Entry],
+    settings: Mapping[str, ConnectionSettings],
+    resolution: Resolution,
+    *,
+    strict: bool,
 ) -> Iterator[Problem]:
     """Report variables that switch on TLS, such as `ZILLIZ_SECURE`, for an alias without it.
 
     Args:
         entries: The entries of all sources.
         settings: The valid aliases.
+        resolution: The resolved settings.
         strict: Whether the problem is an error instead of a warning.
     """
     for entry in entries:
@@ -209,7 +215,8 @@ def unread_tls(
         if word in _TLS_SWITCHES and entry.value.reveal().strip().lower() in _ON:
             alias = _alias_before(before)
             if alias in settings and endpoint_of(settings[alias]).is_plaintext:
-                remedy = f"write https:// in {variable_name(alias, 'uri')}, or remove {entry.key}"
+                uri = resolution.provenance[alias, "uri"].origin
+                remedy = f"{tls_remedy(uri)}, or remove {entry.key}"
                 yield _unread(entry.origin, "uri", remedy, "error" if strict else "warning", alias)
 
 

@@ -293,7 +293,8 @@ def _assemble(
     )
     found += other_words(unread, resolution, strict=strict)
     found += unread_milvus(unknown, resolution, strict=strict)
-    found += unread_tls((e for r in results for e in r.entries), settings, strict=strict)
+    entries = (entry for result in results for entry in result.entries)
+    found += unread_tls(entries, settings, resolution, strict=strict)
     found += _exempt_proxies(settings, resolution, environ)
     return Configuration(
         aliases=MappingProxyType({a: each for a, each in settings.items() if a not in blamed}),
