@@ -1155,6 +1155,20 @@ def test_where_nothing_is_configured_variables_of_others_are_named(
         assert str(caught.value) == expected.replace("{}", str(tmp_path))
 
 
+@pytest.mark.parametrize("alias", ["eu", "us", "default"])
+def test_where_nothing_is_configured_the_variables_of_the_alias_wanted_are_named(
+    alias: str, tmp_path: Path
+) -> None:
+    environ = {"ZILLIZ_EU_HOST": "eu", "ZILLIZ_HOST": "db", "ZILLIZ_US_HOST": "us"}
+    uri = {
+        "eu": "ZILLIZ_EU_URI=http://eu:19530",
+        "us": "ZILLIZ_US_URI=http://us:19530",
+        "default": "ZILLIZ_URI=http://db:19530",
+    }
+    problem = nothing_configured(load(environ, tmp_path), alias)
+    assert problem.remedy.endswith(f"is not read: write {uri[alias]})")
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [
