@@ -297,8 +297,8 @@ with fake_server() as server:
 
 
 COMMAND = '''
-@dataclass(frozen=True, slots=True)
-class Hosts:
+@value
+class Hosts(Value):
     """Where each alias leads.
 
     Args:

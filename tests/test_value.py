@@ -1,13 +1,15 @@
-"""`Value` has the methods that `dataclass` would generate for a frozen class."""
+"""A `value` has the methods that `dataclass` would generate for a frozen class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+import pickle
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,14 @@ class Generated:
     note: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Inherited(Value):
     x: int
     secret: str = field(default="", repr=False)
     note: str = field(default="", compare=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Sub(Inherited):
     pass
 
@@ -55,3 +57,41 @@ def test_values_of_different_classes_are_not_equal() -> None:
 
 def test_it_has_no_dictionary() -> None:
     assert not hasattr(Inherited(1), "__dict__")
+
+
+@pytest.mark.parametrize("name", ["x", "secret", "__doc__"])
+@pytest.mark.parametrize("cls", [Generated, Inherited, Sub])
+def test_a_field_cannot_be_assigned_or_deleted(cls: type[Any], name: str) -> None:
+    instance = cls(1)
+    with pytest.raises(FrozenInstanceError, match=f"^cannot assign to field '{name}'$"):
+        setattr(instance, name, 2)
+    with pytest.raises(FrozenInstanceError, match=f"^cannot delete field '{name}'$"):
+        delattr(instance, name)
+    assert instance == cls(1)
+
+
+@pytest.mark.parametrize("cls", [Generated, Inherited])
+def test_an_attribute_that_is_no_field_cannot_be_assigned(cls: type[Any]) -> None:
+    with pytest.raises(AttributeError):
+        cls(1).y = 2
+
+
+@pytest.mark.parametrize("cls", [Generated, Inherited, Sub])
+def test_copies_are_equal_and_frozen(cls: type[Any]) -> None:
+    instance = cls(1, "a", "n")
+    for copied in (copy.deepcopy(instance), pickle.loads(pickle.dumps(instance))):  # noqa: S301 - its own
+        assert copied == instance
+        assert copied.note == "n"
+        with pytest.raises(FrozenInstanceError):
+            copied.x = 2
+    assert replace(instance, x=2) == cls(2, "a", "n")
+
+
+def test_fields_are_given_by_name_where_the_class_says_so() -> None:
+    @value(kw_only=True)
+    class Named(Value):
+        x: int
+
+    assert Named(x=1).x == 1
+    with pytest.raises(TypeError):
+        Named(1)  # type: ignore[call-arg, misc]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig._redaction import without_commands
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 # Sources whose path is shown without the name of the source.
 _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service binding"})
@@ -17,7 +16,7 @@ _TOLD_BY_PATH = frozenset({"code", "dotenv", "secrets directory", "service bindi
 _VARIABLES = frozenset({"environment", "dotenv"})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Origin(Value):
     """The place where a value is set, precise enough to find and change it.
 

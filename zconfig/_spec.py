@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -18,7 +18,7 @@ from zconfig._settings.fields import (
     endpoint_of,
 )
 from zconfig._settings.names import unset_name
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import ConflictError, Problem
 
 # The settings that make up a field of a specification, if their names differ.
@@ -33,7 +33,7 @@ _MOST_HINTS = 3
 _SPEC_FIELD = {setting: name for name, settings in _SETTINGS.items() for setting in settings}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Credentials(Value):
     """An API key, or a user and password. Never shown, never pickled.
 
@@ -73,7 +73,7 @@ class TLSFiles(NamedTuple):
 _NO_TLS_FILES = TLSFiles()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ConnectionSpec(Value):
     """The configuration of one connection, without its state.
 

@@ -31,12 +31,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, ClassVar, Literal
 
 from zconfig._origin import Origin
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 Severity = Literal["error", "warning"]
 
@@ -83,7 +82,7 @@ class Stage(StrEnum):
     DATABASE = "database"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Problem(Value):
     """One problem of the configuration, with its remedy.
 

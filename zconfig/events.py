@@ -7,15 +7,15 @@ name ends in `_ms`. A field that does not apply is `None`, and `Event.fields()` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 Level = Literal["debug", "info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class Event(Value):
     """Base class of all events.
 
@@ -38,7 +38,7 @@ class Event(Value):
         return {name: value for name, value in pairs if value is not None}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConfigLoaded(Event):
     """The configuration was read.
 
@@ -57,7 +57,7 @@ class ConfigLoaded(Event):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConfigProblem(Event):
     """The configuration has a problem. Each problem is one event.
 
@@ -81,7 +81,7 @@ class ConfigProblem(Event):
     origin: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionEvent(Event):
     """Base class of the events of one connection.
 
@@ -94,7 +94,7 @@ class ConnectionEvent(Event):
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionConfigured(ConnectionEvent):
     """An alias was configured.
 
@@ -108,7 +108,7 @@ class ConnectionConfigured(ConnectionEvent):
     origin: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionConnecting(ConnectionEvent):
     """A connect began.
 
@@ -122,7 +122,7 @@ class ConnectionConnecting(ConnectionEvent):
     origin: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionRetrying(ConnectionEvent):
     """A connection attempt failed, and another one follows.
 
@@ -144,7 +144,7 @@ class ConnectionRetrying(ConnectionEvent):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionConnected(ConnectionEvent):
     """The server accepted the credentials and has the database.
 
@@ -164,7 +164,7 @@ class ConnectionConnected(ConnectionEvent):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionFailed(ConnectionEvent):
     """A connect failed, and no further attempt follows.
 
@@ -192,7 +192,7 @@ class ConnectionFailed(ConnectionEvent):
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionLost(ConnectionEvent):
     """The server of an open connection no longer answers. Calls fail until it recovers.
 
@@ -214,7 +214,7 @@ class ConnectionLost(ConnectionEvent):
     remedy: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionRecovered(ConnectionEvent):
     """After a loss, the server accepts the credentials and has the database again.
 
@@ -230,7 +230,7 @@ class ConnectionRecovered(ConnectionEvent):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionMoved(ConnectionEvent):
     """The new primary of a global cluster accepted the credentials, and calls go there.
 
@@ -247,7 +247,7 @@ class ConnectionMoved(ConnectionEvent):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionRotated(ConnectionEvent):
     """The server accepted new credentials, and every later call uses them.
 
@@ -262,14 +262,14 @@ class ConnectionRotated(ConnectionEvent):
     elapsed_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionClosed(ConnectionEvent):
     """This process closed a connection."""
 
     name: ClassVar[str] = "zconfig.connection.closed"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ConnectionRemoved(ConnectionEvent):
     """An alias was removed from the registry."""
 
@@ -277,7 +277,7 @@ class ConnectionRemoved(ConnectionEvent):
     level: ClassVar[Level] = "debug"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False, kw_only=True)
+@value(kw_only=True)
 class ProcessForked(Event):
     """This process was forked from one that had connections. The first use opens them again.
 

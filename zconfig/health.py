@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -28,7 +27,7 @@ from zconfig._registry.pool import slot_status
 from zconfig._registry.registry import Registry
 from zconfig._registry.stats import AliasState
 from zconfig._settings.load import has_remote
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["AliasStatus", "Readiness", "Status", "asgi", "status", "wsgi"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class AliasStatus(Value):
     """The status of one alias in this process.
 
@@ -57,7 +56,7 @@ class AliasStatus(Value):
         return self.required and self.state != "connected"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Status(Value):
     """The status of every configured alias.
 

@@ -11,7 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grpc
@@ -22,7 +22,7 @@ from zconfig._per_process import PerProcess
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities, read_pem
 from zconfig._spec import ConnectionSpec, TLSFiles
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 Options = tuple[tuple[str, Any], ...]
 T = TypeVar("T")
@@ -42,7 +42,7 @@ _CONNECTIVITIES: dict[int | None, grpc.ChannelConnectivity] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class TLSMaterial(Value):
     """The contents of the TLS files; hidden in `repr`."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zconfig._channel.pymilvus_import import import_without_side_effects
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import MissingExtraError, install_command
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class _Server:
 _servers: dict[tuple[int, str], _Server] = {}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class _Running(Value):
     """A running server.
 

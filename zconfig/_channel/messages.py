@@ -16,12 +16,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
 from operator import itemgetter
 from typing import Any, NamedTuple, Self
 
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 CONNECT = "/milvus.proto.milvus.MilvusService/Connect"
 GET_VERSION = "/milvus.proto.milvus.MilvusService/GetVersion"
@@ -117,7 +116,7 @@ class _Field(NamedTuple):
         return dataclasses.field(default=default, metadata={"field": self})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Message(Value):
     """A message, with the fields that its class declares."""
 
@@ -213,7 +212,7 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 # --- the messages --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ClientInfo(Message):
     """`common.ClientInfo`: the client, as the server lists it.
 
@@ -232,14 +231,14 @@ class ClientInfo(Message):
     host: str = _single(5, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ConnectRequest(Message):
     """`ConnectRequest`."""
 
     client_info: ClientInfo = _message(2, ClientInfo())
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ResponseStatus(Message):
     """`common.Status`: the outcome of a call, inside the response.
 
@@ -259,7 +258,7 @@ class ResponseStatus(Message):
         return self.code == 0 and self.error_code == 0
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ServerInfo(Message):
     """`common.ServerInfo`: the server's description of itself.
 
@@ -272,7 +271,7 @@ class ServerInfo(Message):
     deploy_mode: str = _single(5, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ConnectReply(Message):
     """`ConnectResponse`: `identifier` is the number of the session; 0 if there is none."""
 
@@ -281,7 +280,7 @@ class ConnectReply(Message):
     identifier: int = _single(3, _INT64, 0)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class VersionReply(Message):
     """`GetVersionResponse`: the server release, e.g. `v2.3.5` or `milvus_lite-3.2.2`."""
 
@@ -289,7 +288,7 @@ class VersionReply(Message):
     version: str = _single(2, _TEXT, "")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class HealthReply(Message):
     """`CheckHealthResponse`: whether the server is healthy, or the reasons why not."""
 
@@ -298,7 +297,7 @@ class HealthReply(Message):
     reasons: tuple[str, ...] = _repeated(3, _TEXT)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class DatabasesReply(Message):
     """`ListDatabasesResponse`: the databases that the user may see."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -30,7 +30,7 @@ from zconfig._endpoint import TransportType
 from zconfig._redaction import Masker, evidence
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._spec import ConnectionSpec
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig._version import __version__
 
 DATABASE_NOT_FOUND = 800
@@ -75,7 +75,7 @@ Exchange = Generator[Request, bytes, T]
 """A generator that yields requests, receives responses or `grpc.RpcError`, and returns a result."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Server(Value):
     """A server's description of itself.
 
@@ -93,7 +93,7 @@ class Server(Value):
     reply: bytes = field(default=b"", repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Health(Value):
     """The health of a server.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import wait
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Literal
@@ -43,7 +43,7 @@ from zconfig._settings.arguments import wanted_alias
 from zconfig._sources.environment import process_environment
 from zconfig._spec import ConnectionSpec
 from zconfig._topology import fetch_topology
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Stage, with_names
 
 State = Literal["ok", "failed", "skipped"]
@@ -59,7 +59,7 @@ def _name(stage: Stage) -> str:
     return "configuration" if stage is Stage.PARSE else str(stage)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Step(Value):
     """One stage of one connection.
 
@@ -76,7 +76,7 @@ class Step(Value):
     elapsed_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Examination(Row):
     """The findings for one alias.
 
@@ -89,7 +89,7 @@ class Examination(Row):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Findings(Report):
     """The findings for all aliases, with the exit code of `check`.
 

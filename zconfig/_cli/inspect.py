@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -35,12 +35,12 @@ from zconfig._settings.explain import (
     FieldExplanation,
     Shadowed,
 )
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig._version import __version__
 from zconfig.errors import ExitCode
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Versions(Value):
     """The installed versions, read without importing the packages.
 

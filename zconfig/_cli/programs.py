@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from zconfig._endpoint import INTERNATIONAL, TransportType, control_plane
 from zconfig._redaction import Hidden
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._spec import ConnectionSpec
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 _IPV6 = "an IPv6 address"
 BY_DEFAULT = (
@@ -110,7 +110,7 @@ def reason_to_omit_uri(spec: ConnectionSpec) -> str | None:
     return _IPV6 if ":" in (endpoint.host or "") else None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@value
 class Program(Value):
     """A third-party program, and the variables that it reads.
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,14 +16,14 @@ from rich.text import Text
 
 from zconfig import events
 from zconfig._cli.options import Session
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 _REFRESHES_PER_SECOND = 8
 _MARKS = {"connected": "+", "failed": "x"}
 _STYLES = {"connected": "green", "failed": "red", "retrying": "yellow"}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ConnectProgress(Value):
     """The progress of the connect of one alias.
 

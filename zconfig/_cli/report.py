@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from functools import partial
 from inspect import signature
@@ -18,7 +18,7 @@ from zconfig._registry.stats import AliasStats
 from zconfig._settings.arguments import wanted_alias
 from zconfig._settings.configuration import Configuration, nothing_configured
 from zconfig._spec import ConnectionSpec
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import (
     ClosedError,
     ConfigurationError,
@@ -55,7 +55,7 @@ def place(origin: Origin | None) -> dict[str, Any]:
     return {"file": origin.path and printable(origin.path), "line": origin.line}
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Failure(Value):
     """The reason why an alias is not connected.
 
@@ -90,7 +90,7 @@ class Failure(Value):
     line: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Row(Value):
     """The result for one alias.
 
@@ -120,7 +120,7 @@ class Row(Value):
     stats: AliasStats | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ReportedProblem(Value):
     """A problem of the configuration, as it is written to JSON.
 
@@ -160,7 +160,7 @@ def _reported_problems(problems: tuple[Problem, ...]) -> tuple[ReportedProblem, 
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Report(Value):
     """The result of a command.
 

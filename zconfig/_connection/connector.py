@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,7 @@ from zconfig._connection.transport import Transport, acquire_transport
 from zconfig._deadline import ConnectBudget, backoff_s
 from zconfig._endpoint import TransportType
 from zconfig._spec import ConnectionSpec
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import ClosedError, ConnectError, ZConfigError
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class ConnectIntent(NamedTuple):
     in_background: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class PendingConnect(Value):
     """A connect in progress: one thread makes it, other threads wait for its outcome.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from zconfig._endpoint import Endpoint, Family, TransportType
 from zconfig._settings.fields import DEFAULT_DATABASE
 from zconfig._sources.files import FileError
 from zconfig._spec import ConnectionSpec
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 if TYPE_CHECKING:
     from zconfig._topology import TopologyCache
@@ -27,7 +26,7 @@ CHANNELS = ChannelPool()
 """The shared channels of this process."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Transport(Value):
     """The resources of one open connection, released together.
 

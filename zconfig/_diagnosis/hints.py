@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from zconfig._diagnosis.tls import validities
 from zconfig._endpoint import PROXY_VARIABLES, exempting, unused_proxy
 from zconfig._redaction import redact_uri
 from zconfig._sources.pem import passed_over
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import (
     ClosedByPeerError,
     ConnectError,
@@ -41,7 +41,7 @@ _CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
 _FALSE = frozenset({"0", "false", "no"})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class HostEnvironment(Value):
     """The environment that the process runs in.
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from zconfig._endpoint.model import is_loopback
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 if TYPE_CHECKING:
     from zconfig._redaction import Secret
     from zconfig.errors import ConnectError
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ProbeTarget(Value):
     """The address, transport and proxy of a connection.
 
@@ -68,7 +68,7 @@ class ProbeTarget(Value):
         return self.unix_path is None and is_loopback(self.host)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Diagnosis(Value):
     """The cause of a failure.
 

@@ -6,7 +6,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,7 +24,7 @@ from zconfig._diagnosis.tls_files import client_context, unverified_context
 from zconfig._redaction import Secret, evidence
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -244,7 +244,7 @@ class Probe:
         return start_tls(stream, context, self._target.certified_name)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class StageResult(Value):
     """The result of one stage of the probe.
 

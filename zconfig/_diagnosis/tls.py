@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zconfig._diagnosis.model import StageError
 from zconfig._sources.files import FileError
 from zconfig._sources.pem import certificates_in, read_pem
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import (
     ClientCertificateError,
     ClosedByPeerError,
@@ -41,7 +40,7 @@ _BEFORE_VALIDITY = 3  # serial number, algorithm, issuer: RFC 5280, 4.1
 _MD5_WITH_RSA = bytes.fromhex("2a864886f70d010104")  # 1.2.840.113549.1.1.4
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Validity(Value):
     """The period in which a certificate is valid.
 

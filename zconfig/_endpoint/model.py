@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum, auto
 from urllib.parse import quote
 
 from zconfig._redaction import Secret
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 _CLUSTER_FORM = "https://<cluster>.<region>.vectordb.zillizcloud.com"
 FAULTS = {
@@ -129,7 +129,7 @@ class Family(StrEnum):
     LITE = auto()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Endpoint(Value):
     """The address that a URI names.
 
@@ -210,7 +210,7 @@ class Endpoint(Value):
         return self.uri
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Userinfo(Value):
     """A URI, and the credentials that it contained.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from zconfig._origin import Origin
@@ -29,7 +29,7 @@ from zconfig._settings.lacking import (
 )
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._spec import ConnectionSpec, differences, override, to_spec
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import ConfigurationError, Problem, UnknownAliasError
 
 
@@ -349,7 +349,7 @@ def _with_hints(
 _AT_ONCE = frozenset({"credentials", "required", "timeout_s"})
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Changes(Value):
     """The changes of a reload; true if there are any.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from zconfig._per_process import PerProcess
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 AliasState = Literal["idle", "connecting", "connected", "lost", "retrying"]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class RoundTrips(Value):
     """The round trips of the latest 1,000 pings of an alias.
 
@@ -34,7 +34,7 @@ class RoundTrips(Value):
     p99_ms: float
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class AliasStats(Value):
     """The status and counts of one alias in this process.
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from zconfig._endpoint import EndpointError, parse_uri, split_userinfo
@@ -18,7 +18,7 @@ from zconfig._settings.options import LoaderOptions
 from zconfig._settings.precedence import FieldKey, Setting
 from zconfig._sources.base import Entry, FileStatus, SourceResult, oddities, plain
 from zconfig._sources.environment import is_milvus
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 EMPTY = "is set but empty, which counts as unset"
@@ -30,7 +30,7 @@ UNLESS_OTHERS = ", unless another tool reads it"
 """The end of the remedy of a warning about variables that may belong to another program."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Note(Value):
     """An explanation of an entry that is not used, although it is valid.
 
@@ -45,7 +45,7 @@ class Note(Value):
     slot: FieldKey | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Configuration(Value):
     """The whole configuration.
 

@@ -6,7 +6,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
@@ -28,14 +27,14 @@ from zconfig._settings.precedence import Setting
 from zconfig._sources.base import FileState, FileStatus
 from zconfig._sources.environment import process_environment
 from zconfig._sources.pem import default_authorities
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 _ROUNDS = 100_000
 _DIGITS = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Fingerprint(Value):
     """A fingerprint to compare secrets without showing them.
 
@@ -51,7 +50,7 @@ class Fingerprint(Value):
     had_line_end: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Shadowed(Value):
     """A value that is set and not used.
 
@@ -68,7 +67,7 @@ class Shadowed(Value):
     fingerprint: Fingerprint | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class FieldExplanation(Value):
     """One field of one alias.
 
@@ -100,7 +99,7 @@ class FieldExplanation(Value):
         return self.origin is not None
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class AliasExplanation(Value):
     """One alias.
 
@@ -115,7 +114,7 @@ class AliasExplanation(Value):
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Explanation(Value):
     """The origins of a configuration.
 

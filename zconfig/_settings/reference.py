@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticUndefined
@@ -12,7 +11,7 @@ from pydantic_core import PydanticUndefined
 from zconfig._settings.fields import ConnectionSettings, Variable
 from zconfig._settings.names import DEFAULT_ALIAS, variable_name
 from zconfig._settings.options import PREFIX, LoaderOptions
-from zconfig._value import Value
+from zconfig._value import Value, value
 
 _HEADER = """\
 # Connections to Zilliz Cloud and Milvus, and options of zconfig. Copy this file to .env, which
@@ -26,7 +25,7 @@ _OPTIONS_HEADER = """\
 """
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class ReferenceEntry(Value):
     """One variable of the reference.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden, Secret
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 PREFIX = "ZILLIZ_"
@@ -209,7 +209,7 @@ DOUBTFUL = frozenset({"surrounding_space", "quoted_value", "comment_in_value", "
 _NOT_TEXT = "[\x00\ud800-\udfff]"  # compiled when the first value is read
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Entry(Value):
     """One key and its value as written, not validated.
 
@@ -226,7 +226,7 @@ class Entry(Value):
     had_line_end: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class FileStatus(Value):
     """The state of a file or directory that a source looked for.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ from zconfig._sources.expansion import (
     too_long,
 )
 from zconfig._sources.files import MAX_DOTENV_BYTES, FileError, located, read_text, unread
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 _SOURCE = "dotenv"
@@ -225,7 +225,7 @@ BAD_LINE = Problem(
 NO_EQUALS = Problem("missing_equals", "the line has no `=`", "write {key}=…")
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Assignment(Value):
     """One statement of a dotenv file.
 

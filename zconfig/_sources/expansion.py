@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 MAX_EXPANDED = 64 * 1024
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Expanded(Value):
     """A value after expansion.
 

@@ -7,14 +7,14 @@ import os
 import re
 import stat
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Literal, NamedTuple
 
 from zconfig._origin import Origin
 from zconfig._redaction import Hidden
 from zconfig._sources.base import SourceResult, absent, is_text, refused
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 FileKind = Literal["secret", "dotenv", "certificates", "key"]
@@ -229,7 +229,7 @@ def unread(error: FileError, origin: Origin) -> SourceResult:
     return absent(origin.key) if is_absent else refused(origin.key, error.problem(origin))
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class FileText(Value):
     """The text of a file.
 
@@ -302,7 +302,7 @@ def read_text(
     return outcome
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class _Request(Value):
     """One file to read; errors are returned, so that no traceback contains the content."""
 

@@ -12,7 +12,6 @@ import errno
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from zconfig._origin import Origin, printable
@@ -29,7 +28,7 @@ from zconfig._sources.base import (
     spellings,
 )
 from zconfig._sources.files import FileError, file_error, located, read_secret, unread
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 _CHANGING = Problem("changing", "the directory changed each time it was read", "try again later")
@@ -203,7 +202,7 @@ def read_secrets_dir(
     return read_directory(tree.root, tree.read, shown=tree.shown, source=_SOURCE, named=named)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class _Tree(Value):
     root: Path
     shown: str

@@ -7,7 +7,7 @@ Projection".
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from zconfig._origin import Origin, printable
@@ -28,7 +28,7 @@ from zconfig._sources.secrets_dir import (
     read_generation,
     read_secret_file,
 )
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.errors import Problem
 
 _SOURCE = "service binding"
@@ -81,7 +81,7 @@ def read_service_bindings(
     return read_directory(directory, read, shown=name, source=_SOURCE)
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class _Binding(Value):
     """One binding.
 

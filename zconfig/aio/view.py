@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 import grpc
 
 from zconfig._channel.bound_channel import AUTHORIZATION, BoundChannel
 from zconfig._channel.multicallables import BoundChannelOwner, report_failure, reporting_demotion
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.aio.calls import Reply, UnaryUnaryCall, await_call, run_interceptors, with_reason
 from zconfig.aio.channels import loop_channel_of
 from zconfig.aio.forks import wait_for_fork
@@ -127,7 +127,7 @@ class AsyncChannelView(grpc.aio.Channel):
         return f"<AsyncChannelView of {self._owner.alias!r}>"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class _Asked(Value):
     """The arguments of a call.
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from zconfig._channel.messages import (
 from zconfig._channel.milvus import DATABASE_NOT_FOUND
 from zconfig._redaction import MASK, Secret
 from zconfig._settings.fields import DEFAULT_DATABASE
-from zconfig._value import Value
+from zconfig._value import Value, value
 from zconfig.testing.recorder import PATIENCE_S, wait_until
 from zconfig.testing.tcp_proxy import HOST, Relay, relay
 
@@ -107,7 +107,7 @@ SERVICE = "/milvus.proto.milvus.MilvusService/"
 """The prefix of the full names of Milvus' methods."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@value
 class Call(Value):
     """One call that the server received.
 
