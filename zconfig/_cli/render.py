@@ -8,8 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar
-from xml.etree import ElementTree as ET
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich import box
@@ -22,6 +21,9 @@ from zconfig._cli.report import Report, Row, place
 from zconfig._cli.schemas import json_value
 from zconfig._redaction import without_commands
 from zconfig._sources.environment import process_environment
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
 
 Part = Table | Text
 Columns = dict[str, Callable[[Row], Text]]
@@ -124,8 +126,8 @@ def render(  # noqa: PLR0913 - the formats need different arguments
     return draw((parts or table_parts)(report))
 
 
-# Characters that XML 1.0 does not allow, not even escaped.
-_UNFIT = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Characters that XML 1.0 does not allow, not even escaped. Its compilation takes milliseconds.
+_UNFIT = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def render_junit(report: Report, command: str, outputs: Mapping[str, str]) -> str:
@@ -140,6 +142,8 @@ def render_junit(report: Report, command: str, outputs: Mapping[str, str]) -> st
         command: The name of the command.
         outputs: Additional output by alias.
     """
+    from xml.etree import ElementTree as ET
+
     cases = [_case(row, command, outputs.get(row.alias)) for row in report.aliases]
     if general := [p for p in unreported(report) if p.startswith("error")]:
         case = _element("testcase", classname=f"zconfig.{command}", name="configuration", time="0")
@@ -177,6 +181,8 @@ def _case(row: Row, command: str, output: str | None) -> ET.Element:
 
 
 def _element(tag: str, text: str | None = None, /, **attributes: str) -> ET.Element:
+    from xml.etree import ElementTree as ET
+
     element = ET.Element(tag, {name: _fit(each) for name, each in attributes.items()})
     element.text = None if text is None else _fit(text)
     return element
@@ -187,7 +193,7 @@ def _seconds(milliseconds: float) -> str:
 
 
 def _fit(text: str) -> str:
-    return without_commands(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text))
+    return without_commands(re.sub(_UNFIT, "\N{REPLACEMENT CHARACTER}", text))
 
 
 _LONG = {"endpoint", "state", "configured by", "so far"}
