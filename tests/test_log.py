@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -42,6 +44,16 @@ def test_without_a_handler_nothing_is_written(capsys: pytest.CaptureFixture[str]
     log_event(EVENT)
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_handler_that_pickles_records_sends_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="zconfig"):
+        log_event(EVENT)
+    (record,) = caplog.records
+    sent = logging.handlers.SocketHandler("", 0).makePickle(record)
+    received = pickle.loads(sent[4:])  # noqa: S301 - its own, after the length
+    assert received["_zconfig_event"] == EVENT
+    assert received["alias"] == "prod"
 
 
 def test_in_structlog_an_event_takes_the_applications_own_pipeline() -> None:

@@ -43,6 +43,17 @@ def use_models_and_sources(settings: zconfig.ConnectionSettings) -> None:
     _ = read_nothing  # type: ignore[assignment]
 
 
+def use_values(event: zconfig.events.ConnectionClosed, problem: zconfig.Problem) -> None:
+    """Use values: their fields have types, and cannot be assigned."""
+    assert_type(event.alias, str)
+    assert_type(problem.alias, str | None)
+    event.alias = "prod"  # type: ignore[misc]
+    event.aliass = "prod"  # type: ignore[attr-defined]
+    problem.alias = "prod"  # type: ignore[misc]
+    zconfig.events.ConnectionClosed("prod", "http://db")  # type: ignore[call-arg]
+    zconfig.events.ConnectionClosed(alias=1, endpoint="http://db")  # type: ignore[arg-type]
+
+
 def use_what_is_not_there() -> None:
     """Use what is not: each line is an error."""
     zconfig.autoconect()  # type: ignore[attr-defined]
