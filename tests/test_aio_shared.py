@@ -807,7 +807,8 @@ def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
 
     async def ping() -> int:
         answered = 0
-        while not over.is_set():
+        # Until one is answered: on a busy machine each may meet a disconnect while these last.
+        while not (over.is_set() and answered):
             with suppress(ClosedError):  # it was closed twice
                 await face.aio.ping("prod")
                 answered += 1
@@ -823,8 +824,7 @@ def test_disconnects_amid_pings_end_none_of_them_but_with_a_closed_error(
             else:
                 two_loops[0].submit(face.aio.disconnect("prod")).result(PATIENCE_S)
         over.set()
-        answered = sum(each.result(PATIENCE_S) for each in work)
-        assert answered
+        assert all(each.result(PATIENCE_S) for each in work)
         assert two_loops[1].submit(face.aio.ping("prod")).result(PATIENCE_S) > 0
         face.blocking.disconnect("prod")
         join_threads("zconfig-aio")
