@@ -126,7 +126,8 @@ def render(  # noqa: PLR0913 - the formats need different arguments
     return draw((parts or table_parts)(report))
 
 
-# Characters that XML 1.0 does not allow, not even escaped. Its compilation takes milliseconds.
+# Characters that XML 1.0 does not allow, not even escaped. To compile this takes milliseconds, so
+# only JUnit XML does.
 _UNFIT = "[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
