@@ -10,20 +10,19 @@ import shutil
 import signal
 import sys
 from contextlib import ExitStack, chdir, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import hypothesis
 import pytest
 
+from tests.support import fork_server
 from tests.support.certificates import Certificates, write_certificates
-from tests.support.fork_server import forked_programs
 from tests.support.servers import HAS_WHEEL, RealMilvus, RunningMilvus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.metadata import EntryPoints
-    from pathlib import Path
 
 # A test of behaviour has no deadline: machines that run it may be slow and shared.
 # Every run tries the same examples: what it finds has to do with the change. For others:
@@ -148,20 +147,28 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 @contextmanager
 def fenced() -> Iterator[None]:
     """Hide the developer's settings, and forget afterwards what was set meanwhile."""
-    with mock.patch.dict(os.environ):
-        for name in filter(_FOREIGN.match, list(os.environ)):
-            del os.environ[name]
+    before = dict(os.environ)
+    for name in filter(_FOREIGN.match, before):
+        del os.environ[name]
+    try:
         yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    told = getattr(config, "workerinput", {}).get("running", "")
-    config.stash[RUNNING] = told or os.environ.get("ZILLIZ_TEST_URI", "")
+    told = getattr(config, "workerinput", {})
+    config.stash[RUNNING] = told.get("running") or os.environ.get("ZILLIZ_TEST_URI", "")
     # For what runs outside the tests: pymilvus, imported while they are collected, reads
     # MILVUS_URI, and fixtures of the session come before those of a test.
     fence = ExitStack()
     fence.enter_context(fenced())
     config.add_cleanup(fence.close)
+    # One that forks them serves all the processes that run tests.
+    directory = told.get("programs") or fence.enter_context(fork_server.forked_programs())
+    fork_server.programs = Path(directory)
     # Where tests run side by side, Ctrl-C is for the process that started the others; here tests
     # press it themselves.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -172,6 +179,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     # A worker's environment has no variable of ours.
     node.workerinput["running"] = node.config.stash[RUNNING]
+    node.workerinput["programs"] = str(fork_server.programs)
 
 
 @pytest.fixture(autouse=True)
@@ -192,11 +200,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return write_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture
+def programs() -> Path:
     """Where a `python` and a `zconfig` are that start fast."""
-    with forked_programs(tmp_path_factory.mktemp("programs")) as directory:
-        yield directory
+    return fork_server.programs
 
 
 @contextmanager

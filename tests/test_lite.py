@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ import grpc
 import pytest
 
 import zconfig
+from tests.support import fork_server
 from tests.support.registries import registry
 from zconfig._channel import lite
 from zconfig._channel.lite import LiteError, LiteLockedError
@@ -82,7 +82,7 @@ def serves(address):
 def python(script, *arguments):
     """Return the arguments that run a script in a process of its own."""
     return {
-        "args": [sys.executable, "-c", script, *arguments],
+        "args": [fork_server.programs / "python", "-c", script, *arguments],
         "env": {**os.environ, "PYTHONPATH": str(Path(zconfig.__file__).parents[1])},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,

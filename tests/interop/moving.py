@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 
+from tests.support import fork_server
 from tests.support.processes import REPOSITORY, run
 
 APPS = REPOSITORY / "tests" / "interop" / "apps"
@@ -51,6 +51,6 @@ def both_answer(framework: str, uri: str, token: str, name: str) -> tuple[str, s
 
 
 def _printed(source: str, environ: dict[str, str]) -> str:
-    done = run([sys.executable, "-c", source], environ=environ)
+    done = run([str(fork_server.programs / "python"), "-c", source], environ=environ)
     assert done.returncode == 0, done.stderr
     return done.stdout

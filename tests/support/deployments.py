@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support import fork_server
 from tests.support.example_files import (
     GITHUB,
     GITLAB,
@@ -118,7 +118,7 @@ def _programs(root: Path) -> Path:
     directory = root / "bin"
     directory.mkdir(exist_ok=True)
     programs = {
-        "zconfig": f'exec "{sys.executable}" -m zconfig "$@"',
+        "zconfig": f'exec "{fork_server.programs / "zconfig"}" "$@"',
         "uvicorn": 'echo "started with $*"',
     }
     for name, line in programs.items():

@@ -1,12 +1,13 @@
 """A `python` and a `zconfig` that start in half the time: as forks of a process that waits.
 
-It has imported packages that pymilvus and Milvus Lite need. None of them reads what configures an
-application: its environment, its working directory. pymilvus, gRPC and zconfig do: each program
-imports these itself.
+It has imported packages that zconfig, pymilvus and Milvus Lite need. None of them reads what
+configures an application: its environment, its working directory. pymilvus, gRPC and zconfig do:
+each program imports these itself.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import marshal
@@ -20,12 +21,16 @@ import types
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-PACKAGES = ("faiss", "google.protobuf.json_format", "pandas", "pyarrow.compute", "requests")
+PACKAGES = (
+    *("click", "pydantic_settings", "rich.console", "rich.live", "rich.table"),
+    *("faiss", "google.protobuf.json_format", "pandas", "pyarrow.compute", "requests"),
+)
 
 # It hands over its arguments and descriptors, and ends as the fork does.
 _PROGRAM = """#!{python} -SEs
@@ -41,19 +46,23 @@ if code < 0:
 os._exit(code)
 """
 
+programs = Path(sys.executable).parent
+"""Where a `python` and a `zconfig` are; while tests run, those of `forked_programs`."""
+
 
 @contextmanager
-def forked_programs(directory: Path) -> Iterator[Path]:
+def forked_programs() -> Iterator[Path]:
     """Yield a directory with `python` and `zconfig`; elsewhere than on Linux the usual one."""
     if sys.platform != "linux":
         yield Path(sys.executable).parent
         return
     address = f"\0zconfig-tests-{os.getpid()}"
-    for name in ("python", "zconfig"):
-        program = directory / name
-        program.write_text(_PROGRAM.format(python=sys.executable, address=address))
-        program.chmod(0o700)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with TemporaryDirectory() as directory, listener:
+        for name in ("python", "zconfig"):
+            program = Path(directory, name)
+            program.write_text(_PROGRAM.format(python=sys.executable, address=address))
+            program.chmod(0o700)
         listener.bind(address)
         listener.listen()
         # It ends when its standard input does.
@@ -64,7 +73,7 @@ def forked_programs(directory: Path) -> Iterator[Path]:
             # No threads of NumPy and Faiss, which a fork would be without.
             env={"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"},
         ):
-            yield directory
+            yield Path(directory)
 
 
 def serve(listener: socket.socket) -> None:
@@ -137,8 +146,23 @@ def become(
     exec(compile(source, main.__dict__.get("__file__", "<string>"), "exec"), main.__dict__)  # noqa: S102
 
 
+def keep_imported() -> None:
+    """Have no fork take apart at its end, object by object, the packages imported until now."""
+    imported = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] not in sys.stdlib_module_names
+    }
+
+    @atexit.register
+    def forget() -> None:
+        for name in imported:
+            sys.modules.pop(name, None)
+
+
 if __name__ == "__main__":
     for package in PACKAGES:
         importlib.import_module(package)
+    keep_imported()
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
