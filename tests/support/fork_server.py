@@ -65,10 +65,11 @@ def forked_programs() -> Iterator[Path]:
             program.chmod(0o700)
         listener.bind(address)
         listener.listen()
-        # It ends when its standard input does.
+        # It ends when its standard input does. Ctrl-C is for the process that runs the tests.
         with subprocess.Popen(
             [sys.executable, __file__, str(listener.fileno())],
             stdin=subprocess.PIPE,
+            process_group=0,
             pass_fds=[listener.fileno()],
             # No threads of NumPy and Faiss, which a fork would be without.
             env={"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"},
@@ -162,7 +163,8 @@ def keep_imported() -> None:
 
 if __name__ == "__main__":
     for package in PACKAGES:
-        importlib.import_module(package)
+        with suppress(ModuleNotFoundError):  # beside other people's versions some are not there
+            importlib.import_module(package)
     keep_imported()
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))
