@@ -159,20 +159,20 @@ def fenced() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    told = getattr(config, "workerinput", {})
-    config.stash[RUNNING] = told.get("running") or os.environ.get("ZILLIZ_TEST_URI", "")
+    from_controller = getattr(config, "workerinput", {})
+    config.stash[RUNNING] = from_controller.get("running") or os.environ.get("ZILLIZ_TEST_URI", "")
     # For what runs outside the tests: pymilvus, imported while they are collected, reads
     # MILVUS_URI, and fixtures of the session come before those of a test.
     fence = ExitStack()
     fence.enter_context(fenced())
     config.add_cleanup(fence.close)
-    # One that forks them serves all the processes that run tests.
-    directory = told.get("programs") or fence.enter_context(fork_server.forked_programs())
-    fork_server.programs = Path(directory)
     # Where tests run side by side, Ctrl-C is for the process that started the others; here tests
     # press it themselves.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # One process forks the programs of all workers, and inherits what is done with SIGINT.
+    directory = from_controller.get("programs")
+    fork_server.programs = Path(directory or fence.enter_context(fork_server.forked_programs()))
 
 
 @pytest.hookimpl(optionalhook=True)

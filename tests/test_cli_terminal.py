@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tests.support import PATIENCE_S
 from tests.support.faults import refused
-from tests.support.processes import REPOSITORY, run, run_python, run_zconfig
+from tests.support.processes import REPOSITORY, run_python, run_zconfig
 from zconfig._cli.app import zconfig
 from zconfig._cli.options import Session
 from zconfig._cli.progress import ConnectProgress, ProgressView, is_wanted
@@ -384,6 +384,6 @@ def complaint(command: list[str], output: int) -> tuple[int, str]:
 
 def test_a_terminal_that_lacks_a_character_shows_another() -> None:
     environ = {"ZILLIZ_URI": "http://127.0.0.1:1", "PYTHONIOENCODING": "latin-1"}
-    done = run([*COMMAND, "list"], environ=environ)
+    done = run_zconfig("list", environ=environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert "http://127.0.0.1:1" in done.stdout

@@ -15,7 +15,6 @@ import dotenv
 import pytest
 
 import zconfig
-from tests.support import fork_server
 from zconfig._channel.pymilvus_import import import_without_side_effects
 
 
@@ -44,8 +43,9 @@ def quietly(load):
 def run(script, **environment):
     """Run Python in a process of its own; return what it printed, parsed."""
     env = {**os.environ, "PYTHONPATH": str(Path(zconfig.__file__).parents[1]), **environment}
-    command = [fork_server.programs / "python", "-c", script]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     return json.loads(done.stdout)
 

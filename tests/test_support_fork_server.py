@@ -42,9 +42,21 @@ def test_an_error_is_told_and_fails(python: str) -> None:
     assert run([python, "-c", "raise SystemExit(7)"]).returncode == 7
 
 
-def test_a_signal_is_passed_on(python: str) -> None:
-    done = run([python, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"])
-    assert done.returncode == -signal.SIGTERM
+def test_its_objects_end_with_it(python: str) -> None:
+    source = "class Last:\n def __del__(self): print('end')\nlast = Last()"
+    assert run([python, "-c", source]).stdout == "end\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGTERM])
+def test_a_signal_that_ends_it_is_passed_on(python: str, number: signal.Signals) -> None:
+    source = f"""if True:
+        import os, signal
+        if {number:d} != signal.SIGKILL:
+            signal.signal({number:d}, signal.SIG_DFL)
+        os.kill(os.getpid(), {number:d})
+    """
+    done = run([python, "-c", source])
+    assert (done.returncode, done.stderr) == (-number, "")
 
 
 def test_it_ends_when_it_is_killed(python: str) -> None:

@@ -1,8 +1,9 @@
-"""A `python` and a `zconfig` that start in half the time: as forks of a process that waits.
+"""A `python` and a `zconfig` that start fast: as forks of a process that waits.
 
 It has imported packages that zconfig, pymilvus and Milvus Lite need. None of them reads what
 configures an application: its environment, its working directory. pymilvus, gRPC and zconfig do:
-each program imports these itself.
+each program imports these itself. The interpreter has started before, so PYTHON variables change
+nothing. A signal that ends what a test started kills the program.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PACKAGES = (
 
 # It hands over its arguments and descriptors, and ends as the fork does.
 _PROGRAM = """#!{python} -SEs
-import _socket, marshal, os, sys
+import _signal, _socket, marshal, os, sys
 server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
 server.connect({address!r})
 start = marshal.dumps((os.path.basename(sys.argv[0]), sys.argv[1:], dict(os.environ), os.getcwd()))
@@ -42,6 +43,8 @@ descriptors = b"".join(number.to_bytes(4, sys.byteorder) for number in range(3))
 server.sendmsg([start], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptors)])
 code = int(server.recv(16))
 if code < 0:
+    if -code != _signal.SIGKILL:
+        _signal.signal(-code, _signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 os._exit(code)
 """
@@ -56,9 +59,9 @@ def forked_programs() -> Iterator[Path]:
     if sys.platform != "linux":
         yield Path(sys.executable).parent
         return
-    address = f"\0zconfig-tests-{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with TemporaryDirectory() as directory, listener:
+    with TemporaryDirectory(prefix="zconfig-tests-") as directory, listener:
+        address = f"\0{Path(directory).name}"
         for name in ("python", "zconfig"):
             program = Path(directory, name)
             program.write_text(_PROGRAM.format(python=sys.executable, address=address))
@@ -73,8 +76,12 @@ def forked_programs() -> Iterator[Path]:
             pass_fds=[listener.fileno()],
             # No threads of NumPy and Faiss, which a fork would be without.
             env={"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"},
-        ):
-            yield Path(directory)
+        ) as server:
+            listener.close()  # should the server end, programs fail, rather than wait for it
+            try:
+                yield Path(directory)
+            finally:
+                server.kill()
 
 
 def serve(listener: socket.socket) -> None:
@@ -147,24 +154,21 @@ def become(
     exec(compile(source, main.__dict__.get("__file__", "<string>"), "exec"), main.__dict__)  # noqa: S102
 
 
-def keep_imported() -> None:
-    """Have no fork take apart at its end, object by object, the packages imported until now."""
-    imported = {
-        name: module
-        for name, module in sys.modules.items()
-        if name.partition(".")[0] not in sys.stdlib_module_names
-    }
+def skip_teardown_of_imports() -> None:
+    """Have forks end without clearing, object by object, the packages imported until now."""
+    ours = {*sys.stdlib_module_names, "__main__"}
+    packages = [name for name in sys.modules if name.partition(".")[0] not in ours]
 
     @atexit.register
     def forget() -> None:
-        for name in imported:
+        for name in packages:
             sys.modules.pop(name, None)
 
 
 if __name__ == "__main__":
     for package in PACKAGES:
-        with suppress(ModuleNotFoundError):  # beside other people's versions some are not there
+        with suppress(Exception):  # a program that needs it says why it cannot be imported
             importlib.import_module(package)
-    keep_imported()
+    skip_teardown_of_imports()
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))

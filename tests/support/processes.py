@@ -12,7 +12,6 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from tests.support import fork_server
 from zconfig._cli.app import zconfig
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,9 +49,9 @@ def run_python(
 def run_zconfig(
     *arguments: str, environ: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command by its console script."""
-    command = [str(fork_server.programs / "zconfig"), *arguments]
-    return run(command, environ=environ, directory=directory)
+    """Run the command as its console script does."""
+    start = "from zconfig._cli import main; main()"
+    return run([sys.executable, "-c", start, *arguments], environ=environ, directory=directory)
 
 
 def call_zconfig(
